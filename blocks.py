@@ -1,0 +1,308 @@
+"""From a name to blocks in a network: the registry's other end, `Separable`, and `substitute`.
+
+    network = build("WideResNet", classes=10, depth=16, width=1.0)           # models, on any device, meta too
+    substitute(network, parse_conv("SepHashed_0.1"), seed=0)                 # every swappable convolution
+    block("Generic_0.1", 64, 128, 3, padding=1)                              # one block by hand
+
+A block is chosen by a name (names.FAMILIES says which class builds it) or by the user's own class `Conv` in a file. A
+class that is a ChannelMap is joined by Separable to a depthwise convolution; a Block stands by itself.
+"""
+
+import re
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from errors import RequestError
+from hashing import key
+from layers.base import Block, ChannelMap, ConvSpec, dense_scale, draw_normal
+from layers.dense import Pointwise
+from names import ConvName, parse_conv
+
+
+class Separable(Block):
+    """A depthwise k×k (where k > 1), which carries stride, padding and dilation, then a map on channels.
+
+    W[o, i] = M[o, i] · D[i] (1704.04861, equation 5). Where k = 1 the map itself carries stride and padding. The bias
+    b is the caller's, unless the map has one of its own.
+    """
+
+    def __init__(self, spec: ConvSpec, channel_map: ChannelMap):
+        super().__init__(spec)
+        i = spec.in_channels
+        self.depthwise = None
+        if spec.kernel_size > 1:
+            self.depthwise = nn.Parameter(torch.empty(i, 1, spec.kernel_size, spec.kernel_size))
+        self.map = channel_map
+        self.bias = nn.Parameter(torch.empty(spec.out_channels)) if spec.bias and channel_map.bias is None else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        spec = self.spec
+        if self.depthwise is not None:
+            x = F.conv2d(x, self.depthwise, None, spec.stride, spec.padding, spec.dilation, groups=spec.in_channels)
+        else:
+            x = F.pad(x, [spec.padding] * 4) if spec.padding else x
+            x = x[:, :, :: spec.stride, :: spec.stride] if spec.stride > 1 else x
+        x = self.map(x)
+        return x if self.bias is None else x + self.bias[:, None, None]
+
+    def weight(self) -> Tensor:
+        matrix = self.map.matrix()[:, :, None, None]
+        return matrix if self.depthwise is None else matrix * self.depthwise[:, 0]
+
+    def effective_bias(self) -> Tensor | None:
+        return self.map.bias if self.bias is None else self.bias
+
+    def structured_parameters(self) -> list[nn.Parameter]:
+        return self.map.structured_parameters()
+
+    def _depthwise_numbers(self) -> int:
+        return 0 if self.depthwise is None else self.spec.in_channels * self.spec.kernel_size**2
+
+    def parameter_count(self) -> int:
+        own_bias = self.spec.out_channels if self.bias is not None else 0
+        return self._depthwise_numbers() + self.map.parameter_count() + own_bias
+
+    def mult_adds(self, height: int, width: int) -> int:
+        pixels = self._published_pixels(height, width)
+        return self._depthwise_numbers() * pixels + self.map.mult_adds(height * width, pixels)
+
+    def exact_mult_adds(self, height: int, width: int, batch: int) -> int:
+        pixels = self._output_pixels(height, width) * batch
+        return self._depthwise_numbers() * pixels + self.map.exact_mult_adds(pixels)
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        if self.depthwise is not None:
+            draw_normal(self.depthwise, dense_scale(self._depthwise_numbers()), generator)
+        self.map.reset_parameters(generator)
+        for bias in (self.bias, self.map.bias):
+            if bias is not None:
+                nn.init.zeros_(bias)
+
+    @torch.no_grad()
+    def fit(self, kernel: Tensor, bias: Tensor | None = None) -> float:
+        """Each input channel's (o, k²) slice becomes its best depthwise filter and column, by its first singular
+        triple; the map then takes the best approximation of those columns."""
+        if self.depthwise is None:
+            self.map.fit(kernel[:, :, 0, 0])
+        else:
+            slices = kernel.transpose(0, 1).flatten(2).double()  # (i, o, k²)
+            u, s, vt = torch.linalg.svd(slices, full_matrices=False)
+            root = s[:, :1].sqrt()
+            self.depthwise.copy_((root * vt[:, 0]).view_as(self.depthwise))
+            self.map.fit((root * u[:, :, 0]).t().to(kernel.dtype))
+        if bias is not None:
+            self.effective_bias().copy_(bias)
+        return ((self.weight() - kernel).norm() / kernel.norm()).item()
+
+    def setting(self) -> str:
+        return self.map.setting()
+
+
+class BlockAsLinear(nn.Module):
+    """A 1×1 block in the place of a Linear: (…, i) -> (…, o)."""
+
+    def __init__(self, block: nn.Module):
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x.reshape(-1, x.shape[-1], 1, 1)).reshape(*x.shape[:-1], -1)
+
+
+class UserConv:
+    """The class `Conv` of a user's file (`--module`), called with Conv2d's arguments by keyword.
+
+    It initialises itself. Whatever it names in a method `structured_parameters()` has its weight decay scaled.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        try:
+            spec = spec_from_file_location("user_module", Path(path))
+            module = module_from_spec(spec)
+            spec.loader.exec_module(module)
+        except FileNotFoundError:
+            raise RequestError(f"--module {path}: there is no such file")
+        except Exception as error:  # whatever a user's file may raise while it is read
+            where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+            raise RequestError(f"--module {path}{where}: {type(error).__name__}: {error}")
+        self.cls = getattr(module, "Conv", None)
+        if not (isinstance(self.cls, type) and issubclass(self.cls, nn.Module)):
+            raise RequestError(f"--module {path} defines no torch module named Conv")
+
+    def build(self, spec: ConvSpec, key: int) -> nn.Module:
+        """One of the user's convolutions on the CPU, from a random state of its own."""
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            torch.manual_seed(key)
+            try:
+                built = self.cls(**vars(spec))
+            except Exception as error:
+                raise ValueError(f"{type(error).__name__}: {error}")
+        built.initialises_itself = True
+        return built
+
+    def __str__(self) -> str:
+        return f"Conv of {self.path}"
+
+
+def build_block(conv: ConvName | UserConv, spec: ConvSpec, key: int = 0) -> nn.Module:
+    """The block of `conv` for one convolution. ValueError where the layer cannot take it."""
+    if isinstance(conv, UserConv):
+        return conv.build(spec, key)
+    module, name = conv.target.split(":")
+    cls = getattr(import_module(module), name)
+    part = cls(spec, *conv.numbers, key=key)
+    return Separable(spec, part) if isinstance(part, ChannelMap) else part
+
+
+def block(
+    conv: str, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0,
+    dilation: int = 1, bias: bool = False, seed: int = 0, name: str = "",
+) -> Block:  # fmt: skip
+    """One initialised block with Conv2d's arguments, as if it stood at the dotted `name` of a network."""
+    spec = ConvSpec(in_channels, out_channels, kernel_size, stride, padding, dilation, bias)
+    built = build_block(parse_conv(conv), spec, key(seed, name))
+    built.reset_parameters(torch.Generator().manual_seed(key(seed, name)))
+    return built
+
+
+def _square(name: str, argument: str, value) -> int:
+    values = {value} if isinstance(value, (int, str)) else set(value)
+    if len(values) != 1 or not isinstance(number := values.pop(), int):
+        raise RequestError(f"layer {name!r} has {argument} {value!r}: only one whole number for both sides is handled")
+    return number
+
+
+def spec_of(name: str, module: nn.Module) -> ConvSpec | None:
+    """The convolution that a module amounts to if it can be swapped, else None.
+
+    That is a Conv2d with groups = 1, a Linear (as a 1×1), a block, or a pair of a depthwise Conv2d and a 1×1 Conv2d.
+    """
+    match module:
+        case Block():
+            return module.spec
+        case nn.Linear():
+            return ConvSpec(module.in_features, module.out_features, 1, bias=module.bias is not None)
+        case nn.Conv2d(groups=1):
+            first = last = module
+        case nn.Sequential() if _is_separable_pair(list(module)):
+            first, last = module
+        case _:
+            return None
+    square = {part: _square(name, part, getattr(first, part)) for part in ("kernel_size", "stride", "padding", "dilation")}
+    return ConvSpec(first.in_channels, last.out_channels, **square, bias=last.bias is not None)
+
+
+def _is_separable_pair(parts: list[nn.Module]) -> bool:
+    match parts:
+        case [nn.Conv2d(bias=None) as depthwise, nn.Conv2d(groups=1, kernel_size=(1, 1), stride=(1, 1), padding=(0, 0))]:
+            return depthwise.groups == depthwise.in_channels == depthwise.out_channels
+    return False
+
+
+def swappable(model: nn.Module) -> list[str]:
+    """Dotted names of what may be swapped: what the network lists, or whatever of a foreign model can be."""
+    if hasattr(model, "swappable"):
+        return model.swappable()
+    found: list[str] = []
+    for name, module in model.named_modules():
+        if not any(name.startswith(outer + ".") for outer in found) and spec_of(name, module):
+            found.append(name)
+    return found
+
+
+def substitute(model: nn.Module, conv: ConvName | UserConv, where: str = "", seed: int = 0) -> list[str]:
+    """Replaces in place every swappable module whose dotted name `where` is found in, and initialises the new blocks.
+
+    A convolution that is already what `conv` asks for stays as it is. Returns the dotted names that are now of `conv`.
+    RequestError names the layer that cannot take it, and says so if `where` matches nothing.
+    """
+    candidates = swappable(model)
+    names = [name for name in candidates if re.search(where, name)]
+    if not names:
+        raise RequestError(f"--where {where!r} matches none of the layers that can be swapped, such as {candidates[0]!r}")
+    for name in names:
+        old = model.get_submodule(name)
+        if isinstance(conv, ConvName) and conv.family == "Conv" and isinstance(old, nn.Conv2d):
+            continue
+        spec = spec_of(name, old)
+        like = next(old.parameters())
+        try:
+            with like.device:
+                new = build_block(conv, spec, key(seed, name))
+        except ValueError as error:
+            raise RequestError(f"layer {name!r} ({spec.in_channels} -> {spec.out_channels}) cannot be {conv}: {error}")
+        new.to(like.dtype)
+        if like.device.type != "meta":
+            initialise(new, seed, name)
+        model.set_submodule(name, BlockAsLinear(new) if isinstance(old, nn.Linear) else new)
+    _remember_seed(model, seed)
+    return names
+
+
+def _remember_seed(model: nn.Module, seed: int) -> None:
+    """A network with hashed layers keeps the one integer that they are recomputed from, and checks it at loading."""
+    if any(hasattr(module, "key") for module in model.modules()):
+        if hasattr(model, "substitution_seed") and int(model.substitution_seed) != seed:
+            raise RequestError(f"this network has layers hashed by seed {int(model.substitution_seed)} already, not {seed}")
+        model.register_buffer("substitution_seed", torch.tensor(seed))
+        model.register_load_state_dict_pre_hook(_check_seed)
+
+
+def _check_seed(model, state, prefix, metadata, strict, missing, unexpected, errors) -> None:
+    saved = state.get(prefix + "substitution_seed")
+    if saved is not None and not saved.is_meta and not model.substitution_seed.is_meta:
+        if int(saved) != int(model.substitution_seed):
+            errors.append(f"saved with seed {int(saved)}, but this network's layers are hashed by {int(model.substitution_seed)}")
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, seed: int, prefix: str = "") -> None:
+    """Draws every parameter, each module from a generator of its own (seed, dotted name).
+
+    So the same layer starts alike in every network that holds it, whatever else was built. Blocks draw themselves;
+    what is not swapped is He normal with fan-out, batch-norm 1/0, biases 0.
+    """
+    done: list[str] = []
+    for name, module in model.named_modules(prefix=prefix):
+        if any(name.startswith(outer + ".") for outer in done):
+            continue
+        generator = torch.Generator().manual_seed(key("initialise", seed, name))
+        match module:
+            case _ if getattr(module, "initialises_itself", False):
+                done.append(name)
+            case Block():
+                module.reset_parameters(generator)
+                done.append(name)
+            case nn.Conv2d():
+                fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1] // module.groups
+                draw_normal(module.weight, dense_scale(fan_out), generator)
+            case nn.Linear():
+                draw_normal(module.weight, dense_scale(module.out_features), generator)
+            case nn.BatchNorm2d():
+                module.reset_parameters()
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def materialise(model: nn.Module, seed: int) -> nn.Module:
+    """A network built on the meta device gets its memory (on the CPU) and its initial weights."""
+    model._apply(lambda tensor: torch.empty_like(tensor, device="cpu") if tensor.is_meta else tensor)
+    if hasattr(model, "substitution_seed"):
+        model.substitution_seed.fill_(seed)
+    initialise(model, seed)
+    return model
+
+
+def structured_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Every parameter that a block (or a user's own convolution) names as structured, once each."""
+    found = {}
+    for module in model.modules():
+        if hasattr(module, "structured_parameters") and not isinstance(module, ChannelMap):
+            found.update({id(parameter): parameter for parameter in module.structured_parameters()})
+    return list(found.values())

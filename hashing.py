@@ -1,0 +1,48 @@
+"""One integer hash, from which hashed layers take their order and the input pipeline its draws.
+
+A draw that is a pure function of what it is for cannot be changed by a resume, by the batch size, by the number of
+processes or by whatever else was built before it. The hash is the finaliser of SplitMix64 (Steele, Lea & Flood 2014,
+"Fast splittable pseudorandom number generators"), on the wrapping 64-bit integers of any torch device.
+
+    bits = hash64(torch.arange(8), key(0, "crop", 12))     # eight draws of epoch 12
+    rows = below(9, bits, field=0)                         # each 0..8
+"""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+FIELD_BITS = 21  # three independent draws of 21 bits from one hash
+
+
+def key(*parts: int | str) -> int:
+    """A signed 64-bit integer that stands for `parts`, the same on every machine."""
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+def _signed(constant: int) -> int:
+    return constant - (1 << 64) if constant >> 63 else constant
+
+
+def _xor_shift(x: Tensor, bits: int) -> Tensor:
+    return x ^ ((x >> bits) & ((1 << (64 - bits)) - 1))  # torch shifts int64 arithmetically: mask the sign's copies
+
+
+def hash64(position: Tensor, key: int) -> Tensor:
+    """Pseudo-random int64 of the shape of `position` (int64), a pure function of each position and the key."""
+    x = position * _signed(0x9E3779B97F4A7C15) + key
+    x = _xor_shift(x, 30) * _signed(0xBF58476D1CE4E5B9)
+    x = _xor_shift(x, 27) * _signed(0x94D049BB133111EB)
+    return _xor_shift(x, 31)
+
+
+def below(limit: int, bits: Tensor, field: int) -> Tensor:
+    """Draws 0 <= d < limit (int64) from one of the three 21-bit fields (0, 1, 2) of hashed `bits`."""
+    return ((bits >> (field * FIELD_BITS)) & ((1 << FIELD_BITS) - 1)) * limit >> FIELD_BITS
+
+
+def permutation(n: int, key: int, device: torch.device | str | None = None) -> Tensor:
+    """A permutation of 0..n-1 (int64): the positions sorted by their hash. Equal hashes keep their order."""
+    return torch.argsort(hash64(torch.arange(n, device=device), key), stable=True)

@@ -1,0 +1,186 @@
+"""The contract of what replaces a convolution: a `Block`, or a `ChannelMap` that `blocks.Separable` makes one of.
+
+A *block* stands for one k×k convolution. It is linear, shows the dense kernel and bias that it equals, names the
+parameters that compression-ratio scaled weight decay applies to, states its own costs and can be fitted to a dense
+kernel. A *map* is the part that acts on channels alone: an o×i matrix, applied at every pixel.
+
+    spec = ConvSpec(16, 32, kernel_size=3, stride=2, padding=1)
+    block = Shuffle(spec, 4)
+    block.weight().shape                    # (32, 16, 3, 3)
+    block.mult_adds(32, 32)                 # per image, published convention
+
+Costs are computed from shapes alone, so they hold on the meta device too.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+
+@dataclass(frozen=True)
+class ConvSpec:
+    """The arguments of the convolution that is replaced, named as Conv2d's. Square kernels only."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: int
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+    bias: bool = False
+
+    def output_side(self, side: int) -> int:
+        """Rows (or columns) that come out for `side` that go in."""
+        return (side + 2 * self.padding - self.dilation * (self.kernel_size - 1) - 1) // self.stride + 1
+
+    def published_side(self, side: int) -> int:
+        """The same as the published counts see it: without dilation."""
+        return (side + 2 * self.padding - self.kernel_size) // self.stride + 1
+
+
+class Block(nn.Module):
+    """One k×k convolution in another form. Input (B, i, H, W), output (B, o, H', W') with Conv2d's H', W'."""
+
+    def __init__(self, spec: ConvSpec):
+        super().__init__()
+        self.spec = spec
+
+    def weight(self) -> Tensor:
+        """The dense kernel (o, i, k, k) that this block equals, from its parameters."""
+        raise NotImplementedError(f"{type(self).__name__}.weight")
+
+    def effective_bias(self) -> Tensor | None:
+        """The bias (o,) that it adds, or None."""
+        return None
+
+    def structured_parameters(self) -> list[nn.Parameter]:
+        """The parameters whose weight decay is scaled by the compression ratio."""
+        return []
+
+    def parameter_count(self) -> int:
+        """Parameters by the family's formula, not by looking at the tensors."""
+        raise NotImplementedError(f"{type(self).__name__}.parameter_count")
+
+    def mult_adds(self, height: int, width: int) -> int:
+        """Published convention: per image of height × width, dilation ignored, bias free."""
+        raise NotImplementedError(f"{type(self).__name__}.mult_adds")
+
+    def exact_mult_adds(self, height: int, width: int, batch: int) -> int:
+        """Multiply-adds of the convolutions and matrix products of one forward pass of `batch` images."""
+        raise NotImplementedError(f"{type(self).__name__}.exact_mult_adds")
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draws the parameters anew, so that the block starts at the scale of the dense convolution."""
+        raise NotImplementedError(f"{type(self).__name__}.reset_parameters")
+
+    def fit(self, kernel: Tensor, bias: Tensor | None = None) -> float:
+        """Comes as near to a dense kernel (o, i, k, k) as the family can. Returns ‖weight() − kernel‖ / ‖kernel‖."""
+        raise NotImplementedError(f"{type(self).__name__}.fit")
+
+    def setting(self) -> str:
+        """The setting as it really is in this layer, for tables (Shuffle may lower its groups)."""
+        return ""
+
+    def _output_pixels(self, height: int, width: int) -> int:
+        return self.spec.output_side(height) * self.spec.output_side(width)
+
+    def _published_pixels(self, height: int, width: int) -> int:
+        return self.spec.published_side(height) * self.spec.published_side(width)
+
+    def extra_repr(self) -> str:
+        return f"{self.spec} {self.setting()}".strip()
+
+
+class ChannelMap(nn.Module):
+    """An o×i matrix in another form, acting on the channels of (B, i, H, W).
+
+    A map is applied in the cheaper of two ways, both exact: its matrix is rebuilt once per batch and applied as a 1×1
+    convolution, or its factors are applied one after the other (`apply_factors`) where it has them.
+    """
+
+    def __init__(self, spec: ConvSpec):
+        super().__init__()
+        self.in_channels, self.out_channels = spec.in_channels, spec.out_channels
+        self.register_parameter("bias", None)  # a family that always has a bias sets it
+
+    def matrix(self) -> Tensor:
+        """The matrix (o, i) that this map equals, from its parameters."""
+        raise NotImplementedError(f"{type(self).__name__}.matrix")
+
+    def apply_factors(self, x: Tensor) -> Tensor:
+        """The map applied factor by factor; only called where `factor_mult_adds` is not None."""
+        raise NotImplementedError(f"{type(self).__name__}.apply_factors")
+
+    def factor_mult_adds(self) -> int | None:
+        """Multiply-adds a pixel, factor by factor; None for a map that has no factors."""
+        return None
+
+    def rebuild_mult_adds(self) -> int:
+        """Multiply-adds of forming `matrix()` once."""
+        return 0
+
+    def parameter_count(self) -> int:
+        """Parameters by the family's formula, its own bias included."""
+        raise NotImplementedError(f"{type(self).__name__}.parameter_count")
+
+    def structured_parameters(self) -> list[nn.Parameter]:
+        """All of a structured map's parameters, its own bias included, decay with the ratio."""
+        return list(self.parameters())
+
+    def mult_adds(self, in_pixels: int, out_pixels: int) -> int:
+        """Published convention, per image: the dense map that it stands for, unless the family says otherwise."""
+        return self.in_channels * self.out_channels * out_pixels
+
+    def exact_mult_adds(self, pixels: int) -> int:
+        """Multiply-adds of one forward pass over `pixels` pixels (of the whole batch)."""
+        if self.factor_mult_adds() is None:
+            return self._rebuilt(pixels)
+        return min(self._by_factors(pixels), self._rebuilt(pixels))
+
+    def _rebuilt(self, pixels: int) -> int:
+        return self.rebuild_mult_adds() + self.in_channels * self.out_channels * pixels
+
+    def _by_factors(self, pixels: int) -> int:
+        return self.factor_mult_adds() * pixels
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.shape[0] * x.shape[2] * x.shape[3]
+        if self.factor_mult_adds() is not None and self._by_factors(pixels) <= self._rebuilt(pixels):
+            return self.apply_factors(x)
+        return F.conv2d(x, self.matrix()[:, :, None, None], self.bias)
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draws the parameters so that the root mean square of `matrix()` is √(2/o)."""
+        raise NotImplementedError(f"{type(self).__name__}.reset_parameters")
+
+    def fit(self, matrix: Tensor) -> None:
+        """Takes the best approximation of a dense (o, i) matrix within the family."""
+        raise NotImplementedError(f"{type(self).__name__}.fit")
+
+    def setting(self) -> str:
+        """The setting as it really is in this layer, for tables."""
+        return ""
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels} -> {self.out_channels} {self.setting()}".strip()
+
+
+def dense_scale(fan_out: int) -> float:
+    """√(2/fan_out): He et al. 2015 (1502.01852), equation 14, the scale at which every dense map starts."""
+    return (2 / fan_out) ** 0.5
+
+
+@torch.no_grad()
+def draw_normal(tensor: Tensor, std: float, generator: Generator | None) -> None:
+    """Fills `tensor` from N(0, std²)."""
+    tensor.normal_(0.0, std, generator=generator)
+
+
+@torch.no_grad()
+def rescale_product(factors: list[Tensor], product: Tensor, target: float) -> None:
+    """Scales each factor by the same constant so that their `product` gets the root mean square `target`."""
+    rms = product.double().pow(2).mean().sqrt()
+    for factor in factors:
+        factor.mul_((target / rms) ** (1 / len(factors)))

@@ -1,0 +1,82 @@
+"""The dense forms: the ordinary convolution that everything is measured against, and the 1×1 of a separable one.
+
+Separable convolutions: Howard et al. 2017 (1704.04861), equation 5. A k×k convolution W (o, i, k, k) becomes a
+depthwise k×k followed by a pointwise P (o, i): W[o, i] = P[o, i] · D[i].
+
+    Conv(ConvSpec(16, 32, 3, padding=1))(torch.randn(2, 16, 8, 8)).shape     # (2, 32, 8, 8)
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from layers.base import Block, ChannelMap, ConvSpec, dense_scale, draw_normal
+
+
+class Conv(Block):
+    """An ordinary k×k convolution: i·o·k² + b parameters, none of them structured."""
+
+    def __init__(self, spec: ConvSpec, key: int = 0):
+        super().__init__(spec)
+        self.kernel = nn.Parameter(
+            torch.empty(spec.out_channels, spec.in_channels, spec.kernel_size, spec.kernel_size)
+        )
+        self.bias = nn.Parameter(torch.empty(spec.out_channels)) if spec.bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        spec = self.spec
+        return F.conv2d(x, self.kernel, self.bias, spec.stride, spec.padding, spec.dilation)
+
+    def weight(self) -> Tensor:
+        return self.kernel
+
+    def effective_bias(self) -> Tensor | None:
+        return self.bias
+
+    def _kernel_numbers(self) -> int:
+        return self.spec.in_channels * self.spec.out_channels * self.spec.kernel_size**2
+
+    def parameter_count(self) -> int:
+        return self._kernel_numbers() + self.spec.out_channels * self.spec.bias
+
+    def mult_adds(self, height: int, width: int) -> int:
+        return self._kernel_numbers() * self._published_pixels(height, width)
+
+    def exact_mult_adds(self, height: int, width: int, batch: int) -> int:
+        return self._kernel_numbers() * self._output_pixels(height, width) * batch
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        draw_normal(self.kernel, dense_scale(self.spec.out_channels * self.spec.kernel_size**2), generator)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    @torch.no_grad()
+    def fit(self, kernel: Tensor, bias: Tensor | None = None) -> float:
+        self.kernel.copy_(kernel)
+        if bias is not None:
+            self.bias.copy_(bias)
+        return 0.0
+
+
+class Pointwise(ChannelMap):
+    """The dense 1×1 of `Sep`: i·o parameters, none of them structured."""
+
+    def __init__(self, spec: ConvSpec, key: int = 0):
+        super().__init__(spec)
+        self.dense = nn.Parameter(torch.empty(spec.out_channels, spec.in_channels))
+
+    def matrix(self) -> Tensor:
+        return self.dense
+
+    def structured_parameters(self) -> list[nn.Parameter]:
+        return []
+
+    def parameter_count(self) -> int:
+        return self.in_channels * self.out_channels
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        draw_normal(self.dense, dense_scale(self.out_channels), generator)
+
+    @torch.no_grad()
+    def fit(self, matrix: Tensor) -> None:
+        self.dense.copy_(matrix)

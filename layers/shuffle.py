@@ -1,0 +1,115 @@
+"""Shuffle: grouped 1×1, channel shuffle, depthwise k×k, grouped 1×1.
+
+ShuffleNet: Zhang et al. 2017 (1707.01083), figure 2, without the normalisations and the ReLU between the parts: m = o // 4
+middle channels, G₁ (m×i) and G₂ (o×m) block-diagonal with g blocks, P the shuffle that sends channel a·(m/g) + b to
+b·g + a. The dense kernel is W[o, i] = Σ_m G₂[o, m] · D[m] · (P·G₁)[m, i].
+
+    Shuffle(ConvSpec(48, 96, 3, padding=1), 5).groups      # 4: the largest number up to 5 that divides 48, 96 and 24
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from layers.base import Block, ConvSpec, dense_scale, draw_normal, rescale_product
+
+
+class Shuffle(Block):
+    """i·m/g + m·k² + m·o/g + b parameters, those of the three convolutions structured."""
+
+    def __init__(self, spec: ConvSpec, groups: int, key: int = 0):
+        super().__init__(spec)
+        i, o, k = spec.in_channels, spec.out_channels, spec.kernel_size
+        if o < 4:
+            raise ValueError(f"{o} output channels, Shuffle needs 4 or more")
+        self.middle = m = o // 4
+        self.groups = next(g for g in range(min(groups, i, m), 0, -1) if i % g == o % g == m % g == 0)
+        self.reduce = nn.Parameter(torch.empty(m, i // self.groups, 1, 1))
+        self.depthwise = nn.Parameter(torch.empty(m, 1, k, k))
+        self.expand = nn.Parameter(torch.empty(o, m // self.groups, 1, 1))
+        self.bias = nn.Parameter(torch.empty(o)) if spec.bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        spec = self.spec
+        if self._dense_pays(*x.shape[2:], x.shape[0]):
+            return F.conv2d(x, self.weight(), self.bias, spec.stride, spec.padding, spec.dilation)
+        x = F.conv2d(x, self.reduce, groups=self.groups)
+        x = F.channel_shuffle(x, self.groups) if self.groups > 1 else x
+        x = F.conv2d(x, self.depthwise, None, spec.stride, spec.padding, spec.dilation, groups=self.middle)
+        return F.conv2d(x, self.expand, self.bias, groups=self.groups)
+
+    def _reduce_matrix(self) -> Tensor:
+        """P·G₁, (m, i)."""
+        g, m = self.groups, self.middle
+        blocks = torch.block_diag(*self.reduce.view(g, m // g, -1).unbind())
+        return blocks.view(g, m // g, -1).transpose(0, 1).reshape(m, -1)
+
+    def _expand_matrix(self) -> Tensor:
+        """G₂, (o, m)."""
+        return torch.block_diag(*self.expand.view(self.groups, self.spec.out_channels // self.groups, -1).unbind())
+
+    def weight(self) -> Tensor:
+        o, i, k, m = self.spec.out_channels, self.spec.in_channels, self.spec.kernel_size, self.middle
+        spread = self._expand_matrix()[:, None] * self.depthwise.view(m, k * k).t()  # (o, k², m)
+        return (spread.reshape(o * k * k, m) @ self._reduce_matrix()).view(o, k, k, i).permute(0, 3, 1, 2)
+
+    def effective_bias(self) -> Tensor | None:
+        return self.bias
+
+    def structured_parameters(self) -> list[nn.Parameter]:
+        return [self.reduce, self.depthwise, self.expand]
+
+    def parameter_count(self) -> int:
+        i, o, k, m = self.spec.in_channels, self.spec.out_channels, self.spec.kernel_size, self.middle
+        return i * m // self.groups + m * k * k + m * o // self.groups + o * self.spec.bias
+
+    def _part_by_part(self, in_pixels: int, out_pixels: int) -> int:
+        i, o, k, m = self.spec.in_channels, self.spec.out_channels, self.spec.kernel_size, self.middle
+        return i * m // self.groups * in_pixels + (m * k * k + m * o // self.groups) * out_pixels
+
+    def _densely(self, out_pixels: int, batch: int) -> int:
+        """Forming `weight()` once and convolving a batch with it."""
+        i, o, k = self.spec.in_channels, self.spec.out_channels, self.spec.kernel_size
+        return o * k * k * self.middle * i + i * o * k * k * out_pixels * batch
+
+    def _dense_pays(self, height: int, width: int, batch: int) -> bool:
+        pixels = self._output_pixels(height, width)
+        return self._densely(pixels, batch) < self._part_by_part(height * width, pixels) * batch
+
+    def mult_adds(self, height: int, width: int) -> int:
+        return self._part_by_part(height * width, self._published_pixels(height, width))
+
+    def exact_mult_adds(self, height: int, width: int, batch: int) -> int:
+        pixels = self._output_pixels(height, width)
+        return min(self._densely(pixels, batch), self._part_by_part(height * width, pixels) * batch)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        for part in (self.reduce, self.expand):
+            draw_normal(part, 1.0, generator)
+        channel_map = self._expand_matrix() @ self._reduce_matrix()
+        rescale_product([self.reduce, self.expand], channel_map, dense_scale(self.spec.out_channels))
+        draw_normal(self.depthwise, dense_scale(self.middle * self.spec.kernel_size**2), generator)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def fit(self, kernel: Tensor, bias: Tensor | None = None) -> float:
+        """Gradient descent on ‖weight() − kernel‖² by L-BFGS from the present parameters (no closed form is known)."""
+        parts = self.structured_parameters()
+        optimizer = torch.optim.LBFGS(parts, max_iter=300, history_size=20, line_search_fn="strong_wolfe")
+
+        def squared_error() -> Tensor:
+            optimizer.zero_grad()
+            loss = (self.weight() - kernel).pow(2).sum() / kernel.pow(2).sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(squared_error)
+        optimizer.zero_grad()
+        with torch.no_grad():
+            if bias is not None:
+                self.bias.copy_(bias)
+            return ((self.weight() - kernel).norm() / kernel.norm()).item()
+
+    def setting(self) -> str:
+        return f"g={self.groups}"

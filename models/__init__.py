@@ -1,0 +1,22 @@
+"""The networks by name. Importing this needs no torch; a network's own file is read when it is built.
+
+    network = build({"network": "WideResNet", "wrn_depth": 28, "wrn_width": 10.0, "AT_split": 1}, classes=10)
+
+A network is a plain nn.Module that returns `models.output.Output` and lists in `swappable()`, by dotted name, the
+convolutions that may be swapped. It is registered in one line here; its preset stands in options.PRESETS.
+"""
+
+from importlib import import_module
+
+# name: (module:class, {argument of the class: the flag that gives it})
+NETWORKS = {
+    "WideResNet": ("models.wideresnet:WideResNet", {"depth": "wrn_depth", "width": "wrn_width", "splits": "AT_split"}),
+}
+
+
+def build(config: dict, classes: int):
+    """The network that a resolved configuration names, on torch's current default device."""
+    target, flags = NETWORKS[config["network"]]
+    module, name = target.split(":")
+    arguments = {argument: config[flag] for argument, flag in flags.items()}
+    return getattr(import_module(module), name)(classes=classes, **arguments)
