@@ -32,6 +32,7 @@ from build import build, reference
 from datasets import DATASETS
 from errors import SwapconvError
 from layers.base import Block, ConvSpec
+from models.output import Output
 
 
 @dataclass
@@ -84,6 +85,12 @@ def count(model: nn.Module, side: int, batch: int = 128) -> Costs:
     if costs.params != costs.sanity:
         raise SwapconvError(f"the formulas give {costs.params} parameters, the network has {costs.sanity}")
     return costs
+
+
+def outline(model: nn.Module, side: int) -> Output:
+    """The network's output for one RGB image as to shapes alone."""
+    with _shapes_only(model.eval(), 1), torch.no_grad():
+        return model(_nothing(Size([1, 3, side, side])))
 
 
 class Pass(NamedTuple):

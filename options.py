@@ -7,10 +7,12 @@ A flag that the user gave always wins over a preset. What cannot be meant is one
 """
 
 import argparse
+import hashlib
 import json
 import math
 import re
 import sys
+from pathlib import Path
 from typing import Callable, NoReturn, Sequence
 
 from datasets import DATASETS
@@ -237,6 +239,14 @@ def _fill(options: argparse.Namespace) -> None:
             setattr(options, name, value)
     if options.module is not None:
         options.conv = None
+
+
+def file_digest(path: str) -> str:
+    """What identifies a file's contents, such as a user's module. RequestError where it cannot be read."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}")
 
 
 def check(resolve: Callable[[], argparse.Namespace]) -> None:

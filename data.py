@@ -1,0 +1,131 @@
+"""Batches on the device that trains: whole-batch augmentation of byte tensors, every draw a pure function.
+
+    data = Data(source.read(4), DATASETS["cifar10"], Augmentation(cutout=16), batch_size=128, seed=0, device="cuda")
+    for x, y in data.train(epoch=12): ...        # x: (128, 3, 32, 32) float, channels-last; y: (128,) int64
+    for x, y in data.batches(data.test): ...     # as they are, in order
+
+The order of an epoch depends on (seed, epoch), an image's crop, flip and cutout on (seed, epoch, image): not on batch
+boundaries, on resumes or on anything else that draws. The held-out images of `val_size` are the same for every seed, so
+that a student is never validated on what its teacher has seen.
+"""
+
+from dataclasses import dataclass
+from typing import Iterator
+
+import torch
+from torch import Tensor
+
+from datasets import Dataset, Images
+from errors import RequestError
+from hashing import below, hash64, key, permutation
+
+CROP_MARGIN = 4  # pixels of zero around a 32×32 image, before a crop of its own size
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """crop: zero-pad by 4 and crop (1605.07146, section 3); flip: left-right, one in two; cutout: side in pixels."""
+
+    crop: bool = True
+    flip: bool = True
+    cutout: int = 16
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, H, W, 3) uint8, labels (N,) int64 and each image's number in the dataset (N,) int64, on one device."""
+
+    images: Tensor
+    labels: Tensor
+    numbers: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Data:
+    """A dataset on a device. `training`, `validation` (None unless held out) and `test` are its splits."""
+
+    def __init__(
+        self, images: Images, dataset: Dataset, augmentation: Augmentation, batch_size: int, seed: int,
+        device: torch.device | str = "cpu", val_size: int = 0,
+    ):  # fmt: skip
+        self.augmentation, self.batch_size, self.seed = augmentation, batch_size, seed
+        mean, std = dataset.mean, dataset.std
+        if mean is None:
+            mean, std = images.train.mean((0, 1, 2)) / 255, images.train.std((0, 1, 2)) / 255
+        self.scale = (1 / (255 * torch.tensor(std))).float().to(device)
+        self.shift = -(torch.tensor(mean) / torch.tensor(std)).float().to(device)
+        everything = _split(images.train, images.train_labels, device)
+        if val_size >= len(everything):
+            raise RequestError(f"--val_size {val_size}: there are {len(everything)} training images, some must remain")
+        shuffled = permutation(len(everything), key("held out"), device)
+        held_out, kept = shuffled[:val_size].sort().values, shuffled[val_size:].sort().values
+        self.training = _pick(everything, kept) if val_size else everything
+        self.validation = _pick(everything, held_out) if val_size else None
+        self.test = _split(images.test, images.test_labels, device)
+
+    def steps(self, split: Split) -> int:
+        """Batches that a pass over a split takes; the last one may be smaller."""
+        return -(-len(split) // self.batch_size)
+
+    def train(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled, augmented, normalised batches of the training split."""
+        split = self.training
+        order = permutation(len(split), key(self.seed, epoch, "order"), split.labels.device)
+        for indices in order.split(self.batch_size):
+            x = augment(split.images[indices], split.numbers[indices], self.augmentation, self.seed, epoch, self.normalise)
+            yield x, split.labels[indices]
+
+    def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalised batches of a split, in order, not augmented."""
+        for images, labels in zip(split.images.split(self.batch_size), split.labels.split(self.batch_size)):
+            yield self.normalise(images).permute(0, 3, 1, 2), labels
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Bytes (B, H, W, 3) to floats of about mean 0 and deviation 1, per channel."""
+        return torch.addcmul(self.shift, images.float(), self.scale)
+
+
+def _split(images, labels, device) -> Split:
+    images, labels = (torch.from_numpy(array).to(device) for array in (images, labels))
+    return Split(images, labels, torch.arange(len(labels), device=device))
+
+
+def _pick(split: Split, indices: Tensor) -> Split:
+    return Split(split.images[indices], split.labels[indices], split.numbers[indices])
+
+
+def augment(images: Tensor, numbers: Tensor, augmentation: Augmentation, seed: int, epoch: int, normalise) -> Tensor:
+    """A batch of bytes (B, H, W, 3), cropped, flipped, normalised and cut out, as floats (B, 3, H, W), channels-last.
+
+    Args: numbers: each image's number in the dataset (B,), which with `seed` and `epoch` decides its draws.
+    Cutout (DeVries & Taylor 2017, 1708.04552): a square of zeros after normalisation, centred on any pixel, so it may
+    hang over the edge.
+    """
+    _, height, width, _ = images.shape
+    rows = torch.arange(height, device=images.device).expand(len(images), -1)
+    columns = torch.arange(width, device=images.device).expand(len(images), -1)
+    bits = hash64(numbers, key(seed, epoch, "crop and flip"))
+    if augmentation.flip:
+        columns = torch.where(below(2, bits, 2)[:, None] == 1, width - 1 - columns, columns)
+    if augmentation.crop:
+        images = torch.nn.functional.pad(images, (0, 0, *[CROP_MARGIN] * 4))
+        rows = rows + below(2 * CROP_MARGIN + 1, bits, 0)[:, None]
+        columns = columns + below(2 * CROP_MARGIN + 1, bits, 1)[:, None]
+    if augmentation.crop or augmentation.flip:
+        batch = torch.arange(len(images), device=images.device)
+        images = images[batch[:, None, None], rows[:, :, None], columns[:, None, :]]
+    x = normalise(images)
+    if augmentation.cutout:
+        bits = hash64(numbers, key(seed, epoch, "cutout"))
+        inside_rows = _window(below(height, bits, 0), height, augmentation.cutout)
+        inside_columns = _window(below(width, bits, 1), width, augmentation.cutout)
+        x = x.masked_fill((inside_rows[:, :, None] & inside_columns[:, None, :])[..., None], 0.0)
+    return x.permute(0, 3, 1, 2)
+
+
+def _window(centres: Tensor, side: int, length: int) -> Tensor:
+    """(B, side) bool: the `length` places around each centre (B,)."""
+    offset = torch.arange(side, device=centres.device) - (centres - length // 2)[:, None]
+    return (offset >= 0) & (offset < length)

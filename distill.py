@@ -1,0 +1,94 @@
+"""What a network is taught by: labels alone (`Supervised`) or labels and a teacher (`Distill`).
+
+Attention transfer: Zagoruyko & Komodakis 2017 (1612.03928), activation-based with p = 2. Knowledge distillation:
+Hinton, Vinyals & Dean 2015 (1503.02531).
+
+    criterion = Distill(teacher, alpha=0.0, beta=1000.0, temperature=4.0)
+    lesson = criterion(student, x, y)            # lesson.loss, lesson.logits, lesson.parts["attention"]
+
+A loss object returns named parts that sum to the loss, and adds whatever the modules of a network offer by a method
+`auxiliary_losses() -> dict[str, Tensor]`.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.output import Output
+
+AUXILIARY_WEIGHT = 0.4  # of an auxiliary head's cross-entropy: Liu et al. 2018 (1806.09055), section 3.2
+
+
+class Lesson(NamedTuple):
+    """The loss (scalar), the logits (B, classes) and the parts (scalars) that sum to the loss."""
+
+    loss: Tensor
+    logits: Tensor
+    parts: dict[str, Tensor]
+
+
+def attention_map(feature: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, H·W): the mean over channels of the squares, flattened, of L2 norm 1 per image, in fp32."""
+    return F.normalize(feature.float().pow(2).mean(1).flatten(1), dim=1, eps=1e-12)
+
+
+def check_taps(student: list[Tensor], teacher: list[Tensor]) -> None:
+    """Raises ValueError where there is none, or where the taps of two networks differ in number or size."""
+    sizes = [["×".join(map(str, tap.shape[2:])) for tap in taps] for taps in (student, teacher)]
+    if sizes[0] != sizes[1] or not student:
+        shown = [", ".join(network) or "none" for network in sizes]
+        raise ValueError(f"the student's attention maps ({shown[0]}) do not match the teacher's ({shown[1]})")
+
+
+def attention_transfer(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
+    """Σ over taps of (3/#taps) · the mean over batch and positions of the squared difference of the attention maps.
+
+    Raises ValueError where the taps differ in number or size. The weight β is the caller's.
+    """
+    check_taps(student, teacher)
+    distances = [F.mse_loss(attention_map(s), attention_map(t)) for s, t in zip(student, teacher)]
+    return torch.stack(distances).sum() * (3 / len(distances))
+
+
+def knowledge_distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² · KL(teacher ‖ student) of the softmaxes (B, classes) at temperature T, summed over classes, mean over B."""
+    log_student, log_teacher = (F.log_softmax(logits.float() / temperature, dim=1) for logits in (student, teacher))
+    return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+class Supervised:
+    """Cross-entropy, 0.4 of an auxiliary head's where there is one, and the modules' own auxiliary losses."""
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Lesson:
+        output = model(x)
+        return self.lesson(model, x, y, output, {"cross_entropy": F.cross_entropy(output.logits.float(), y)})
+
+    def lesson(self, model: nn.Module, x: Tensor, y: Tensor, output: Output, parts: dict[str, Tensor]) -> Lesson:
+        if output.auxiliary_logits is not None:
+            parts["auxiliary"] = AUXILIARY_WEIGHT * F.cross_entropy(output.auxiliary_logits.float(), y)
+        for module in model.modules():
+            if hasattr(module, "auxiliary_losses"):
+                for name, loss in module.auxiliary_losses().items():
+                    parts[name] = parts[name] + loss if name in parts else loss
+        return Lesson(torch.stack(list(parts.values())).sum(), output.logits, parts)
+
+
+class Distill(Supervised):
+    """(1 − α)·cross-entropy + α·knowledge distillation + β·attention transfer from a frozen teacher in eval mode."""
+
+    def __init__(self, teacher: nn.Module, alpha: float, beta: float, temperature: float):
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.alpha, self.beta, self.temperature = alpha, beta, temperature
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Lesson:
+        with torch.no_grad():
+            taught = self.teacher(x)
+        output = model(x)
+        parts = {"cross_entropy": (1 - self.alpha) * F.cross_entropy(output.logits.float(), y)}
+        if self.alpha:
+            parts["distillation"] = self.alpha * knowledge_distillation(output.logits, taught.logits, self.temperature)
+        if self.beta:
+            parts["attention"] = self.beta * attention_transfer(output.taps, taught.taps)
+        return self.lesson(model, x, y, output, parts)

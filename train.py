@@ -1,0 +1,195 @@
+"""The only loop: `fit`, `train_one_epoch`, `evaluate`. It knows no method, no network and no dataset.
+
+    for state in fit(model, Supervised(), optimizer, Cosine(0.1), data, epochs=30):
+        print(state.row)
+
+`fit` yields after each epoch, with what a checkpoint needs; its caller saves. A companion (drop-path, a pruner, a
+search) is told of every stage, and keeps its own state. `until` stops early without changing the schedule.
+"""
+
+import math
+import random
+import time
+from collections import Counter
+from contextlib import nullcontext
+from typing import Iterable, Iterator, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from data import Data, Split
+from distill import Supervised
+from errors import Diverged
+from optim import Schedule, set_learning_rate
+
+
+class Companion:
+    """What goes along with training. Every stage does nothing by default; t is the share of training that is done."""
+
+    def before_epoch(self, model: nn.Module, t: float) -> None: ...
+
+    def before_step(self, model: nn.Module, t: float) -> None: ...
+
+    def after_backward(self, model: nn.Module, t: float) -> None: ...
+
+    def after_step(self, model: nn.Module, t: float) -> None: ...
+
+    def metrics(self) -> dict[str, float]:
+        """What joins the epoch's row."""
+        return {}
+
+    def state_dict(self) -> dict:
+        return {}
+
+    def load_state_dict(self, state: dict) -> None: ...
+
+
+class ClipGradient(Companion):
+    """Scales the gradient down to a norm (L2, over all parameters) where it is longer."""
+
+    def __init__(self, norm: float):
+        self.norm = norm
+
+    def after_backward(self, model: nn.Module, t: float) -> None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), self.norm)
+
+
+class Finished(NamedTuple):
+    """A finished epoch: its metrics and all that a resumed run needs (plain types and tensors)."""
+
+    row: dict[str, float]
+    state: dict
+
+
+def fit(
+    model: nn.Module, criterion, optimizer: torch.optim.Optimizer, schedule: Schedule, data: Data, epochs: int,
+    companions: Iterable[Companion] = (), resumed: dict | None = None, until: int | None = None,
+    print_freq: int = 10, autocast=nullcontext,
+) -> Iterator[Finished]:  # fmt: skip
+    """Trains to `epochs` (or stops after epoch number `until` − 1), yielding each finished epoch.
+
+    Args: criterion: (model, x, y) -> distill.Lesson; resumed: the `state` of the last finished epoch; autocast: makes
+    the context of every forward pass. Raises Diverged where the loss is not finite.
+    """
+    companions, first = list(companions), 0
+    if resumed is not None:
+        first = load_state(resumed, model, optimizer, companions)
+    for epoch in range(first, epochs if until is None else min(until, epochs)):
+        lr = schedule(epoch / epochs)
+        set_learning_rate(optimizer, lr)
+        for companion in companions:
+            companion.before_epoch(model, epoch / epochs)
+        row = {"epoch": epoch, "lr": lr}
+        row |= train_one_epoch(model, criterion, optimizer, data, epoch, epochs, lr, companions, print_freq, autocast)
+        for name, split in (("val", data.validation), ("test", data.test)):
+            if split is not None:
+                row |= {f"{name}_{metric}": value for metric, value in evaluate(model, data, split, autocast).items()}
+        for companion in companions:
+            row |= companion.metrics()
+        yield Finished(row, save_state(epoch + 1, model, optimizer, companions))
+
+
+def train_one_epoch(
+    model: nn.Module, criterion, optimizer: torch.optim.Optimizer, data: Data, epoch: int, epochs: int, lr: float,
+    companions: list[Companion], print_freq: int, autocast,
+) -> dict[str, float]:  # fmt: skip
+    """One pass over the training split. Returns images_per_second, seconds and the train_ metrics, means over images.
+
+    What is measured stays on the device: it is waited for once in `print_freq` steps, which is when a loss that is not
+    finite is noticed, and told with the step it happened in.
+    """
+    model.train()
+    began, steps = time.perf_counter(), data.steps(data.training)
+    sums, names, waiting = Counter(), [], []
+    with tqdm(total=steps, desc=f"epoch {epoch + 1}/{epochs}", unit="batch", disable=None, leave=False) as bar:
+        for step, (x, y) in enumerate(data.train(epoch)):
+            t = (epoch + step / steps) / epochs
+            for companion in companions:
+                companion.before_step(model, t)
+            with autocast():
+                lesson = criterion(model, x, y)
+            optimizer.zero_grad(set_to_none=True)
+            lesson.loss.backward()
+            for companion in companions:
+                companion.after_backward(model, t)
+            optimizer.step()
+            for companion in companions:
+                companion.after_step(model, t)
+            losses = {"loss": lesson.loss, **{f"loss_{name}": part for name, part in lesson.parts.items()}}
+            measured = {name: loss.detach() * len(y) for name, loss in losses.items()} | count_errors(lesson.logits, y)
+            names = list(measured)
+            waiting.append(torch.stack([value.double() for value in measured.values()]))
+            if (step + 1) % print_freq == 0 or step + 1 == steps:
+                for late, values in enumerate(torch.stack(waiting).tolist(), start=step + 1 - len(waiting)):
+                    if bad := [name for name, value in zip(names, values) if not math.isfinite(value)]:
+                        what = ", ".join(name.removeprefix("loss_") for name in bad if name != "loss") or "sum of the parts"
+                        raise Diverged(f"the loss is not finite in epoch {epoch}, step {late}, learning rate {lr:g}: {what}")
+                    sums.update(dict(zip(names, values)))
+                waiting.clear()
+                means = _means(sums, min((step + 1) * data.batch_size, len(data.training)))
+                bar.set_postfix(loss=f"{means['loss']:.4f}", error=f"{means['top1_error']:.2f}%", refresh=False)
+                bar.update(step + 1 - bar.n)
+    seconds = time.perf_counter() - began
+    timing = {"images_per_second": len(data.training) / seconds, "seconds": seconds}
+    return timing | {f"train_{name}": value for name, value in means.items()}
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, data: Data, split: Split, autocast=nullcontext) -> dict[str, float]:
+    """Cross-entropy (`loss`), `top1_error` and `top5_error` in % over a split, each image counted once."""
+    model.eval()
+    sums: Tensor | float = 0.0
+    for x, y in data.batches(split):
+        with autocast():
+            logits = model(x).logits
+        measured = {"loss": F.cross_entropy(logits.float(), y, reduction="sum")} | count_errors(logits, y)
+        sums = sums + torch.stack([value.double() for value in measured.values()])
+    return _means(dict(zip(measured, sums.tolist())), len(split))
+
+
+def count_errors(logits: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """How many of a batch are wrong: not first (top1_error), not among the first five (top5_error)."""
+    right = logits.topk(5, dim=1).indices == y[:, None]
+    return {"top1_error": len(y) - right[:, 0].sum(), "top5_error": len(y) - right.sum()}
+
+
+def _means(sums: dict[str, float], images: int) -> dict[str, float]:
+    """Sums over images to means; errors to percent."""
+    return {name: value / images * (100 if name.endswith("error") else 1) for name, value in sums.items()}
+
+
+def save_state(epoch: int, model: nn.Module, optimizer, companions: list[Companion]) -> dict:
+    """All that decides how training goes on after `epoch` epochs: weights, optimizer, companions, generators."""
+    version, internal, gauss = random.getstate()
+    numpy_state = np.random.get_state(legacy=False)
+    return {
+        "epoch": epoch,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "companions": [companion.state_dict() for companion in companions],
+        "rng": {
+            "python": [version, list(internal), gauss],
+            "numpy": {**numpy_state, "state": {"key": numpy_state["state"]["key"].tolist(), "pos": numpy_state["state"]["pos"]}},
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        },
+    }  # fmt: skip
+
+
+def load_state(state: dict, model: nn.Module, optimizer, companions: list[Companion]) -> int:
+    """Puts everything back as `save_state` found it. Returns the number of finished epochs."""
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    for companion, saved in zip(companions, state["companions"], strict=True):
+        companion.load_state_dict(saved)
+    version, internal, gauss = state["rng"]["python"]
+    random.setstate((version, tuple(internal), gauss))
+    numpy_state = state["rng"]["numpy"]
+    np.random.set_state({**numpy_state, "state": {**numpy_state["state"], "key": np.array(numpy_state["state"]["key"], np.uint32)}})
+    torch.set_rng_state(state["rng"]["torch"])
+    if torch.cuda.is_initialized() and len(state["rng"]["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["rng"]["cuda"])
+    return state["epoch"]
