@@ -1,0 +1,14 @@
+# make demo: a teacher, its compressed student and the same student alone, on digits.   make test: all tests.
+PYTHON ?= python3
+
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.PHONY: demo test
+demo: .venv/installed
+	.venv/bin/python demo.py
+
+test: .venv/installed
+	.venv/bin/python -m pytest
