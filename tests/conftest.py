@@ -1,0 +1,43 @@
+"""Small real runs on digits, in this process or in one of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import main
+
+ROOT = Path(__file__).parents[1]
+TINY = ["--wrn_depth", "10", "--wrn_width", "0.25", "--epochs", "2"]
+
+torch.set_num_threads(1)  # bit-exact comparisons with processes that are given one thread too
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty folder as the current one, without a DATA_DIR."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    return tmp_path
+
+
+def process(*arguments: str, cwd: Path, program: str = "main.py", **keywords) -> subprocess.Popen:
+    """main.py (or another program) as a process of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"} | keywords.pop("env", {})
+    return subprocess.Popen(
+        [sys.executable, ROOT / program, *arguments],
+        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory):
+    """A folder in which a tiny teacher `t` has been trained on digits. Copy it before writing there."""
+    folder = tmp_path_factory.mktemp("teacher")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main.main(["digits", "teacher", "-t", "t", *TINY]) == 0
+    return folder

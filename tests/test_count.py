@@ -1,0 +1,109 @@
+"""Counts against the published ones, and the exact ones against what torch sees run."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import blocks
+import count
+import options
+from build import build
+from conftest import ROOT
+from errors import SwapconvError
+from models import NETWORKS
+from names import FAMILIES, parse_conv
+
+ROWS = [
+    row
+    for row in csv.DictReader((Path(__file__).parent / "counts.csv").read_text().splitlines())
+    if row["network"] in NETWORKS and row["conv"].split("_")[0] in FAMILIES
+]
+
+
+def request(*arguments):
+    return vars(options.counting(arguments))
+
+
+def test_the_published_table_is_there():
+    assert len(ROWS) >= 35 and {row["conv"].split("_")[0] for row in ROWS} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: "-".join(filter(None, list(row.values())[:5])))
+def test_published_counts(row):
+    flags = [f"--wrn_{name}={row[name]}" for name in ("depth", "width") if row[name]]
+    costs = count.summary(request(row["dataset"], "--network", row["network"], "--conv", row["conv"], *flags))
+    assert costs["params"] == int(row["params"])
+    assert f"{costs['mult_adds']:.5E}" == row["mult_adds"]
+    assert f"{costs['crs_ratio']:.6f}" == row["crs_ratio"]
+
+
+@pytest.mark.parametrize("conv", ["Conv", "Sep", "Generic_0.1", "Generic_0.9", "SepHashed_0.1", "Shuffle_4"])
+@pytest.mark.parametrize("batch", [1, 16])
+def test_exact_counts_are_what_torch_sees(conv, batch):
+    config = request("cifar10", "--conv", conv, "--wrn_depth", "16", "--wrn_width", "1.3")
+    costs = count.summary(config, batch)
+    network = blocks.materialise(build(config), seed=0)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(torch.randn(batch, 3, 32, 32))
+    assert round(costs["mult_adds_exact"] * batch) == counter.get_total_flops() // 2
+    assert sum(layer["exact_of_batch"] for layer in costs["layers"]) == counter.get_total_flops() // 2
+
+
+def test_stored_bytes_are_those_of_the_state():
+    config = request("cifar10", "--conv", "SepHashed_0.1", "--wrn_depth", "16", "--wrn_width", "1")
+    state = build(config).state_dict()
+    batch_norms = sum(name.endswith("running_mean") for name in state)
+    means = sum(tensor.numel() for name, tensor in state.items() if "running_" in name)
+    stored = 4 * (count.summary(config)["params"] + means) + 8 * batch_norms + 8  # step counters, the seed
+    assert count.summary(config)["stored_bytes"] == stored
+
+
+def test_what_count_py_prints():
+    command = [sys.executable, ROOT / "count.py", "cifar10", "--conv", "Conv", "--wrn_width", "10", "--wrn_depth", "28"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[:3] == ["Mult-Adds: 5.24564E+09", "Params: 3.64792E+07", "Sanity check, parameters: 3.64792E+07"]
+
+
+def test_json_and_table(capsys):
+    flags = ["cifar10", "--conv", "Shuffle_5", "--wrn_depth", "10", "--wrn_width", "1"]
+    assert count.main([*flags, "--json"]) == 0
+    costs = json.loads(capsys.readouterr().out)
+    assert {"network", "conv", "params", "mult_adds", "mult_adds_exact", "crs_ratio", "stored_bytes"} <= set(costs)
+    assert "layers" not in costs
+    assert count.main([*flags, "--json", "--table"]) == 0
+    layers = json.loads(capsys.readouterr().out)["layers"]
+    assert sum(layer["parameters"] for layer in layers) == costs["params"]
+    assert sum(layer["mult_adds"] for layer in layers) == costs["mult_adds"]
+    assert count.main([*flags, "--table"]) == 0
+    shown = capsys.readouterr().out
+    assert "groups.0.0.conv1" in shown and "Shuffle g=4" in shown  # 5 is lowered to 4
+
+
+def test_a_wrong_formula_is_noticed(monkeypatch):
+    from layers.lowrank import Generic
+
+    monkeypatch.setattr(Generic, "parameter_count", lambda self: 7)
+    with pytest.raises(SwapconvError, match="the formulas give"):
+        count.summary(request("cifar10", "--conv", "Generic_0.1", "--wrn_depth", "10", "--wrn_width", "1"))
+
+
+def test_a_foreign_module():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, dilation=2, bias=True), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
+    costs = count.count(model, 16, batch=2)
+    assert costs.params == 8 * 27 + 8 + 16 + 288 * 4 + 4
+    assert costs.mult_adds == 8 * 27 * 49 + 8 * 36 + 288 * 4 + 4  # dilation is ignored: 7×7 for the convolution
+    assert costs.mult_adds_exact == 8 * 27 * 36 + 288 * 4
+    assert model(torch.randn(2, 3, 16, 16)).shape == (2, 4)  # and it still runs
+
+
+def test_shares_of_a_rebuilt_matrix_are_spread():
+    model = nn.ModuleDict({"a": nn.Conv2d(8, 8, 1)})
+    blocks.substitute(model, parse_conv("Generic_1"))
+    assert model["a"].exact_mult_adds(4, 4, 100) == 8 * 8 * 8 + 100 * 16 * 64

@@ -1,0 +1,72 @@
+"""The grammar of conv names and run names."""
+
+import pytest
+
+from errors import RequestError
+from names import FAMILIES, ConvName, check_run_name, parse_conv
+
+
+@pytest.mark.parametrize(
+    "text, name, canonical",
+    [
+        ("Conv", ConvName("Conv"), "Conv"),
+        ("Sep", ConvName("Sep"), "Sep"),
+        ("Generic_0.10", ConvName("Generic", (0.1,)), "Generic_0.1"),
+        ("SepHashed_.5", ConvName("SepHashed", (0.5,)), "SepHashed_0.5"),
+        ("SepHashed_1", ConvName("SepHashed", (1.0,)), "SepHashed_1.0"),
+        ("Generic_1e-05", ConvName("Generic", (1e-05,)), "Generic_1e-05"),
+        ("Shuffle_04", ConvName("Shuffle", (4,)), "Shuffle_4"),
+    ],
+)
+def test_parse(text, name, canonical):
+    assert parse_conv(text) == name
+    assert str(name) == canonical
+    assert parse_conv(canonical) == name
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("SepHahsed_0.1", "did you mean 'SepHashed_0.1'?"),
+        ("shuffle_4", "did you mean 'Shuffle_4'?"),
+        ("qqq", "known: Conv, Sep, Generic_s (0 < s <= 1)"),
+        ("", "unknown conv ''"),
+        ("Conv_1", "not of the form Conv"),
+        ("Generic", "not of the form Generic_s (0 < s <= 1)"),
+        ("Generic_0", "0 < s <= 1"),
+        ("Generic_1.5", "0 < s <= 1"),
+        ("Generic_-0.5", "0 < s <= 1"),
+        ("Generic_nan", "0 < s <= 1"),
+        ("Generic_inf", "0 < s <= 1"),
+        ("Generic_0.1_3", "0 < s <= 1"),
+        ("Generic_٠.١", "0 < s <= 1"),
+        ("SepHashed_", "0 < s <= 1"),
+        ("Shuffle_0", "g >= 1, whole"),
+        ("Shuffle_2.5", "g >= 1, whole"),
+        ("Shuffle_99999999999999", "g >= 1, whole"),
+    ],
+)
+def test_refused(text, told):
+    with pytest.raises(RequestError) as error:
+        parse_conv(text)
+    assert told in str(error.value) and repr(text) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_every_family_points_to_a_class():
+    from importlib import import_module
+
+    for family in FAMILIES.values():
+        module, name = family.target.split(":")
+        assert isinstance(getattr(import_module(module), name), type)
+
+
+@pytest.mark.parametrize("name", ["a", "wrn_28_10.acdc.student.Dec11", "A+b-c_9", "x" * 100])
+def test_run_names(name):
+    assert check_run_name(name, "-s") == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "...", "a/b", "a b", "é", "x" * 101, "a\n", "a\0", "../x", "-_."])
+def test_refused_run_names(name):
+    with pytest.raises(RequestError, match="1 to 100 letters"):
+        check_run_name(name, "-s")
