@@ -18,12 +18,12 @@ import pickle
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, TextIO
 
 import torch
 from tensorboardX import SummaryWriter
 
-from errors import MachineFault, RequestError, did_you_mean
+from errors import MachineFault, RequestError, SwapconvError, did_you_mean, first_line
 from options import NOT_IDENTITY
 from train import Finished
 
@@ -84,7 +84,7 @@ def load(path: Path) -> dict:
         except FileNotFoundError:
             continue
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-            print(f"warning: {candidate} is damaged: {str(error).splitlines()[0]}", file=sys.stderr)
+            print(f"warning: {candidate} is damaged: {first_line(error)}", file=sys.stderr)
             continue
         if version > FORMAT:
             raise RequestError(f"{candidate} has format {version}; this version of swapconv reads up to {FORMAT}")
@@ -143,6 +143,24 @@ def _differences(before: dict, now: dict) -> list[str]:
     return [f"{key} was {before.get(key)}, is {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
 
 
+def _lock(name: str) -> TextIO:
+    """The run's lock file, locked until it is closed or this process ends. RequestError where another one has it."""
+    path = RUNS / name / "lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as error:
+        raise MachineFault(f"{path} cannot be written: {error}")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if isinstance(error, BlockingIOError):
+            raise RequestError(f"the run {name!r} is being trained by another process at this moment")
+        raise MachineFault(f"{path} cannot be locked: {error}")
+    return file
+
+
 class Run:
     """The record of one run, held by this process alone while the context lasts.
 
@@ -152,17 +170,18 @@ class Run:
 
     def __init__(self, name: str, config: dict, about: dict, resume: bool):
         self.name, self.config, self.folder = name, config, RUNS / name
+        self._lock = _lock(name)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.folder / "lock").open("a")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RequestError(f"the run {name!r} is being trained by another process at this moment")
-        except OSError as error:
-            raise MachineFault(f"{self.folder} cannot be written: {error}")
-        self.state = refuse_or_find(name, config, resume)
-        self.rows: list[dict] = self.state["rows"] if self.state else []
-        document = json.dumps({"config": config, **about}, indent=1) + "\n"
+            self.state = refuse_or_find(name, config, resume)
+            self.rows: list[dict] = self.state["rows"] if self.state else []
+            self._begin(about)
+        except SwapconvError:
+            self._lock.close()
+            raise
+
+    def _begin(self, about: dict) -> None:
+        """Writes the record anew, as far as the checkpoint goes: no row and no point of a lost epoch stays."""
+        document = json.dumps({"config": self.config, **about}, indent=1) + "\n"
         write_atomically(self.folder / "config.json", lambda file: file.write(document.encode()))
         lines = "".join(json.dumps(row) + "\n" for row in self.rows)
         write_atomically(self.folder / "metrics.jsonl", lambda file: file.write(lines.encode()))

@@ -120,8 +120,7 @@ def _shapes_only(model: nn.Module, batch: int) -> Iterator[list[Layer]]:
             module.forward = _recorder(rule, layers[-1])
             counted.append(module)
         elif own := sum(parameter.numel() for parameter in module.parameters(recurse=False)):
-            print(f"warning: {name} ({type(module).__name__}) is no Block: its own mult-adds are not counted", file=sys.stderr)
-            outside.append(Layer(name, _kind(module), own))
+            outside.append(Layer(name, f"{_kind(module)} (mult-adds unknown)", own))
     try:
         yield layers
         layers += outside
@@ -223,11 +222,18 @@ def summary(config: dict, batch: int = 128) -> dict:
         "mult_adds_exact": costs.mult_adds_exact,
         "batch": costs.batch,
         "stored_bytes": costs.stored_bytes,
+        "uncounted": [layer.name for layer in costs.layers if layer.input is None],
         "layers": [
             {**vars(layer), "exact_of_batch": layer.exact_of_batch, "input": list(layer.input or ()), "output": list(layer.output or ())}
             for layer in costs.layers
         ],
     }  # fmt: skip
+
+
+def warn_of_uncounted(costs: dict) -> None:
+    """One line on stderr where a user's own layers do mult-adds that nobody has stated."""
+    if names := costs["uncounted"]:
+        print(f"warning: mult-adds of {len(names)} layers such as {names[0]} are not counted: they are no Blocks", file=sys.stderr)
 
 
 def table(layers: list[dict], batch: int) -> str:
@@ -246,6 +252,7 @@ def table(layers: list[dict], batch: int) -> str:
 def main(arguments: list[str] | None = None) -> int:
     request: Namespace = options.counting(arguments)
     costs = summary(vars(request), request.batch)
+    warn_of_uncounted(costs)
     if not (request.json and request.table):
         layers = costs.pop("layers")
     if request.json:

@@ -8,6 +8,7 @@ A dataset is one entry of DATASETS. All of them end as whole arrays of bytes in 
 
 import gzip
 import hashlib
+import math
 import os
 import re
 import sys
@@ -134,15 +135,15 @@ def _idx(path: Path) -> np.ndarray:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             magic = file.read(4)
-            if magic[:3] != b"\0\0\x08" or magic[3] not in (1, 3):
+            if magic[:3] != b"\0\0\x08" or magic[3:] not in (b"\1", b"\3"):
                 raise MachineFault(f"{path} is not an IDX file of bytes")
-            shape = tuple(np.frombuffer(file.read(4 * magic[3]), ">u4").tolist())
-            size = min(int(np.prod(shape)), 1 << 28)
-            data = file.read(size + 1)
+            shape = tuple(int.from_bytes(file.read(4), "big") for _ in range(magic[3]))
+            size = math.prod(shape)
+            data = file.read(min(size, 1 << 28) + 1)  # no more than it says, however far it would unpack
     except (OSError, EOFError, zlib.error) as error:
         raise MachineFault(f"{path} cannot be read: {error}")
-    if len(shape) != magic[3] or len(data) != int(np.prod(shape)):
-        raise MachineFault(f"{path} is damaged: it should hold {shape} bytes")
+    if len(data) != size:
+        raise MachineFault(f"{path} is damaged: it should hold {' × '.join(map(str, shape))} bytes")
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
@@ -244,7 +245,7 @@ def _load_cache(cache: Path, stamp: str) -> Images | None:
     if not cache.exists():
         return None
     try:
-        with np.load(cache, allow_pickle=False) as stored:  # its zip members carry checksums
+        with cache.open("rb") as file, np.load(file, allow_pickle=False) as stored:  # its members carry checksums
             if str(stored["stamp"]) != stamp:
                 return None
             return Images(*(stored[name] for name in Images.__dataclass_fields__))

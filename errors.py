@@ -36,3 +36,8 @@ def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     by_lower = {name.lower(): name for name in allowed}
     close = get_close_matches(value.lower(), by_lower, n=1, cutoff=0.5)
     return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    """An exception in one line: the first of its message, or its type where it has none."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

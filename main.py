@@ -30,10 +30,10 @@ import blocks
 import datasets
 from build import build
 from checkpoint import Run, digest, load_teacher, refuse_or_find
-from count import outline, summary
+from count import outline, summary, warn_of_uncounted
 from data import Augmentation, Data
 from distill import Distill, Supervised, check_taps
-from errors import MachineFault, RequestError
+from errors import MachineFault, RequestError, first_line
 from optim import Cosine, Schedule, Step, sgd
 from train import ClipGradient, fit
 
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     teacher = None
     if request.mode == "student":
         teacher, config["teacher_digest"] = build_teacher(request, network)
-    refuse_or_find(name, config, request.resume)
+    refuse_or_find(name, config, request.resume)  # all that follows may write
 
     images = source.read(request.workers or len(os.sched_getaffinity(0)))
     augmentation = Augmentation(request.augment != "none", request.augment != "none" and dataset.flip, request.cutout)
@@ -68,6 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     optimizer = sgd(network, structured, request.lr, request.momentum, request.weight_decay, scale)
     companions = [ClipGradient(request.clip_grad)] if request.clip_grad else []
 
+    warn_of_uncounted(costs)
     costs.pop("layers")
     with Run(name, config, {"argv": sys.argv, "counts": costs, "versions": versions()}, request.resume) as run:
         print(f"{name}: {request.conv or request.module} on {request.network}, {costs['params']:,} parameters "
@@ -87,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
             for finished in epochs:
                 print(line(run.save(finished), request.epochs), flush=True)
         except (torch.OutOfMemoryError, MemoryError) as error:
-            raise MachineFault(f"out of memory at --batch_size {request.batch_size}: {str(error).splitlines()[0]}")
+            raise MachineFault(f"out of memory at --batch_size {request.batch_size}: {first_line(error)}")
         last = run.rows[-1]
         print(f"Error@1 {last['test_top1_error']:.2f} Error@5 {last['test_top5_error']:.2f} "
               f"(best Error@1 {last['best_test_top1_error']:.2f})")  # fmt: skip

@@ -1,0 +1,128 @@
+"""Batches: what augmentation does to an image, and that its draws are pure functions."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from data import Augmentation, Data, augment
+from datasets import DATASETS, Images
+from errors import RequestError
+
+FULL, NONE = Augmentation(), Augmentation(crop=False, flip=False, cutout=0)
+
+
+def images(count=40):
+    """Every pixel tells where it was: red its image, green its row, blue its column (all + 1, so none is 0)."""
+    image, row, column = np.indices((count, 32, 32), dtype=np.uint8)
+    pixels = np.stack([image + 1, row + 1, column + 1], axis=-1)
+    labels = np.arange(count) % 10
+    return Images(pixels, labels, pixels[:20], labels[:20])
+
+
+def data(batch_size=8, augmentation=FULL, seed=0, val_size=0, count=40):
+    plain = replace(DATASETS["cifar10"], mean=(0.0,) * 3, std=(1 / 255,) * 3)  # normalising changes nothing
+    return Data(images(count), plain, augmentation, batch_size, seed, "cpu", val_size)
+
+
+def by_image(batches):
+    """{label and image's number: the image}, from the red channel."""
+    return {int(image[0].max().round()): image for x, _ in batches for image in x}
+
+
+def test_order_and_draws_do_not_depend_on_batches():
+    small, large = (by_image(data(batch_size=size).train(epoch=3)) for size in (7, 16))
+    assert set(small) == set(large) == set(range(1, 41))
+    for number, image in small.items():
+        assert torch.equal(image, large[number])
+    order = torch.cat([y for _, y in data(batch_size=7).train(3)])
+    assert torch.equal(order, torch.cat([y for _, y in data(batch_size=16).train(3)]))
+
+
+def test_epochs_and_seeds_differ_and_repeat():
+    first, again = by_image(data().train(0)), by_image(data().train(0))
+    assert all(torch.equal(first[n], again[n]) for n in first)
+    for other in (by_image(data().train(1)), by_image(data(seed=1).train(0))):
+        assert sum(torch.equal(first[n], other[n]) for n in first) < 5
+    orders = [torch.cat([y for _, y in data(seed=s).train(e)]).tolist() for s, e in ((0, 0), (0, 1), (1, 0))]
+    assert orders[0] != orders[1] and orders[0] != orders[2]
+
+
+def test_an_epoch_started_late_draws_the_same():
+    """What a resume does: earlier epochs were never drawn in this process."""
+    whole = data()
+    for epoch in range(4):
+        last = by_image(whole.train(epoch))
+    assert all(torch.equal(last[n], image) for n, image in by_image(data().train(3)).items())
+
+
+def test_crop_and_flip_are_those_of_the_definition():
+    crops = by_image(data(augmentation=Augmentation(cutout=0), count=200).train(0))
+    seen_rows, seen_columns, flips = set(), set(), 0
+    for image in crops.values():
+        rows, columns = image[1], image[2]
+        row, column = (rows[8:24, 8:24].round(), columns[8:24, 8:24].round())
+        assert (row == row[:, :1]).all() and (column == column[:1]).all()  # rows stay rows
+        assert (row.diff(dim=0) == 1).all()
+        step = column.diff(dim=1)
+        assert (step == 1).all() or (step == -1).all()
+        flipped = bool((step == -1).all())
+        flips += flipped
+        seen_rows.add(int(row[0, 0]) - 9)
+        seen_columns.add(int(column[0, 0]) - (24 if flipped else 9))
+        assert ((rows == 0) == (columns == 0)).all()  # the margin is zero
+    assert seen_rows == seen_columns == set(range(-4, 5))
+    assert 70 < flips < 130
+
+
+def test_no_flip_without_flip():
+    for image in by_image(data(augmentation=Augmentation(flip=False, cutout=0)).train(0)).values():
+        assert (image[2, 8:24, 8:24].diff(dim=1) == 1).all()
+
+
+@pytest.mark.parametrize("length", [16, 5, 1])
+def test_cutout_is_a_square_centred_anywhere(length):
+    holes = []
+    for image in by_image(data(augmentation=Augmentation(False, False, length), count=250).train(0)).values():
+        rows, columns = (image.sum(0) == 0).any(1).nonzero().flatten(), (image.sum(0) == 0).any(0).nonzero().flatten()
+        top, bottom, left, right = (int(edge) for edge in (rows[0], rows[-1], columns[0], columns[-1]))
+        assert (image[:, top : bottom + 1, left : right + 1] == 0).all()
+        assert int((image == 0).sum()) == 3 * len(rows) * len(columns)
+        holes.append((len(rows), len(columns)))
+        for side, low, high in ((len(rows), top, bottom), (len(columns), left, right)):
+            assert side == length or low == 0 or high == 31  # cut by the edge
+            assert side >= min(length, max(1, length // 2))
+    assert (length, length) in holes
+
+
+def test_training_images_are_normalised_and_channels_last():
+    numbers = torch.arange(4)
+    batch = data()
+    x = augment(batch.training.images[:4], numbers, FULL, 0, 0, batch.normalise)
+    assert x.shape == (4, 3, 32, 32) and x.dtype == torch.float32 and x.is_contiguous(memory_format=torch.channels_last)
+    cifar = Data(images(), DATASETS["cifar10"], NONE, 8, 0)
+    x, _ = next(iter(cifar.batches(cifar.test)))
+    expected = (torch.from_numpy(images().test[0]).float() / 255 - torch.tensor([0.4914, 0.4822, 0.4465])) / torch.tensor([0.2023, 0.1994, 0.2010])
+    torch.testing.assert_close(x[0].permute(1, 2, 0), expected)
+
+
+def test_the_test_set_is_never_augmented():
+    batch = data()
+    seen = torch.cat([x for x, _ in batch.batches(batch.test)])
+    assert torch.equal(seen.permute(0, 2, 3, 1).round().to(torch.uint8), batch.test.images)
+
+
+def test_held_out_images_are_apart_and_the_same_for_every_seed():
+    splits = [data(val_size=10, seed=seed) for seed in (0, 1)]
+    for split in splits:
+        assert len(split.training) == 30 and len(split.validation) == 10
+        together = torch.cat([split.training.numbers, split.validation.numbers])
+        assert sorted(together.tolist()) == list(range(40))
+    assert torch.equal(splits[0].validation.numbers, splits[1].validation.numbers)
+    held_out = torch.cat([x for x, _ in splits[0].batches(splits[0].validation)])
+    assert torch.equal(held_out.permute(0, 2, 3, 1).round().to(torch.uint8), splits[0].validation.images)
+    whole, part = by_image(data().train(0)), by_image(splits[0].train(0))
+    assert all(torch.equal(image, whole[n]) for n, image in part.items())  # holding out changes no draw
+    with pytest.raises(RequestError, match="--val_size 40"):
+        data(val_size=40)

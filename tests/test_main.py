@@ -1,0 +1,170 @@
+"""Whole runs of main.py, and requests that it refuses: one line, exit status 2, nothing written."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+import main
+import options
+from conftest import TINY, process
+from test_datasets import tree, write_folder
+
+STUDENT = ["digits", "student", "-t", "t", "-s", "s", *TINY]
+
+
+def refused(arguments, capsys):
+    status = options.run(lambda: main.main(arguments))
+    err = capsys.readouterr().err
+    assert status == 2 and len(err.splitlines()) == 1 and err.startswith("error: "), err
+    return err
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["digits", "teacher", "-t", "x", "--conv", "SepHahsed_0.1"], "did you mean 'SepHashed_0.1'?"),
+        (["digits", "teacher", "-t", "x", "--wrn_depth", "27"], "--wrn_depth 27: a WideResNet's depth is 6n + 4, such as 22 or 28"),
+        (["digits", "teacher", "-t", "x", "--AT_split", "7"], "--AT_split 7"),
+        (["cifar10", "teacher", "-t", "x"], "no cifar10: looked for data/cifar-10-batches-py"),
+        (["cifar10", "teacher", "-t", "x", "--data_dir", "/nowhere"], "looked for /nowhere/cifar-10-batches-py"),
+        (["digits", "student", "-t", "none", "-s", "s"], "no teacher 'none': checkpoints/none.pt does not exist"),
+        (["digits", "teacher", "-t", "x", "--frobnicate"], "unknown flag '--frobnicate'"),
+        (["digits", "student", "-t", "t"], "-s/--student_checkpoint"),
+        (["digits", "teacher", "-t", "x", "--GPU", "999"], "--GPU 999: there is no such GPU"),
+        (["digits", "teacher", "-t", "x", "--module", "none.py"], "--module none.py: there is no such file"),
+        (["digits", "teacher", "-t", "x", "--conv", "Shuffle_2", "--wrn_width", "0.1"], "layer 'groups.0.0.conv1' (16 -> 1) cannot be Shuffle_2"),
+        (["digits", "teacher", "-t", "x", "--where", "nothing"], "--where 'nothing' matches none"),
+    ],
+)  # fmt: skip
+def test_nothing_is_written(arguments, told, workplace, capsys):
+    assert told in refused(arguments, capsys)
+    assert list(workplace.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU where there is none")
+def test_no_gpu_as_a_process(workplace):
+    child = process("digits", "teacher", "-t", "x", "--GPU", "3", cwd=workplace)
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (2, "") and list(workplace.iterdir()) == []
+    assert err == "error: --GPU 3: there is no such GPU, torch sees none here, leave --GPU out to use the CPU\n"
+
+
+def snapshot(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_teachers_that_do_not_fit(teacher, workplace, capsys):
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    write_folder(workplace / "data" / "cifar10", tree())
+    saved = torch.load("checkpoints/t.pt", weights_only=True)
+    saved["config"] |= {"dataset": "cifar100"}
+    torch.save(saved, "checkpoints/hundred.pt")
+    before = snapshot(workplace)
+    err = refused(["cifar10", "student", "-t", "hundred", "-s", "s", *TINY], capsys)
+    assert "trained on cifar100 (100 classes), not cifar10 (10 classes)" in err
+    assert "trained on digits (10 classes), not cifar10" in refused(["cifar10", "student", *STUDENT[2:]], capsys)
+    assert "did you mean 't'?" in refused(["digits", "student", "-t", "tt", "-s", "s", *TINY], capsys)
+    assert snapshot(workplace) == before
+
+
+def test_student_metrics_and_teacher_file(teacher, workplace, capsys):
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    before = (workplace / "checkpoints/t.pt").read_bytes()
+    assert main.main([*STUDENT, "--conv", "Generic_0.5", "--alpha", "0.1", "--val_size", "100"]) == 0
+    assert (workplace / "checkpoints/t.pt").read_bytes() == before
+    out = capsys.readouterr().out
+    assert "weight decay 0.0005 on" in out and "structured numbers" in out and "Error@1" in out
+    rows = [json.loads(line) for line in (workplace / "runs/s/metrics.jsonl").read_text().splitlines()]
+    parts = {key for key in rows[0] if key.startswith("train_loss_")}
+    assert parts == {"train_loss_cross_entropy", "train_loss_distillation", "train_loss_attention"}
+    assert rows[0]["train_loss"] == pytest.approx(sum(rows[0][part] for part in parts))
+    assert {"val_loss", "val_top1_error", "val_top5_error"} <= set(rows[0])
+    assert "teacher_digest" in json.loads((workplace / "runs/s/config.json").read_text())["config"]
+
+
+def test_a_retrained_teacher_is_noticed_at_a_resume(teacher, workplace, capsys):
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    assert main.main(STUDENT) == 0
+    saved = torch.load("checkpoints/t.pt", weights_only=True)
+    saved["model"]["classifier.bias"] += 1
+    torch.save(saved, "checkpoints/t.pt")
+    capsys.readouterr()
+    assert "teacher_digest was" in refused([*STUDENT, "--resume"], capsys)
+
+
+def test_an_unfinished_teacher_is_told(teacher, workplace, capsys):
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    shutil.copy("checkpoints/t.pt.previous", "checkpoints/t.pt")
+    assert main.main([*STUDENT, "--epochs", "1"]) == 0
+    assert "has finished 1 of its 2 epochs" in capsys.readouterr().err
+
+
+def test_crs_is_in_the_run(teacher, workplace):
+    for flags, scale in (([], None), (["--nocrswd"], 1.0), (["--crs_factor", "2"], None)):
+        name = "x" + str(len(flags))
+        assert main.main(["digits", "teacher", "-t", name, *TINY, "--conv", "Generic_0.5", "--epochs", "1", *flags]) == 0
+        saved = torch.load(f"checkpoints/{name}.pt", weights_only=True)
+        ratio = json.loads((workplace / f"runs/{name}/config.json").read_text())["counts"]["crs_ratio"]
+        expected = scale or ratio * (2 if "--crs_factor" in flags else 1)
+        decays = {group["name"]: group["weight_decay"] for group in saved["optimizer"]["param_groups"]}
+        assert decays == {"plain": 5e-4, "structured": 5e-4 * expected}
+        shutil.rmtree("checkpoints"), shutil.rmtree("runs")
+
+
+MODULE = """
+import torch
+class Conv(torch.nn.Module):
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, bias=False):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=bias)
+        self.gain = torch.nn.Parameter(torch.full((1,), 0.5))
+    def forward(self, x):
+        return self.gain * self.conv(x)
+    def structured_parameters(self):
+        return [self.gain]
+"""
+
+
+def test_a_users_module_trains_and_teaches(workplace, capsys):
+    (workplace / "mine.py").write_text(MODULE)
+    assert main.main(["digits", "teacher", "-t", "own", *TINY, "--module", "mine.py"]) == 0
+    assert "6 structured numbers" in capsys.readouterr().out
+    state = torch.load("checkpoints/own.pt", weights_only=True)["model"]
+    assert "groups.0.0.conv1.gain" in state and "groups.0.0.conv1.conv.weight" in state
+    assert main.main(["digits", "student", "-t", "own", "-s", "s", *TINY]) == 0
+    (workplace / "mine.py").write_text(MODULE.replace("0.5", "0.6"))
+    capsys.readouterr()
+    assert "module_digest was" in refused(["digits", "teacher", "-t", "own", *TINY, "--module", "mine.py", "--resume"], capsys)
+    assert "as it was when it was trained" in refused(["digits", "student", "-t", "own", "-s", "s2", *TINY], capsys)
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("def f(:", "line 1: SyntaxError"),
+        ("import nonexistent_package_xyz", "ModuleNotFoundError"),
+        ("Conv = 3", "defines no torch module named Conv"),
+        ("raise RuntimeError('no')", "RuntimeError: no"),
+        ("import torch\nclass Conv(torch.nn.Module):\n  def __init__(self): pass", "layer 'groups.0.0.conv1' .* TypeError"),
+    ],
+)
+def test_users_modules_that_fail(workplace, capsys, text, told):
+    import re
+
+    (workplace / "mine.py").write_text(text)
+    assert re.search(told, refused(["digits", "teacher", "-t", "x", *TINY, "--module", "mine.py"], capsys))
+    assert [path.name for path in workplace.iterdir() if path.name != "__pycache__"] == ["mine.py"]
+
+
+@pytest.mark.parametrize("flags", [["--precision", "bf16"], ["--precision", "tf32"], ["--augment", "none"], ["--clip_grad", "1"]])
+def test_flags_that_change_how_a_run_runs(workplace, flags):
+    assert main.main(["digits", "teacher", "-t", "x", *TINY, "--epochs", "1", *flags]) == 0
+
+
+def test_the_seed_decides(workplace):
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        assert main.main(["digits", "teacher", "-t", name, *TINY, "--epochs", "1", "--seed", seed, "--conv", "SepHashed_0.5"]) == 0
+    a, b, c = (torch.load(f"checkpoints/{name}.pt", weights_only=True)["model"]["classifier.weight"] for name in "abc")
+    assert torch.equal(a, b) and not torch.equal(a, c)

@@ -1,0 +1,202 @@
+"""The loop, and that a run which was stopped ends as if it had not been."""
+
+import json
+import shutil
+import signal
+import time
+
+import pytest
+import torch
+from torch import nn
+
+import main
+from conftest import TINY, process
+from data import Augmentation, Data
+from datasets import DATASETS, find
+from distill import Lesson, Supervised
+from errors import Diverged
+from models.output import Output
+from optim import Cosine, sgd
+from train import ClipGradient, Companion, count_errors, evaluate, fit
+
+TIMING = ("seconds", "images_per_second")
+
+
+def rows_of(folder, name):
+    rows = [json.loads(line) for line in (folder / f"runs/{name}/metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
+
+
+def same(a, b):
+    """Equal to the bit, through dicts and lists."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a if key not in TIMING)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def test_a_killed_student_ends_as_one_that_was_not(teacher, tmp_path):
+    flags = ["--conv", "SepHashed_0.5", "--wrn_depth", "10", "--wrn_width", "0.5", "--epochs", "4", "--alpha", "0.2"]
+    command = ["digits", "student", "-t", "t", "-s", "s", *flags]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        shutil.copytree(teacher, folder)
+    unbroken = process(*command, cwd=whole)
+    victim = process(*command, cwd=killed)
+    seconds = [time.monotonic()]
+    for text in victim.stdout:
+        if text.startswith("epoch"):
+            seconds.append(time.monotonic())
+        if text.startswith("epoch 2/4"):
+            break
+    time.sleep((seconds[2] - seconds[1]) / 2)  # half an epoch more: the middle of the third
+    victim.send_signal(signal.SIGKILL)
+    _, err = victim.communicate()
+    assert victim.returncode == -signal.SIGKILL, err
+    at_death = torch.load(killed / "checkpoints/s.pt", weights_only=True)["epoch"]
+    assert at_death == 2
+    with (killed / "runs/s/metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "a row of an epoch that no checkpoint kept')
+    resumed = process(*command, "--resume", cwd=killed)
+    for child in (resumed, unbroken):
+        out, err = child.communicate(timeout=120)
+        assert child.returncode == 0, err
+    results = [torch.load(folder / "checkpoints/s.pt", weights_only=True) for folder in (whole, killed)]
+    assert same(*results)
+    assert rows_of(whole, "s") == rows_of(killed, "s") and len(rows_of(whole, "s")) == 4
+
+
+def test_a_finished_run_resumes_to_its_result(teacher, tmp_path, monkeypatch, capsys):
+    shutil.copytree(teacher, tmp_path / "a")
+    monkeypatch.chdir(tmp_path / "a")
+    before = (tmp_path / "a/checkpoints/t.pt").read_bytes()
+    assert main.main(["digits", "teacher", "-t", "t", *TINY, "--resume"]) == 0
+    assert "Error@1" in capsys.readouterr().out
+    assert (tmp_path / "a/checkpoints/t.pt").read_bytes() == before
+
+
+class Tiny(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3 * 32 * 32, 10)
+
+    def forward(self, x):
+        return Output(self.linear(x.flatten(1)), [])
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return Data(find("digits", None).read(1), DATASETS["digits"], Augmentation(flip=False), 64, seed=0, val_size=200)
+
+
+def tiny(seed=0):
+    torch.manual_seed(seed)
+    model = Tiny()
+    return model, sgd(model, [], 0.01, 0.9, 5e-4, 1.0)
+
+
+def test_until_stops_early_without_changing_the_schedule(digits):
+    model, optimizer = tiny()
+    whole = list(fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=3))
+    first_model, optimizer = tiny()
+    first = list(fit(first_model, Supervised(), optimizer, Cosine(0.01), digits, epochs=3, until=2))
+    assert [f.row["lr"] for f in first] == [f.row["lr"] for f in whole[:2]] and len(first) == 2
+    second_model, optimizer = tiny(seed=9)
+    second = list(fit(second_model, Supervised(), optimizer, Cosine(0.01), digits, epochs=3, resumed=first[-1].state))
+    assert len(second) == 1 and same(second[0].state, whole[2].state)
+
+
+def test_metrics_are_right(digits):
+    model, optimizer = tiny()
+    (finished,) = fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1)
+    with torch.no_grad():
+        for split, name in ((digits.test, "test"), (digits.validation, "val")):
+            x = digits.normalise(split.images).permute(0, 3, 1, 2)
+            logits = model(x).logits
+            top1 = (logits.argmax(1) != split.labels).float().mean().item() * 100
+            top5 = 100 - (logits.topk(5).indices == split.labels[:, None]).any(1).float().mean().item() * 100
+            assert finished.row[f"{name}_top1_error"] == pytest.approx(top1, abs=1e-3)
+            assert finished.row[f"{name}_top5_error"] == pytest.approx(top5, abs=1e-3)
+            assert finished.row[f"{name}_loss"] == pytest.approx(nn.functional.cross_entropy(logits, split.labels).item(), rel=1e-4)
+    assert evaluate(model, digits, digits.test)["top1_error"] == finished.row["test_top1_error"]
+    assert finished.row["train_loss"] == finished.row["train_loss_cross_entropy"]
+
+
+def test_count_errors_by_hand():
+    logits = torch.arange(12.0).repeat(3, 1)  # the best is class 11, the first five are 7 to 11
+    errors = count_errors(logits, torch.tensor([11, 7, 6]))
+    assert (errors["top1_error"].item(), errors["top5_error"].item()) == (2, 1)
+
+
+class Recorder(Companion):
+    def __init__(self):
+        self.calls = []
+
+    def before_epoch(self, model, t):
+        self.calls.append(("before_epoch", t))
+
+    def after_backward(self, model, t):
+        self.calls.append(("after_backward", t))
+
+    def metrics(self):
+        return {"calls": len(self.calls)}
+
+    def state_dict(self):
+        return {"calls": len(self.calls)}
+
+    def load_state_dict(self, state):
+        self.calls = ["before"] * state["calls"]
+
+
+def test_companions_go_along(digits):
+    model, optimizer = tiny()
+    recorder = Recorder()
+    finished = list(fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=2, companions=[recorder, Companion()]))
+    steps = digits.steps(digits.training)
+    assert recorder.calls[0] == ("before_epoch", 0.0) and recorder.calls[steps + 1] == ("before_epoch", 0.5)
+    assert recorder.calls[-1] == ("after_backward", (1 + (steps - 1) / steps) / 2)
+    assert finished[0].row["calls"] == steps + 1 and finished[1].state["companions"] == [{"calls": 2 * steps + 2}, {}]
+    resumed = Recorder()
+    model, optimizer = tiny()
+    list(fit(model, Supervised(), optimizer, Cosine(0.01), digits, 2, [resumed, Companion()], finished[0].state))
+    assert len(resumed.calls) == 2 * steps + 2
+
+
+def test_gradients_are_clipped(digits):
+    model, optimizer = tiny()
+    norms = []
+
+    class Watch(Companion):
+        def after_backward(self, model, t):
+            norms.append(torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item())
+
+    list(fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1, companions=[ClipGradient(0.01), Watch()]))
+    assert max(norms) <= 0.01001 and max(norms) > 0.009
+
+
+@pytest.mark.parametrize("step", [0, 7, 20])
+def test_a_loss_that_is_not_finite_names_its_step(digits, step):
+    model, optimizer = tiny()
+    calls = []
+
+    def criterion(model, x, y):
+        lesson = Supervised()(model, x, y)
+        calls.append(1)
+        if len(calls) == step + 1:
+            parts = lesson.parts | {"attention": lesson.loss * float("nan")}
+            return Lesson(sum(parts.values()), lesson.logits, parts)
+        return Lesson(lesson.loss, lesson.logits, lesson.parts | {"attention": lesson.loss * 0})
+
+    with pytest.raises(Diverged, match=f"epoch 0, step {step}, learning rate 0.01: attention"):
+        list(fit(model, criterion, optimizer, Cosine(0.01), digits, epochs=1))
+
+
+def test_a_diverged_run_keeps_its_last_good_checkpoint(workplace, capsys):
+    import options
+
+    flags = ["digits", "teacher", "-t", "t", *TINY, "--lr", "1e30", "--augment", "none"]
+    assert options.run(lambda: main.main(flags)) == 3
+    assert "the loss is not finite in epoch" in capsys.readouterr().err
