@@ -59,10 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
     augmentation = Augmentation(request.augment != "none", request.augment != "none" and dataset.flip, request.cutout)
     data = Data(images, dataset, augmentation, request.batch_size, request.seed, device, request.val_size)
     random.seed(request.seed), np.random.seed(request.seed % 2**32), torch.manual_seed(request.seed)
-    network = settle(blocks.materialise(network, request.seed), device, request.compile)
+    network = settle(blocks.materialise(network, request.seed), device, dataset.side, request.compile)
     criterion = Supervised()
     if teacher is not None:
-        criterion = Distill(settle(teacher, device, request.compile), request.alpha, request.beta, request.temperature)
+        teacher = settle(teacher, device, dataset.side, request.compile)
+        criterion = Distill(teacher, request.alpha, request.beta, request.temperature)
     scale = 1.0 if request.nocrswd else costs["crs_ratio"] * request.crs_factor
     structured = blocks.structured_parameters(network)
     optimizer = sgd(network, structured, request.lr, request.momentum, request.weight_decay, scale)
@@ -135,10 +136,12 @@ def build_teacher(request: Namespace, student: nn.Module) -> tuple[nn.Module, st
     return teacher, digest(saved["model"])
 
 
-def settle(network: nn.Module, device: torch.device, compiled: bool) -> nn.Module:
+@torch.no_grad()
+def settle(network: nn.Module, device: torch.device, side: int, compiled: bool) -> nn.Module:
     """On its device, channels-last (which both the CPU's and the GPU's convolutions are faster with)."""
     network = network.to(device, memory_format=torch.channels_last)
     if compiled:
+        network.eval()(torch.zeros(1, 3, side, side, device=device))  # what is computed once stays out of the graph
         network.compile()
     return network
 

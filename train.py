@@ -87,6 +87,8 @@ def fit(
         for name, split in (("val", data.validation), ("test", data.test)):
             if split is not None:
                 row |= {f"{name}_{metric}": value for metric, value in evaluate(model, data, split, autocast).items()}
+                if not math.isfinite(row[f"{name}_loss"]):
+                    raise Diverged(f"the {name} loss is not finite after epoch {epoch}, learning rate {lr:g}")
         for companion in companions:
             row |= companion.metrics()
         yield Finished(row, save_state(epoch + 1, model, optimizer, companions))

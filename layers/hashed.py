@@ -49,21 +49,27 @@ class SharedNumbers(nn.Module):
         self.numbers = nn.Parameter(torch.empty(count))
         self._places: tuple[Tensor, Tensor] | None = None
 
+    @torch.compiler.disable  # compiled kernels were seen to get wrapping 64-bit products wrong (torch 2.15, CPU)
     def places(self) -> tuple[Tensor, Tensor]:
         """(index, order), both (entries,) int32: which number an entry uses, and which entry stands at a place."""
-        device = self.numbers.device
-        if self._places is None or self._places[0].device != device:
+        if self._places is None:
+            device = self.numbers.device
             order = permutation(self.entries, self.key, device)
             index = torch.empty_like(order)
             index[order] = torch.arange(self.entries, device=device) % self.count
             self._places = index.int(), order.int()
         return self._places
 
+    def _apply(self, fn, recurse=True) -> "SharedNumbers":
+        self._places = None  # of another device, perhaps
+        return super()._apply(fn, recurse)
+
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_places": None}  # a copy or a pickle recomputes the order from the key
 
     def forward(self) -> Tensor:
-        index, order = self.places()
+        places = self._places
+        index, order = self.places() if places is None else places
         return _Share.apply(self.numbers, index, order)
 
     @torch.no_grad()

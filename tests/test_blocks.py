@@ -162,6 +162,18 @@ def test_shuffle_mixes_the_groups():
     assert (made.weight().abs().sum((2, 3)) > 0).all()
 
 
+@pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
+def test_a_compiled_hashed_block_is_the_same():
+    eager, x = make("SepHashed_0.1", SHAPES[0]), torch.randn(2, 16, 8, 8)
+    compiled = copy.deepcopy(eager)
+    compiled.compile()
+    for made in (eager, compiled):
+        made(x).square().sum().backward()
+    torch.testing.assert_close(eager(x), compiled(x))
+    for a, b in zip(eager.parameters(), compiled.parameters()):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-4)
+
+
 def test_hashing_is_balanced_and_depends_on_seed_and_name_alone():
     made = make("SepHashed_0.3", (10, 11, 1, {}))
     uses = torch.bincount(made.map.shared.places()[0])
