@@ -4,14 +4,13 @@
     substitute(network, parse_conv("SepHashed_0.1"), seed=0)                 # every swappable convolution
     block("Generic_0.1", 64, 128, 3, padding=1)                              # one block by hand
 
-A block is chosen by a name (names.FAMILIES says which class builds it) or by the user's own class `Conv` in a file. A
+A block is chosen by a name (names.FAMILIES says which class builds it) or built by the user's own class (build.py). A
 class that is a ChannelMap is joined by Separable to a depthwise convolution; a Block stands by itself.
 """
 
 import re
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +19,6 @@ from torch import Generator, Tensor, nn
 from errors import RequestError
 from hashing import key
 from layers.base import Block, ChannelMap, ConvSpec, dense_scale, draw_normal
-from layers.dense import Pointwise
 from names import ConvName, parse_conv
 
 
@@ -114,45 +112,15 @@ class BlockAsLinear(nn.Module):
         return self.block(x.reshape(-1, x.shape[-1], 1, 1)).reshape(*x.shape[:-1], -1)
 
 
-class UserConv:
-    """The class `Conv` of a user's file (`--module`), called with Conv2d's arguments by keyword.
+class Builder(Protocol):
+    """What may stand in the place of a conv's name: `build.UserConv`."""
 
-    It initialises itself. Whatever it names in a method `structured_parameters()` has its weight decay scaled.
-    """
-
-    def __init__(self, path: str):
-        self.path = path
-        try:
-            spec = spec_from_file_location("user_module", Path(path))
-            module = module_from_spec(spec)
-            spec.loader.exec_module(module)
-        except FileNotFoundError:
-            raise RequestError(f"--module {path}: there is no such file")
-        except Exception as error:  # whatever a user's file may raise while it is read
-            where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-            raise RequestError(f"--module {path}{where}: {type(error).__name__}: {error}")
-        self.cls = getattr(module, "Conv", None)
-        if not (isinstance(self.cls, type) and issubclass(self.cls, nn.Module)):
-            raise RequestError(f"--module {path} defines no torch module named Conv")
-
-    def build(self, spec: ConvSpec, key: int) -> nn.Module:
-        """One of the user's convolutions on the CPU, from a random state of its own."""
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.manual_seed(key)
-            try:
-                built = self.cls(**vars(spec))
-            except Exception as error:
-                raise ValueError(f"{type(error).__name__}: {error}")
-        built.initialises_itself = True
-        return built
-
-    def __str__(self) -> str:
-        return f"Conv of {self.path}"
+    def build(self, spec: ConvSpec, key: int) -> nn.Module: ...
 
 
-def build_block(conv: ConvName | UserConv, spec: ConvSpec, key: int = 0) -> nn.Module:
+def build_block(conv: ConvName | Builder, spec: ConvSpec, key: int = 0) -> nn.Module:
     """The block of `conv` for one convolution. ValueError where the layer cannot take it."""
-    if isinstance(conv, UserConv):
+    if not isinstance(conv, ConvName):
         return conv.build(spec, key)
     module, name = conv.target.split(":")
     cls = getattr(import_module(module), name)
@@ -194,13 +162,18 @@ def spec_of(name: str, module: nn.Module) -> ConvSpec | None:
             first, last = module
         case _:
             return None
-    square = {part: _square(name, part, getattr(first, part)) for part in ("kernel_size", "stride", "padding", "dilation")}
+    square = {
+        part: _square(name, part, getattr(first, part)) for part in ("kernel_size", "stride", "padding", "dilation")
+    }
     return ConvSpec(first.in_channels, last.out_channels, **square, bias=last.bias is not None)
 
 
 def _is_separable_pair(parts: list[nn.Module]) -> bool:
     match parts:
-        case [nn.Conv2d(bias=None) as depthwise, nn.Conv2d(groups=1, kernel_size=(1, 1), stride=(1, 1), padding=(0, 0))]:
+        case [
+            nn.Conv2d(bias=None) as depthwise,
+            nn.Conv2d(groups=1, kernel_size=(1, 1), stride=(1, 1), padding=(0, 0)),
+        ]:
             return depthwise.groups == depthwise.in_channels == depthwise.out_channels
     return False
 
@@ -216,7 +189,7 @@ def swappable(model: nn.Module) -> list[str]:
     return found
 
 
-def substitute(model: nn.Module, conv: ConvName | UserConv, where: str = "", seed: int = 0) -> list[str]:
+def substitute(model: nn.Module, conv: ConvName | Builder, where: str = "", seed: int = 0) -> list[str]:
     """Replaces in place every swappable module whose dotted name `where` is found in, and initialises the new blocks.
 
     A convolution that is already what `conv` asks for stays as it is. Returns the dotted names that are now of `conv`.
@@ -225,7 +198,9 @@ def substitute(model: nn.Module, conv: ConvName | UserConv, where: str = "", see
     candidates = swappable(model)
     names = [name for name in candidates if re.search(where, name)]
     if not names:
-        raise RequestError(f"--where {where!r} matches none of the layers that can be swapped, such as {candidates[0]!r}")
+        raise RequestError(
+            f"--where {where!r} matches none of the layers that can be swapped, such as {candidates[0]!r}"
+        )
     for name in names:
         old = model.get_submodule(name)
         if isinstance(conv, ConvName) and conv.family == "Conv" and isinstance(old, nn.Conv2d):
@@ -249,7 +224,9 @@ def _remember_seed(model: nn.Module, seed: int) -> None:
     """A network with hashed layers keeps the one integer that they are recomputed from, and checks it at loading."""
     if any(hasattr(module, "key") for module in model.modules()):
         if hasattr(model, "substitution_seed") and int(model.substitution_seed) != seed:
-            raise RequestError(f"this network has layers hashed by seed {int(model.substitution_seed)} already, not {seed}")
+            raise RequestError(
+                f"this network has layers hashed by seed {int(model.substitution_seed)} already, not {seed}"
+            )
         model.register_buffer("substitution_seed", torch.tensor(seed))
         model.register_load_state_dict_pre_hook(_check_seed)
 
@@ -258,7 +235,9 @@ def _check_seed(model, state, prefix, metadata, strict, missing, unexpected, err
     saved = state.get(prefix + "substitution_seed")
     if saved is not None and not saved.is_meta and not model.substitution_seed.is_meta:
         if int(saved) != int(model.substitution_seed):
-            errors.append(f"saved with seed {int(saved)}, but this network's layers are hashed by {int(model.substitution_seed)}")
+            errors.append(
+                f"saved with seed {int(saved)}, but this network's layers are hashed by {int(model.substitution_seed)}"
+            )
 
 
 @torch.no_grad()

@@ -8,18 +8,60 @@
 The configuration is what a checkpoint keeps, so a teacher is rebuilt from it the same way.
 """
 
+import sys
+from pathlib import Path
+from types import ModuleType
+
 import torch
 from torch import nn
 
 import blocks
 import models
 from datasets import DATASETS
+from errors import RequestError, first_line
+from layers.base import ConvSpec
 from names import parse_conv
+
+
+class UserConv:
+    """The class `Conv` of a user's file (`--module`), called with Conv2d's arguments by keyword.
+
+    It initialises itself. Whatever it names in a method `structured_parameters()` has its weight decay scaled.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        module = sys.modules["user_module"] = ModuleType("user_module")
+        module.__file__ = path
+        try:
+            exec(compile(Path(path).read_text(), path, "exec"), vars(module))
+        except OSError as error:
+            raise RequestError(f"--module {path} cannot be read: {error.strerror}")
+        except Exception as error:  # whatever a user's file may raise while it is read
+            where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+            raise RequestError(f"--module {path}{where}: {type(error).__name__}: {first_line(error)}")
+        self.cls = getattr(module, "Conv", None)
+        if not (isinstance(self.cls, type) and issubclass(self.cls, nn.Module)):
+            raise RequestError(f"--module {path} defines no torch module named Conv")
+
+    def build(self, spec: ConvSpec, key: int) -> nn.Module:
+        """One of the user's convolutions on the CPU, from a random state of its own."""
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            torch.manual_seed(key)
+            try:
+                built = self.cls(**vars(spec))
+            except Exception as error:
+                raise ValueError(f"{type(error).__name__}: {first_line(error)}")
+        built.initialises_itself = True
+        return built
+
+    def __str__(self) -> str:
+        return f"Conv of {self.path}"
 
 
 def build(config: dict) -> nn.Module:
     """The network with its swaps, on the meta device. RequestError where a layer cannot take them."""
-    conv = blocks.UserConv(config["module"]) if config["module"] else parse_conv(config["conv"])
+    conv = UserConv(config["module"]) if config["module"] else parse_conv(config["conv"])
     with torch.device("meta"):
         network = models.build(config, DATASETS[config["dataset"]].classes)
         blocks.substitute(network, conv, config["where"], config["seed"])

@@ -17,8 +17,9 @@ import os
 import pickle
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable, TextIO
+from typing import Any, TextIO
 
 import torch
 from tensorboardX import SummaryWriter
@@ -83,7 +84,16 @@ def load(path: Path) -> dict:
             version = contents["format"]
         except FileNotFoundError:
             continue
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            RuntimeError,
+            EOFError,
+            KeyError,
+            TypeError,
+            ValueError,
+            pickle.UnpicklingError,
+            zipfile.BadZipFile,
+        ) as error:
             print(f"warning: {candidate} is damaged: {first_line(error)}", file=sys.stderr)
             continue
         if version > FORMAT:
@@ -97,7 +107,9 @@ def load_teacher(name: str) -> dict:
     if not checkpoint_path(name).exists():
         known = [path.stem for path in sorted(CHECKPOINTS.glob("*.pt"))]
         there = f" (there: {', '.join(known[:5])})" if known else ""
-        raise RequestError(f"no teacher {name!r}: {checkpoint_path(name)} does not exist{did_you_mean(name, known)}{there}")
+        raise RequestError(
+            f"no teacher {name!r}: {checkpoint_path(name)} does not exist{did_you_mean(name, known)}{there}"
+        )
     return load(checkpoint_path(name))
 
 
@@ -131,10 +143,14 @@ def refuse_or_find(name: str, config: dict, resume: bool) -> dict | None:
     else:
         return None
     if differences := _differences(before, config):
-        raise RequestError(f"the run {name!r} exists with another configuration ({'; '.join(differences)}): choose another name")
+        raise RequestError(
+            f"the run {name!r} exists with another configuration ({'; '.join(differences)}): choose another name"
+        )
     if not resume:
         done = found["epoch"] if found is not None else 0
-        raise RequestError(f"the run {name!r} exists, with {done} epochs done: go on with --resume or choose another name")
+        raise RequestError(
+            f"the run {name!r} exists, with {done} epochs done: go on with --resume or choose another name"
+        )
     return found
 
 

@@ -14,15 +14,17 @@ forward pass is walked in which every layer only passes the shape of its output 
 import json
 import sys
 from argparse import Namespace
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Callable, Iterator, NamedTuple
+from typing import NamedTuple
 
+import cli
 import options
 
 if __name__ == "__main__":
-    options.check(options.counting)  # --help and a wrong request are answered before torch is imported
+    cli.check(options.counting)  # --help and a wrong request are answered before torch is imported
 
 import torch
 from tabulate import tabulate
@@ -171,7 +173,8 @@ def _rule(module: nn.Module, batch: int) -> Callable[[Size], Pass] | None:
 
 def _conv2d(conv: nn.Conv2d, shape: Size, batch: int) -> Pass:
     sides = [
-        ConvSpec(1, 1, conv.kernel_size[axis], conv.stride[axis], conv.padding[axis], conv.dilation[axis]) for axis in (0, 1)
+        ConvSpec(1, 1, conv.kernel_size[axis], conv.stride[axis], conv.padding[axis], conv.dilation[axis])
+        for axis in (0, 1)
     ]
     height, width = (axis.output_side(side) for axis, side in zip(sides, shape[2:]))
     published = [axis.published_side(side) for axis, side in zip(sides, shape[2:])]
@@ -233,7 +236,10 @@ def summary(config: dict, batch: int = 128) -> dict:
 def warn_of_uncounted(costs: dict) -> None:
     """One line on stderr where a user's own layers do mult-adds that nobody has stated."""
     if names := costs["uncounted"]:
-        print(f"warning: mult-adds of {len(names)} layers such as {names[0]} are not counted: they are no Blocks", file=sys.stderr)
+        print(
+            f"warning: mult-adds of {len(names)} layers such as {names[0]} are not counted: they are no Blocks",
+            file=sys.stderr,
+        )
 
 
 def table(layers: list[dict], batch: int) -> str:
@@ -270,4 +276,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(options.run(main))
+    sys.exit(cli.run(main))

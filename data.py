@@ -9,8 +9,8 @@ boundaries, on resumes or on anything else that draws. The held-out images of `v
 that a student is never validated on what its teacher has seen.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator
 
 import torch
 from torch import Tensor
@@ -74,7 +74,9 @@ class Data:
         split = self.training
         order = permutation(len(split), key(self.seed, epoch, "order"), split.labels.device)
         for indices in order.split(self.batch_size):
-            x = augment(split.images[indices], split.numbers[indices], self.augmentation, self.seed, epoch, self.normalise)
+            x = augment(
+                split.images[indices], split.numbers[indices], self.augmentation, self.seed, epoch, self.normalise
+            )
             yield x, split.labels[indices]
 
     def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:

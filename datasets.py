@@ -15,11 +15,11 @@ import sys
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Callable, Iterable
 
 import numpy as np
 
@@ -97,7 +97,11 @@ def _cifar(name: str, archive: str) -> Callable[[Dataset, Path], list[tuple[str,
 
     def places(dataset: Dataset, data_dir: Path) -> list[tuple[str, Source | None]]:
         unpacked, folder = data_dir / archive, data_dir / name
-        tars = [path for path in sorted(data_dir.glob(f"{name}.tar*")) if re.fullmatch(r".*\.tar(\.(gz|xz|bz2))?", path.name)]
+        tars = [
+            path
+            for path in sorted(data_dir.glob(f"{name}.tar*"))
+            if re.fullmatch(r".*\.tar(\.(gz|xz|bz2))?", path.name)
+        ]
         return [
             (str(unpacked), Source(str(unpacked), lambda w: _torchvision(dataset, data_dir)) if unpacked.is_dir() else None),
             (f"{folder}/train/<class>/", Source(str(folder), lambda w: _folder(dataset, folder, w)) if (folder / "train").is_dir() else None),
@@ -111,8 +115,12 @@ def _fashionmnist(dataset: Dataset, data_dir: Path) -> list[tuple[str, Source | 
     """torchvision's layout or the gz files of Debian's dataset-fashion-mnist: 28×28 grey, padded with 0 to 32×32."""
 
     def source(folder: Path) -> Source | None:
-        stems = [f"{split}-{kind}" for split in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
-        files = [next((path for path in (folder / stem, folder / f"{stem}.gz") if path.is_file()), None) for stem in stems]
+        stems = [
+            f"{split}-{kind}" for split in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+        ]
+        files = [
+            next((path for path in (folder / stem, folder / f"{stem}.gz") if path.is_file()), None) for stem in stems
+        ]
         if None in files:
             return None
 
@@ -120,7 +128,9 @@ def _fashionmnist(dataset: Dataset, data_dir: Path) -> list[tuple[str, Source | 
             train, train_labels, test, test_labels = (_idx(path) for path in files)
             for images, labels, path in ((train, train_labels, files[0]), (test, test_labels, files[2])):
                 if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1] or labels.max(initial=0) > 9:
-                    raise MachineFault(f"{path}: {images.shape} images with {labels.shape} labels, not 28×28 of 10 classes")
+                    raise MachineFault(
+                        f"{path}: {images.shape} images with {labels.shape} labels, not 28×28 of 10 classes"
+                    )
             coloured = [np.repeat(np.pad(x, ((0, 0), (2, 2), (2, 2)))[..., None], 3, axis=-1) for x in (train, test)]
             return Images(coloured[0], train_labels.astype(np.int64), coloured[1], test_labels.astype(np.int64))
 
@@ -208,7 +218,9 @@ def _decode(dataset: Dataset, entries: Iterable[Entry], where: str, workers: int
     classes = {split: sorted({entry[1] for entry in entries if entry[0] == split}) for split in SPLITS}
     for split in SPLITS:
         if len(classes[split]) != dataset.classes:
-            raise MachineFault(f"{where}: {split}/ holds {len(classes[split])} classes with images, not {dataset.classes}")
+            raise MachineFault(
+                f"{where}: {split}/ holds {len(classes[split])} classes with images, not {dataset.classes}"
+            )
     if classes["train"] != classes["test"]:
         odd = sorted(set(classes["train"]) ^ set(classes["test"]))
         raise MachineFault(f"{where}: train/ and test/ do not hold the same classes: {odd[0]!r} is only in one of them")
@@ -238,7 +250,9 @@ def _cache_of(path: Path) -> Path:
     if folder.stat().st_mode & 0o222 and os.access(folder, os.W_OK):
         return folder / f"{path.name}.decoded.npz"
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "swapconv" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}-{path.name}.decoded.npz"
+    return (
+        home / "swapconv" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}-{path.name}.decoded.npz"
+    )
 
 
 def _load_cache(cache: Path, stamp: str) -> Images | None:

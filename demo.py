@@ -13,7 +13,10 @@ from tabulate import tabulate
 NETWORK = "--wrn_depth 16 --wrn_width 1"
 RUNS = {
     "teacher": ("demo.teacher", f"digits teacher -t demo.teacher {NETWORK}"),
-    "student, taught": ("demo.student", f"digits student -t demo.teacher -s demo.student --conv SepHashed_0.1 {NETWORK}"),
+    "student, taught": (
+        "demo.student",
+        f"digits student -t demo.teacher -s demo.student --conv SepHashed_0.1 {NETWORK}",
+    ),
     "student, alone": ("demo.alone", f"digits teacher -t demo.alone --conv SepHashed_0.1 {NETWORK}"),
 }
 
@@ -33,7 +36,12 @@ def main() -> int:
             counts["mult_adds"], counts["mult_adds_exact"], counts["stored_bytes"], sum(e["seconds"] for e in epochs),
         ])  # fmt: skip
     headers = ["run", "conv", "error %", "params", "mult-adds", "exact", "stored bytes", "seconds"]
-    print("\n" + tabulate(rows, headers, intfmt=",", floatfmt=",.0f", disable_numparse=[2], colalign=("left", "left", *["right"] * 6)))
+    print(
+        "\n"
+        + tabulate(
+            rows, headers, intfmt=",", floatfmt=",.0f", disable_numparse=[2], colalign=("left", "left", *["right"] * 6)
+        )
+    )
     return 0
 
 

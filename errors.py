@@ -1,10 +1,10 @@
 """How a run may end badly: three kinds of failure, each with the exit status that a scheduler can act on.
 
-    raise RequestError(f"unknown conv {name!r}" + did_you_mean(name, known))
+raise RequestError(f"unknown conv {name!r}" + did_you_mean(name, known))
 """
 
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Iterable
 
 
 class SwapconvError(Exception):

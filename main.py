@@ -7,10 +7,11 @@ resolve (options.py) -> build (build.py, blocks.py) -> fit (train.py), recorded 
 with a request is found before anything is written.
 """
 
+import cli
 import options
 
 if __name__ == "__main__":
-    options.check(options.training)  # --help and a wrong request are answered before torch is imported
+    cli.check(options.training)  # --help and a wrong request are answered before torch is imported
 
 import os
 import platform
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     network = build(config)
     costs = summary(config)
     if request.module:
-        config["module_digest"] = options.file_digest(request.module)
+        config["module_digest"] = cli.file_digest(request.module)
     teacher = None
     if request.mode == "student":
         teacher, config["teacher_digest"] = build_teacher(request, network)
@@ -78,7 +79,9 @@ def main(arguments: list[str] | None = None) -> int:
         for group in optimizer.param_groups:
             numbers = sum(parameter.numel() for parameter in group["params"])
             print(f"weight decay {group['weight_decay']:.3g} on {numbers:,} {group['name']} numbers")
-        print("options: " + " ".join(f"{key}={value}" for key, value in config.items() if value is not None), flush=True)
+        print(
+            "options: " + " ".join(f"{key}={value}" for key, value in config.items() if value is not None), flush=True
+        )
         if request.resume:
             print(f"resuming after epoch {len(run.rows)}" if run.rows else "nothing to resume: starting", flush=True)
         epochs = fit(
@@ -122,9 +125,13 @@ def build_teacher(request: Namespace, student: nn.Module) -> tuple[nn.Module, st
             f"({datasets.DATASETS[config['dataset']].classes} classes), not {request.dataset} ({dataset.classes} classes)"
         )
     if len(saved["rows"]) < config["epochs"]:
-        print(f"warning: the teacher has finished {len(saved['rows'])} of its {config['epochs']} epochs", file=sys.stderr)
-    if config.get("module") and options.file_digest(config["module"]) != config["module_digest"]:
-        raise RequestError(f"the teacher {request.teacher_checkpoint!r} needs {config['module']} as it was when it was trained")
+        print(
+            f"warning: the teacher has finished {len(saved['rows'])} of its {config['epochs']} epochs", file=sys.stderr
+        )
+    if config.get("module") and cli.file_digest(config["module"]) != config["module_digest"]:
+        raise RequestError(
+            f"the teacher {request.teacher_checkpoint!r} needs {config['module']} as it was when it was trained"
+        )
     teacher = build({**config, "AT_split": request.AT_split})
     if request.beta:
         try:
@@ -162,7 +169,9 @@ def precision_of(request: Namespace, device: torch.device):
 def versions() -> dict[str, str]:
     """Of Python, torch and this repository."""
     here = Path(__file__).parent
-    commit = subprocess.run(["git", "-C", here, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout
+    commit = subprocess.run(
+        ["git", "-C", here, "describe", "--always", "--dirty"], capture_output=True, text=True
+    ).stdout
     return {"python": platform.python_version(), "torch": torch.__version__, "git_commit": commit.strip()}
 
 
@@ -176,4 +185,4 @@ def line(row: dict, epochs: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(options.run(main))
+    sys.exit(cli.run(main))

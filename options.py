@@ -7,16 +7,11 @@ A flag that the user gave always wins over a preset. What cannot be meant is one
 """
 
 import argparse
-import hashlib
-import json
-import math
-import re
-import sys
-from pathlib import Path
-from typing import Callable, NoReturn, Sequence
+from collections.abc import Sequence
 
+from cli import Parser, choice, milestones, number, pattern
 from datasets import DATASETS
-from errors import RequestError, SwapconvError, did_you_mean
+from errors import RequestError
 from models import NETWORKS
 from names import FAMILIES, check_run_name, form, parse_conv
 
@@ -37,79 +32,6 @@ CUTOUT = 16  # pixels, of a 32×32 image: DeVries & Taylor 2017 (1708.04552)
 NOT_IDENTITY = ("workers", "device", "GPU", "print_freq", "data_dir", "download", "resume")
 
 
-class Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows a default only where there is one to show; the presets' are told in the help texts."""
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        return super()._get_help_string(action) if action.default not in (None, False, "") else action.help
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse with exact flags, and errors in one line that name the nearest right word."""
-
-    def __init__(self, **keywords):
-        super().__init__(allow_abbrev=False, formatter_class=Formatter, **keywords)
-
-    def error(self, message: str) -> NoReturn:
-        raise RequestError(message)
-
-    def parse_args(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
-        known, unknown = self.parse_known_args(arguments)
-        if unknown:
-            first = unknown[0]
-            flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
-            what = "unknown flag" if first.startswith("-") else "unexpected argument"
-            raise RequestError(f"{what} {first!r}{did_you_mean(first.split('=')[0], flags)}")
-        return known
-
-
-def choice(what: str, allowed: Sequence[str]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in allowed:
-            hint = did_you_mean(text, allowed)
-            raise argparse.ArgumentTypeError(f"unknown {what} {text!r}{hint} (known: {', '.join(allowed)})")
-        return text
-
-    return parse
-
-
-def number(kind: type, low: float = -math.inf, high: float = math.inf, above: bool = False) -> Callable[[str], float]:
-    """A finite int or float with low <= value <= high, or low < value where `above`."""
-
-    def parse(text: str) -> float:
-        wanted = "a whole number" if kind is int else "a number"
-        bounds = [f"{'above' if above else 'at least'} {low:g}"] * (low > -math.inf) + [f"at most {high:g}"] * (high < math.inf)
-        message = f"{text!r} is not {wanted}{' ' if bounds else ''}{' and '.join(bounds)}"
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(message)
-        if not math.isfinite(value) or not low <= value <= high or (above and value == low):
-            raise argparse.ArgumentTypeError(message)
-        return value
-
-    return parse
-
-
-def milestones(text: str) -> list[int]:
-    try:
-        epochs = json.loads(text)
-    except ValueError:
-        epochs = None
-    whole = isinstance(epochs, list) and all(type(epoch) is int and epoch > 0 for epoch in epochs)
-    if not whole or epochs != sorted(set(epochs)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON list of rising epochs, such as '[60,120,160]'")
-    return epochs
-
-
-def pattern(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}")
-    return text
-
-
 def conv_name(text: str) -> str:
     try:
         return str(parse_conv(text))
@@ -120,52 +42,87 @@ def conv_name(text: str) -> str:
 def add_network_flags(parser: Parser) -> None:
     parser.add_argument("dataset", type=choice("dataset", list(DATASETS)), metavar="DATASET", help=" | ".join(DATASETS))
     group = parser.add_argument_group("network", "in student mode, the student's")
-    group.add_argument("--network", type=choice("network", list(NETWORKS)), default="WideResNet", help=" | ".join(NETWORKS))
+    group.add_argument(
+        "--network", type=choice("network", list(NETWORKS)), default="WideResNet", help=" | ".join(NETWORKS)
+    )
     group.add_argument("--wrn_depth", type=number(int), help="6n + 4 (preset: 40)")
     group.add_argument("--wrn_width", type=number(float, 0, above=True), help="times 16, 32, 64 channels (preset: 2)")
-    group.add_argument("--AT_split", type=number(int, 1), help="parts of a group that each give an attention map (preset: 1)")
+    group.add_argument(
+        "--AT_split", type=number(int, 1), help="parts of a group that each give an attention map (preset: 1)"
+    )
     group.add_argument("--conv", type=conv_name, help="; ".join(map(form, FAMILIES)) + " (preset: Conv)")
-    group.add_argument("--module", metavar="FILE", help="a Python file whose class Conv, with Conv2d's arguments, is used instead")
-    group.add_argument("--where", type=pattern, default="", metavar="REGEX", help="swap only layers whose dotted name this is found in")
+    group.add_argument(
+        "--module", metavar="FILE", help="a Python file whose class Conv, with Conv2d's arguments, is used instead"
+    )
+    group.add_argument(
+        "--where", type=pattern, default="", metavar="REGEX", help="swap only layers whose dotted name this is found in"
+    )
     group.add_argument("--seed", type=number(int, 0, 2**53), default=0, help="of the weights, the hashes and the input")
 
 
 def training_parser() -> Parser:
-    parser = Parser(prog="main.py", description="Train one network: a teacher (or anything alone), or a student of a teacher.")
+    parser = Parser(
+        prog="main.py", description="Train one network: a teacher (or anything alone), or a student of a teacher."
+    )
     add_network_flags(parser)
     parser.add_argument("mode", type=choice("mode", ["teacher", "student"]), metavar="MODE", help="teacher | student")
     run = parser.add_argument_group("run")
-    run.add_argument("-t", "--teacher_checkpoint", metavar="NAME", help="teacher mode: this run's name; student mode: who teaches")
+    run.add_argument(
+        "-t", "--teacher_checkpoint", metavar="NAME", help="teacher mode: this run's name; student mode: who teaches"
+    )
     run.add_argument("-s", "--student_checkpoint", metavar="NAME", help="student mode: this run's name")
     run.add_argument("-r", "--resume", action="store_true", help="go on from the last finished epoch, if there is one")
     run.add_argument("--print_freq", type=number(int, 1), default=10, help="steps between two updates of the bar")
     run.add_argument("--device", type=choice("device", ["cpu", "cuda"]), help="(default: cuda where there is a GPU)")
     run.add_argument("--GPU", type=number(int, 0), metavar="N", help="the number of the GPU to use (default: 0)")
-    run.add_argument("--precision", type=choice("precision", ["fp32", "tf32", "bf16"]), default="fp32", help="fp32 | tf32 | bf16")
+    run.add_argument(
+        "--precision", type=choice("precision", ["fp32", "tf32", "bf16"]), default="fp32", help="fp32 | tf32 | bf16"
+    )
     run.add_argument("--compile", action="store_true", help="torch.compile the networks")
     data = parser.add_argument_group("data")
     data.add_argument("--data_dir", help="where datasets lie (default: $DATA_DIR, else data)")
     data.add_argument("--download", action="store_true", help="fetch a missing dataset there through torchvision")
-    data.add_argument("--workers", type=number(int, 1), help="threads that decode image files (default: this process's CPUs)")
-    data.add_argument("--val_size", type=number(int, 0), default=0, metavar="N", help="training images held out, never trained on")
+    data.add_argument(
+        "--workers", type=number(int, 1), help="threads that decode image files (default: this process's CPUs)"
+    )
+    data.add_argument(
+        "--val_size", type=number(int, 0), default=0, metavar="N", help="training images held out, never trained on"
+    )
     data.add_argument("--augment", type=choice("augmentation", ["full", "crop", "none"]), default="full",
                       help="full: crop, flip and cutout; crop: without cutout; none")  # fmt: skip
-    data.add_argument("--cutout", type=number(int, 0, 64), metavar="PIXELS", help="side of the square cut out (preset: 16)")
+    data.add_argument(
+        "--cutout", type=number(int, 0, 64), metavar="PIXELS", help="side of the square cut out (preset: 16)"
+    )
     loop = parser.add_argument_group("optimisation")
     loop.add_argument("--epochs", type=number(int, 1), help="(preset: 200; digits 30)")
     loop.add_argument("--batch_size", type=number(int, 1), help="(preset: 128; digits 64)")
     loop.add_argument("--lr", type=number(float, 0, above=True), help="initial learning rate (preset: 0.1)")
     loop.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="of SGD")
-    loop.add_argument("--schedule", type=choice("schedule", ["step", "cosine"]), help="step | cosine to 0 (preset: step; digits cosine)")
-    loop.add_argument("--epoch_step", type=milestones, metavar="JSON", help="epochs from which the rate is lower (preset: [60,120,160] of 200)")
-    loop.add_argument("--lr_decay_ratio", type=number(float, 0, 1, above=True), help="times the rate at each step (preset: 0.2)")
+    loop.add_argument(
+        "--schedule",
+        type=choice("schedule", ["step", "cosine"]),
+        help="step | cosine to 0 (preset: step; digits cosine)",
+    )
+    loop.add_argument(
+        "--epoch_step",
+        type=milestones,
+        metavar="JSON",
+        help="epochs from which the rate is lower (preset: [60,120,160] of 200)",
+    )
+    loop.add_argument(
+        "--lr_decay_ratio", type=number(float, 0, 1, above=True), help="times the rate at each step (preset: 0.2)"
+    )
     loop.add_argument("--clip_grad", type=number(float, 0, above=True), metavar="NORM", help="clip the gradient's norm")
     loop.add_argument("--weight_decay", type=number(float, 0), help="(preset: 5e-4)")
     loop.add_argument("--nocrswd", action="store_true", help="do not scale the weight decay of structured parameters")
     loop.add_argument("--crs_factor", type=number(float, 0), default=1.0, help="times the scaled weight decay")
     distill = parser.add_argument_group("distillation")
-    distill.add_argument("--temperature", type=number(float, 0, above=True), default=4.0, help="of knowledge distillation")
-    distill.add_argument("--alpha", type=number(float, 0, 1), default=0.0, help="weight of knowledge distillation against cross-entropy")
+    distill.add_argument(
+        "--temperature", type=number(float, 0, above=True), default=4.0, help="of knowledge distillation"
+    )
+    distill.add_argument(
+        "--alpha", type=number(float, 0, 1), default=0.0, help="weight of knowledge distillation against cross-entropy"
+    )
     distill.add_argument("--beta", type=number(float, 0), default=1000.0, help="weight of attention transfer")
     return parser
 
@@ -199,7 +156,9 @@ def counting(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(prog="count.py", description="What a network costs: parameters, mult-adds per image, bytes.")
     add_network_flags(parser)
     output = parser.add_argument_group("output")
-    output.add_argument("--batch", type=number(int, 1), default=128, help="images that share a rebuilt matrix, in the exact count")
+    output.add_argument(
+        "--batch", type=number(int, 1), default=128, help="images that share a rebuilt matrix, in the exact count"
+    )
     output.add_argument("--table", action="store_true", help="a row per layer too")
     output.add_argument("--json", action="store_true", help="everything as one JSON object")
     options = parser.parse_args(arguments)
@@ -239,29 +198,3 @@ def _fill(options: argparse.Namespace) -> None:
             setattr(options, name, value)
     if options.module is not None:
         options.conv = None
-
-
-def file_digest(path: str) -> str:
-    """What identifies a file's contents, such as a user's module. RequestError where it cannot be read."""
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-    except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror}")
-
-
-def check(resolve: Callable[[], argparse.Namespace]) -> None:
-    """Ends the process if the command line asks for help or cannot be meant."""
-    if status := run(lambda: resolve() and 0):
-        sys.exit(status)
-
-
-def run(main: Callable[[], int]) -> int:
-    """Runs a command's main: a SwapconvError becomes one line on stderr and its exit status."""
-    try:
-        return main()
-    except SwapconvError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130

@@ -11,8 +11,9 @@ import math
 import random
 import time
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from typing import Iterable, Iterator, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from data import Data, Split
-from distill import Supervised
 from errors import Diverged
 from optim import Schedule, set_learning_rate
 
@@ -127,8 +127,13 @@ def train_one_epoch(
             if (step + 1) % print_freq == 0 or step + 1 == steps:
                 for late, values in enumerate(torch.stack(waiting).tolist(), start=step + 1 - len(waiting)):
                     if bad := [name for name, value in zip(names, values) if not math.isfinite(value)]:
-                        what = ", ".join(name.removeprefix("loss_") for name in bad if name != "loss") or "sum of the parts"
-                        raise Diverged(f"the loss is not finite in epoch {epoch}, step {late}, learning rate {lr:g}: {what}")
+                        what = (
+                            ", ".join(name.removeprefix("loss_") for name in bad if name != "loss")
+                            or "sum of the parts"
+                        )
+                        raise Diverged(
+                            f"the loss is not finite in epoch {epoch}, step {late}, learning rate {lr:g}: {what}"
+                        )
                     sums.update(dict(zip(names, values)))
                 waiting.clear()
                 means = _means(sums, min((step + 1) * data.batch_size, len(data.training)))
@@ -190,7 +195,9 @@ def load_state(state: dict, model: nn.Module, optimizer, companions: list[Compan
     version, internal, gauss = state["rng"]["python"]
     random.setstate((version, tuple(internal), gauss))
     numpy_state = state["rng"]["numpy"]
-    np.random.set_state({**numpy_state, "state": {**numpy_state["state"], "key": np.array(numpy_state["state"]["key"], np.uint32)}})
+    np.random.set_state(
+        {**numpy_state, "state": {**numpy_state["state"], "key": np.array(numpy_state["state"]["key"], np.uint32)}}
+    )
     torch.set_rng_state(state["rng"]["torch"])
     if torch.cuda.is_initialized() and len(state["rng"]["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["rng"]["cuda"])

@@ -54,7 +54,9 @@ def main(runs: int = 5) -> None:
             speeds[-1].append(IMAGES / (time.perf_counter() - began))
     ours_speed, theirs_speed = (statistics.median(column) for column in zip(*speeds))
     ratio = statistics.median(a / b for a, b in speeds)
-    print(f"whole batches {ours_speed:,.0f} images/s, torchvision by image {theirs_speed:,.0f}, ratio {ratio:.1f} (median of {runs})")
+    print(
+        f"whole batches {ours_speed:,.0f} images/s, torchvision by image {theirs_speed:,.0f}, ratio {ratio:.1f} (median of {runs})"
+    )
 
 
 if __name__ == "__main__":

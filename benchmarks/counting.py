@@ -29,11 +29,15 @@ def main(runs: int = 5) -> None:
     for conv in CONVS:
         times = []
         for _ in range(runs):
-            done = subprocess.run([sys.executable, "-c", ONE_RUN, conv], cwd=ROOT, capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                [sys.executable, "-c", ONE_RUN, conv], cwd=ROOT, capture_output=True, text=True, check=True
+            )
             times.append(json.loads(done.stdout))
         torch_import, counting = (statistics.median(column) for column in zip(*times))
         ratio = counting / torch_import
-        print(f"{conv:15} import torch {torch_import:.3f} s, counting {counting:.3f} s, ratio {ratio:.3f} (median of {runs})")
+        print(
+            f"{conv:15} import torch {torch_import:.3f} s, counting {counting:.3f} s, ratio {ratio:.3f} (median of {runs})"
+        )
 
 
 if __name__ == "__main__":

@@ -18,9 +18,7 @@ class Conv(Block):
 
     def __init__(self, spec: ConvSpec, key: int = 0):
         super().__init__(spec)
-        self.kernel = nn.Parameter(
-            torch.empty(spec.out_channels, spec.in_channels, spec.kernel_size, spec.kernel_size)
-        )
+        self.kernel = nn.Parameter(torch.empty(spec.out_channels, spec.in_channels, spec.kernel_size, spec.kernel_size))
         self.bias = nn.Parameter(torch.empty(spec.out_channels)) if spec.bias else None
 
     def forward(self, x: Tensor) -> Tensor:

@@ -18,7 +18,17 @@ from errors import RequestError
 from layers.base import Block
 from names import FAMILIES, parse_conv
 
-CONVS = ["Conv", "Sep", "Generic_0.1", "Generic_0.9", "SepHashed_0.1", "SepHashed_1", "Shuffle_1", "Shuffle_3", "Shuffle_8"]
+CONVS = [
+    "Conv",
+    "Sep",
+    "Generic_0.1",
+    "Generic_0.9",
+    "SepHashed_0.1",
+    "SepHashed_1",
+    "Shuffle_1",
+    "Shuffle_3",
+    "Shuffle_8",
+]
 SHAPES = [
     (16, 32, 3, dict(padding=1)),
     (32, 16, 3, dict(stride=2, padding=1)),
@@ -106,7 +116,9 @@ def test_copies(conv):
         assert torch.equal(other(x), out)
     stored = io.BytesIO()
     torch.save(made.state_dict(), stored)
-    assert stored.tell() <= 4 * made.parameter_count() + 500 * len(made.state_dict()) + 2000  # the last for the empty file
+    assert (
+        stored.tell() <= 4 * made.parameter_count() + 500 * len(made.state_dict()) + 2000
+    )  # the last for the empty file
     fresh = make(conv, SHAPES[0])
     nn.init.zeros_(next(fresh.parameters()))
     stored.seek(0)
@@ -136,7 +148,9 @@ def test_weights_against_numpy():
 
     down, up, dw = (p.detach().numpy() for p in (generic.map.down, generic.map.up, generic.depthwise))
     assert down.shape == (5, 12)  # int(0.25 · 20)
-    np.testing.assert_allclose(generic.weight().detach(), np.einsum("or,ri,iyx->oiyx", up, down, dw[:, 0]), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+        generic.weight().detach(), np.einsum("or,ri,iyx->oiyx", up, down, dw[:, 0]), rtol=1e-5, atol=1e-7
+    )
 
     numbers, dw = hashed.map.shared.numbers.detach().numpy(), hashed.depthwise.detach().numpy()
     assert len(numbers) == 24  # int(0.1 · 240)
@@ -217,7 +231,9 @@ def test_generic_fit_is_the_best_of_its_rank():
 
 def test_substitute_takes_any_module():
     pair = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1, groups=8, bias=False), nn.Conv2d(8, 16, 1))
-    model = nn.ModuleDict({"stem": nn.Conv2d(3, 8, 3), "grouped": nn.Conv2d(8, 8, 3, groups=2), "pair": pair, "head": nn.Linear(16, 5)})
+    model = nn.ModuleDict(
+        {"stem": nn.Conv2d(3, 8, 3), "grouped": nn.Conv2d(8, 8, 3, groups=2), "pair": pair, "head": nn.Linear(16, 5)}
+    )
     assert blocks.swappable(model) == ["stem", "pair", "head"]
     assert substitute(model, parse_conv("Generic_0.5"), "pair|head", seed=3) == ["pair", "head"]
     assert isinstance(model["stem"], nn.Conv2d) and isinstance(model["pair"], Block)

@@ -8,10 +8,10 @@ import threading
 
 import pytest
 import torch
+from conftest import TINY, process
 
 import checkpoint
 import main
-from conftest import TINY, process
 from errors import MachineFault, RequestError
 
 DIGITS = ["digits", "teacher", "-t", "t", *TINY]
@@ -124,7 +124,12 @@ def test_a_name_in_use(teacher, workplace):
 
 def test_where_a_run_is_done_is_not_part_of_it(teacher, workplace):
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
-    assert main.main([*DIGITS, "--resume", "--print_freq", "3", "--workers", "1", "--device", "cpu", "--data_dir", "elsewhere"]) == 0
+    assert (
+        main.main(
+            [*DIGITS, "--resume", "--print_freq", "3", "--workers", "1", "--device", "cpu", "--data_dir", "elsewhere"]
+        )
+        == 0
+    )
 
 
 def test_the_record_without_its_checkpoint_still_holds_the_name(teacher, workplace):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -15,7 +16,6 @@ import blocks
 import count
 import options
 from build import build
-from conftest import ROOT
 from errors import SwapconvError
 from models import NETWORKS
 from names import FAMILIES, parse_conv
@@ -95,7 +95,13 @@ def test_a_wrong_formula_is_noticed(monkeypatch):
 
 
 def test_a_foreign_module():
-    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, dilation=2, bias=True), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, dilation=2, bias=True),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(8 * 36, 4),
+    )
     costs = count.count(model, 16, batch=2)
     assert costs.params == 8 * 27 + 8 + 16 + 288 * 4 + 4
     assert costs.mult_adds == 8 * 27 * 49 + 8 * 36 + 288 * 4 + 4  # dilation is ignored: 7×7 for the convolution

@@ -103,7 +103,9 @@ def test_training_images_are_normalised_and_channels_last():
     assert x.shape == (4, 3, 32, 32) and x.dtype == torch.float32 and x.is_contiguous(memory_format=torch.channels_last)
     cifar = Data(images(), DATASETS["cifar10"], NONE, 8, 0)
     x, _ = next(iter(cifar.batches(cifar.test)))
-    expected = (torch.from_numpy(images().test[0]).float() / 255 - torch.tensor([0.4914, 0.4822, 0.4465])) / torch.tensor([0.2023, 0.1994, 0.2010])
+    expected = (
+        torch.from_numpy(images().test[0]).float() / 255 - torch.tensor([0.4914, 0.4822, 0.4465])
+    ) / torch.tensor([0.2023, 0.1994, 0.2010])
     torch.testing.assert_close(x[0].permute(1, 2, 0), expected)
 
 

@@ -7,7 +7,6 @@ import pickle
 import struct
 import tarfile
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +53,9 @@ def check(images: datasets.Images) -> None:
     assert images.train.shape == images.test.shape == (20, 32, 32, 3) and images.train.dtype == np.uint8
     assert images.train_labels.tolist() == [label for label in range(10) for _ in range(2)]
     assert images.train[:, 0, 0, 0].tolist() == [10 * label + number for label in range(10) for number in range(2)]
-    assert images.test[:, 5, 5, 1].tolist() == [2 * (10 * label + number + 5) for label in range(10) for number in range(2)]
+    assert images.test[:, 5, 5, 1].tolist() == [
+        2 * (10 * label + number + 5) for label in range(10) for number in range(2)
+    ]
 
 
 def test_folder(tmp_path):
@@ -64,7 +65,9 @@ def test_folder(tmp_path):
     check(source.read(2))
 
 
-@pytest.mark.parametrize("suffix, mode, prefix", [(".tar", "w", ""), (".tar.xz", "w:xz", "./"), (".tar.gz", "w:gz", "cifar10/")])
+@pytest.mark.parametrize(
+    "suffix, mode, prefix", [(".tar", "w", ""), (".tar.xz", "w:xz", "./"), (".tar.gz", "w:gz", "cifar10/")]
+)
 def test_tar_is_decoded_once(tmp_path, suffix, mode, prefix, capsys):
     write_tar(tmp_path / f"cifar10{suffix}", {prefix + name: data for name, data in reversed(tree().items())}, mode)
     check(find("cifar10", tmp_path).read(2))
@@ -148,14 +151,22 @@ def write_fashion(folder: Path, compressed: bool, damage=None) -> np.ndarray:
     pixels = np.random.default_rng(0).integers(0, 256, (30, 28, 28), dtype=np.uint8)
     for split, count in (("train", 30), ("t10k", 10)):
         for kind, array in (("images-idx3", pixels[:count]), ("labels-idx1", np.arange(count, dtype=np.uint8) % 10)):
-            contents = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+            contents = (
+                struct.pack(">BBBB", 0, 0, 8, array.ndim)
+                + struct.pack(f">{array.ndim}I", *array.shape)
+                + array.tobytes()
+            )
             contents = damage(contents) if damage and (split, kind) == ("t10k", "images-idx3") else contents
             path = folder / f"{split}-{kind}-ubyte"
-            path.with_name(path.name + ".gz").write_bytes(gzip.compress(contents)) if compressed else path.write_bytes(contents)
+            path.with_name(path.name + ".gz").write_bytes(gzip.compress(contents)) if compressed else path.write_bytes(
+                contents
+            )
     return pixels
 
 
-@pytest.mark.parametrize("place, compressed", [("FashionMNIST/raw", False), ("FashionMNIST/raw", True), ("fashionmnist", True)])
+@pytest.mark.parametrize(
+    "place, compressed", [("FashionMNIST/raw", False), ("FashionMNIST/raw", True), ("fashionmnist", True)]
+)
 def test_fashionmnist(tmp_path, place, compressed):
     pixels = write_fashion(tmp_path / place, compressed)
     images = find("fashionmnist", tmp_path).read(1)
@@ -165,7 +176,9 @@ def test_fashionmnist(tmp_path, place, compressed):
     assert images.test_labels.tolist() == list(range(10))
 
 
-@pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: d + b"x", lambda d: b"\1" + d[1:], lambda d: d[:6], lambda d: b""])
+@pytest.mark.parametrize(
+    "damage", [lambda d: d[:-1], lambda d: d + b"x", lambda d: b"\1" + d[1:], lambda d: d[:6], lambda d: b""]
+)
 def test_damaged_fashionmnist(tmp_path, damage):
     write_fashion(tmp_path / "fashionmnist", True, damage)
     with pytest.raises(MachineFault, match="t10k-images-idx3-ubyte.gz"):
@@ -248,6 +261,9 @@ def test_a_truncated_tar(tmp_path):
 @pytest.mark.skipif(not os.environ.get("DATA_DIR"), reason="needs the real CIFAR-10 in $DATA_DIR, as .ci/run sets it")
 def test_the_real_cifar10():
     images = find("cifar10", Path(os.environ["DATA_DIR"])).read(2)
-    assert np.bincount(images.train_labels).tolist() == [5000] * 10 and np.bincount(images.test_labels).tolist() == [1000] * 10
+    assert (
+        np.bincount(images.train_labels).tolist() == [5000] * 10
+        and np.bincount(images.test_labels).tolist() == [1000] * 10
+    )
     mean = images.train.mean((0, 1, 2)) / 255
     np.testing.assert_allclose(mean, DATASETS["cifar10"].mean, atol=0.003)

@@ -66,7 +66,9 @@ def test_the_parts_sum_to_the_loss():
     out, taught = student(x), teacher(x)
     expected = {
         "cross_entropy": 0.7 * F.cross_entropy(out.logits, y),
-        "distillation": 0.3 * 9 * F.kl_div(F.log_softmax(out.logits / 3, 1), F.softmax(taught.logits / 3, 1), reduction="batchmean"),
+        "distillation": 0.3
+        * 9
+        * F.kl_div(F.log_softmax(out.logits / 3, 1), F.softmax(taught.logits / 3, 1), reduction="batchmean"),
         "attention": 100 * sum(F.mse_loss(attention_map(s), attention_map(t)) for s, t in zip(out.taps, taught.taps)),
     }
     assert set(lesson.parts) == set(expected)

@@ -17,7 +17,9 @@ def test_every_network_has_a_preset():
     assert set(NETWORKS) == set(PRESETS) == set(IMAGE_SIDE)
 
 
-@pytest.mark.parametrize("width, channels", [(1.0, (16, 32, 64)), (0.5, (8, 16, 32)), (1.3, (20, 41, 83)), (0.0625, (1, 2, 4))])
+@pytest.mark.parametrize(
+    "width, channels", [(1.0, (16, 32, 64)), (0.5, (8, 16, 32)), (1.3, (20, 41, 83)), (0.0625, (1, 2, 4))]
+)
 def test_wide_resnet_widths_and_taps(width, channels):
     logits, taps, auxiliary = build(WRN | {"wrn_width": width}, classes=7)(torch.randn(2, 3, 32, 32))
     assert logits.shape == (2, 7) and auxiliary is None

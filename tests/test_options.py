@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from conftest import ROOT
 
 import options
-from conftest import ROOT
 from errors import RequestError
 
 

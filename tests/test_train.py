@@ -7,10 +7,10 @@ import time
 
 import pytest
 import torch
+from conftest import TINY, process
 from torch import nn
 
 import main
-from conftest import TINY, process
 from data import Augmentation, Data
 from datasets import DATASETS, find
 from distill import Lesson, Supervised
@@ -120,7 +120,9 @@ def test_metrics_are_right(digits):
             top5 = 100 - (logits.topk(5).indices == split.labels[:, None]).any(1).float().mean().item() * 100
             assert finished.row[f"{name}_top1_error"] == pytest.approx(top1, abs=1e-3)
             assert finished.row[f"{name}_top5_error"] == pytest.approx(top5, abs=1e-3)
-            assert finished.row[f"{name}_loss"] == pytest.approx(nn.functional.cross_entropy(logits, split.labels).item(), rel=1e-4)
+            assert finished.row[f"{name}_loss"] == pytest.approx(
+                nn.functional.cross_entropy(logits, split.labels).item(), rel=1e-4
+            )
     assert evaluate(model, digits, digits.test)["top1_error"] == finished.row["test_top1_error"]
     assert finished.row["train_loss"] == finished.row["train_loss_cross_entropy"]
 
@@ -154,7 +156,9 @@ class Recorder(Companion):
 def test_companions_go_along(digits):
     model, optimizer = tiny()
     recorder = Recorder()
-    finished = list(fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=2, companions=[recorder, Companion()]))
+    finished = list(
+        fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=2, companions=[recorder, Companion()])
+    )
     steps = digits.steps(digits.training)
     assert recorder.calls[0] == ("before_epoch", 0.0) and recorder.calls[steps + 1] == ("before_epoch", 0.5)
     assert recorder.calls[-1] == ("after_backward", (1 + (steps - 1) / steps) / 2)
@@ -195,8 +199,8 @@ def test_a_loss_that_is_not_finite_names_its_step(digits, step):
 
 
 def test_a_diverged_run_keeps_its_last_good_checkpoint(workplace, capsys):
-    import options
+    import cli
 
     flags = ["digits", "teacher", "-t", "t", *TINY, "--lr", "1e30", "--augment", "none"]
-    assert options.run(lambda: main.main(flags)) == 3
+    assert cli.run(lambda: main.main(flags)) == 3
     assert "the loss is not finite in epoch" in capsys.readouterr().err

@@ -1,0 +1,121 @@
+"""The command line's manners: exact flags, values that are checked, errors in one line, exit statuses.
+
+    parser = Parser(prog="main.py")
+    parser.add_argument("--epochs", type=number(int, 1))
+    sys.exit(run(main))
+
+Imports no torch.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from errors import RequestError, SwapconvError, did_you_mean
+
+
+class Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows a default only where there is one to show; the presets' are told in the help texts."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        return super()._get_help_string(action) if action.default not in (None, False, "") else action.help
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with exact flags, and errors in one line that name the nearest right word."""
+
+    def __init__(self, **keywords):
+        super().__init__(allow_abbrev=False, formatter_class=Formatter, **keywords)
+
+    def error(self, message: str) -> NoReturn:
+        raise RequestError(message)
+
+    def parse_args(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+        known, unknown = self.parse_known_args(arguments)
+        if unknown:
+            first = unknown[0]
+            flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+            what = "unknown flag" if first.startswith("-") else "unexpected argument"
+            raise RequestError(f"{what} {first!r}{did_you_mean(first.split('=')[0], flags)}")
+        return known
+
+
+def choice(what: str, allowed: Sequence[str]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            hint = did_you_mean(text, allowed)
+            raise argparse.ArgumentTypeError(f"unknown {what} {text!r}{hint} (known: {', '.join(allowed)})")
+        return text
+
+    return parse
+
+
+def number(kind: type, low: float = -math.inf, high: float = math.inf, above: bool = False) -> Callable[[str], float]:
+    """A finite int or float with low <= value <= high, or low < value where `above`."""
+
+    def parse(text: str) -> float:
+        wanted = "a whole number" if kind is int else "a number"
+        bounds = [f"{'above' if above else 'at least'} {low:g}"] * (low > -math.inf) + [f"at most {high:g}"] * (
+            high < math.inf
+        )
+        message = f"{text!r} is not {wanted}{' ' if bounds else ''}{' and '.join(bounds)}"
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(message)
+        if not math.isfinite(value) or not low <= value <= high or (above and value == low):
+            raise argparse.ArgumentTypeError(message)
+        return value
+
+    return parse
+
+
+def milestones(text: str) -> list[int]:
+    try:
+        epochs = json.loads(text)
+    except ValueError:
+        epochs = None
+    whole = isinstance(epochs, list) and all(type(epoch) is int and epoch > 0 for epoch in epochs)
+    if not whole or epochs != sorted(set(epochs)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON list of rising epochs, such as '[60,120,160]'")
+    return epochs
+
+
+def pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}")
+    return text
+
+
+def file_digest(path: str) -> str:
+    """What identifies a file's contents, such as a user's module. RequestError where it cannot be read."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}")
+
+
+def check(resolve: Callable[[], argparse.Namespace]) -> None:
+    """Ends the process if the command line asks for help or cannot be meant."""
+    if status := run(lambda: resolve() and 0):
+        sys.exit(status)
+
+
+def run(main: Callable[[], int]) -> int:
+    """Runs a command's main: a SwapconvError becomes one line on stderr and its exit status."""
+    try:
+        return main()
+    except SwapconvError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
