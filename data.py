@@ -51,6 +51,7 @@ class Data:
         device: torch.device | str = "cpu", val_size: int = 0,
     ):  # fmt: skip
         self.augmentation, self.batch_size, self.seed = augmentation, batch_size, seed
+        self.side, self.device = dataset.side, torch.device(device)
         mean, std = dataset.mean, dataset.std
         if mean is None:
             mean, std = images.train.mean((0, 1, 2)) / 255, images.train.std((0, 1, 2)) / 255

@@ -44,46 +44,29 @@ def main(arguments: list[str] | None = None) -> int:
     config = {key: value for key, value in vars(request).items() if key != "resume"}
     name = request.teacher_checkpoint if request.mode == "teacher" else request.student_checkpoint
     device = choose_device(request)
-    dataset = datasets.DATASETS[request.dataset]
-    data_dir = Path(request.data_dir or os.environ.get("DATA_DIR") or "data")
-    source = datasets.find(request.dataset, data_dir, request.download)
-    network = build(config)
-    costs = summary(config)
+    source = datasets.find(request.dataset, data_folder(request), request.download)
+    network, costs, teacher = build(config), summary(config), None
     if request.module:
         config["module_digest"] = cli.file_digest(request.module)
-    teacher = None
     if request.mode == "student":
         teacher, config["teacher_digest"] = build_teacher(request, network)
-    refuse_or_find(name, config, request.resume)  # all that follows may write
+    refuse_or_find(name, config, request.resume)  # up to here nothing is written, from here on anything may be
 
-    images = source.read(request.workers or len(os.sched_getaffinity(0)))
-    augmentation = Augmentation(request.augment != "none", request.augment != "none" and dataset.flip, request.cutout)
-    data = Data(images, dataset, augmentation, request.batch_size, request.seed, device, request.val_size)
+    data = load_data(request, source, device)
     random.seed(request.seed), np.random.seed(request.seed % 2**32), torch.manual_seed(request.seed)
-    network = settle(blocks.materialise(network, request.seed), device, dataset.side, request.compile)
+    network = settle(blocks.materialise(network, request.seed), device, data.side, request.compile)
     criterion = Supervised()
     if teacher is not None:
-        teacher = settle(teacher, device, dataset.side, request.compile)
+        teacher = settle(teacher, device, data.side, request.compile)
         criterion = Distill(teacher, request.alpha, request.beta, request.temperature)
     scale = 1.0 if request.nocrswd else costs["crs_ratio"] * request.crs_factor
     structured = blocks.structured_parameters(network)
     optimizer = sgd(network, structured, request.lr, request.momentum, request.weight_decay, scale)
     companions = [ClipGradient(request.clip_grad)] if request.clip_grad else []
 
-    warn_of_uncounted(costs)
-    costs.pop("layers")
-    with Run(name, config, {"argv": sys.argv, "counts": costs, "versions": versions()}, request.resume) as run:
-        print(f"{name}: {request.conv or request.module} on {request.network}, {costs['params']:,} parameters "
-              f"({costs['crs_ratio']:.4f} of the reference), {costs['mult_adds_exact']:.4E} mult-adds an image")  # fmt: skip
-        print(f"{request.dataset} from {source.where}: {len(data.training):,} training images, on {device}")
-        for group in optimizer.param_groups:
-            numbers = sum(parameter.numel() for parameter in group["params"])
-            print(f"weight decay {group['weight_decay']:.3g} on {numbers:,} {group['name']} numbers")
-        print(
-            "options: " + " ".join(f"{key}={value}" for key, value in config.items() if value is not None), flush=True
-        )
-        if request.resume:
-            print(f"resuming after epoch {len(run.rows)}" if run.rows else "nothing to resume: starting", flush=True)
+    about = {"argv": sys.argv, "counts": {k: v for k, v in costs.items() if k != "layers"}, "versions": versions()}
+    with Run(name, config, about, request.resume) as run:
+        announce(run, request, source, data, costs, optimizer)
         epochs = fit(
             network, criterion, optimizer, schedule_of(request), data, request.epochs, companions, run.state,
             print_freq=request.print_freq, autocast=precision_of(request, device),
@@ -94,9 +77,22 @@ def main(arguments: list[str] | None = None) -> int:
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise MachineFault(f"out of memory at --batch_size {request.batch_size}: {first_line(error)}")
         last = run.rows[-1]
-        print(f"Error@1 {last['test_top1_error']:.2f} Error@5 {last['test_top5_error']:.2f} "
-              f"(best Error@1 {last['best_test_top1_error']:.2f})")  # fmt: skip
+        top1, top5, best = (last[f"{metric}_error"] for metric in ("test_top1", "test_top5", "best_test_top1"))
+        print(f"Error@1 {top1:.2f} Error@5 {top5:.2f} (best Error@1 {best:.2f})")
     return 0
+
+
+def data_folder(request: Namespace) -> Path:
+    return Path(request.data_dir or os.environ.get("DATA_DIR") or "data")
+
+
+def load_data(request: Namespace, source: datasets.Source, device: torch.device) -> Data:
+    """The dataset on the device that trains."""
+    dataset = datasets.DATASETS[request.dataset]
+    images = source.read(request.workers or torch.get_num_threads())
+    moves = request.augment != "none"
+    augmentation = Augmentation(crop=moves, flip=moves and dataset.flip, cutout=request.cutout)
+    return Data(images, dataset, augmentation, request.batch_size, request.seed, device, request.val_size)
 
 
 def choose_device(request: Namespace) -> torch.device:
@@ -173,6 +169,25 @@ def versions() -> dict[str, str]:
         ["git", "-C", here, "describe", "--always", "--dirty"], capture_output=True, text=True
     ).stdout
     return {"python": platform.python_version(), "torch": torch.__version__, "git_commit": commit.strip()}
+
+
+def announce(run: Run, request: Namespace, source: datasets.Source, data: Data, costs: dict, optimizer) -> None:
+    """What is about to be trained, on what, and what decays by how much."""
+    conv, ratio = request.conv or request.module, costs["crs_ratio"]
+    print(
+        f"{run.name}: {conv} on {request.network}, {costs['params']:,} parameters ({ratio:.4f} of the reference), ",
+        end="",
+    )
+    print(f"{costs['mult_adds_exact']:.4E} mult-adds an image")
+    warn_of_uncounted(costs)
+    print(f"{request.dataset} from {source.where}: {len(data.training):,} training images, on {data.device}")
+    for group in optimizer.param_groups:
+        numbers = sum(parameter.numel() for parameter in group["params"])
+        print(f"weight decay {group['weight_decay']:.3g} on {numbers:,} {group['name']} numbers")
+    print("options: " + " ".join(f"{key}={value}" for key, value in run.config.items() if value is not None))
+    if request.resume:
+        print(f"resuming after epoch {len(run.rows)}" if run.rows else "nothing to resume: starting")
+    sys.stdout.flush()
 
 
 def line(row: dict, epochs: int) -> str:

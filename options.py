@@ -83,7 +83,7 @@ def training_parser() -> Parser:
     data.add_argument("--data_dir", help="where datasets lie (default: $DATA_DIR, else data)")
     data.add_argument("--download", action="store_true", help="fetch a missing dataset there through torchvision")
     data.add_argument(
-        "--workers", type=number(int, 1), help="threads that decode image files (default: this process's CPUs)"
+        "--workers", type=number(int, 1), help="threads that decode image files (default: torch's threads)"
     )
     data.add_argument(
         "--val_size", type=number(int, 0), default=0, metavar="N", help="training images held out, never trained on"
