@@ -163,11 +163,12 @@ def precision_of(request: Namespace, device: torch.device):
 
 
 def versions() -> dict[str, str]:
-    """Of Python, torch and this repository."""
-    here = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "-C", here, "describe", "--always", "--dirty"], capture_output=True, text=True
-    ).stdout
+    """Of Python, torch and this repository (empty where git cannot tell)."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True).stdout
+    except OSError:
+        commit = ""
     return {"python": platform.python_version(), "torch": torch.__version__, "git_commit": commit.strip()}
 
 
