@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 
 from errors import RequestError
 from hashing import key
-from layers.base import Block, ChannelMap, ConvSpec, dense_scale, draw_normal
+from layers.base import Block, ChannelMap, ConvSpec, Seeded, dense_scale, draw_normal
 from names import ConvName, parse_conv
 
 
@@ -82,20 +82,17 @@ class Separable(Block):
                 nn.init.zeros_(bias)
 
     @torch.no_grad()
-    def fit(self, kernel: Tensor, bias: Tensor | None = None) -> float:
+    def _fit(self, kernel: Tensor) -> None:
         """Each input channel's (o, k²) slice becomes its best depthwise filter and column, by its first singular
         triple; the map then takes the best approximation of those columns."""
         if self.depthwise is None:
             self.map.fit(kernel[:, :, 0, 0])
-        else:
-            slices = kernel.transpose(0, 1).flatten(2).double()  # (i, o, k²)
-            u, s, vt = torch.linalg.svd(slices, full_matrices=False)
-            root = s[:, :1].sqrt()
-            self.depthwise.copy_((root * vt[:, 0]).view_as(self.depthwise))
-            self.map.fit((root * u[:, :, 0]).t().to(kernel.dtype))
-        if bias is not None:
-            self.effective_bias().copy_(bias)
-        return ((self.weight() - kernel).norm() / kernel.norm()).item()
+            return
+        slices = kernel.transpose(0, 1).flatten(2).double()  # (i, o, k²)
+        u, s, vt = torch.linalg.svd(slices, full_matrices=False)
+        root = s[:, :1].sqrt()
+        self.depthwise.copy_((root * vt[:, 0]).view_as(self.depthwise))
+        self.map.fit((root * u[:, :, 0]).t().to(kernel.dtype))
 
     def setting(self) -> str:
         return self.map.setting()
@@ -139,17 +136,11 @@ def block(
     return built
 
 
-def _square(name: str, argument: str, value) -> int:
-    values = {value} if isinstance(value, (int, str)) else set(value)
-    if len(values) != 1 or not isinstance(number := values.pop(), int):
-        raise RequestError(f"layer {name!r} has {argument} {value!r}: only one whole number for both sides is handled")
-    return number
-
-
-def spec_of(name: str, module: nn.Module) -> ConvSpec | None:
+def spec_of(module: nn.Module) -> ConvSpec | None:
     """The convolution that a module amounts to if it can be swapped, else None.
 
-    That is a Conv2d with groups = 1, a Linear (as a 1×1), a block, or a pair of a depthwise Conv2d and a 1×1 Conv2d.
+    That is a block, a Linear (as a 1×1), a square Conv2d with groups = 1 and padding of zeros, or a pair of a depthwise
+    Conv2d and a 1×1 Conv2d.
     """
     match module:
         case Block():
@@ -162,10 +153,11 @@ def spec_of(name: str, module: nn.Module) -> ConvSpec | None:
             first, last = module
         case _:
             return None
-    square = {
-        part: _square(name, part, getattr(first, part)) for part in ("kernel_size", "stride", "padding", "dilation")
-    }
-    return ConvSpec(first.in_channels, last.out_channels, **square, bias=last.bias is not None)
+    padding = (0, 0) if first.padding == "valid" else first.padding
+    pairs = (first.kernel_size, first.stride, padding, first.dilation)
+    if first.padding_mode != "zeros" or isinstance(padding, str) or any(rows != columns for rows, columns in pairs):
+        return None
+    return ConvSpec(first.in_channels, last.out_channels, *(side for side, _ in pairs), bias=last.bias is not None)
 
 
 def _is_separable_pair(parts: list[nn.Module]) -> bool:
@@ -184,7 +176,7 @@ def swappable(model: nn.Module) -> list[str]:
         return model.swappable()
     found: list[str] = []
     for name, module in model.named_modules():
-        if not any(name.startswith(outer + ".") for outer in found) and spec_of(name, module):
+        if not any(name.startswith(outer + ".") for outer in found) and spec_of(module):
             found.append(name)
     return found
 
@@ -198,46 +190,48 @@ def substitute(model: nn.Module, conv: ConvName | Builder, where: str = "", seed
     candidates = swappable(model)
     names = [name for name in candidates if re.search(where, name)]
     if not names:
-        raise RequestError(
-            f"--where {where!r} matches none of the layers that can be swapped, such as {candidates[0]!r}"
-        )
+        there = f"such as {candidates[0]!r}" if candidates else "and there are none"
+        raise RequestError(f"--where {where!r} matches none of the layers that can be swapped, {there}")
     for name in names:
         old = model.get_submodule(name)
         if isinstance(conv, ConvName) and conv.family == "Conv" and isinstance(old, nn.Conv2d):
             continue
-        spec = spec_of(name, old)
+        spec = spec_of(old)
         like = next(old.parameters())
         try:
             with like.device:
                 new = build_block(conv, spec, key(seed, name))
         except ValueError as error:
             raise RequestError(f"layer {name!r} ({spec.in_channels} -> {spec.out_channels}) cannot be {conv}: {error}")
+        new = BlockAsLinear(new) if isinstance(old, nn.Linear) else new
         new.to(like.dtype)
         if like.device.type != "meta":
             initialise(new, seed, name)
-        model.set_submodule(name, BlockAsLinear(new) if isinstance(old, nn.Linear) else new)
-    _remember_seed(model, seed)
+        model.set_submodule(name, new)
+    if any(isinstance(module, Seeded) for module in model.modules()):
+        _remember_seed(model, seed)
     return names
 
 
 def _remember_seed(model: nn.Module, seed: int) -> None:
-    """A network with hashed layers keeps the one integer that they are recomputed from, and checks it at loading."""
-    if any(hasattr(module, "key") for module in model.modules()):
-        if hasattr(model, "substitution_seed") and int(model.substitution_seed) != seed:
-            raise RequestError(
-                f"this network has layers hashed by seed {int(model.substitution_seed)} already, not {seed}"
-            )
-        model.register_buffer("substitution_seed", torch.tensor(seed))
+    """The one integer that a network's hashed layers are recomputed from goes into its state, and is checked there."""
+    before = getattr(model, "substitution_seed", None)
+    if before is None:
+        model.substitution_seed = seed
+        model.register_state_dict_post_hook(_save_seed)
         model.register_load_state_dict_pre_hook(_check_seed)
+    elif before != seed:
+        raise RequestError(f"this network has layers hashed by seed {before} already, not {seed}")
+
+
+def _save_seed(model, state, prefix, metadata) -> None:
+    state[prefix + "substitution_seed"] = torch.tensor(model.substitution_seed)
 
 
 def _check_seed(model, state, prefix, metadata, strict, missing, unexpected, errors) -> None:
-    saved = state.get(prefix + "substitution_seed")
-    if saved is not None and not saved.is_meta and not model.substitution_seed.is_meta:
-        if int(saved) != int(model.substitution_seed):
-            errors.append(
-                f"saved with seed {int(saved)}, but this network's layers are hashed by {int(model.substitution_seed)}"
-            )
+    saved = int(state.pop(prefix + "substitution_seed", model.substitution_seed))
+    if saved != model.substitution_seed:
+        errors.append(f"saved with seed {saved}, but this network's layers are hashed by {model.substitution_seed}")
 
 
 @torch.no_grad()
@@ -272,8 +266,6 @@ def initialise(model: nn.Module, seed: int, prefix: str = "") -> None:
 def materialise(model: nn.Module, seed: int) -> nn.Module:
     """A network built on the meta device gets its memory (on the CPU) and its initial weights."""
     model._apply(lambda tensor: torch.empty_like(tensor, device="cpu") if tensor.is_meta else tensor)
-    if hasattr(model, "substitution_seed"):
-        model.substitution_seed.fill_(seed)
     initialise(model, seed)
     return model
 

@@ -19,7 +19,7 @@ import blocks
 import models
 from datasets import DATASETS
 from errors import RequestError, first_line
-from layers.base import ConvSpec
+from layers.base import Block, ConvSpec
 from names import parse_conv
 
 
@@ -37,7 +37,7 @@ class UserConv:
             exec(compile(Path(path).read_text(), path, "exec"), vars(module))
         except OSError as error:
             raise RequestError(f"--module {path} cannot be read: {error.strerror}")
-        except Exception as error:  # whatever a user's file may raise while it is read
+        except (Exception, SystemExit) as error:  # whatever a user's file may raise while it is read
             where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
             raise RequestError(f"--module {path}{where}: {type(error).__name__}: {first_line(error)}")
         self.cls = getattr(module, "Conv", None)
@@ -52,7 +52,7 @@ class UserConv:
                 built = self.cls(**vars(spec))
             except Exception as error:
                 raise ValueError(f"{type(error).__name__}: {first_line(error)}")
-        built.initialises_itself = True
+        built.initialises_itself = not isinstance(built, Block)
         return built
 
     def __str__(self) -> str:

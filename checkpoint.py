@@ -3,7 +3,7 @@
     refuse_or_find("wrn.teacher", config, resume=True)          # writes nothing; RequestError tells the ways on
     with Run("wrn.teacher", config, about, resume=True) as run:
         fit(..., resumed=run.state)                              # None where there is nothing to go on from
-        run.save(finished)
+        run.save(row, state)                                     # after each epoch
 
 A run NAME is checkpoints/NAME.pt, the one before it as NAME.pt.previous, and runs/NAME/ with config.json, metrics.jsonl
 and TensorBoard's events. One process at a time holds its lock. A checkpoint holds plain types and tensors, so it is
@@ -14,21 +14,21 @@ import fcntl
 import hashlib
 import json
 import os
-import pickle
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 from tensorboardX import SummaryWriter
 
-from errors import MachineFault, RequestError, SwapconvError, did_you_mean, first_line
+from errors import MachineFault, RequestError, did_you_mean, first_line
 from options import NOT_IDENTITY
-from train import Finished
 
 FORMAT = 1
+REQUIRED = {"format", "epoch", "model", "optimizer", "companions", "rng", "config", "rows"}
 CHECKPOINTS, RUNS = Path("checkpoints"), Path("runs")
 
 
@@ -38,9 +38,9 @@ def checkpoint_path(name: str) -> Path:
 
 def write_atomically(path: Path, write: Callable[[Any], None], keep_previous: bool = False) -> None:
     """Writes beside, flushes to disk, renames: at every moment `path` is the old file or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             write(file)
             file.flush()
@@ -55,7 +55,8 @@ def write_atomically(path: Path, write: Callable[[Any], None], keep_previous: bo
         os.fsync(folder)
         os.close(folder)
     except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError where a disk is full
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise MachineFault(f"{path} cannot be written: {error}")
 
 
@@ -80,24 +81,21 @@ def load(path: Path) -> dict:
     """A checkpoint, on the CPU. A damaged file is named, and the one before it used. MachineFault where none is whole."""
     for candidate in (path, path.with_name(f"{path.name}.previous")):
         try:
+            with zipfile.ZipFile(candidate) as archive:
+                if damaged := archive.testzip():
+                    raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
             contents = torch.load(candidate, map_location="cpu", weights_only=True)
-            version = contents["format"]
+            if contents["format"] <= FORMAT and (missing := REQUIRED - contents.keys()):
+                raise KeyError(f"{min(missing)} is missing")
         except FileNotFoundError:
             continue
-        except (
-            OSError,
-            RuntimeError,
-            EOFError,
-            KeyError,
-            TypeError,
-            ValueError,
-            pickle.UnpicklingError,
-            zipfile.BadZipFile,
-        ) as error:
+        except Exception as error:  # whatever a damaged file makes zipfile, pickle or torch raise
             print(f"warning: {candidate} is damaged: {first_line(error)}", file=sys.stderr)
             continue
-        if version > FORMAT:
-            raise RequestError(f"{candidate} has format {version}; this version of swapconv reads up to {FORMAT}")
+        if contents["format"] > FORMAT:
+            raise RequestError(
+                f"{candidate} has format {contents['format']}; this version of swapconv reads up to {FORMAT}"
+            )
         return contents
     raise MachineFault(f"{path} cannot be loaded, nor the one before it")
 
@@ -138,8 +136,8 @@ def refuse_or_find(name: str, config: dict, resume: bool) -> dict | None:
     elif record.exists():
         try:
             before = json.loads(record.read_text())["config"]
-        except (OSError, ValueError, KeyError) as error:
-            raise MachineFault(f"{record} cannot be read: {error}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise MachineFault(f"{record} cannot be read: {first_line(error)}")
     else:
         return None
     if differences := _differences(before, config):
@@ -191,12 +189,13 @@ class Run:
             self.state = refuse_or_find(name, config, resume)
             self.rows: list[dict] = self.state["rows"] if self.state else []
             self._begin(about)
-        except SwapconvError:
+        except BaseException:
             self._lock.close()
             raise
 
     def _begin(self, about: dict) -> None:
         """Writes the record anew, as far as the checkpoint goes: no row and no point of a lost epoch stays."""
+        CHECKPOINTS.mkdir(parents=True, exist_ok=True)  # or fail now, not after an epoch
         document = json.dumps({"config": self.config, **about}, indent=1) + "\n"
         write_atomically(self.folder / "config.json", lambda file: file.write(document.encode()))
         lines = "".join(json.dumps(row) + "\n" for row in self.rows)
@@ -208,11 +207,10 @@ class Run:
         for path in stale:  # every point up to the checkpoint has just been written again
             path.unlink()
 
-    def save(self, finished: Finished) -> dict:
+    def save(self, row: dict, state: dict) -> dict:
         """Makes a finished epoch lasting: the checkpoint first, then its row of metrics. Returns the row."""
-        best = min(row["test_top1_error"] for row in [*self.rows, finished.row])
-        row = {**finished.row, "best_test_top1_error": best}
-        save(checkpoint_path(self.name), {**finished.state, "config": self.config, "rows": [*self.rows, row]})
+        row = {**row, "best_test_top1_error": min(each["test_top1_error"] for each in [*self.rows, row])}
+        save(checkpoint_path(self.name), {**state, "config": self.config, "rows": [*self.rows, row]})
         self.rows.append(row)
         try:
             with (self.folder / "metrics.jsonl").open("a") as file:

@@ -11,13 +11,15 @@ import argparse
 import hashlib
 import json
 import math
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from errors import RequestError, SwapconvError, did_you_mean
+from errors import RequestError, SwapconvError, did_you_mean, first_line
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -56,21 +58,17 @@ def choice(what: str, allowed: Sequence[str]) -> Callable[[str], str]:
     return parse
 
 
-def number(kind: type, low: float = -math.inf, high: float = math.inf, above: bool = False) -> Callable[[str], float]:
-    """A finite int or float with low <= value <= high, or low < value where `above`."""
+def number(kind: type, low: float, high: float, above: bool = False) -> Callable[[str], float]:
+    """An int or float with low <= value <= high, or low < value where `above`."""
+    wanted = f"{'a whole number' if kind is int else 'a number'} {'above' if above else 'of at least'} {low:g}"
 
     def parse(text: str) -> float:
-        wanted = "a whole number" if kind is int else "a number"
-        bounds = [f"{'above' if above else 'at least'} {low:g}"] * (low > -math.inf) + [f"at most {high:g}"] * (
-            high < math.inf
-        )
-        message = f"{text!r} is not {wanted}{' ' if bounds else ''}{' and '.join(bounds)}"
         try:
-            value = kind(text)
+            value = kind(text) if len(text) <= 40 and "_" not in text else math.nan
         except ValueError:
-            raise argparse.ArgumentTypeError(message)
-        if not math.isfinite(value) or not low <= value <= high or (above and value == low):
-            raise argparse.ArgumentTypeError(message)
+            value = math.nan
+        if not low <= value <= high or (above and value == low):  # nan is neither
+            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted} and at most {high:g}")
         return value
 
     return parse
@@ -104,18 +102,33 @@ def file_digest(path: str) -> str:
 
 
 def check(resolve: Callable[[], argparse.Namespace]) -> None:
-    """Ends the process if the command line asks for help or cannot be meant."""
+    """Ends the process if the command line asks for help or cannot be meant; for what comes before `run`."""
     if status := run(lambda: resolve() and 0):
         sys.exit(status)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while torch is imported, Ctrl-C just ends it
 
 
 def run(main: Callable[[], int]) -> int:
-    """Runs a command's main: a SwapconvError becomes one line on stderr and its exit status."""
+    """Runs a command's main: what ends it badly becomes one line on stderr and an exit status.
+
+    2: a wrong request; 3: diverged; 4: the machine failed; 130: interrupted. Other exceptions are bugs and stay as they are.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return main()
     except SwapconvError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
+        message, status = str(error), error.exit_status
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        message, status = "interrupted", 130
+    except BrokenPipeError:  # whoever read the output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        message, status = str(error), 4
+    except (MemoryError, RuntimeError) as error:  # torch's allocators have no class in common
+        known = ("out of memory", "can't allocate memory", "not enough memory")
+        if not isinstance(error, MemoryError) and not any(phrase in str(error) for phrase in known):
+            raise
+        message, status = f"out of memory, a smaller --batch_size needs less: {first_line(error)}", 4
+    print("error: " + " ".join(message.splitlines()), file=sys.stderr)
+    return status

@@ -32,7 +32,7 @@ from torch import Size, Tensor, nn
 
 from build import build, reference
 from datasets import DATASETS
-from errors import SwapconvError
+from errors import RequestError, SwapconvError, first_line
 from layers.base import Block, ConvSpec
 from models.output import Output
 
@@ -113,14 +113,16 @@ def _shapes_only(model: nn.Module, batch: int) -> Iterator[list[Layer]]:
     layers: list[Layer] = []
     outside: list[Layer] = []
     counted: list[nn.Module] = []
+    inside: set[nn.Module] = set()
     for name, module in model.named_modules():
-        if any(name.startswith(layer.name + ".") for layer in layers):
-            continue  # inside a block that counts for itself
+        if module in inside:
+            continue
         rule = _rule(module, batch)
         if rule is not None:
             layers.append(Layer(name, _kind(module), _parameters(module)))
             module.forward = _recorder(rule, layers[-1])
             counted.append(module)
+            inside.update(module.modules())  # it counts for all that it holds
         elif own := sum(parameter.numel() for parameter in module.parameters(recurse=False)):
             outside.append(Layer(name, f"{_kind(module)} (mult-adds unknown)", own))
     try:
@@ -207,7 +209,14 @@ def _kind(module: nn.Module) -> str:
 
 def summary(config: dict, batch: int = 128) -> dict:
     """All that count.py knows of a resolved configuration, as one object ready for JSON."""
-    costs = count(build(config), DATASETS[config["dataset"]].side, batch)
+    try:
+        costs = count(build(config), DATASETS[config["dataset"]].side, batch)
+    except SwapconvError:
+        raise
+    except Exception as error:  # whatever a user's forward may raise
+        if not config["module"]:
+            raise
+        raise RequestError(f"--module {config['module']}: {type(error).__name__}: {first_line(error)}")
     reference_params = sum(parameter.numel() for parameter in reference(config).parameters())
     return {
         "dataset": config["dataset"],

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from errors import MachineFault, RequestError
+from errors import MachineFault, RequestError, first_line
 
 SPLITS = ("train", "test")
 CACHE_FORMAT = 1
@@ -57,7 +57,8 @@ class Dataset:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     flip: bool
-    places: Callable[["Dataset", Path], list[tuple[str, Source | None]]]  # all that are looked at, best first
+    train_images: int
+    places: Callable[["Dataset", Path, bool], list[tuple[str, Source | None]]]  # all that are looked at, best first
     torchvision: str | None = None  # the class that can download it
     other_way: str = ""  # another command that gets it
 
@@ -65,7 +66,7 @@ class Dataset:
 def find(name: str, data_dir: Path, download: bool = False) -> Source:
     """The first place that holds the dataset; with `download`, torchvision's if there is none. Reads nothing yet."""
     dataset = DATASETS[name]
-    places = dataset.places(dataset, data_dir)
+    places = dataset.places(dataset, data_dir, download)
     for _, source in places:
         if source is not None:
             return source
@@ -76,7 +77,7 @@ def find(name: str, data_dir: Path, download: bool = False) -> Source:
     raise RequestError(f"no {name}: looked for {looked}; {get}, --data_dir says where it lies")
 
 
-def _digits(dataset: Dataset, data_dir: Path) -> list[tuple[str, Source | None]]:
+def _digits(dataset: Dataset, data_dir: Path, download: bool) -> list[tuple[str, Source | None]]:
     """The 8×8 digits that scikit-learn ships, enlarged to 32×32; the last 297 are for testing."""
 
     def read(workers: int) -> Images:
@@ -92,10 +93,10 @@ def _digits(dataset: Dataset, data_dir: Path) -> list[tuple[str, Source | None]]
     return [("scikit-learn", Source("scikit-learn's digits", read))]
 
 
-def _cifar(name: str, archive: str) -> Callable[[Dataset, Path], list[tuple[str, Source | None]]]:
+def _cifar(name: str, archive: str) -> Callable[[Dataset, Path, bool], list[tuple[str, Source | None]]]:
     """torchvision's layout, else a folder of images, else a tar of such a folder."""
 
-    def places(dataset: Dataset, data_dir: Path) -> list[tuple[str, Source | None]]:
+    def places(dataset: Dataset, data_dir: Path, download: bool) -> list[tuple[str, Source | None]]:
         unpacked, folder = data_dir / archive, data_dir / name
         tars = [
             path
@@ -103,7 +104,7 @@ def _cifar(name: str, archive: str) -> Callable[[Dataset, Path], list[tuple[str,
             if re.fullmatch(r".*\.tar(\.(gz|xz|bz2))?", path.name)
         ]
         return [
-            (str(unpacked), Source(str(unpacked), lambda w: _torchvision(dataset, data_dir)) if unpacked.is_dir() else None),
+            (str(unpacked), Source(str(unpacked), lambda w: _torchvision(dataset, data_dir, download)) if unpacked.is_dir() else None),
             (f"{folder}/train/<class>/", Source(str(folder), lambda w: _folder(dataset, folder, w)) if (folder / "train").is_dir() else None),
             (f"{folder}.tar[.xz|.gz|.bz2]", Source(str(tars[0]), lambda w: _tar(dataset, tars[0], w)) if tars else None),
         ]  # fmt: skip
@@ -111,7 +112,7 @@ def _cifar(name: str, archive: str) -> Callable[[Dataset, Path], list[tuple[str,
     return places
 
 
-def _fashionmnist(dataset: Dataset, data_dir: Path) -> list[tuple[str, Source | None]]:
+def _fashionmnist(dataset: Dataset, data_dir: Path, download: bool) -> list[tuple[str, Source | None]]:
     """torchvision's layout or the gz files of Debian's dataset-fashion-mnist: 28×28 grey, padded with 0 to 32×32."""
 
     def source(folder: Path) -> Source | None:
@@ -259,12 +260,15 @@ def _load_cache(cache: Path, stamp: str) -> Images | None:
     if not cache.exists():
         return None
     try:
-        with cache.open("rb") as file, np.load(file, allow_pickle=False) as stored:  # its members carry checksums
+        with zipfile.ZipFile(cache) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+        with np.load(cache, allow_pickle=False) as stored:
             if str(stored["stamp"]) != stamp:
                 return None
             return Images(*(stored[name] for name in Images.__dataclass_fields__))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        print(f"warning: {cache} is damaged and is made anew: {error}", file=sys.stderr)
+    except Exception as error:  # whatever a damaged file makes zipfile or numpy raise: to make it anew is always right
+        print(f"warning: {cache} is damaged and is made anew: {first_line(error)}", file=sys.stderr)
         return None
 
 
@@ -283,13 +287,13 @@ def _save_cache(cache: Path, stamp: str, images: Images) -> None:
 
 DATASETS = {
     "cifar10": Dataset(
-        10, 32, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), True, _cifar("cifar10", "cifar-10-batches-py"), "CIFAR10"
+        10, 32, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), True, 50_000, _cifar("cifar10", "cifar-10-batches-py"), "CIFAR10"
     ),
     "cifar100": Dataset(
-        100, 32, (0.5071, 0.4866, 0.4409), (0.2009, 0.1984, 0.2023), True, _cifar("cifar100", "cifar-100-python"), "CIFAR100"
+        100, 32, (0.5071, 0.4866, 0.4409), (0.2009, 0.1984, 0.2023), True, 50_000, _cifar("cifar100", "cifar-100-python"), "CIFAR100"
     ),
     "fashionmnist": Dataset(
-        10, 32, (0.2860,) * 3, (0.3530,) * 3, True, _fashionmnist, "FashionMNIST", ", so does apt-get install dataset-fashion-mnist"
+        10, 32, (0.2860,) * 3, (0.3530,) * 3, True, 60_000, _fashionmnist, "FashionMNIST", ", so does apt-get install dataset-fashion-mnist"
     ),
-    "digits": Dataset(10, 32, None, None, False, _digits),
+    "digits": Dataset(10, 32, None, None, False, 1500, _digits),
 }  # fmt: skip

@@ -3,7 +3,7 @@
 raise RequestError(f"unknown conv {name!r}" + did_you_mean(name, known))
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 
@@ -25,17 +25,23 @@ class Diverged(SwapconvError):
     exit_status = 3
 
 
+class Interrupted(SwapconvError):
+    """Stopped by the user, with Ctrl-C."""
+
+    exit_status = 130
+
+
 class MachineFault(SwapconvError):
     """The machine failed: disk, memory or damaged data. Finished epochs are kept."""
 
     exit_status = 4
 
 
-def did_you_mean(value: str, allowed: Iterable[str]) -> str:
+def did_you_mean(value: str, allowed: Iterable[str], show: Callable[[str], str] = repr) -> str:
     """`; did you mean 'x'?` for the entry of `allowed` nearest to `value` whatever the case, else an empty string."""
     by_lower = {name.lower(): name for name in allowed}
     close = get_close_matches(value.lower(), by_lower, n=1, cutoff=0.5)
-    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
+    return f"; did you mean {show(by_lower[close[0]])}?" if close else ""
 
 
 def first_line(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from argparse import Namespace
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from checkpoint import Run, digest, load_teacher, refuse_or_find
 from count import outline, summary, warn_of_uncounted
 from data import Augmentation, Data
 from distill import Distill, Supervised, check_taps
-from errors import MachineFault, RequestError, first_line
+from errors import Interrupted, RequestError
 from optim import Cosine, Schedule, Step, sgd
 from train import ClipGradient, fit
 
@@ -49,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     if request.module:
         config["module_digest"] = cli.file_digest(request.module)
     if request.mode == "student":
-        teacher, config["teacher_digest"] = build_teacher(request, network)
+        teacher = build_teacher(request, network)
+        config["teacher_digest"] = teacher.digest
     refuse_or_find(name, config, request.resume)  # up to here nothing is written, from here on anything may be
 
     data = load_data(request, source, device)
@@ -57,8 +59,10 @@ def main(arguments: list[str] | None = None) -> int:
     network = settle(blocks.materialise(network, request.seed), device, data.side, request.compile)
     criterion = Supervised()
     if teacher is not None:
-        teacher = settle(teacher, device, data.side, request.compile)
-        criterion = Distill(teacher, request.alpha, request.beta, request.temperature)
+        taught_by = settle(teacher.network, device, data.side, request.compile)
+        criterion = Distill(taught_by, request.alpha, request.beta, request.temperature)
+        if teacher.unfinished:
+            print(f"warning: the teacher has only finished {teacher.unfinished}", file=sys.stderr)
     scale = 1.0 if request.nocrswd else costs["crs_ratio"] * request.crs_factor
     structured = blocks.structured_parameters(network)
     optimizer = sgd(network, structured, request.lr, request.momentum, request.weight_decay, scale)
@@ -73,9 +77,9 @@ def main(arguments: list[str] | None = None) -> int:
         )  # fmt: skip
         try:
             for finished in epochs:
-                print(line(run.save(finished), request.epochs), flush=True)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise MachineFault(f"out of memory at --batch_size {request.batch_size}: {first_line(error)}")
+                print(line(run.save(*finished), request.epochs), flush=True)
+        except KeyboardInterrupt:
+            raise Interrupted(f"interrupted with {len(run.rows)} epochs done: go on with --resume")
         last = run.rows[-1]
         top1, top5, best = (last[f"{metric}_error"] for metric in ("test_top1", "test_top5", "best_test_top1"))
         print(f"Error@1 {top1:.2f} Error@5 {top5:.2f} (best Error@1 {best:.2f})")
@@ -108,8 +112,16 @@ def choose_device(request: Namespace) -> torch.device:
     return torch.device("cuda", request.GPU or 0)
 
 
-def build_teacher(request: Namespace, student: nn.Module) -> tuple[nn.Module, str]:
-    """The teacher as its checkpoint says, tapped as the student is, with a digest of its weights.
+class Teacher(NamedTuple):
+    """A trained network, a digest of its weights, and how far it has got where it has not finished."""
+
+    network: nn.Module
+    digest: str
+    unfinished: str
+
+
+def build_teacher(request: Namespace, student: nn.Module) -> Teacher:
+    """The teacher as its checkpoint says, tapped as the student is.
 
     RequestError where it was trained on other classes or its attention maps do not match the student's.
     """
@@ -119,10 +131,6 @@ def build_teacher(request: Namespace, student: nn.Module) -> tuple[nn.Module, st
         raise RequestError(
             f"the teacher {request.teacher_checkpoint!r} was trained on {config['dataset']} "
             f"({datasets.DATASETS[config['dataset']].classes} classes), not {request.dataset} ({dataset.classes} classes)"
-        )
-    if len(saved["rows"]) < config["epochs"]:
-        print(
-            f"warning: the teacher has finished {len(saved['rows'])} of its {config['epochs']} epochs", file=sys.stderr
         )
     if config.get("module") and cli.file_digest(config["module"]) != config["module_digest"]:
         raise RequestError(
@@ -136,7 +144,8 @@ def build_teacher(request: Namespace, student: nn.Module) -> tuple[nn.Module, st
             raise RequestError(f"{error}; --AT_split says how many there are, --beta 0 goes without")
     teacher = blocks.materialise(teacher, config["seed"])
     teacher.load_state_dict(saved["model"])
-    return teacher, digest(saved["model"])
+    unfinished = saved["epoch"] < config["epochs"] and f"{saved['epoch']} of its {config['epochs']} epochs"
+    return Teacher(teacher, digest(saved["model"]), unfinished or "")
 
 
 @torch.no_grad()

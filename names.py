@@ -87,8 +87,7 @@ def parse_conv(text: str) -> ConvName:
     """The family and numbers that a conv name stands for. RequestError where there are none such."""
     family, *given = text.split("_")
     if family not in FAMILIES:
-        hint = did_you_mean(family, FAMILIES)
-        hint = hint.replace("'?", "".join(f"_{number}" for number in given) + "'?")
+        hint = did_you_mean(family, FAMILIES, form)
         raise RequestError(f"unknown conv {text!r}{hint} (known: {', '.join(map(form, FAMILIES))})")
     wanted = FAMILIES[family].numbers
     values = tuple(number.parse(part) for number, part in zip(wanted, given))

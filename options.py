@@ -45,10 +45,12 @@ def add_network_flags(parser: Parser) -> None:
     group.add_argument(
         "--network", type=choice("network", list(NETWORKS)), default="WideResNet", help=" | ".join(NETWORKS)
     )
-    group.add_argument("--wrn_depth", type=number(int), help="6n + 4 (preset: 40)")
-    group.add_argument("--wrn_width", type=number(float, 0, above=True), help="times 16, 32, 64 channels (preset: 2)")
+    group.add_argument("--wrn_depth", type=number(int, 1, 10_000), help="6n + 4 (preset: 40)")
     group.add_argument(
-        "--AT_split", type=number(int, 1), help="parts of a group that each give an attention map (preset: 1)"
+        "--wrn_width", type=number(float, 0, 1000, above=True), help="times 16, 32, 64 channels (preset: 2)"
+    )
+    group.add_argument(
+        "--AT_split", type=number(int, 1, 10_000), help="parts of a group that each give an attention map (preset: 1)"
     )
     group.add_argument("--conv", type=conv_name, help="; ".join(map(form, FAMILIES)) + " (preset: Conv)")
     group.add_argument(
@@ -72,9 +74,11 @@ def training_parser() -> Parser:
     )
     run.add_argument("-s", "--student_checkpoint", metavar="NAME", help="student mode: this run's name")
     run.add_argument("-r", "--resume", action="store_true", help="go on from the last finished epoch, if there is one")
-    run.add_argument("--print_freq", type=number(int, 1), default=10, help="steps between two updates of the bar")
+    run.add_argument(
+        "--print_freq", type=number(int, 1, 10**9), default=10, help="steps between two updates of the bar"
+    )
     run.add_argument("--device", type=choice("device", ["cpu", "cuda"]), help="(default: cuda where there is a GPU)")
-    run.add_argument("--GPU", type=number(int, 0), metavar="N", help="the number of the GPU to use (default: 0)")
+    run.add_argument("--GPU", type=number(int, 0, 10**4), metavar="N", help="the number of the GPU to use (default: 0)")
     run.add_argument(
         "--precision", type=choice("precision", ["fp32", "tf32", "bf16"]), default="fp32", help="fp32 | tf32 | bf16"
     )
@@ -83,10 +87,14 @@ def training_parser() -> Parser:
     data.add_argument("--data_dir", help="where datasets lie (default: $DATA_DIR, else data)")
     data.add_argument("--download", action="store_true", help="fetch a missing dataset there through torchvision")
     data.add_argument(
-        "--workers", type=number(int, 1), help="threads that decode image files (default: torch's threads)"
+        "--workers", type=number(int, 1, 1024), help="threads that decode image files (default: torch's threads)"
     )
     data.add_argument(
-        "--val_size", type=number(int, 0), default=0, metavar="N", help="training images held out, never trained on"
+        "--val_size",
+        type=number(int, 0, 10**9),
+        default=0,
+        metavar="N",
+        help="training images held out, never trained on",
     )
     data.add_argument("--augment", type=choice("augmentation", ["full", "crop", "none"]), default="full",
                       help="full: crop, flip and cutout; crop: without cutout; none")  # fmt: skip
@@ -94,9 +102,9 @@ def training_parser() -> Parser:
         "--cutout", type=number(int, 0, 64), metavar="PIXELS", help="side of the square cut out (preset: 16)"
     )
     loop = parser.add_argument_group("optimisation")
-    loop.add_argument("--epochs", type=number(int, 1), help="(preset: 200; digits 30)")
-    loop.add_argument("--batch_size", type=number(int, 1), help="(preset: 128; digits 64)")
-    loop.add_argument("--lr", type=number(float, 0, above=True), help="initial learning rate (preset: 0.1)")
+    loop.add_argument("--epochs", type=number(int, 1, 10**6), help="(preset: 200; digits 30)")
+    loop.add_argument("--batch_size", type=number(int, 1, 10**6), help="(preset: 128; digits 64)")
+    loop.add_argument("--lr", type=number(float, 0, 1e30, above=True), help="initial learning rate (preset: 0.1)")
     loop.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="of SGD")
     loop.add_argument(
         "--schedule",
@@ -112,18 +120,20 @@ def training_parser() -> Parser:
     loop.add_argument(
         "--lr_decay_ratio", type=number(float, 0, 1, above=True), help="times the rate at each step (preset: 0.2)"
     )
-    loop.add_argument("--clip_grad", type=number(float, 0, above=True), metavar="NORM", help="clip the gradient's norm")
-    loop.add_argument("--weight_decay", type=number(float, 0), help="(preset: 5e-4)")
+    loop.add_argument(
+        "--clip_grad", type=number(float, 0, 1e30, above=True), metavar="NORM", help="clip the gradient's norm"
+    )
+    loop.add_argument("--weight_decay", type=number(float, 0, 1e6), help="(preset: 5e-4)")
     loop.add_argument("--nocrswd", action="store_true", help="do not scale the weight decay of structured parameters")
-    loop.add_argument("--crs_factor", type=number(float, 0), default=1.0, help="times the scaled weight decay")
+    loop.add_argument("--crs_factor", type=number(float, 0, 1e6), help="times the scaled weight decay (default: 1)")
     distill = parser.add_argument_group("distillation")
     distill.add_argument(
-        "--temperature", type=number(float, 0, above=True), default=4.0, help="of knowledge distillation"
+        "--temperature", type=number(float, 0, 1e6, above=True), default=4.0, help="of knowledge distillation"
     )
     distill.add_argument(
         "--alpha", type=number(float, 0, 1), default=0.0, help="weight of knowledge distillation against cross-entropy"
     )
-    distill.add_argument("--beta", type=number(float, 0), default=1000.0, help="weight of attention transfer")
+    distill.add_argument("--beta", type=number(float, 0, 1e30), default=1000.0, help="weight of attention transfer")
     return parser
 
 
@@ -133,13 +143,23 @@ def training(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     given = {name for name, value in vars(options).items() if value is not None}
     _names(options)
     _fill(options)
-    if options.epoch_step is not None and "epoch_step" in given and options.schedule != "step":
-        raise RequestError(f"--epoch_step goes with --schedule step, not {options.schedule}")
+    for flag in {"epoch_step", "lr_decay_ratio"} & given:
+        if options.schedule != "step":
+            raise RequestError(f"--{flag} goes with --schedule step, not {options.schedule}")
+    if options.nocrswd and options.crs_factor is not None:
+        raise RequestError(f"--crs_factor {options.crs_factor:g} contradicts --nocrswd")
+    if options.crs_factor is None:
+        options.crs_factor = 1.0
+    if options.val_size >= DATASETS[options.dataset].train_images:
+        most = DATASETS[options.dataset].train_images - 1
+        raise RequestError(
+            f"--val_size {options.val_size}: {options.dataset} has {most + 1} images to train on, at most {most}"
+        )
     if options.schedule != "step":
         options.epoch_step = options.lr_decay_ratio = None
     elif "epochs" in given and "epoch_step" not in given:
         preset = PRESETS[options.network]
-        options.epoch_step = [round(step * options.epochs / preset["epochs"]) for step in preset["epoch_step"]]
+        options.epoch_step = [-(-step * options.epochs // preset["epochs"]) for step in preset["epoch_step"]]  # up
     if options.augment != "full" and options.cutout:
         raise RequestError(f"--cutout {options.cutout} goes with --augment full, not {options.augment}")
     if options.cutout is None:
@@ -157,7 +177,10 @@ def counting(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add_network_flags(parser)
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--batch", type=number(int, 1), default=128, help="images that share a rebuilt matrix, in the exact count"
+        "--batch",
+        type=number(int, 1, 10**6),
+        default=128,
+        help="images that share a rebuilt matrix, in the exact count",
     )
     output.add_argument("--table", action="store_true", help="a row per layer too")
     output.add_argument("--json", action="store_true", help="everything as one JSON object")

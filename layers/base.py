@@ -76,8 +76,21 @@ class Block(nn.Module):
         raise NotImplementedError(f"{type(self).__name__}.reset_parameters")
 
     def fit(self, kernel: Tensor, bias: Tensor | None = None) -> float:
-        """Comes as near to a dense kernel (o, i, k, k) as the family can. Returns ‖weight() − kernel‖ / ‖kernel‖."""
-        raise NotImplementedError(f"{type(self).__name__}.fit")
+        """Comes as near to a dense kernel (o, i, k, k) and bias (o,) as the family can.
+
+        Returns ‖weight() − kernel‖ / ‖kernel‖. Raises ValueError where there is a bias but no place for it.
+        """
+        if bias is not None and self.effective_bias() is None:
+            raise ValueError(f"{type(self).__name__} was built without a bias")
+        self._fit(kernel)
+        with torch.no_grad():
+            if bias is not None:
+                self.effective_bias().copy_(bias)
+            return ((self.weight() - kernel).norm() / kernel.norm()).item()
+
+    def _fit(self, kernel: Tensor) -> None:
+        """The family's way of approximating a dense kernel."""
+        raise NotImplementedError(f"{type(self).__name__}._fit")
 
     def setting(self) -> str:
         """The setting as it really is in this layer, for tables (Shuffle may lower its groups)."""
@@ -167,6 +180,12 @@ class ChannelMap(nn.Module):
         return f"{self.in_channels} -> {self.out_channels} {self.setting()}".strip()
 
 
+class Seeded(nn.Module):
+    """Part of a layer whose pseudo-random structure is recomputed from one integer `key`, never stored."""
+
+    key: int
+
+
 def dense_scale(fan_out: int) -> float:
     """√(2/fan_out): He et al. 2015 (1502.01852), equation 14, the scale at which every dense map starts."""
     return (2 / fan_out) ** 0.5
@@ -174,8 +193,8 @@ def dense_scale(fan_out: int) -> float:
 
 @torch.no_grad()
 def draw_normal(tensor: Tensor, std: float, generator: Generator | None) -> None:
-    """Fills `tensor` from N(0, std²)."""
-    tensor.normal_(0.0, std, generator=generator)
+    """Fills `tensor` from N(0, std²): the same numbers on every device, since they are drawn on the CPU."""
+    tensor.copy_(torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu").normal_(0.0, std, generator=generator))
 
 
 @torch.no_grad()

@@ -49,11 +49,8 @@ class Conv(Block):
             nn.init.zeros_(self.bias)
 
     @torch.no_grad()
-    def fit(self, kernel: Tensor, bias: Tensor | None = None) -> float:
+    def _fit(self, kernel: Tensor) -> None:
         self.kernel.copy_(kernel)
-        if bias is not None:
-            self.bias.copy_(bias)
-        return 0.0
 
 
 class Pointwise(ChannelMap):

@@ -9,10 +9,11 @@ gradient of number m is a gather and a sum over the places m, m + M, m + 2M, …
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from hashing import permutation
-from layers.base import ChannelMap, ConvSpec, dense_scale, draw_normal
+from layers.base import ChannelMap, ConvSpec, Seeded, dense_scale, draw_normal
 
 
 class _Share(torch.autograd.Function):
@@ -33,12 +34,11 @@ class _Share(torch.autograd.Function):
 def _sum_per_number(entries: Tensor, order: Tensor, count: int) -> Tensor:
     """Sums of `entries` (n,) over those that share a number: (count,)."""
     rounds = -(-len(order) // count)
-    by_place = entries.new_zeros(rounds * count)
-    torch.index_select(entries, 0, order, out=by_place[: len(order)])
+    by_place = F.pad(entries.index_select(0, order), (0, rounds * count - len(order)))
     return by_place.view(rounds, count).sum(0)
 
 
-class SharedNumbers(nn.Module):
+class SharedNumbers(Seeded):
     """`entries` entries that share `count` stored numbers, in the order that `key` seeds."""
 
     def __init__(self, entries: int, count: int, key: int):
@@ -49,16 +49,20 @@ class SharedNumbers(nn.Module):
         self.numbers = nn.Parameter(torch.empty(count))
         self._places: tuple[Tensor, Tensor] | None = None
 
-    @torch.compiler.disable  # compiled kernels were seen to get wrapping 64-bit products wrong (torch 2.15, CPU)
     def places(self) -> tuple[Tensor, Tensor]:
         """(index, order), both (entries,) int32: which number an entry uses, and which entry stands at a place."""
         if self._places is None:
-            device = self.numbers.device
-            order = permutation(self.entries, self.key, device)
-            index = torch.empty_like(order)
-            index[order] = torch.arange(self.entries, device=device) % self.count
-            self._places = index.int(), order.int()
+            # outside any graph: compiled kernels were seen to get wrapping 64-bit products wrong (torch 2.15, CPU)
+            self._places = torch.compiler.disable(self._find_places)()
         return self._places
+
+    @torch.inference_mode(False)
+    def _find_places(self) -> tuple[Tensor, Tensor]:
+        device = self.numbers.device
+        order = permutation(self.entries, self.key, device)
+        index = torch.empty_like(order)
+        index[order] = torch.arange(self.entries, device=device) % self.count
+        return index.int(), order.int()
 
     def _apply(self, fn, recurse=True) -> "SharedNumbers":
         self._places = None  # of another device, perhaps
@@ -68,26 +72,26 @@ class SharedNumbers(nn.Module):
         return {**self.__dict__, "_places": None}  # a copy or a pickle recomputes the order from the key
 
     def forward(self) -> Tensor:
-        places = self._places
-        index, order = self.places() if places is None else places
+        index, order = self.places()
         return _Share.apply(self.numbers, index, order)
+
+    def served(self) -> Tensor:
+        """How many entries each number serves: (count,)."""
+        more = torch.arange(self.count, device=self.numbers.device) < self.entries % self.count
+        return self.entries // self.count + more
 
     @torch.no_grad()
     def reset_parameters(self, target: float, generator: Generator | None = None) -> None:
         """Draws the numbers and rescales them so that the root mean square of the entries is `target`."""
         draw_normal(self.numbers, 1.0, generator)
-        served = self.entries // self.count + (
-            torch.arange(self.count, device=self.numbers.device) < self.entries % self.count
-        )
-        rms = (self.numbers.double().pow(2) * served).sum().div(self.entries).sqrt()
+        rms = (self.numbers.double().pow(2) * self.served()).sum().div(self.entries).sqrt()
         self.numbers.mul_(target / rms)
 
     @torch.no_grad()
     def fit(self, entries: Tensor) -> None:
         """Each number becomes the mean of the dense entries (n,) that it serves: the least-squares answer."""
         _, order = self.places()
-        served = _sum_per_number(torch.ones_like(entries), order, self.count)
-        self.numbers.copy_(_sum_per_number(entries, order, self.count) / served)
+        self.numbers.copy_(_sum_per_number(entries, order, self.count) / self.served())
 
 
 class HashedPointwise(ChannelMap):
@@ -107,7 +111,6 @@ class HashedPointwise(ChannelMap):
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         self.shared.reset_parameters(dense_scale(self.out_channels), generator)
-        nn.init.zeros_(self.bias)
 
     def fit(self, matrix: Tensor) -> None:
         self.shared.fit(matrix.flatten())

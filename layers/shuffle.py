@@ -93,7 +93,7 @@ class Shuffle(Block):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def fit(self, kernel: Tensor, bias: Tensor | None = None) -> float:
+    def _fit(self, kernel: Tensor) -> None:
         """Gradient descent on ‖weight() − kernel‖² by L-BFGS from the present parameters (no closed form is known)."""
         parts = self.structured_parameters()
         optimizer = torch.optim.LBFGS(parts, max_iter=300, history_size=20, line_search_fn="strong_wolfe")
@@ -106,10 +106,6 @@ class Shuffle(Block):
 
         optimizer.step(squared_error)
         optimizer.zero_grad()
-        with torch.no_grad():
-            if bias is not None:
-                self.bias.copy_(bias)
-            return ((self.weight() - kernel).norm() / kernel.norm()).item()
 
     def setting(self) -> str:
         return f"g={self.groups}"

@@ -80,4 +80,9 @@ class WideResNet(nn.Module):
 
     def swappable(self) -> list[str]:
         """Dotted names of the 3×3 convolutions of every block."""
-        return [name for name, _ in self.named_modules() if name.endswith(("conv1", "conv2")) and "." in name]
+        return [
+            f"groups.{group}.{index}.{conv}"
+            for group, members in enumerate(self.groups)
+            for index in range(len(members))
+            for conv in ("conv1", "conv2")
+        ]

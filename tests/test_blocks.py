@@ -178,14 +178,54 @@ def test_shuffle_mixes_the_groups():
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
 def test_compiled_hashed_blocks_are_the_same():
+    """As main.py compiles: after one pass, in which what is computed once stays out of the graph."""
     eager = nn.Sequential(*(block("SepHashed_0.1", i, o, 1, name=f"{i}") for i, o in ((16, 32), (32, 48), (48, 10))))
     compiled, x = copy.deepcopy(eager), torch.randn(2, 16, 8, 8)
+    compiled(x)
     compiled.compile()
     for made in (eager, compiled):
         made(x).square().sum().backward()
     torch.testing.assert_close(eager(x), compiled(x))
     for a, b in zip(eager.parameters(), compiled.parameters()):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_a_hashed_block_trains_after_inference_mode():
+    made, x = make("SepHashed_0.1", SHAPES[0]), torch.randn(2, 16, 8, 8)
+    with torch.inference_mode():
+        made(x)
+    made(x).sum().backward()
+
+
+def test_partly_swapped_twice_and_with_a_keyed_stranger():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.key, self.query = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    model = Attention()
+    substitute(model, parse_conv("Sep"))
+    assert "substitution_seed" not in model.state_dict()  # a layer called key is no hash key
+    with torch.device("meta"):
+        model = Attention()
+        substitute(model, parse_conv("SepHashed_0.5"), "key", seed=4)
+        substitute(model, parse_conv("SepHashed_0.9"), "query", seed=4)
+        with pytest.raises(RequestError, match="hashed by seed 4 already, not 5"):
+            substitute(model, parse_conv("SepHashed_0.9"), "query", seed=5)
+    built = Attention()
+    substitute(built, parse_conv("SepHashed_0.5"), "key", seed=4)
+    substitute(built, parse_conv("SepHashed_0.9"), "query", seed=4)
+    late = blocks.materialise(model, seed=4).state_dict()
+    assert all(torch.equal(late[name], value) for name, value in built.state_dict().items())
+
+
+def test_fit_needs_a_place_for_a_bias():
+    kernel, bias = torch.randn(20, 12, 1, 1), torch.randn(20)
+    with pytest.raises(ValueError, match="without a bias"):
+        make("Generic_0.5", (12, 20, 1, {})).fit(kernel, bias)
+    made = make("Generic_0.5", (12, 20, 1, dict(bias=True)))
+    made.fit(kernel, bias)
+    assert torch.equal(made.effective_bias(), bias)
 
 
 def test_hashing_is_balanced_and_depends_on_seed_and_name_alone():
@@ -245,8 +285,9 @@ def test_substitute_takes_any_module():
 
 
 def test_substitute_refuses():
-    with pytest.raises(RequestError, match="'uneven' has kernel_size"):
-        substitute(nn.ModuleDict({"uneven": nn.Conv2d(3, 4, (1, 3))}), parse_conv("Sep"))
+    for never in (nn.Conv2d(3, 4, (1, 3)), nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.ReLU()):
+        with pytest.raises(RequestError, match="and there are none"):
+            substitute(nn.ModuleDict({"a": never}), parse_conv("Sep"))
     with pytest.raises(RequestError, match="layer 'a' .3 -> 2. cannot be Shuffle_2: 2 output channels"):
         substitute(nn.ModuleDict({"a": nn.Conv2d(3, 2, 3)}), parse_conv("Shuffle_2"))
     with pytest.raises(RequestError, match="layer 'a' .3 -> 2. cannot be SepHashed_0.1: 0 stored numbers for 6"):
@@ -261,6 +302,7 @@ def test_a_state_hashed_by_another_seed_is_refused():
         substitute(model, parse_conv("SepHashed_0.5"), seed=seed)
         return model
 
+    assert int(network(7).state_dict()["substitution_seed"]) == 7
     copy.deepcopy(network(1)).load_state_dict(pickle.loads(pickle.dumps(network(1))).state_dict())
     with pytest.raises(RuntimeError, match="saved with seed 1"):
         copy.deepcopy(network(2)).load_state_dict(network(1).state_dict())

@@ -1,5 +1,6 @@
 """Files that survive: atomic writes, the one before, what is refused, the lock."""
 
+import io
 import json
 import os
 import shutil
@@ -11,15 +12,20 @@ import torch
 from conftest import TINY, process
 
 import checkpoint
+import cli
 import main
 from errors import MachineFault, RequestError
 
 DIGITS = ["digits", "teacher", "-t", "t", *TINY]
 
 
+def contents(**some):
+    return dict.fromkeys(checkpoint.REQUIRED - {"format"}) | some
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.pt"
-    checkpoint.save(path, {"epoch": 1})
+    checkpoint.save(path, contents(epoch=1))
 
     def full(file):
         file.write(b"half")
@@ -33,12 +39,17 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 def test_the_one_before_is_kept_and_used(tmp_path, capsys):
     path = tmp_path / "a.pt"
     for epoch in (1, 2, 3):
-        checkpoint.save(path, {"epoch": epoch, "weights": torch.ones(1000)})
+        checkpoint.save(path, contents(epoch=epoch, model={"w": torch.ones(1000)}))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "a.pt.previous"]
     assert checkpoint.load(path)["epoch"] == 3
-    path.write_bytes(path.read_bytes()[:700])
-    assert checkpoint.load(path)["epoch"] == 2
-    assert "a.pt is damaged" in capsys.readouterr().err
+    whole = path.read_bytes()
+    flipped = bytes([*whole[:2000], whole[2000] ^ 4, *whole[2001:]])  # in the middle of the weights
+    foreign = io.BytesIO()
+    torch.save({"format": 1}, foreign)
+    for damaged in (whole[:700], b"", flipped, foreign.getvalue()):
+        path.write_bytes(damaged)
+        assert checkpoint.load(path)["epoch"] == 2
+        assert "a.pt is damaged" in capsys.readouterr().err
     (tmp_path / "a.pt.previous").write_bytes(b"")
     with pytest.raises(MachineFault, match="nor the one before"):
         checkpoint.load(path)
@@ -63,7 +74,7 @@ def test_a_hostile_pickle_runs_nothing(workplace, capsys):
 
 
 def test_views_are_stored_alone(tmp_path):
-    checkpoint.save(tmp_path / "a.pt", {"view": torch.zeros(1_000_000)[:10]})
+    checkpoint.save(tmp_path / "a.pt", contents(model=torch.zeros(1_000_000)[:10]))
     assert (tmp_path / "a.pt").stat().st_size < 3000
 
 
@@ -120,6 +131,21 @@ def test_a_name_in_use(teacher, workplace):
     with pytest.raises(RequestError, match="'T' differs from the existing run 't' in case alone"):
         main.main(["digits", "teacher", "-t", "T", *TINY])
     assert before == {path: path.stat().st_mtime_ns for path in workplace.rglob("*")}
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "{", ""])
+def test_a_damaged_record(workplace, text):
+    (workplace / "runs/t").mkdir(parents=True)
+    (workplace / "runs/t/config.json").write_text(text)
+    with pytest.raises(MachineFault, match="config.json cannot be read"):
+        main.main(DIGITS)
+
+
+def test_checkpoints_that_cannot_be_written_are_noticed_before_training(workplace, capsys):
+    (workplace / "checkpoints").write_text("a file, where a folder is needed")
+    assert cli.run(lambda: main.main(DIGITS)) == 4
+    out, err = capsys.readouterr()
+    assert "epoch" not in out.split("options")[0] and len(err.splitlines()) == 1 and "checkpoints" in err
 
 
 def test_where_a_run_is_done_is_not_part_of_it(teacher, workplace):

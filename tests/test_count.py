@@ -71,6 +71,19 @@ def test_what_count_py_prints():
     assert lines[:3] == ["Mult-Adds: 5.24564E+09", "Params: 3.64792E+07", "Sanity check, parameters: 3.64792E+07"]
 
 
+@pytest.mark.parametrize("conv", ["Conv", "Generic_0.1", "SepHashed_0.1", "Shuffle_4"])
+def test_counting_imports_no_compiler(conv):
+    """Nor a symbolic algebra system: each takes longer than counting itself."""
+    code = f"import sys, count; count.main(['cifar10', '--conv', '{conv}']); print({{'torch._dynamo', 'sympy'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_a_block_alone():
+    made = blocks.block("Generic_0.5", 3, 8, 3, padding=1)
+    assert count.count(made, 32).params == sum(p.numel() for p in made.parameters())
+
+
 def test_json_and_table(capsys):
     flags = ["cifar10", "--conv", "Shuffle_5", "--wrn_depth", "10", "--wrn_width", "1"]
     assert count.main([*flags, "--json"]) == 0

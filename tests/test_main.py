@@ -10,6 +10,7 @@ from test_datasets import tree, write_folder
 
 import cli
 import main
+import options
 
 STUDENT = ["digits", "student", "-t", "t", "-s", "s", *TINY]
 
@@ -24,7 +25,7 @@ def refused(arguments, capsys):
 @pytest.mark.parametrize(
     "arguments, told",
     [
-        (["digits", "teacher", "-t", "x", "--conv", "SepHahsed_0.1"], "did you mean 'SepHashed_0.1'?"),
+        (["digits", "teacher", "-t", "x", "--conv", "SepHahsed_0.1"], "did you mean SepHashed_s (0 < s <= 1)?"),
         (["digits", "teacher", "-t", "x", "--wrn_depth", "27"], "--wrn_depth 27: a WideResNet's depth is 6n + 4, such as 22 or 28"),
         (["digits", "teacher", "-t", "x", "--AT_split", "7"], "--AT_split 7"),
         (["cifar10", "teacher", "-t", "x"], "no cifar10: looked for data/cifar-10-batches-py"),
@@ -98,7 +99,7 @@ def test_an_unfinished_teacher_is_told(teacher, workplace, capsys):
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
     shutil.copy("checkpoints/t.pt.previous", "checkpoints/t.pt")
     assert main.main([*STUDENT, "--epochs", "1"]) == 0
-    assert "has finished 1 of its 2 epochs" in capsys.readouterr().err
+    assert "has only finished 1 of its 2 epochs" in capsys.readouterr().err
 
 
 def test_crs_is_in_the_run(teacher, workplace):
@@ -144,6 +145,24 @@ def test_a_users_module_trains_and_teaches(workplace, capsys):
     assert "as it was when it was trained" in refused(["digits", "student", "-t", "own", "-s", "s2", *TINY], capsys)
 
 
+USERS_BLOCK = """
+from layers.base import ConvSpec
+from layers.dense import Conv as Dense
+
+class Conv(Dense):
+    def __init__(self, **arguments):
+        super().__init__(ConvSpec(**arguments))
+"""
+
+
+def test_a_users_block_is_initialised_and_counted(workplace, capsys):
+    (workplace / "mine.py").write_text(USERS_BLOCK)
+    assert main.main(["digits", "teacher", "-t", "own", *TINY, "--module", "mine.py", "--lr", "1e-6"]) == 0
+    assert "not counted" not in capsys.readouterr().err
+    state = torch.load("checkpoints/own.pt", weights_only=True)["model"]
+    assert state["groups.2.0.conv2.kernel"].std().item() == pytest.approx((2 / (16 * 9)) ** 0.5, rel=0.1)
+
+
 @pytest.mark.parametrize(
     "text, told",
     [
@@ -151,6 +170,8 @@ def test_a_users_module_trains_and_teaches(workplace, capsys):
         ("import nonexistent_package_xyz", "ModuleNotFoundError"),
         ("Conv = 3", "defines no torch module named Conv"),
         ("raise RuntimeError('no')", "RuntimeError: no"),
+        ("import sys\nsys.exit(7)", "SystemExit: 7"),
+        (MODULE.replace("self.gain * self.conv(x)", "1 / 0"), "ZeroDivisionError: division by zero"),
         (
             "import torch\nclass Conv(torch.nn.Module):\n  def __init__(self): pass",
             "layer 'groups.0.0.conv1' .* TypeError",
@@ -163,6 +184,31 @@ def test_users_modules_that_fail(workplace, capsys, text, told):
     (workplace / "mine.py").write_text(text)
     assert re.search(told, refused(["digits", "teacher", "-t", "x", *TINY, "--module", "mine.py"], capsys))
     assert [path.name for path in workplace.iterdir()] == ["mine.py"]
+
+
+def test_what_main_hands_on():
+    """Flags reach the data: digits are never flipped, cutout and val_size are as given."""
+    from datasets import find
+
+    def data(text):
+        request = options.training(text.split())
+        return main.load_data(request, find(request.dataset, None), torch.device("cpu"))
+
+    full = data("digits teacher -t x --cutout 5 --val_size 7 --batch_size 9")
+    assert (full.augmentation.crop, full.augmentation.flip, full.augmentation.cutout) == (True, False, 5)
+    assert (len(full.validation), full.batch_size) == (7, 9)
+    none = data("digits teacher -t x --augment none")
+    assert (none.augmentation.crop, none.augmentation.flip, none.augmentation.cutout) == (False, False, 0)
+    crop = data("digits teacher -t x --augment crop")
+    assert (crop.augmentation.crop, crop.augmentation.cutout) == (True, 0)
+
+
+def test_clipping_reaches_the_run(workplace):
+    weights = []
+    for name, flags in (("a", []), ("b", ["--clip_grad", "1e-9"])):
+        assert main.main(["digits", "teacher", "-t", name, *TINY, "--epochs", "1", "--weight_decay", "0", *flags]) == 0
+        weights.append(torch.load(f"checkpoints/{name}.pt", weights_only=True)["model"]["classifier.bias"])
+    assert weights[0].abs().max() > 1e-3 and weights[1].abs().max() < 1e-6
 
 
 @pytest.mark.parametrize(

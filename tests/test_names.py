@@ -27,8 +27,9 @@ def test_parse(text, name, canonical):
 @pytest.mark.parametrize(
     "text, told",
     [
-        ("SepHahsed_0.1", "did you mean 'SepHashed_0.1'?"),
-        ("shuffle_4", "did you mean 'Shuffle_4'?"),
+        ("SepHahsed_0.1", "did you mean SepHashed_s (0 < s <= 1)?"),
+        ("shuffle_4", "did you mean Shuffle_g (g >= 1, whole)?"),
+        ("Cnv_0.1", "did you mean Conv?"),
         ("qqq", "known: Conv, Sep, Generic_s (0 < s <= 1)"),
         ("", "unknown conv ''"),
         ("Conv_1", "not of the form Conv"),

@@ -78,6 +78,13 @@ def test_steps_move_in_proportion():
     assert lr == [1, 1, 0.5, 0.25, 0.25, 0.25, 0.25]
 
 
+def test_short_runs_start_at_the_full_rate():
+    """The steps are at 30, 60 and 80 % of the run: no epoch before that share is slower."""
+    assert rates("--epochs", "1") == [0.1]
+    assert rates("--epochs", "2") == [0.1, pytest.approx(0.02)]
+    assert [rates("--epochs", "15").count(r) for r in (0.1,)] == [5]  # 4.5, felt in epoch 5
+
+
 def test_cosine_goes_to_zero_by_epoch():
     lr = rates("--schedule", "cosine", "--epochs", "10", "--lr", "0.2")
     assert lr == [pytest.approx(0.1 * (1 + math.cos(math.pi * epoch / 10))) for epoch in range(10)]

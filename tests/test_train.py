@@ -199,8 +199,43 @@ def test_a_loss_that_is_not_finite_names_its_step(digits, step):
 
 
 def test_a_diverged_run_keeps_its_last_good_checkpoint(workplace, capsys):
+    """The rate of the second epoch is 1e30 times that of the first."""
     import cli
 
-    flags = ["digits", "teacher", "-t", "t", *TINY, "--lr", "1e30", "--augment", "none"]
-    assert cli.run(lambda: main.main(flags)) == 3
-    assert "the loss is not finite in epoch" in capsys.readouterr().err
+    flags = ["digits", "teacher", "-t", "t", *TINY, "--lr", "1e-3", "--schedule", "step", "--epoch_step", "[1]"]
+    kept = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(main, "schedule_of", lambda request: lambda t: 1e-3 if t == 0 else 1e30)
+        save = main.Run.save
+        patch.setattr(main.Run, "save", lambda run, *finished: (save(run, *finished), kept.update(snapshot()))[0])
+
+        def snapshot():
+            return {path: path.read_bytes() for path in workplace.glob("checkpoints/*")}
+
+        assert cli.run(lambda: main.main(flags)) == 3
+    assert "the loss is not finite in epoch 1, step" in capsys.readouterr().err
+    assert kept == snapshot() and len(kept) == 1
+
+
+def test_a_test_loss_that_is_not_finite(digits):
+    model, optimizer = tiny()
+
+    class Break(Companion):
+        def after_step(self, model, t):
+            if t > 0.95:
+                model.linear.bias.data[0] = float("nan")
+
+    with pytest.raises(Diverged, match="the val loss is not finite after epoch 0"):
+        list(fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1, companions=[Break()]))
+
+
+def test_every_group_trains_at_the_rate_of_the_schedule(digits):
+    torch.manual_seed(0)
+    model = Tiny()
+    optimizer = sgd(model, [model.linear.bias], 0.5, 0.9, 5e-4, 0.1)
+    rates = []
+    for finished in fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=3):
+        rates.append(finished.row["lr"])
+        assert [group["lr"] for group in optimizer.param_groups] == [finished.row["lr"]] * 2
+        assert [group["weight_decay"] for group in optimizer.param_groups] == [5e-4, 5e-5]
+    assert rates == [pytest.approx(rate) for rate in (0.01, 0.0075, 0.0025)]
