@@ -36,6 +36,11 @@ def checkpoint_path(name: str) -> Path:
     return CHECKPOINTS / f"{name}.pt"
 
 
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the one at `path` is kept."""
+    return path.with_name(f"{path.name}.previous")
+
+
 def write_atomically(path: Path, write: Callable[[Any], None], keep_previous: bool = False) -> None:
     """Writes beside, flushes to disk, renames: at every moment `path` is the old file or the new one, whole."""
     partial = path.with_name(f"{path.name}.partial")
@@ -49,7 +54,7 @@ def write_atomically(path: Path, write: Callable[[Any], None], keep_previous: bo
             link = path.with_name(f"{path.name}.link")
             link.unlink(missing_ok=True)
             os.link(path, link)
-            link.replace(path.with_name(f"{path.name}.previous"))
+            link.replace(previous(path))
         partial.replace(path)
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)
@@ -79,7 +84,7 @@ def _compact(value: Any) -> Any:
 
 def load(path: Path) -> dict:
     """A checkpoint, on the CPU. A damaged file is named, and the one before it used. MachineFault where none is whole."""
-    for candidate in (path, path.with_name(f"{path.name}.previous")):
+    for candidate in (path, previous(path)):
         try:
             with zipfile.ZipFile(candidate) as archive:
                 if damaged := archive.testzip():
@@ -129,7 +134,8 @@ def refuse_or_find(name: str, config: dict, resume: bool) -> dict | None:
     taken = {path.stem for path in CHECKPOINTS.glob("*.pt")} | {path.name for path in RUNS.glob("*")}
     if clash := sorted(other for other in taken if other != name and other.lower() == name.lower()):
         raise RequestError(f"the name {name!r} differs from the existing run {clash[0]!r} in case alone")
-    found = load(checkpoint_path(name)) if checkpoint_path(name).exists() else None
+    path = checkpoint_path(name)
+    found = load(path) if path.exists() or previous(path).exists() else None
     record = RUNS / name / "config.json"
     if found is not None:
         before = found["config"]

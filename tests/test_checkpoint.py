@@ -78,6 +78,14 @@ def test_views_are_stored_alone(tmp_path):
     assert (tmp_path / "a.pt").stat().st_size < 3000
 
 
+def test_a_lost_checkpoint_is_replaced_by_the_one_before(teacher, workplace):
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    (workplace / "checkpoints/t.pt").unlink()
+    assert main.main([*DIGITS, "--resume"]) == 0
+    ours, theirs = (torch.load(folder / "checkpoints/t.pt", weights_only=True) for folder in (workplace, teacher))
+    assert all(torch.equal(ours["model"][name], weights) for name, weights in theirs["model"].items())
+
+
 def test_what_a_run_leaves(teacher):
     assert sorted(p.name for p in (teacher / "checkpoints").iterdir()) == ["t.pt", "t.pt.previous"]
     record = json.loads((teacher / "runs/t/config.json").read_text())
