@@ -2,6 +2,7 @@
 PYTHON ?= python3
 
 .venv/installed: requirements.txt
+	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('swapconv needs Python 3.11 or later, as in: make demo PYTHON=python3.12')"
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@

@@ -12,6 +12,8 @@ kernel. A *map* is the part that acts on channels alone: an o×i matrix, applied
 Costs are computed from shapes alone, so they hold on the meta device too.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -40,16 +42,16 @@ class ConvSpec:
         return (side + 2 * self.padding - self.kernel_size) // self.stride + 1
 
 
-class Block(nn.Module):
+class Block(nn.Module, ABC):
     """One k×k convolution in another form. Input (B, i, H, W), output (B, o, H', W') with Conv2d's H', W'."""
 
     def __init__(self, spec: ConvSpec):
         super().__init__()
         self.spec = spec
 
+    @abstractmethod
     def weight(self) -> Tensor:
         """The dense kernel (o, i, k, k) that this block equals, from its parameters."""
-        raise NotImplementedError(f"{type(self).__name__}.weight")
 
     def effective_bias(self) -> Tensor | None:
         """The bias (o,) that it adds, or None."""
@@ -59,21 +61,21 @@ class Block(nn.Module):
         """The parameters whose weight decay is scaled by the compression ratio."""
         return []
 
+    @abstractmethod
     def parameter_count(self) -> int:
         """Parameters by the family's formula, not by looking at the tensors."""
-        raise NotImplementedError(f"{type(self).__name__}.parameter_count")
 
+    @abstractmethod
     def mult_adds(self, height: int, width: int) -> int:
         """Published convention: per image of height × width, dilation ignored, bias free."""
-        raise NotImplementedError(f"{type(self).__name__}.mult_adds")
 
+    @abstractmethod
     def exact_mult_adds(self, height: int, width: int, batch: int) -> int:
         """Multiply-adds of the convolutions and matrix products of one forward pass of `batch` images."""
-        raise NotImplementedError(f"{type(self).__name__}.exact_mult_adds")
 
+    @abstractmethod
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draws the parameters anew, so that the block starts at the scale of the dense convolution."""
-        raise NotImplementedError(f"{type(self).__name__}.reset_parameters")
 
     def fit(self, kernel: Tensor, bias: Tensor | None = None) -> float:
         """Comes as near to a dense kernel (o, i, k, k) and bias (o,) as the family can.
@@ -89,8 +91,8 @@ class Block(nn.Module):
             return ((self.weight() - kernel).norm() / kernel.norm()).item()
 
     def _fit(self, kernel: Tensor) -> None:
-        """The family's way of approximating a dense kernel."""
-        raise NotImplementedError(f"{type(self).__name__}._fit")
+        """The family's way of approximating a dense kernel; by gradient where no closed form is known."""
+        fit_by_gradient(list(self.parameters()), self.weight, kernel)
 
     def setting(self) -> str:
         """The setting as it really is in this layer, for tables (Shuffle may lower its groups)."""
@@ -106,7 +108,7 @@ class Block(nn.Module):
         return f"{self.spec} {self.setting()}".strip()
 
 
-class ChannelMap(nn.Module):
+class ChannelMap(nn.Module, ABC):
     """An o×i matrix in another form, acting on the channels of (B, i, H, W).
 
     A map is applied in the cheaper of two ways, both exact: its matrix is rebuilt once per batch and applied as a 1×1
@@ -118,13 +120,13 @@ class ChannelMap(nn.Module):
         self.in_channels, self.out_channels = spec.in_channels, spec.out_channels
         self.register_parameter("bias", None)  # a family that always has a bias sets it
 
+    @abstractmethod
     def matrix(self) -> Tensor:
         """The matrix (o, i) that this map equals, from its parameters."""
-        raise NotImplementedError(f"{type(self).__name__}.matrix")
 
     def apply_factors(self, x: Tensor) -> Tensor:
         """The map applied factor by factor; only called where `factor_mult_adds` is not None."""
-        raise NotImplementedError(f"{type(self).__name__}.apply_factors")
+        raise TypeError(f"{type(self).__name__} has no factors to apply")
 
     def factor_mult_adds(self) -> int | None:
         """Multiply-adds a pixel, factor by factor; None for a map that has no factors."""
@@ -134,9 +136,9 @@ class ChannelMap(nn.Module):
         """Multiply-adds of forming `matrix()` once."""
         return 0
 
+    @abstractmethod
     def parameter_count(self) -> int:
         """Parameters by the family's formula, its own bias included."""
-        raise NotImplementedError(f"{type(self).__name__}.parameter_count")
 
     def structured_parameters(self) -> list[nn.Parameter]:
         """All of a structured map's parameters, its own bias included, decay with the ratio."""
@@ -164,13 +166,13 @@ class ChannelMap(nn.Module):
             return self.apply_factors(x)
         return F.conv2d(x, self.matrix()[:, :, None, None], self.bias)
 
+    @abstractmethod
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draws the parameters so that the root mean square of `matrix()` is √(2/o)."""
-        raise NotImplementedError(f"{type(self).__name__}.reset_parameters")
 
     def fit(self, matrix: Tensor) -> None:
-        """Takes the best approximation of a dense (o, i) matrix within the family."""
-        raise NotImplementedError(f"{type(self).__name__}.fit")
+        """Takes the best approximation of a dense (o, i) matrix within the family; by gradient where no closed form is known."""
+        fit_by_gradient(list(self.parameters()), self.matrix, matrix)
 
     def setting(self) -> str:
         """The setting as it really is in this layer, for tables."""
@@ -203,3 +205,18 @@ def rescale_product(factors: list[Tensor], product: Tensor, target: float) -> No
     rms = product.double().pow(2).mean().sqrt()
     for factor in factors:
         factor.mul_((target / rms) ** (1 / len(factors)))
+
+
+def fit_by_gradient(parameters: list[nn.Parameter], form: Callable[[], Tensor], target: Tensor) -> None:
+    """Minimises ‖form() − target‖² from the present parameters by L-BFGS (300 iterations, strong Wolfe line search)."""
+    optimizer = torch.optim.LBFGS(parameters, max_iter=300, history_size=20, line_search_fn="strong_wolfe")
+
+    def squared_error() -> Tensor:
+        optimizer.zero_grad()
+        loss = (form() - target).pow(2).sum() / target.pow(2).sum()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(squared_error)
+    optimizer.zero_grad()

@@ -2,7 +2,8 @@
 
 ShuffleNet: Zhang et al. 2017 (1707.01083), figure 2, without the normalisations and the ReLU between the parts: m = o // 4
 middle channels, G₁ (m×i) and G₂ (o×m) block-diagonal with g blocks, P the shuffle that sends channel a·(m/g) + b to
-b·g + a. The dense kernel is W[o, i] = Σ_m G₂[o, m] · D[m] · (P·G₁)[m, i].
+b·g + a. The dense kernel is W[o, i] = Σ_m G₂[o, m] · D[m] · (P·G₁)[m, i]. No closed form of its best
+fit to a kernel is known, so it is fitted by gradient.
 
     Shuffle(ConvSpec(48, 96, 3, padding=1), 5).groups      # 4: the largest number up to 5 that divides 48, 96 and 24
 """
@@ -92,20 +93,6 @@ class Shuffle(Block):
         draw_normal(self.depthwise, dense_scale(self.middle * self.spec.kernel_size**2), generator)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
-
-    def _fit(self, kernel: Tensor) -> None:
-        """Gradient descent on ‖weight() − kernel‖² by L-BFGS from the present parameters (no closed form is known)."""
-        parts = self.structured_parameters()
-        optimizer = torch.optim.LBFGS(parts, max_iter=300, history_size=20, line_search_fn="strong_wolfe")
-
-        def squared_error() -> Tensor:
-            optimizer.zero_grad()
-            loss = (self.weight() - kernel).pow(2).sum() / kernel.pow(2).sum()
-            loss.backward()
-            return loss
-
-        optimizer.step(squared_error)
-        optimizer.zero_grad()
 
     def setting(self) -> str:
         return f"g={self.groups}"
