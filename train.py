@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from data import Data, Split
+from distill import Lesson
 from errors import Diverged
 from optim import Schedule, set_learning_rate
 
@@ -98,17 +99,13 @@ def train_one_epoch(
     model: nn.Module, criterion, optimizer: torch.optim.Optimizer, data: Data, epoch: int, epochs: int, lr: float,
     companions: list[Companion], print_freq: int, autocast,
 ) -> dict[str, float]:  # fmt: skip
-    """One pass over the training split. Returns images_per_second, seconds and the train_ metrics, means over images.
-
-    What is measured stays on the device: it is waited for once in `print_freq` steps, which is when a loss that is not
-    finite is noticed, and told with the step it happened in.
-    """
+    """One pass over the training split. Returns images_per_second, seconds and the train_ metrics, means over images."""
     model.train()
     began, steps = time.perf_counter(), data.steps(data.training)
-    sums, names, waiting = Counter(), [], []
+    meter = Meter(f"epoch {epoch}, learning rate {lr:g}")
     with tqdm(total=steps, desc=f"epoch {epoch + 1}/{epochs}", unit="batch", disable=None, leave=False) as bar:
-        for step, (x, y) in enumerate(data.train(epoch)):
-            t = (epoch + step / steps) / epochs
+        for step, (x, y) in enumerate(data.train(epoch), start=1):
+            t = (epoch + (step - 1) / steps) / epochs
             for companion in companions:
                 companion.before_step(model, t)
             with autocast():
@@ -120,28 +117,45 @@ def train_one_epoch(
             optimizer.step()
             for companion in companions:
                 companion.after_step(model, t)
-            losses = {"loss": lesson.loss, **{f"loss_{name}": part for name, part in lesson.parts.items()}}
-            measured = {name: loss.detach() * len(y) for name, loss in losses.items()} | count_errors(lesson.logits, y)
-            names = list(measured)
-            waiting.append(torch.stack([value.double() for value in measured.values()]))
-            if (step + 1) % print_freq == 0 or step + 1 == steps:
-                for late, values in enumerate(torch.stack(waiting).tolist(), start=step + 1 - len(waiting)):
-                    if bad := [name for name, value in zip(names, values) if not math.isfinite(value)]:
-                        what = (
-                            ", ".join(name.removeprefix("loss_") for name in bad if name != "loss")
-                            or "sum of the parts"
-                        )
-                        raise Diverged(
-                            f"the loss is not finite in epoch {epoch}, step {late}, learning rate {lr:g}: {what}"
-                        )
-                    sums.update(dict(zip(names, values)))
-                waiting.clear()
-                means = _means(sums, min((step + 1) * data.batch_size, len(data.training)))
+            meter.add(lesson, y)
+            if step % print_freq == 0 or step == steps:
+                means = meter.read()
                 bar.set_postfix(loss=f"{means['loss']:.4f}", error=f"{means['top1_error']:.2f}%", refresh=False)
-                bar.update(step + 1 - bar.n)
+                bar.update(step - bar.n)
     seconds = time.perf_counter() - began
     timing = {"images_per_second": len(data.training) / seconds, "seconds": seconds}
     return timing | {f"train_{name}": value for name, value in means.items()}
+
+
+class Meter:
+    """Means over the images of an epoch so far.
+
+    What is measured stays on the device until `read`, so that the loop waits for it once in many steps. That is when a
+    loss which is not finite is noticed: Diverged names its step, its parts and `when`.
+    """
+
+    def __init__(self, when: str):
+        self.when, self.names, self.sums = when, [], Counter()
+        self.waiting: list[Tensor] = []
+        self.images = self.steps = 0
+
+    def add(self, lesson: Lesson, y: Tensor) -> None:
+        losses = {"loss": lesson.loss, **{f"loss_{name}": part for name, part in lesson.parts.items()}}
+        measured = {name: loss.detach() * len(y) for name, loss in losses.items()} | count_errors(lesson.logits, y)
+        self.names = list(measured)
+        self.waiting.append(torch.stack([value.double() for value in measured.values()]))
+        self.images += len(y)
+
+    def read(self) -> dict[str, float]:
+        for values in torch.stack(self.waiting).tolist():
+            measured = dict(zip(self.names, values))
+            if bad := [name.removeprefix("loss_") for name, value in measured.items() if not math.isfinite(value)]:
+                parts = ", ".join(name for name in bad if name != "loss") or "the sum of its parts"
+                raise Diverged(f"the loss is not finite in step {self.steps} of {self.when}: {parts}")
+            self.sums.update(measured)
+            self.steps += 1
+        self.waiting.clear()
+        return _means(self.sums, self.images)
 
 
 @torch.no_grad()
