@@ -159,7 +159,10 @@ def refuse_or_find(name: str, config: dict, resume: bool) -> dict | None:
 
 
 def _differences(before: dict, now: dict) -> list[str]:
+    """What tells two configurations apart. A flag that one of them does not know yet is taken as off."""
     keys = [key for key in {**before, **now} if key not in NOT_IDENTITY]
+    off = {key: None for key in keys if not (before.get(key) or now.get(key))}
+    before, now = ({**configuration, **off} for configuration in (before, now))
     return [f"{key} was {before.get(key)}, is {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
 
 

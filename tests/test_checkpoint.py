@@ -156,6 +156,14 @@ def test_checkpoints_that_cannot_be_written_are_noticed_before_training(workplac
     assert "epoch" not in out.split("options")[0] and len(err.splitlines()) == 1 and "checkpoints" in err
 
 
+def test_a_record_of_before_a_flag_was_added(workplace):
+    with checkpoint.Run("t", {"epochs": 3}, {}, resume=False):
+        pass
+    assert checkpoint.refuse_or_find("t", {"epochs": 3, "new": False, "newer": None, "newest": 0}, resume=True) is None
+    with pytest.raises(RequestError, match="(new was None, is True)"):
+        checkpoint.refuse_or_find("t", {"epochs": 3, "new": True}, resume=True)
+
+
 def test_where_a_run_is_done_is_not_part_of_it(teacher, workplace):
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
     assert (
