@@ -66,8 +66,9 @@ class Separable(Block):
         return self._depthwise_numbers() + self.map.parameter_count() + own_bias
 
     def mult_adds(self, height: int, width: int) -> int:
-        pixels = self._published_pixels(height, width)
-        return self._depthwise_numbers() * pixels + self.map.mult_adds(height * width, pixels)
+        out_pixels = self._output_pixels(height, width)  # dilation is ignored where it acts, not by what follows
+        depthwise = self._depthwise_numbers() * self._published_pixels(height, width)
+        return depthwise + self.map.mult_adds(height * width, out_pixels)
 
     def exact_mult_adds(self, height: int, width: int, batch: int) -> int:
         pixels = self._output_pixels(height, width) * batch

@@ -245,6 +245,10 @@ def _decode(dataset: Dataset, entries: Iterable[Entry], where: str, workers: int
     return Images(decoded[train], labels[train], decoded[~train], labels[~train])
 
 
+def _imagenet(dataset: Dataset, data_dir: Path, download: bool) -> list[tuple[str, Source | None]]:
+    raise RequestError("imagenet: its networks can be counted, training on it is not there yet")
+
+
 def _cache_of(path: Path) -> Path:
     """Beside the tar, or in the user's cache folder where that folder is read-only (to root too)."""
     folder = path.resolve().parent
@@ -296,4 +300,5 @@ DATASETS = {
         10, 32, (0.2860,) * 3, (0.3530,) * 3, True, 60_000, _fashionmnist, "FashionMNIST", ", so does apt-get install dataset-fashion-mnist"
     ),
     "digits": Dataset(10, 32, None, None, False, 1500, _digits),
+    "imagenet": Dataset(1000, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), True, 1_281_167, _imagenet),
 }  # fmt: skip

@@ -1,12 +1,16 @@
 """The grammar of names: of convolutions (`SepHashed_0.1`) and of runs (`wrn_28_10.acdc.student.Dec11`).
 
 Imports no torch, so a misspelt name is answered at once. A family of blocks is registered here, in one line: its name,
-the class that builds it and the number that it takes. `blocks.py` follows the line to the class.
+the class that builds it and the numbers that it takes. `blocks.py` follows the line to the class.
 
     >>> parse_conv("SepHashed_0.10")
     ConvName(family='SepHashed', numbers=(0.1,))
     >>> str(parse_conv("SepHashed_0.10"))
     'SepHashed_0.1'
+    >>> parse_conv("ACDC")
+    ConvName(family='ACDC', numbers=(12,))
+    >>> str(parse_family("TensorTrain_x_4").named(0.8))
+    'TensorTrain_0.8_4'
 """
 
 import re
@@ -20,6 +24,7 @@ class Fraction:
     """A number 0 < s <= 1."""
 
     symbol: str = "s"
+    default: None = None
 
     def parse(self, text: str) -> float | None:
         value = float(text) if re.fullmatch(r"[0-9]*\.?[0-9]+(e-?[0-9]+)?", text) else 0.0
@@ -31,17 +36,19 @@ class Fraction:
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number of at least `least`."""
+    """A whole number of at least `least`, at most `most`; one with a default may be left out of a name."""
 
     symbol: str
     least: int
+    most: int | None = None
+    default: int | None = None
 
     def parse(self, text: str) -> int | None:
         value = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else self.least - 1
-        return value if value >= self.least else None
+        return value if self.least <= value <= (self.most or value) else None
 
     def __str__(self) -> str:
-        return f"{self.symbol} >= {self.least}, whole"
+        return f"{self.least} <= {self.symbol} <= {self.most}" if self.most else f"{self.symbol} >= {self.least}, whole"
 
 
 @dataclass(frozen=True)
@@ -52,18 +59,31 @@ class Family:
     numbers: tuple[Fraction | Whole, ...] = ()
 
 
+SHARE, DIMENSIONS, LENGTH = Fraction(), Whole("d", 2, 6, default=3), Whole("L", 2, default=12)
 FAMILIES = {
     "Conv": Family("layers.dense:Conv"),
     "Sep": Family("layers.dense:Pointwise"),
-    "Generic": Family("layers.lowrank:Generic", (Fraction(),)),
-    "SepHashed": Family("layers.hashed:HashedPointwise", (Fraction(),)),
+    "Generic": Family("layers.lowrank:Generic", (SHARE,)),
+    "LR": Family("layers.lowrank:LR", (SHARE,)),
+    "Hashed": Family("layers.hashed:Hashed", (SHARE,)),
+    "HashedDecimate": Family("layers.hashed:HashedDecimate"),
+    "SepHashed": Family("layers.hashed:HashedPointwise", (SHARE,)),
+    "SepHashedFull": Family("layers.hashed:HashedRemainder", (SHARE,)),
+    "SepHashedDecimate": Family("layers.hashed:SepHashedDecimate"),
+    "ACDC": Family("layers.acdc:ACDC", (LENGTH,)),
+    "OriginalACDC": Family("layers.acdc:OriginalACDC", (LENGTH,)),
+    "PermutedACDC": Family("layers.acdc:PermutedACDC", (LENGTH,)),
+    "TensorTrain": Family("layers.tensor:TensorTrain", (SHARE, DIMENSIONS)),
+    "Tucker": Family("layers.tensor:Tucker", (SHARE, DIMENSIONS)),
+    "CP": Family("layers.tensor:CP", (SHARE, DIMENSIONS)),
     "Shuffle": Family("layers.shuffle:Shuffle", (Whole("g", 1),)),
 }
 
 
 @dataclass(frozen=True)
 class ConvName:
-    """A parsed name; its text is the canonical one, so `Generic_.10` and `Generic_0.1` are the same request."""
+    """A parsed name with all its numbers. Its text is the canonical one, without trailing defaults, so `Generic_.10` and
+    `Generic_0.1` are the same request, and so are `ACDC_12` and `ACDC`."""
 
     family: str
     numbers: tuple[float | int, ...] = ()
@@ -73,27 +93,75 @@ class ConvName:
         return FAMILIES[self.family].target
 
     def __str__(self) -> str:
-        return "_".join([self.family, *map(repr, self.numbers)])
+        shown = list(zip(self.numbers, FAMILIES[self.family].numbers))
+        while shown and shown[-1][0] == shown[-1][1].default:
+            shown.pop()
+        return "_".join([self.family, *(repr(value).removesuffix(".0") for value, _ in shown)])
+
+
+@dataclass(frozen=True)
+class OpenName:
+    """A name whose first number is to be found (`number` is None where the family has none), with its later ones."""
+
+    family: str
+    number: Fraction | Whole | None
+    later: tuple[int, ...] = ()
+
+    def named(self, value: float | int) -> ConvName:
+        return ConvName(self.family, (value, *self.later))
+
+    def __str__(self) -> str:
+        if self.number is None or self.later == tuple(n.default for n in FAMILIES[self.family].numbers[1:]):
+            return self.family
+        return "_".join([self.family, "x", *map(repr, self.later)])
+
+
+def shape(family: str) -> str:
+    """How names of a family look: `Generic_s`, `TensorTrain_s[_d]`."""
+    parts = [f"_{n.symbol}" if n.default is None else f"[_{n.symbol}]" for n in FAMILIES[family].numbers]
+    return family + "".join(parts)
 
 
 def form(family: str) -> str:
-    """How names of a family look: `Generic_s (0 < s <= 1)`."""
+    """The same with ranges: `Generic_s (0 < s <= 1)`, `ACDC[_L] (L >= 2, whole; 12 if left out)`."""
     numbers = FAMILIES[family].numbers
-    ranges = f" ({', '.join(map(str, numbers))})" if numbers else ""
-    return "_".join([family, *(number.symbol for number in numbers)]) + ranges
+    ranges = [f"{n}" if n.default is None else f"{n}; {n.default} if left out" for n in numbers]
+    return shape(family) + (f" ({', '.join(ranges)})" if ranges else "")
+
+
+def _split(text: str) -> tuple[str, list[str]]:
+    family, *given = text.split("_")
+    if family not in FAMILIES:
+        hint = did_you_mean(family, FAMILIES, form)
+        raise RequestError(f"unknown conv {text!r}{hint} (known: {', '.join(map(shape, FAMILIES))})")
+    return family, given
+
+
+def _values(given: list[str], wanted: tuple[Fraction | Whole, ...]) -> tuple[float | int, ...] | None:
+    """The numbers that a name's parts give, defaults for those left out at its end; None where that cannot be."""
+    values = [number.parse(part) for number, part in zip(wanted, given)]
+    values += [number.default for number in wanted[len(given) :]]
+    return None if None in values or len(given) > len(wanted) else tuple(values)
 
 
 def parse_conv(text: str) -> ConvName:
     """The family and numbers that a conv name stands for. RequestError where there are none such."""
-    family, *given = text.split("_")
-    if family not in FAMILIES:
-        hint = did_you_mean(family, FAMILIES, form)
-        raise RequestError(f"unknown conv {text!r}{hint} (known: {', '.join(map(form, FAMILIES))})")
-    wanted = FAMILIES[family].numbers
-    values = tuple(number.parse(part) for number, part in zip(wanted, given))
-    if len(given) != len(wanted) or None in values:
+    family, given = _split(text)
+    values = _values(given, FAMILIES[family].numbers)
+    if values is None:
         raise RequestError(f"conv {text!r} is not of the form {form(family)}")
     return ConvName(family, values)
+
+
+def parse_family(text: str) -> OpenName:
+    """A family without its first number, for a budget to find: `SepHashed`, `ACDC`, `TensorTrain_x_4`."""
+    family, given = _split(text)
+    wanted = FAMILIES[family].numbers
+    later = _values(given[1:], wanted[1:])
+    if later is None or given[:1] not in ([], ["x"]) or (given and not wanted):
+        allowed = f"{family}_x{''.join(f'[_{number.symbol}]' for number in wanted[1:])}" if wanted[1:] else family
+        raise RequestError(f"conv {text!r}: a budget finds the number, so give {allowed}")
+    return OpenName(family, wanted[0] if wanted else None, later)
 
 
 RUN_NAME = re.compile(r"[A-Za-z0-9._+-]{1,100}")

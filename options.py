@@ -19,13 +19,24 @@ from names import FAMILIES, check_run_name, form, parse_conv
 PRESETS: dict[str, dict] = {
     "WideResNet": dict(
         conv="Conv", wrn_depth=40, wrn_width=2.0, AT_split=1, batch_size=128, epochs=200, lr=0.1, schedule="step",
-        epoch_step=[60, 120, 160], lr_decay_ratio=0.2, weight_decay=5e-4, clip_grad=None,
+        epoch_step=[60, 120, 160], lr_decay_ratio=0.2, weight_decay=5e-4,
+    ),
+    "DARTS": dict(
+        conv="Sep", batch_size=96, epochs=600, lr=0.025, schedule="cosine", weight_decay=3e-4, clip_grad=5.0,
+        drop_path_prob=0.2,
+    ),
+    "WRN_50_2": dict(
+        conv="Conv", batch_size=256, epochs=90, lr=0.1, schedule="step", epoch_step=[30, 60], lr_decay_ratio=0.1,
+        weight_decay=1e-4,
+    ),
+    "MobileNetV2": dict(
+        conv="Conv", width_mult=1.0, batch_size=256, epochs=150, lr=0.05, schedule="cosine", weight_decay=4e-5,
     ),
 }  # fmt: skip
 DATASET_PRESETS: dict[str, dict] = {
     "digits": dict(batch_size=64, epochs=30, schedule="cosine"),
 }
-IMAGE_SIDE = {"WideResNet": 32}
+IMAGE_SIDE = {"WideResNet": 32, "DARTS": 32, "WRN_50_2": 224, "MobileNetV2": 224}
 CUTOUT = 16  # pixels, of a 32×32 image: DeVries & Taylor 2017 (1708.04552)
 
 # What does not change the result, so is not part of a run's identity.
@@ -51,6 +62,9 @@ def add_network_flags(parser: Parser) -> None:
     )
     group.add_argument(
         "--AT_split", type=number(int, 1, 10_000), help="parts of a group that each give an attention map (preset: 1)"
+    )
+    group.add_argument(
+        "--width_mult", type=number(float, 0, 100, above=True), help="times MobileNetV2's channels (preset: 1)"
     )
     group.add_argument("--conv", type=conv_name, help="; ".join(map(form, FAMILIES)) + " (preset: Conv)")
     group.add_argument(

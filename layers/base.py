@@ -78,7 +78,7 @@ class Block(nn.Module, ABC):
         """Draws the parameters anew, so that the block starts at the scale of the dense convolution."""
 
     def fit(self, kernel: Tensor, bias: Tensor | None = None) -> float:
-        """Comes as near to a dense kernel (o, i, k, k) and bias (o,) as the family can.
+        """Comes as near to a dense kernel (o, i, k, k) and bias (o,), or none, as the family can.
 
         Returns ‖weight() − kernel‖ / ‖kernel‖. Raises ValueError where there is a bias but no place for it.
         """
@@ -86,9 +86,13 @@ class Block(nn.Module, ABC):
             raise ValueError(f"{type(self).__name__} was built without a bias")
         self._fit(kernel)
         with torch.no_grad():
-            if bias is not None:
-                self.effective_bias().copy_(bias)
+            if self.effective_bias() is not None:
+                self._fit_bias(torch.zeros_like(kernel[:, 0, 0, 0]) if bias is None else bias)
             return ((self.weight() - kernel).norm() / kernel.norm()).item()
+
+    def _fit_bias(self, bias: Tensor) -> None:
+        """Only called where there is an effective bias, after `_fit`."""
+        self.effective_bias().copy_(bias)
 
     def _fit(self, kernel: Tensor) -> None:
         """The family's way of approximating a dense kernel; by gradient where no closed form is known."""
@@ -128,8 +132,8 @@ class ChannelMap(nn.Module, ABC):
         """The map applied factor by factor; only called where `factor_mult_adds` is not None."""
         raise TypeError(f"{type(self).__name__} has no factors to apply")
 
-    def factor_mult_adds(self) -> int | None:
-        """Multiply-adds a pixel, factor by factor; None for a map that has no factors."""
+    def factor_mult_adds(self, pixels: int) -> int | None:
+        """Multiply-adds of applying it factor by factor to `pixels` pixels; None for a map that has no factors."""
         return None
 
     def rebuild_mult_adds(self) -> int:
@@ -150,19 +154,16 @@ class ChannelMap(nn.Module, ABC):
 
     def exact_mult_adds(self, pixels: int) -> int:
         """Multiply-adds of one forward pass over `pixels` pixels (of the whole batch)."""
-        if self.factor_mult_adds() is None:
-            return self._rebuilt(pixels)
-        return min(self._by_factors(pixels), self._rebuilt(pixels))
+        factors, rebuilt = self.factor_mult_adds(pixels), self._rebuilt(pixels)
+        return rebuilt if factors is None else min(factors, rebuilt)
 
     def _rebuilt(self, pixels: int) -> int:
         return self.rebuild_mult_adds() + self.in_channels * self.out_channels * pixels
 
-    def _by_factors(self, pixels: int) -> int:
-        return self.factor_mult_adds() * pixels
-
     def forward(self, x: Tensor) -> Tensor:
         pixels = x.shape[0] * x.shape[2] * x.shape[3]
-        if self.factor_mult_adds() is not None and self._by_factors(pixels) <= self._rebuilt(pixels):
+        factors = self.factor_mult_adds(pixels)
+        if factors is not None and factors <= self._rebuilt(pixels):
             return self.apply_factors(x)
         return F.conv2d(x, self.matrix()[:, :, None, None], self.bias)
 
@@ -182,10 +183,30 @@ class ChannelMap(nn.Module, ABC):
         return f"{self.in_channels} -> {self.out_channels} {self.setting()}".strip()
 
 
-class Seeded(nn.Module):
+class Seeded(nn.Module, ABC):
     """Part of a layer whose pseudo-random structure is recomputed from one integer `key`, never stored."""
 
     key: int
+    _structure: tuple[Tensor, ...] | None = None
+
+    @abstractmethod
+    def _find_structure(self) -> tuple[Tensor, ...]:
+        """The structure as index tensors, on the device of the layer."""
+
+    def structure(self) -> tuple[Tensor, ...]:
+        """What `_find_structure` says; found at the first call, and again on another device or in a copy."""
+        if self._structure is None:
+            # outside any graph: compiled kernels were seen to get wrapping 64-bit products wrong (torch 2.15, CPU)
+            with torch.inference_mode(False):
+                self._structure = torch.compiler.disable(self._find_structure)()
+        return self._structure
+
+    def _apply(self, fn, recurse=True) -> "Seeded":
+        self._structure = None
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_structure": None}
 
 
 def dense_scale(fan_out: int) -> float:

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from hashing import permutation
-from layers.base import ChannelMap, ConvSpec, Seeded, dense_scale, draw_normal
+from hashing import key as derived_key
+from layers.base import Block, ChannelMap, ConvSpec, Seeded, dense_scale, draw_normal
 
 
 class _Share(torch.autograd.Function):
@@ -47,32 +48,17 @@ class SharedNumbers(Seeded):
             raise ValueError(f"{count} stored numbers for {entries} entries")
         self.entries, self.count, self.key = entries, count, key
         self.numbers = nn.Parameter(torch.empty(count))
-        self._places: tuple[Tensor, Tensor] | None = None
 
-    def places(self) -> tuple[Tensor, Tensor]:
+    def _find_structure(self) -> tuple[Tensor, Tensor]:
         """(index, order), both (entries,) int32: which number an entry uses, and which entry stands at a place."""
-        if self._places is None:
-            # outside any graph: compiled kernels were seen to get wrapping 64-bit products wrong (torch 2.15, CPU)
-            self._places = torch.compiler.disable(self._find_places)()
-        return self._places
-
-    @torch.inference_mode(False)
-    def _find_places(self) -> tuple[Tensor, Tensor]:
         device = self.numbers.device
         order = permutation(self.entries, self.key, device)
         index = torch.empty_like(order)
         index[order] = torch.arange(self.entries, device=device) % self.count
         return index.int(), order.int()
 
-    def _apply(self, fn, recurse=True) -> "SharedNumbers":
-        self._places = None  # of another device, perhaps
-        return super()._apply(fn, recurse)
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_places": None}  # a copy or a pickle recomputes the order from the key
-
     def forward(self) -> Tensor:
-        index, order = self.places()
+        index, order = self.structure()
         return _Share.apply(self.numbers, index, order)
 
     def served(self) -> Tensor:
@@ -90,8 +76,65 @@ class SharedNumbers(Seeded):
     @torch.no_grad()
     def fit(self, entries: Tensor) -> None:
         """Each number becomes the mean of the dense entries (n,) that it serves: the least-squares answer."""
-        _, order = self.places()
+        _, order = self.structure()
         self.numbers.copy_(_sum_per_number(entries, order, self.count) / self.served())
+
+
+class Hashed(Block):
+    """A k×k kernel whose i·o·k² entries share int(s·i·o·k²) stored numbers, and a bias, always."""
+
+    def __init__(self, spec: ConvSpec, fraction: float, key: int = 0):
+        super().__init__(spec)
+        self.shared = SharedNumbers(_entries(spec), self._stored(_entries(spec), fraction), key)
+        self.bias = nn.Parameter(torch.empty(spec.out_channels))
+
+    @staticmethod
+    def _stored(entries: int, fraction: float) -> int:
+        return int(fraction * entries)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spec = self.spec
+        return F.conv2d(x, self.weight(), self.bias, spec.stride, spec.padding, spec.dilation)
+
+    def weight(self) -> Tensor:
+        spec = self.spec
+        return self.shared().view(spec.out_channels, spec.in_channels, spec.kernel_size, spec.kernel_size)
+
+    def effective_bias(self) -> Tensor:
+        return self.bias
+
+    def structured_parameters(self) -> list[nn.Parameter]:
+        return list(self.parameters())
+
+    def parameter_count(self) -> int:
+        return self.shared.count + self.spec.out_channels
+
+    def mult_adds(self, height: int, width: int) -> int:
+        return _entries(self.spec) * self._published_pixels(height, width)
+
+    def exact_mult_adds(self, height: int, width: int, batch: int) -> int:
+        return _entries(self.spec) * self._output_pixels(height, width) * batch
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        self.shared.reset_parameters(dense_scale(self.spec.out_channels * self.spec.kernel_size**2), generator)
+        nn.init.zeros_(self.bias)
+
+    def _fit(self, kernel: Tensor) -> None:
+        self.shared.fit(kernel.flatten())
+
+    def setting(self) -> str:
+        return f"numbers={self.shared.count}"
+
+
+class HashedDecimate(Hashed):
+    """`Hashed` with ⌊i·o·k²/10⌋ stored numbers."""
+
+    def __init__(self, spec: ConvSpec, key: int = 0):
+        super().__init__(spec, 0.1, key)
+
+    @staticmethod
+    def _stored(entries: int, fraction: float) -> int:
+        return entries // 10
 
 
 class HashedPointwise(ChannelMap):
@@ -99,9 +142,12 @@ class HashedPointwise(ChannelMap):
 
     def __init__(self, spec: ConvSpec, fraction: float, key: int = 0):
         super().__init__(spec)
-        entries = self.in_channels * self.out_channels
-        self.shared = SharedNumbers(entries, int(fraction * entries), key)
+        self.shared = SharedNumbers(self.in_channels * self.out_channels, self._stored(spec, fraction), key)
         self.bias = nn.Parameter(torch.empty(self.out_channels))
+
+    @staticmethod
+    def _stored(spec: ConvSpec, fraction: float) -> int:
+        return int(fraction * (spec.in_channels * spec.out_channels))
 
     def matrix(self) -> Tensor:
         return self.shared().view(self.out_channels, self.in_channels)
@@ -117,3 +163,78 @@ class HashedPointwise(ChannelMap):
 
     def setting(self) -> str:
         return f"numbers={self.shared.count}"
+
+
+class HashedRemainder(HashedPointwise):
+    """The hashed 1×1 of `SepHashedFull_s`: of int(s·i·o·k²) numbers it has what the depthwise k×k leaves."""
+
+    @staticmethod
+    def _stored(spec: ConvSpec, fraction: float) -> int:
+        k = spec.kernel_size
+        return int(fraction * _entries(spec)) - (spec.in_channels * k * k if k > 1 else 0)
+
+
+class SepHashedDecimate(Block):
+    """A tenth of a separable convolution: a hashed depthwise k×k (for k = 1 too), then a hashed 1×1, each with a bias.
+
+    B = ⌊(i·o + [k > 1]·i·k²)/10⌋ stored numbers, shared out as i·k² to i·o. W[o, i] = M[o, i]·D[i]; the effective
+    bias is M·b_D + b_M.
+    """
+
+    def __init__(self, spec: ConvSpec, key: int = 0):
+        super().__init__(spec)
+        i, o, k = spec.in_channels, spec.out_channels, spec.kernel_size
+        filters, columns = i * k * k, i * o
+        budget = (columns + (filters if k > 1 else 0)) // 10
+        self.depthwise = SharedNumbers(filters, budget * filters // (filters + columns), derived_key(key, "depthwise"))
+        self.pointwise = SharedNumbers(columns, budget * columns // (filters + columns), derived_key(key, "pointwise"))
+        self.depthwise_bias = nn.Parameter(torch.empty(i))
+        self.bias = nn.Parameter(torch.empty(o))
+
+    def _filters(self) -> Tensor:
+        return self.depthwise().view(self.spec.in_channels, 1, self.spec.kernel_size, self.spec.kernel_size)
+
+    def _matrix(self) -> Tensor:
+        return self.pointwise().view(self.spec.out_channels, self.spec.in_channels, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        s = self.spec
+        x = F.conv2d(x, self._filters(), self.depthwise_bias, s.stride, s.padding, s.dilation, groups=s.in_channels)
+        return F.conv2d(x, self._matrix(), self.bias)
+
+    def weight(self) -> Tensor:
+        return self._matrix() * self._filters()[:, 0]
+
+    def effective_bias(self) -> Tensor:
+        return self._matrix()[:, :, 0, 0] @ self.depthwise_bias + self.bias
+
+    def structured_parameters(self) -> list[nn.Parameter]:
+        return list(self.parameters())
+
+    def parameter_count(self) -> int:
+        return self.depthwise.count + self.pointwise.count + self.spec.in_channels + self.spec.out_channels
+
+    def mult_adds(self, height: int, width: int) -> int:
+        depthwise = self.depthwise.entries * self._published_pixels(height, width)
+        return depthwise + self.pointwise.entries * self._output_pixels(height, width)
+
+    def exact_mult_adds(self, height: int, width: int, batch: int) -> int:
+        return (self.depthwise.entries + self.pointwise.entries) * self._output_pixels(height, width) * batch
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        self.depthwise.reset_parameters(dense_scale(self.depthwise.entries), generator)
+        self.pointwise.reset_parameters(dense_scale(self.spec.out_channels), generator)
+        nn.init.zeros_(self.depthwise_bias)
+        nn.init.zeros_(self.bias)
+
+    @torch.no_grad()
+    def _fit_bias(self, bias: Tensor) -> None:
+        self.depthwise_bias.zero_()
+        self.bias.copy_(bias)
+
+    def setting(self) -> str:
+        return f"numbers={self.depthwise.count}+{self.pointwise.count}"
+
+
+def _entries(spec: ConvSpec) -> int:
+    return spec.in_channels * spec.out_channels * spec.kernel_size**2

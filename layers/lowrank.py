@@ -1,37 +1,75 @@
-"""Low rank: a map on channels through a bottleneck of r channels.
+"""Low rank: a map on channels through a bottleneck of r = max(1, int(s·max(i, o))) channels.
 
-Generic (Gray, Crowley & Storkey 2019, 1906.00859): W = U·V with V r×i, U o×r and r = max(1, int(s·max(i, o))).
+Gray, Crowley & Storkey 2019 (1906.00859). Generic: W = U·V with V r×i, U o×r. LR: W = S·VᵀV·E with one V r×N, where
+E and S fit N channels to i and o (layers/square.py).
 
     Generic(ConvSpec(64, 128, 1), 0.1).matrix().shape      # (128, 64), of rank 12
 """
+
+from abc import abstractmethod
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from layers.base import ChannelMap, ConvSpec, dense_scale, draw_normal, rescale_product
+from layers.base import ChannelMap, ConvSpec, dense_scale, draw_normal
+from layers.square import Square
 
 
-class Generic(ChannelMap):
-    """1×1 i→r, then 1×1 r→o: r(i + o) parameters."""
+class Bottleneck(ChannelMap):
+    """W = up·down with `down()` r×i and `up()` o×r."""
 
-    def __init__(self, spec: ConvSpec, fraction: float, key: int = 0):
+    def __init__(self, spec: ConvSpec, fraction: float):
         super().__init__(spec)
         self.rank = max(1, int(fraction * max(self.in_channels, self.out_channels)))
-        self.down = nn.Parameter(torch.empty(self.rank, self.in_channels))
-        self.up = nn.Parameter(torch.empty(self.out_channels, self.rank))
+
+    @abstractmethod
+    def down(self) -> Tensor:
+        """(r, i)"""
+
+    @abstractmethod
+    def up(self) -> Tensor:
+        """(o, r)"""
 
     def matrix(self) -> Tensor:
-        return self.up @ self.down
+        return self.up() @ self.down()
 
     def apply_factors(self, x: Tensor) -> Tensor:
-        return F.conv2d(F.conv2d(x, self.down[:, :, None, None]), self.up[:, :, None, None])
+        return F.conv2d(F.conv2d(x, self.down()[:, :, None, None]), self.up()[:, :, None, None])
 
-    def factor_mult_adds(self) -> int:
-        return self.rank * (self.in_channels + self.out_channels)
+    def factor_mult_adds(self, pixels: int) -> int:
+        return self.rank * (self.in_channels + self.out_channels) * pixels
 
     def rebuild_mult_adds(self) -> int:
         return self.out_channels * self.rank * self.in_channels
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        factors = list(self.parameters())
+        for factor in factors:
+            draw_normal(factor, 1.0, generator)
+        up, down = self.up().double(), self.down().double()
+        rms = ((up.t() @ up) * (down @ down.t())).sum().div(self.in_channels * self.out_channels).sqrt()
+        for factor in factors:
+            factor.mul_((dense_scale(self.out_channels) / rms).sqrt())
+
+    def setting(self) -> str:
+        return f"r={self.rank}"
+
+
+class Generic(Bottleneck):
+    """1×1 i→r, then 1×1 r→o: r(i + o) parameters."""
+
+    def __init__(self, spec: ConvSpec, fraction: float, key: int = 0):
+        super().__init__(spec, fraction)
+        self.v = nn.Parameter(torch.empty(self.rank, self.in_channels))
+        self.u = nn.Parameter(torch.empty(self.out_channels, self.rank))
+
+    def down(self) -> Tensor:
+        return self.v
+
+    def up(self) -> Tensor:
+        return self.u
 
     def parameter_count(self) -> int:
         return self.rank * (self.in_channels + self.out_channels)
@@ -39,21 +77,50 @@ class Generic(ChannelMap):
     def mult_adds(self, in_pixels: int, out_pixels: int) -> int:
         return self.rank * (self.in_channels + self.out_channels) * out_pixels
 
-    def reset_parameters(self, generator: Generator | None = None) -> None:
-        draw_normal(self.down, 1.0, generator)
-        draw_normal(self.up, 1.0, generator)
-        rescale_product([self.down, self.up], self.matrix(), dense_scale(self.out_channels))
-
     @torch.no_grad()
     def fit(self, matrix: Tensor) -> None:
         """The truncated singular value decomposition, each factor with the root of the singular values."""
         u, s, vt = torch.linalg.svd(matrix.double(), full_matrices=False)
         kept = min(self.rank, len(s))
         root = s[:kept].sqrt()
-        self.down.zero_()
-        self.up.zero_()
-        self.down[:kept] = root[:, None] * vt[:kept]
-        self.up[:, :kept] = u[:, :kept] * root
+        self.v.zero_()
+        self.u.zero_()
+        self.v[:kept] = root[:, None] * vt[:kept]
+        self.u[:, :kept] = u[:, :kept] * root
+
+
+class LR(Bottleneck):
+    """W = S·VᵀV·E, positive semidefinite before the fitting: r·N parameters."""
+
+    def __init__(self, spec: ConvSpec, fraction: float, key: int = 0):
+        super().__init__(spec, fraction)
+        self.square = Square(spec.in_channels, spec.out_channels)
+        self.v = nn.Parameter(torch.empty(self.rank, self.square.size))
+
+    def down(self) -> Tensor:
+        return self.square.collect(self.v)
+
+    def up(self) -> Tensor:
+        return self.square.reduce(self.v).t()
+
+    def parameter_count(self) -> int:
+        return self.rank * self.square.size
+
+    def mult_adds(self, in_pixels: int, out_pixels: int) -> int:
+        return 2 * self.rank * self.square.size * out_pixels
+
+    @torch.no_grad()
+    def fit(self, matrix: Tensor) -> None:
+        """The largest positive eigenvalues of the symmetric part of S⁺·matrix·E⁺, with their eigenvectors.
+
+        The best of its rank where i = o; else a start for the gradient.
+        """
+        square = self.square
+        lifted = matrix.double().repeat_interleave(square.size // self.out_channels, 0)  # Sᵀ·matrix
+        shared = square.collect(square.expand(torch.ones_like(lifted[0, : self.in_channels])))  # copies of each input
+        lifted = square.expand(lifted / shared) / (square.size // self.out_channels)
+        values, vectors = torch.linalg.eigh((lifted + lifted.t()) / 2)
+        self.v.copy_(values[-self.rank :].clamp(min=0).sqrt()[:, None] * vectors[:, -self.rank :].t())
 
     def setting(self) -> str:
-        return f"r={self.rank}"
+        return f"r={self.rank} N={self.square.size}"

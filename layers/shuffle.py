@@ -64,9 +64,9 @@ class Shuffle(Block):
         i, o, k, m = self.spec.in_channels, self.spec.out_channels, self.spec.kernel_size, self.middle
         return i * m // self.groups + m * k * k + m * o // self.groups + o * self.spec.bias
 
-    def _part_by_part(self, in_pixels: int, out_pixels: int) -> int:
+    def _part_by_part(self, in_pixels: int, depthwise_pixels: int, out_pixels: int) -> int:
         i, o, k, m = self.spec.in_channels, self.spec.out_channels, self.spec.kernel_size, self.middle
-        return i * m // self.groups * in_pixels + (m * k * k + m * o // self.groups) * out_pixels
+        return i * m // self.groups * in_pixels + m * k * k * depthwise_pixels + m * o // self.groups * out_pixels
 
     def _densely(self, out_pixels: int, batch: int) -> int:
         """Forming `weight()` once and convolving a batch with it."""
@@ -75,14 +75,15 @@ class Shuffle(Block):
 
     def _dense_pays(self, height: int, width: int, batch: int) -> bool:
         pixels = self._output_pixels(height, width)
-        return self._densely(pixels, batch) < self._part_by_part(height * width, pixels) * batch
+        return self._densely(pixels, batch) < self._part_by_part(height * width, pixels, pixels) * batch
 
     def mult_adds(self, height: int, width: int) -> int:
-        return self._part_by_part(height * width, self._published_pixels(height, width))
+        published, pixels = self._published_pixels(height, width), self._output_pixels(height, width)
+        return self._part_by_part(height * width, published, pixels)
 
     def exact_mult_adds(self, height: int, width: int, batch: int) -> int:
         pixels = self._output_pixels(height, width)
-        return min(self._densely(pixels, batch), self._part_by_part(height * width, pixels) * batch)
+        return min(self._densely(pixels, batch), self._part_by_part(height * width, pixels, pixels) * batch)
 
     @torch.no_grad()
     def reset_parameters(self, generator: Generator | None = None) -> None:

@@ -86,3 +86,7 @@ class WideResNet(nn.Module):
             for index in range(len(members))
             for conv in ("conv1", "conv2")
         ]
+
+    def segments(self) -> list[str]:
+        """Dotted names of the blocks."""
+        return [f"groups.{group}.{index}" for group, members in enumerate(self.groups) for index in range(len(members))]

@@ -1,0 +1,261 @@
+"""Tensor forms: the o×i matrix, flattened row by row to a d-way tensor, as a train, in Tucker form or as a sum of rank-1s.
+
+Tensor train: Oseledets 2011, and for layers Novikov et al. 2015, "Tensorizing neural networks" (1509.06569), equation 2:
+T[x₁…x_d] = G₁[x₁]·G₂[x₂]…G_d[x_d] with G_j[x] r_{j−1}×r_j. Tucker 1966: a core, here in train form too, multiplied by a
+matrix n_j×R_j in every dimension. CP (Hitchcock 1927): Σ_r Π_j F_j[x_j, r]. What of a given matrix is fitted in closed
+form is fitted by tntorch.
+
+    TensorTrain(ConvSpec(64, 128, 1), 0.5, 3).matrix().shape       # (128, 64): 21·21·... as `dimensions` says
+
+The matrix is rebuilt once per batch, unless a bond falls between its rows and its columns (o = n₁…n_j): it is then the
+product of an o×r and an r×i matrix, which are applied one after the other where that costs less.
+"""
+
+import math
+from abc import abstractmethod
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from layers.base import ChannelMap, ConvSpec, dense_scale, draw_normal, rescale_product
+
+
+@lru_cache(maxsize=4096)
+def dimensions(numbers: int, d: int) -> tuple[int, ...]:
+    """The d sizes that `numbers` entries are folded to.
+
+    e = numbers^(1/d) for all if e is whole (to 1e-6), else d − 1 times the smallest divisor of what is left that is at
+    least round(e) (or what is left, if that is smaller), and the rest.
+
+    >>> dimensions(640 * 640, 3)
+    (80, 80, 64)
+    """
+    e = numbers ** (1 / d)
+    if abs(e - round(e)) < 1e-6:
+        return (round(e),) * d
+    sizes, left = [], numbers
+    for _ in range(d - 1):
+        size = min(round(e), left)
+        while left % size:
+            size += 1
+        sizes.append(size)
+        left //= size
+    return (*sizes, left)
+
+
+def rank(fraction: float, size: int) -> int:
+    """round(s·size) as Python rounds, never below 1."""
+    return max(1, round(fraction * size))
+
+
+class TensorForm(ChannelMap):
+    """A matrix that is the product of two halves, which meet at a bond: after the last row dimension where there is one
+    (`aligned`: o = n₁…n_j), else before the last dimension."""
+
+    def __init__(self, spec: ConvSpec, fraction: float, d: int):
+        super().__init__(spec)
+        self.fraction = fraction
+        self.sizes = dimensions(self.in_channels * self.out_channels, d)
+        prefixes = [math.prod(self.sizes[:j]) for j in range(1, d)]
+        self.aligned = self.out_channels in prefixes
+        self.bond = prefixes.index(self.out_channels) + 1 if self.aligned else d - 1
+
+    @abstractmethod
+    def halves(self) -> tuple[Tensor, Tensor]:
+        """(n₁…n_j, r) and (r, n_{j+1}…n_d): what stands before and behind the bond j."""
+
+    @abstractmethod
+    def bond_rank(self) -> int:
+        """r."""
+
+    @abstractmethod
+    def halves_mult_adds(self) -> int:
+        """Multiply-adds of forming `halves`."""
+
+    @abstractmethod
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of all factors by the formulas, in the order of the parameters."""
+
+    def matrix(self) -> Tensor:
+        left, right = self.halves()
+        return (left @ right).view(self.out_channels, self.in_channels)
+
+    def apply_factors(self, x: Tensor) -> Tensor:
+        left, right = self.halves()
+        return F.conv2d(F.conv2d(x, right[:, :, None, None]), left[:, :, None, None])
+
+    def factor_mult_adds(self, pixels: int) -> int | None:
+        each = self.bond_rank() * (self.in_channels + self.out_channels)
+        return self.halves_mult_adds() + each * pixels if self.aligned else None
+
+    def rebuild_mult_adds(self) -> int:
+        return self.halves_mult_adds() + self.bond_rank() * self.in_channels * self.out_channels
+
+    def parameter_count(self) -> int:
+        return sum(math.prod(shape) for shape in self.shapes())
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        factors = list(self.parameters())
+        for factor in factors:
+            draw_normal(factor, 1.0, generator)
+        rescale_product(factors, self.matrix(), dense_scale(self.out_channels))
+
+    def decompose(self, matrix: Tensor, **ranks):
+        """What tntorch makes of the matrix, folded."""
+        import tntorch  # takes a second, and only fitting needs it
+
+        with torch.random.fork_rng(devices=[]):  # alternating least squares may draw
+            torch.manual_seed(0)
+            return tntorch.Tensor(matrix.double().cpu().reshape(self.sizes), **ranks)
+
+    def setting(self) -> str:
+        return f"{'×'.join(map(str, self.sizes))} r={self.bond_rank()}"
+
+
+class TensorTrain(TensorForm):
+    """Cores r_{j−1}×n_j×r_j with r_j = round(s·min(n_j, n_{j+1})): Σ r_{j−1}·n_j·r_j parameters."""
+
+    def __init__(self, spec: ConvSpec, fraction: float, d: int = 3, key: int = 0):
+        super().__init__(spec, fraction, d)
+        self.cores = nn.ParameterList(torch.empty(shape) for shape in self.shapes())
+
+    def ranks(self) -> list[int]:
+        """r_1 … r_{d−1}"""
+        return [rank(self.fraction, min(pair)) for pair in zip(self.sizes, self.sizes[1:])]
+
+    def shapes(self) -> list[tuple[int, int, int]]:
+        ranks = [1, *self.ranks(), 1]
+        return list(zip(ranks, self.sizes, ranks[1:]))
+
+    def bond_rank(self) -> int:
+        return self.ranks()[self.bond - 1]
+
+    def halves(self) -> tuple[Tensor, Tensor]:
+        return train_halves(list(self.cores), self.bond)
+
+    def halves_mult_adds(self) -> int:
+        return train_halves_mult_adds(self.shapes(), self.bond)
+
+    @torch.no_grad()
+    def fit(self, matrix: Tensor) -> None:
+        """Truncated singular value decompositions from left to right: TT-SVD, Oseledets 2011, algorithm 1."""
+        put_into_corner(self.cores, self.decompose(matrix, ranks_tt=self.ranks()).cores)
+
+
+class Tucker(TensorForm):
+    """Factors n_j×R_j with R_j = round(s·n_j), and a core R_1×…×R_d in train form, which is exact: its bonds, from the
+    right, are t_j = min(full_j, R_{j+1}·t_{j+1}), full_j = min(n_1…n_j, n_{j+1}…n_d). Σ n_j·R_j + Σ t_{j−1}·R_j·t_j."""
+
+    def __init__(self, spec: ConvSpec, fraction: float, d: int = 3, key: int = 0):
+        super().__init__(spec, fraction, d)
+        shapes = self.shapes()
+        self.factors = nn.ParameterList(torch.empty(shape) for shape in shapes[:d])
+        self.cores = nn.ParameterList(torch.empty(shape) for shape in shapes[d:])
+
+    def ranks(self) -> list[int]:
+        """R_1 … R_d"""
+        return [rank(self.fraction, size) for size in self.sizes]
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        ranks, bonds = self.ranks(), [1]
+        for j in range(len(ranks) - 1, 0, -1):
+            full = min(math.prod(self.sizes[:j]), math.prod(self.sizes[j:]))
+            bonds.insert(0, min(full, ranks[j] * bonds[0]))
+        bonds.insert(0, 1)
+        return [*zip(self.sizes, ranks), *zip(bonds, ranks, bonds[1:])]
+
+    def bond_rank(self) -> int:
+        return self.shapes()[len(self.sizes) + self.bond][0]
+
+    def halves(self) -> tuple[Tensor, Tensor]:
+        train = []
+        for factor, core in zip(self.factors, self.cores):
+            before, _, after = core.shape
+            merged = factor @ core.transpose(0, 1).flatten(1)  # (n, before·after)
+            train.append(merged.view(-1, before, after).transpose(0, 1))
+        return train_halves(train, self.bond)
+
+    def halves_mult_adds(self) -> int:
+        d = len(self.sizes)
+        cores, train = self.shapes()[d:], []
+        merging = 0
+        for size, (before, middle, after) in zip(self.sizes, cores):
+            merging += before * size * middle * after
+            train.append((before, size, after))
+        return merging + train_halves_mult_adds(train, self.bond)
+
+    @torch.no_grad()
+    def fit(self, matrix: Tensor) -> None:
+        """The higher-order singular value decomposition: De Lathauwer, De Moor & Vandewalle 2000."""
+        found = self.decompose(matrix, ranks_tucker=self.ranks())
+        put_into_corner(self.factors, found.Us)
+        put_into_corner(self.cores, found.cores)
+
+
+class CP(TensorForm):
+    """Σ_r Π_j F_j[x_j, r] with R = round(s·min n_j) terms: R·Σ n_j parameters."""
+
+    def __init__(self, spec: ConvSpec, fraction: float, d: int = 3, key: int = 0):
+        super().__init__(spec, fraction, d)
+        self.factors = nn.ParameterList(torch.empty(shape) for shape in self.shapes())
+
+    def shapes(self) -> list[tuple[int, int]]:
+        return [(size, self.bond_rank()) for size in self.sizes]
+
+    def bond_rank(self) -> int:
+        return rank(self.fraction, min(self.sizes))
+
+    def halves(self) -> tuple[Tensor, Tensor]:
+        left, right = list(self.factors[: self.bond]), list(self.factors[self.bond :])
+        return khatri_rao(left), khatri_rao(right).t()
+
+    def halves_mult_adds(self) -> int:
+        return 0  # products of entries, no matrix products
+
+    @torch.no_grad()
+    def fit(self, matrix: Tensor) -> None:
+        """Alternating least squares from the leading singular vectors: Kolda & Bader 2009, figure 3.3."""
+        put_into_corner(self.factors, self.decompose(matrix, ranks_cp=self.bond_rank()).cores)
+
+
+def khatri_rao(factors: list[Tensor]) -> Tensor:
+    """Column by column Kronecker products of (n_j, r): (n_1…n_m, r)."""
+    product = factors[0]
+    for factor in factors[1:]:
+        product = (product[:, None] * factor).flatten(0, 1)
+    return product
+
+
+def train_halves(cores: list[Tensor], bond: int) -> tuple[Tensor, Tensor]:
+    """The products of the first `bond` cores (r, n, r') and of the rest: (n_1…n_j, r) and (r, n_{j+1}…n_d)."""
+    left, right = (_multiply(part) for part in (cores[:bond], cores[bond:]))
+    return left.flatten(0, 1), right.flatten(1)
+
+
+def _multiply(cores: list[Tensor]) -> Tensor:
+    """(r, n, s)·(s, m, t)… from the left: (r, n·m…, t)."""
+    product = cores[0]
+    for core in cores[1:]:
+        product = (product.flatten(0, 1) @ core.flatten(1)).view(product.shape[0], -1, core.shape[2])
+    return product
+
+
+def train_halves_mult_adds(shapes: list[tuple[int, int, int]], bond: int) -> int:
+    """Multiply-adds of `train_halves`."""
+    total = 0
+    for part in (shapes[:bond], shapes[bond:]):
+        rows = part[0][0] * part[0][1]
+        for before, size, after in part[1:]:
+            total += rows * before * size * after
+            rows *= size
+    return total
+
+
+def put_into_corner(places: nn.ParameterList, found: list[Tensor]) -> None:
+    """Factors of a decomposition, which has smaller ranks where those suffice, into the parameters; the rest is 0."""
+    for place, tensor in zip(places, found, strict=True):
+        place.zero_()
+        place[tuple(map(slice, tensor.shape))] = tensor.to(place)

@@ -1,0 +1,157 @@
+"""What a forward pass does to shapes, and what each layer of it costs. Nothing is allocated or computed.
+
+    with walk(network.eval(), batch=128) as layers:
+        output = network(nothing(Size([1, 3, 32, 32])))     # tensors of the right shapes over a single number
+    layers[0].mult_adds                                     # of the first layer that has costs
+
+Two conventions stand side by side. *Published*, per image: convolutions i·o·k²·side²/groups with dilation ignored,
+Linear with its bias, ReLU its elements at every call, pooling modules C·k²·side², structured maps as their families were
+counted in print. *Exact*: the multiply-adds of the convolutions and matrix products that really run, for one batch.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Size, Tensor, nn
+
+from layers.base import Block, ConvSpec
+
+
+@dataclass
+class Layer:
+    """One layer's share of the costs; `exact_of_batch` is for a whole batch, the published mult-adds for one image."""
+
+    name: str
+    kind: str
+    parameters: int
+    input: Size | None = None
+    output: Size | None = None
+    mult_adds: int = 0
+    exact_of_batch: int = 0
+
+
+class Pass(NamedTuple):
+    """What one call of a layer does to a shape, and its mult-adds: published per image, exact of the batch."""
+
+    output: Size
+    mult_adds: int = 0
+    exact_of_batch: int = 0
+
+
+@contextmanager
+def walk(model: nn.Module, batch: int) -> Iterator[list[Layer]]:
+    """While it lasts, every layer that has a rule records its costs and only passes the shape of its output on.
+
+    (The meta device could run the layers themselves, but its first operation imports a compiler and a symbolic algebra
+    system, which takes a second.)
+    """
+    layers: list[Layer] = []
+    outside: list[Layer] = []
+    counted: list[nn.Module] = []
+    inside: set[nn.Module] = set()
+    for name, module in model.named_modules():
+        if module in inside:
+            continue
+        rule = _rule(module, batch)
+        if rule is not None:
+            layers.append(Layer(name, _kind(module), _parameters(module)))
+            module.forward = _recorder(rule, layers[-1])
+            counted.append(module)
+            inside.update(module.modules())  # it counts for all that it holds
+        elif own := sum(parameter.numel() for parameter in module.parameters(recurse=False)):
+            outside.append(Layer(name, f"{_kind(module)} (mult-adds unknown)", own))
+    try:
+        yield layers
+        layers += outside
+    finally:
+        for module in counted:
+            del module.forward
+
+
+def _recorder(rule: Callable[[Size], Pass], layer: Layer) -> Callable[[Tensor], Tensor]:
+    def forward(x: Tensor) -> Tensor:
+        done = rule(x.shape)
+        layer.input, layer.output = x.shape[1:], done.output[1:]
+        layer.mult_adds += done.mult_adds
+        layer.exact_of_batch += done.exact_of_batch
+        return nothing(done.output)
+
+    return forward
+
+
+def nothing(shape: Size) -> Tensor:
+    """A tensor of any shape over one number, so that what a network does between its layers costs next to nothing."""
+    return torch.zeros(()).expand(shape)
+
+
+def _rule(module: nn.Module, batch: int) -> Callable[[Size], Pass] | None:
+    """How a layer that has costs turns an input's shape (1, …) into a Pass."""
+    match module:
+        case Block(spec=spec):
+            return lambda shape: Pass(
+                Size([1, spec.out_channels, *map(spec.output_side, shape[2:])]),
+                module.mult_adds(*shape[2:]),
+                module.exact_mult_adds(*shape[2:], batch),
+            )
+        case nn.Conv2d():
+            return lambda shape: _conv2d(module, shape, batch)
+        case nn.Linear():
+            return lambda shape: Pass(
+                Size([*shape[:-1], module.out_features]),
+                _parameters(module),
+                module.in_features * module.out_features * batch,
+            )
+        case nn.ReLU():
+            return lambda shape: Pass(shape, mult_adds=shape.numel())
+        case nn.ReLU6() | nn.BatchNorm2d():
+            return lambda shape: Pass(shape)
+        case nn.MaxPool2d():
+            return lambda shape: _max_pool(module, shape)
+        case nn.AdaptiveAvgPool2d(output_size=1):
+            return lambda shape: Pass(Size([*shape[:2], 1, 1]), mult_adds=shape.numel())
+    return None
+
+
+def _conv2d(conv: nn.Conv2d, shape: Size, batch: int) -> Pass:
+    sides = [
+        ConvSpec(1, 1, conv.kernel_size[axis], conv.stride[axis], conv.padding[axis], conv.dilation[axis])
+        for axis in (0, 1)
+    ]
+    height, width = (axis.output_side(side) for axis, side in zip(sides, shape[2:]))
+    published = [axis.published_side(side) for axis, side in zip(sides, shape[2:])]
+    numbers = conv.in_channels * conv.out_channels * conv.kernel_size[0] * conv.kernel_size[1] // conv.groups
+    output = Size([1, conv.out_channels, height, width])
+    return Pass(output, numbers * published[0] * published[1], numbers * height * width * batch)
+
+
+def _max_pool(pool: nn.MaxPool2d, shape: Size) -> Pass:
+    window = ConvSpec(1, 1, pool.kernel_size, pool.stride, pool.padding, pool.dilation)
+    output = Size([*shape[:2], *map(window.output_side, shape[2:])])
+    return Pass(output, output.numel() * pool.kernel_size**2)
+
+
+def _parameters(module: nn.Module) -> int:
+    """Parameters of a layer by the formula of its kind."""
+    match module:
+        case Block():
+            return module.parameter_count()
+        case nn.Conv2d():
+            kernel = module.in_channels * module.kernel_size[0] * module.kernel_size[1] // module.groups
+            return module.out_channels * (kernel + (module.bias is not None))
+        case nn.Linear():
+            return module.out_features * (module.in_features + (module.bias is not None))
+        case nn.BatchNorm2d():
+            return 2 * module.num_features
+    return 0
+
+
+def _kind(module: nn.Module) -> str:
+    """What a layer is, with the setting that it really has: `Separable Generic r=12`."""
+    inner = type(module.map).__name__ if isinstance(getattr(module, "map", None), nn.Module) else ""
+    setting = module.setting() if isinstance(module, Block) else ""
+    return " ".join(filter(None, [type(module).__name__, inner, setting]))
+
+
