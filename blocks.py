@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 
 from errors import RequestError
 from hashing import key
-from layers.base import Block, ChannelMap, ConvSpec, Seeded, dense_scale, draw_normal
+from layers.base import Block, ChannelMap, ConvSpec, Seeded, dense_scale, draw_normal, fit_by_gradient
 from names import ConvName, parse_conv
 
 
@@ -84,16 +84,18 @@ class Separable(Block):
 
     @torch.no_grad()
     def _fit(self, kernel: Tensor) -> None:
-        """Each input channel's (o, k²) slice becomes its best depthwise filter and column, by its first singular
-        triple; the map then takes the best approximation of those columns."""
-        if self.depthwise is None:
-            self.map.fit(kernel[:, :, 0, 0])
-            return
-        slices = kernel.transpose(0, 1).flatten(2).double()  # (i, o, k²)
-        u, s, vt = torch.linalg.svd(slices, full_matrices=False)
-        root = s[:, :1].sqrt()
-        self.depthwise.copy_((root * vt[:, 0]).view_as(self.depthwise))
-        self.map.fit((root * u[:, :, 0]).t().to(kernel.dtype))
+        """Each input channel's (o, k²) slice becomes its best filter, of norm 1, and column, by its first singular
+        triple; the map approximates those columns. Where that is not the best of the family, it goes on by gradient."""
+        columns = kernel[:, :, 0, 0]
+        if self.depthwise is not None:
+            slices = kernel.transpose(0, 1).flatten(2).double()  # (i, o, k²)
+            u, s, vt = torch.linalg.svd(slices, full_matrices=False)
+            self.depthwise.copy_(vt[:, 0].view_as(self.depthwise))
+            columns = (s[:, :1] * u[:, :, 0]).t().to(kernel.dtype)
+        best = self.map.approximate(columns)
+        exact = (self.map.matrix() - columns).norm() <= 1e-6 * columns.norm()
+        if not exact and not (best and self.depthwise is None):
+            fit_by_gradient(self, kernel)
 
     def setting(self) -> str:
         return self.map.setting()

@@ -74,6 +74,11 @@ def number(kind: type, low: float, high: float, above: bool = False) -> Callable
     return parse
 
 
+def amount(text: str) -> int:
+    """A whole number of at least 1 that may be written as 5e5."""
+    return int(number(float, 1, 1e15)(text))
+
+
 def milestones(text: str) -> list[int]:
     try:
         epochs = json.loads(text)

@@ -53,8 +53,12 @@ class Costs:
     @property
     def mult_adds_exact(self) -> int | float:
         """Per image: a whole number unless the share of a rebuilt matrix is none."""
-        share = Fraction(sum(layer.exact_of_batch for layer in self.layers), self.batch)
+        share = Fraction(self.exact_of_batch, self.batch)
         return share.numerator if share.denominator == 1 else float(share)
+
+    @property
+    def exact_of_batch(self) -> int:
+        return sum(layer.exact_of_batch for layer in self.layers)
 
 
 def count(model: nn.Module, side: int, batch: int = 128) -> Costs:
@@ -144,9 +148,46 @@ def table(layers: list[dict], batch: int) -> str:
     return tabulate(rows, headers, intfmt=",", floatfmt=",.0f")
 
 
+def compare(config: dict, convs: list[str], batch: int) -> list[dict]:
+    """The summaries of several convs; of one that the network cannot take, its name and why."""
+    rows = []
+    for conv in convs:
+        try:
+            costs = resolved_summary({**config, "conv": conv}, batch)
+            rows.append({key: value for key, value in costs.items() if key != "layers"})
+        except RequestError as error:
+            rows.append({"conv": conv, "error": str(error)})
+    return rows
+
+
+def resolved_summary(config: dict, batch: int) -> dict:
+    """`summary` after the budget, if there is one, has been resolved; `budget` then says what was asked and achieved."""
+    from budget import resolve
+
+    config, found = resolve(config, batch)
+    return {**summary(config, batch), "budget": found and found._asdict()}
+
+
+def comparison(rows: list[dict]) -> str:
+    """One table of several convs side by side."""
+    shown = [
+        [row["conv"], None, None, None, None, None, row["error"]] if "error" in row else
+        [row["budget"]["setting"] if row["budget"] else row["conv"], row["params"], row["crs_ratio"], row["mult_adds"],
+         row["mult_adds_exact"], row["stored_bytes"]]
+        for row in rows
+    ]  # fmt: skip
+    headers = ["conv", "params", "ratio", "mult-adds, published", "exact", "stored bytes", "why not"]
+    width = max(map(len, shown))
+    return tabulate(shown, headers[:width], intfmt=",", floatfmt=("", "", ".6f", ",.0f", ",.0f", ",.0f", "")[:width])
+
+
 def main(arguments: list[str] | None = None) -> int:
     request: Namespace = options.counting(arguments)
-    costs = summary(vars(request), request.batch)
+    if request.compare:
+        rows = compare(vars(request), request.compare, request.batch)
+        print(json.dumps(rows) if request.json else comparison(rows))
+        return 0
+    costs = resolved_summary(vars(request), request.batch)
     warn_of_uncounted(costs)
     if not (request.json and request.table):
         layers = costs.pop("layers")
@@ -157,8 +198,12 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"Params: {costs['params']:.5E}")
     print(f"Sanity check, parameters: {costs['params_sanity']:.5E}")
     print(f"Exact mult-adds: {costs['mult_adds_exact']:.5E} (per image, in batches of {costs['batch']})")
-    print(f"Ratio to the reference network: {costs['crs_ratio']:.6f} (of {costs['reference_params']:,} parameters)")
+    auxiliary = f" + {costs['auxiliary_params']:,} of the auxiliary head in both" if costs["auxiliary_params"] else ""
+    reference_params = f"of {costs['reference_params']:,} parameters{auxiliary}"
+    print(f"Ratio to the reference network: {costs['crs_ratio']:.6f} ({reference_params})")
     print(f"Stored: {costs['stored_bytes']:,} bytes")
+    if budget := costs["budget"]:
+        print(f"Budget: {budget['asked']:,} {budget['unit']} asked, {budget['achieved']:,} achieved by {budget['setting']}")
     if request.table:
         print("\n" + table(layers, request.batch))
     return 0

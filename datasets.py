@@ -17,7 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
@@ -50,7 +50,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Facts of a dataset. `mean` and `std` are per channel, of pixels in 0..1; None stands for the training set's own."""
+    """Facts of a dataset. `mean` and `std` are per channel, of pixels in 0..1; None stands for the training set's own.
+    `std_of` are deviations that a network was published with, where they differ."""
 
     classes: int
     side: int
@@ -61,6 +62,7 @@ class Dataset:
     places: Callable[["Dataset", Path, bool], list[tuple[str, Source | None]]]  # all that are looked at, best first
     torchvision: str | None = None  # the class that can download it
     other_way: str = ""  # another command that gets it
+    std_of: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def find(name: str, data_dir: Path, download: bool = False) -> Source:
@@ -291,7 +293,8 @@ def _save_cache(cache: Path, stamp: str, images: Images) -> None:
 
 DATASETS = {
     "cifar10": Dataset(
-        10, 32, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), True, 50_000, _cifar("cifar10", "cifar-10-batches-py"), "CIFAR10"
+        10, 32, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), True, 50_000, _cifar("cifar10", "cifar-10-batches-py"), "CIFAR10",
+        std_of={"DARTS": (0.2470, 0.2435, 0.2616)},
     ),
     "cifar100": Dataset(
         100, 32, (0.5071, 0.4866, 0.4409), (0.2009, 0.1984, 0.2023), True, 50_000, _cifar("cifar100", "cifar-100-python"), "CIFAR100"

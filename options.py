@@ -9,11 +9,11 @@ A flag that the user gave always wins over a preset. What cannot be meant is one
 import argparse
 from collections.abc import Sequence
 
-from cli import Parser, choice, milestones, number, pattern
+from cli import Parser, amount, choice, milestones, number, pattern
 from datasets import DATASETS
 from errors import RequestError
 from models import NETWORKS
-from names import FAMILIES, check_run_name, form, parse_conv
+from names import FAMILIES, check_run_name, form, parse_conv, parse_family
 
 # Defaults of the training flags: of each network, then what a dataset changes.
 PRESETS: dict[str, dict] = {
@@ -37,17 +37,13 @@ DATASET_PRESETS: dict[str, dict] = {
     "digits": dict(batch_size=64, epochs=30, schedule="cosine"),
 }
 IMAGE_SIDE = {"WideResNet": 32, "DARTS": 32, "WRN_50_2": 224, "MobileNetV2": 224}
+# By what flag a network's width is set, and what is a network's own besides the flags that build it.
+WIDTHS = {"WideResNet": "wrn_width", "MobileNetV2": "width_mult"}
+OWN = {"drop_path_prob": {"DARTS"}}
 CUTOUT = 16  # pixels, of a 32×32 image: DeVries & Taylor 2017 (1708.04552)
 
 # What does not change the result, so is not part of a run's identity.
-NOT_IDENTITY = ("workers", "device", "GPU", "print_freq", "data_dir", "download", "resume")
-
-
-def conv_name(text: str) -> str:
-    try:
-        return str(parse_conv(text))
-    except RequestError as error:
-        raise argparse.ArgumentTypeError(str(error))
+NOT_IDENTITY = ("workers", "device", "GPU", "print_freq", "data_dir", "download", "resume", "checkpoint_activations", "budget", "budget_mult_adds")
 
 
 def add_network_flags(parser: Parser) -> None:
@@ -66,13 +62,20 @@ def add_network_flags(parser: Parser) -> None:
     group.add_argument(
         "--width_mult", type=number(float, 0, 100, above=True), help="times MobileNetV2's channels (preset: 1)"
     )
-    group.add_argument("--conv", type=conv_name, help="; ".join(map(form, FAMILIES)) + " (preset: Conv)")
+    group.add_argument("--conv", help="; ".join(map(form, FAMILIES)) + " (preset: Conv, for DARTS Sep)")
     group.add_argument(
         "--module", metavar="FILE", help="a Python file whose class Conv, with Conv2d's arguments, is used instead"
     )
     group.add_argument(
         "--where", type=pattern, default="", metavar="REGEX", help="swap only layers whose dotted name this is found in"
     )
+    group.add_argument(
+        "--budget",
+        type=amount,
+        metavar="PARAMETERS",
+        help="find the number of --conv (SepHashed, ACDC, TensorTrain_x_4), or the width for one without a number",
+    )
+    group.add_argument("--budget_mult_adds", type=amount, metavar="MULT_ADDS", help="the same for exact mult-adds")
     group.add_argument("--seed", type=number(int, 0, 2**53), default=0, help="of the weights, the hashes and the input")
 
 
@@ -87,6 +90,9 @@ def training_parser() -> Parser:
         "-t", "--teacher_checkpoint", metavar="NAME", help="teacher mode: this run's name; student mode: who teaches"
     )
     run.add_argument("-s", "--student_checkpoint", metavar="NAME", help="student mode: this run's name")
+    run.add_argument(
+        "--init_from", metavar="NAME", help="start from this run's network, its convolutions fitted layer by layer"
+    )
     run.add_argument("-r", "--resume", action="store_true", help="go on from the last finished epoch, if there is one")
     run.add_argument(
         "--print_freq", type=number(int, 1, 10**9), default=10, help="steps between two updates of the bar"
@@ -95,6 +101,9 @@ def training_parser() -> Parser:
     run.add_argument("--GPU", type=number(int, 0, 10**4), metavar="N", help="the number of the GPU to use (default: 0)")
     run.add_argument(
         "--precision", type=choice("precision", ["fp32", "tf32", "bf16"]), default="fp32", help="fp32 | tf32 | bf16"
+    )
+    run.add_argument(
+        "--checkpoint_activations", action="store_true", help="recompute activations: less memory, more time"
     )
     run.add_argument("--compile", action="store_true", help="torch.compile the networks")
     data = parser.add_argument_group("data")
@@ -116,28 +125,31 @@ def training_parser() -> Parser:
         "--cutout", type=number(int, 0, 64), metavar="PIXELS", help="side of the square cut out (preset: 16)"
     )
     loop = parser.add_argument_group("optimisation")
-    loop.add_argument("--epochs", type=number(int, 1, 10**6), help="(preset: 200; digits 30)")
-    loop.add_argument("--batch_size", type=number(int, 1, 10**6), help="(preset: 128; digits 64)")
-    loop.add_argument("--lr", type=number(float, 0, 1e30, above=True), help="initial learning rate (preset: 0.1)")
+    loop.add_argument("--epochs", type=number(int, 1, 10**6), help="(preset: by network; digits 30)")
+    loop.add_argument("--batch_size", type=number(int, 1, 10**6), help="(preset: by network; digits 64)")
+    loop.add_argument("--lr", type=number(float, 0, 1e30, above=True), help="initial learning rate (preset: by network)")
     loop.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="of SGD")
     loop.add_argument(
         "--schedule",
         type=choice("schedule", ["step", "cosine"]),
-        help="step | cosine to 0 (preset: step; digits cosine)",
+        help="step | cosine to 0 (preset: by network; digits cosine)",
     )
     loop.add_argument(
         "--epoch_step",
         type=milestones,
         metavar="JSON",
-        help="epochs from which the rate is lower (preset: [60,120,160] of 200)",
+        help="epochs from which the rate is lower (preset: by network, in proportion to --epochs)",
     )
     loop.add_argument(
-        "--lr_decay_ratio", type=number(float, 0, 1, above=True), help="times the rate at each step (preset: 0.2)"
+        "--lr_decay_ratio", type=number(float, 0, 1, above=True), help="times the rate at each step (preset: by network)"
     )
     loop.add_argument(
-        "--clip_grad", type=number(float, 0, 1e30, above=True), metavar="NORM", help="clip the gradient's norm"
+        "--clip_grad", type=number(float, 0, 1e30, above=True), metavar="NORM", help="clip the gradient's norm (preset: 5 for DARTS)"
     )
-    loop.add_argument("--weight_decay", type=number(float, 0, 1e6), help="(preset: 5e-4)")
+    loop.add_argument(
+        "--drop_path_prob", type=number(float, 0, 0.99), help="of DARTS, reached linearly by epoch (preset: 0.2)"
+    )
+    loop.add_argument("--weight_decay", type=number(float, 0, 1e6), help="(preset: by network)")
     loop.add_argument("--nocrswd", action="store_true", help="do not scale the weight decay of structured parameters")
     loop.add_argument("--crs_factor", type=number(float, 0, 1e6), help="times the scaled weight decay (default: 1)")
     distill = parser.add_argument_group("distillation")
@@ -197,10 +209,23 @@ def counting(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="images that share a rebuilt matrix, in the exact count",
     )
     output.add_argument("--table", action="store_true", help="a row per layer too")
+    output.add_argument(
+        "--compare", type=lambda text: text.split(","), metavar="A,B,C", help="one table of these convs side by side"
+    )
     output.add_argument("--json", action="store_true", help="everything as one JSON object")
     options = parser.parse_args(arguments)
+    if options.compare:
+        for flag in ("conv", "module", "table"):
+            if getattr(options, flag):
+                raise RequestError(f"--{flag} does not go with --compare")
+        options.compare = [_conv(text, options) for text in options.compare]
     _fill(options)
     return options
+
+
+def _conv(text: str, options: argparse.Namespace) -> str:
+    """A conv's canonical name, or its family's where a budget is to find the number."""
+    return str(parse_family(text) if options.budget or options.budget_mult_adds else parse_conv(text))
 
 
 def _names(options: argparse.Namespace) -> None:
@@ -226,12 +251,30 @@ def _fill(options: argparse.Namespace) -> None:
     if DATASETS[options.dataset].side != IMAGE_SIDE[options.network]:
         fits = [name for name, dataset in DATASETS.items() if dataset.side == IMAGE_SIDE[options.network]]
         raise RequestError(f"--network {options.network} takes {', '.join(fits)}, not {options.dataset}")
-    own = set(NETWORKS[options.network][1].values())
-    for flag in {flag for _, flags in NETWORKS.values() for flag in flags.values()} - own:
-        if getattr(options, flag) is not None:
-            raise RequestError(f"--{flag} is not a flag of --network {options.network}")
+    of_networks = {flag: {name for name in NETWORKS if flag in NETWORKS[name][1].values()} for _, flags in NETWORKS.values() for flag in flags.values()}
+    for flag, networks in sorted((of_networks | OWN).items()):
+        if options.network not in networks and getattr(options, flag, None) is not None:
+            raise RequestError(f"--{flag} is not a flag of --network {options.network}, but of {', '.join(networks)}")
+    _check_budget(options)
     for name, value in {**PRESETS[options.network], **DATASET_PRESETS.get(options.dataset, {})}.items():
         if getattr(options, name, 0) is None:
             setattr(options, name, value)
+    options.conv = None if options.module is not None else _conv(options.conv, options)
+
+
+def _check_budget(options: argparse.Namespace) -> None:
+    """One budget at most, and something that may vary to meet it."""
+    if options.budget is None and options.budget_mult_adds is None:
+        return
+    if options.budget is not None and options.budget_mult_adds is not None:
+        raise RequestError("--budget and --budget_mult_adds: give one of them")
     if options.module is not None:
-        options.conv = None
+        raise RequestError("a budget finds the number of a --conv, or its network's width: --module has none")
+    width = WIDTHS.get(options.network)
+    for text in getattr(options, "compare", None) or [options.conv or PRESETS[options.network]["conv"]]:
+        if parse_family(text).number is not None:
+            continue
+        if width is None:
+            raise RequestError(
+                f"--conv {text} has no number to find, and --network {options.network} no width that could vary instead"
+            )

@@ -3,8 +3,8 @@
     for state in fit(model, Supervised(), optimizer, Cosine(0.1), data, epochs=30):
         print(state.row)
 
-`fit` yields after each epoch, with what a checkpoint needs; its caller saves. A companion (drop-path, a pruner, a
-search) is told of every stage, and keeps its own state. `until` stops early without changing the schedule.
+`fit` yields after each epoch, with what a checkpoint needs; its caller saves. Companions (companions.py) are told of
+every stage. `until` stops early without changing the schedule.
 """
 
 import math
@@ -21,41 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from companions import Companion
 from data import Data, Split
 from distill import Lesson
 from errors import Diverged
 from optim import Schedule, set_learning_rate
-
-
-class Companion:
-    """What goes along with training. Every stage does nothing by default; t is the share of training that is done."""
-
-    def before_epoch(self, model: nn.Module, t: float) -> None: ...
-
-    def before_step(self, model: nn.Module, t: float) -> None: ...
-
-    def after_backward(self, model: nn.Module, t: float) -> None: ...
-
-    def after_step(self, model: nn.Module, t: float) -> None: ...
-
-    def metrics(self) -> dict[str, float]:
-        """What joins the epoch's row."""
-        return {}
-
-    def state_dict(self) -> dict:
-        return {}
-
-    def load_state_dict(self, state: dict) -> None: ...
-
-
-class ClipGradient(Companion):
-    """Scales the gradient down to a norm (L2, over all parameters) where it is longer."""
-
-    def __init__(self, norm: float):
-        self.norm = norm
-
-    def after_backward(self, model: nn.Module, t: float) -> None:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), self.norm)
 
 
 class Finished(NamedTuple):

@@ -13,12 +13,17 @@ Costs are computed from shapes alone, so they hold on the meta device too.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
+
+
+# Fitting by gradient: how much work (evaluations times entries of the kernel), how many draws and their steps of Adam,
+# how many of them go on, and for how many iterations.
+FIT_WORK, FIT_DRAWS, FIT_STEPS, FIT_FINALISTS, FIT_ITERATIONS = 2**30, 24, 100, 8, 600
+FIT_RATES = (0.1, 0.03)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,14 @@ class ConvSpec:
     def published_side(self, side: int) -> int:
         """The same as the published counts see it: without dilation."""
         return (side + 2 * self.padding - self.kernel_size) // self.stride + 1
+
+
+class Unmet(ValueError):
+    """A share of numbers that a layer cannot have: too small (none), or too large (more than entries)."""
+
+    def __init__(self, message: str, too_large: bool):
+        super().__init__(message)
+        self.too_large = too_large
 
 
 class Block(nn.Module, ABC):
@@ -96,7 +109,7 @@ class Block(nn.Module, ABC):
 
     def _fit(self, kernel: Tensor) -> None:
         """The family's way of approximating a dense kernel; by gradient where no closed form is known."""
-        fit_by_gradient(list(self.parameters()), self.weight, kernel)
+        fit_by_gradient(self, kernel)
 
     def setting(self) -> str:
         """The setting as it really is in this layer, for tables (Shuffle may lower its groups)."""
@@ -171,9 +184,12 @@ class ChannelMap(nn.Module, ABC):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draws the parameters so that the root mean square of `matrix()` is √(2/o)."""
 
-    def fit(self, matrix: Tensor) -> None:
-        """Takes the best approximation of a dense (o, i) matrix within the family; by gradient where no closed form is known."""
-        fit_by_gradient(list(self.parameters()), self.matrix, matrix)
+    def approximate(self, matrix: Tensor) -> bool:
+        """Comes near to a dense (o, i) matrix in closed form, where one is known; else stays as it is.
+
+        Returns whether nothing in the family is nearer. The block goes on by gradient where that is not so.
+        """
+        return False
 
     def setting(self) -> str:
         """The setting as it really is in this layer, for tables."""
@@ -228,16 +244,50 @@ def rescale_product(factors: list[Tensor], product: Tensor, target: float) -> No
         factor.mul_((target / rms) ** (1 / len(factors)))
 
 
-def fit_by_gradient(parameters: list[nn.Parameter], form: Callable[[], Tensor], target: Tensor) -> None:
-    """Minimises ‖form() − target‖² from the present parameters by L-BFGS (300 iterations, strong Wolfe line search)."""
-    optimizer = torch.optim.LBFGS(parameters, max_iter=300, history_size=20, line_search_fn="strong_wolfe")
+def fit_by_gradient(block: Block, kernel: Tensor) -> None:
+    """Minimises ‖weight() − kernel‖² by L-BFGS from the present parameters and from several draws.
 
+    As many draws as `FIT_WORK` pays for take some steps of Adam, which find better valleys than L-BFGS does from a draw;
+    the best of them and the present parameters go on by L-BFGS, and the nearest is kept.
+    """
+    evaluations, size = FIT_WORK // kernel.numel(), kernel.pow(2).sum()
+    draws = min(max(evaluations // (2 * FIT_STEPS), 1), FIT_DRAWS)
+    finalists = min(max(evaluations // (2 * FIT_ITERATIONS), 1), FIT_FINALISTS, draws)
+    iterations = min(max(evaluations // (2 * finalists), FIT_STEPS), FIT_ITERATIONS)
+    parameters = list(block.parameters())
+
+    @torch.enable_grad()
     def squared_error() -> Tensor:
-        optimizer.zero_grad()
-        loss = (form() - target).pow(2).sum() / target.pow(2).sum()
-        loss.backward()
-        return loss
+        for parameter in parameters:
+            parameter.grad = None
+        error = (block.weight() - kernel).pow(2).sum() / size
+        error.backward()
+        return error.detach()
 
-    with torch.enable_grad():
-        optimizer.step(squared_error)
-    optimizer.zero_grad()
+    def values() -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in parameters]
+
+    present, drawn = values(), []
+    for draw in range(draws):
+        block.reset_parameters(torch.Generator().manual_seed(draw))
+        adam = torch.optim.Adam(parameters, FIT_RATES[draw % len(FIT_RATES)])
+        for _ in range(FIT_STEPS):
+            adam.step(squared_error)
+        drawn.append((squared_error().nan_to_num(torch.inf).item(), draw, values()))
+    found = []
+    for start in [present, *(start for *_, start in sorted(drawn)[:finalists])]:
+        _put(parameters, start)
+        torch.optim.LBFGS(
+            parameters, max_iter=iterations, history_size=20, line_search_fn="strong_wolfe",
+            tolerance_grad=1e-8, tolerance_change=1e-10,
+        ).step(squared_error)  # fmt: skip
+        found.append((squared_error().nan_to_num(torch.inf).item(), len(found), values()))
+    _put(parameters, min(found)[2])
+    for parameter in parameters:
+        parameter.grad = None
+
+
+@torch.no_grad()
+def _put(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.copy_(value)

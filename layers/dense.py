@@ -73,5 +73,6 @@ class Pointwise(ChannelMap):
         draw_normal(self.dense, dense_scale(self.out_channels), generator)
 
     @torch.no_grad()
-    def fit(self, matrix: Tensor) -> None:
+    def approximate(self, matrix: Tensor) -> bool:
         self.dense.copy_(matrix)
+        return True

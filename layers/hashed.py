@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 from hashing import permutation
 from hashing import key as derived_key
-from layers.base import Block, ChannelMap, ConvSpec, Seeded, dense_scale, draw_normal
+from layers.base import Block, ChannelMap, ConvSpec, Seeded, Unmet, dense_scale, draw_normal
 
 
 class _Share(torch.autograd.Function):
@@ -45,7 +45,7 @@ class SharedNumbers(Seeded):
     def __init__(self, entries: int, count: int, key: int):
         super().__init__()
         if not 1 <= count <= entries:
-            raise ValueError(f"{count} stored numbers for {entries} entries")
+            raise Unmet(f"{count} stored numbers for {entries} entries", too_large=count > entries)
         self.entries, self.count, self.key = entries, count, key
         self.numbers = nn.Parameter(torch.empty(count))
 
@@ -158,8 +158,9 @@ class HashedPointwise(ChannelMap):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         self.shared.reset_parameters(dense_scale(self.out_channels), generator)
 
-    def fit(self, matrix: Tensor) -> None:
+    def approximate(self, matrix: Tensor) -> bool:
         self.shared.fit(matrix.flatten())
+        return True
 
     def setting(self) -> str:
         return f"numbers={self.shared.count}"

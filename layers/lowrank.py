@@ -78,7 +78,7 @@ class Generic(Bottleneck):
         return self.rank * (self.in_channels + self.out_channels) * out_pixels
 
     @torch.no_grad()
-    def fit(self, matrix: Tensor) -> None:
+    def approximate(self, matrix: Tensor) -> bool:
         """The truncated singular value decomposition, each factor with the root of the singular values."""
         u, s, vt = torch.linalg.svd(matrix.double(), full_matrices=False)
         kept = min(self.rank, len(s))
@@ -87,6 +87,7 @@ class Generic(Bottleneck):
         self.u.zero_()
         self.v[:kept] = root[:, None] * vt[:kept]
         self.u[:, :kept] = u[:, :kept] * root
+        return True
 
 
 class LR(Bottleneck):
@@ -110,7 +111,7 @@ class LR(Bottleneck):
         return 2 * self.rank * self.square.size * out_pixels
 
     @torch.no_grad()
-    def fit(self, matrix: Tensor) -> None:
+    def approximate(self, matrix: Tensor) -> bool:
         """The largest positive eigenvalues of the symmetric part of S⁺·matrix·E⁺, with their eigenvectors.
 
         The best of its rank where i = o; else a start for the gradient.
@@ -121,6 +122,7 @@ class LR(Bottleneck):
         lifted = square.expand(lifted / shared) / (square.size // self.out_channels)
         values, vectors = torch.linalg.eigh((lifted + lifted.t()) / 2)
         self.v.copy_(values[-self.rank :].clamp(min=0).sqrt()[:, None] * vectors[:, -self.rank :].t())
+        return self.in_channels == self.out_channels
 
     def setting(self) -> str:
         return f"r={self.rank} N={self.square.size}"

@@ -140,9 +140,10 @@ class TensorTrain(TensorForm):
         return train_halves_mult_adds(self.shapes(), self.bond)
 
     @torch.no_grad()
-    def fit(self, matrix: Tensor) -> None:
+    def approximate(self, matrix: Tensor) -> bool:
         """Truncated singular value decompositions from left to right: TT-SVD, Oseledets 2011, algorithm 1."""
         put_into_corner(self.cores, self.decompose(matrix, ranks_tt=self.ranks()).cores)
+        return len(self.sizes) == 2
 
 
 class Tucker(TensorForm):
@@ -188,11 +189,12 @@ class Tucker(TensorForm):
         return merging + train_halves_mult_adds(train, self.bond)
 
     @torch.no_grad()
-    def fit(self, matrix: Tensor) -> None:
+    def approximate(self, matrix: Tensor) -> bool:
         """The higher-order singular value decomposition: De Lathauwer, De Moor & Vandewalle 2000."""
         found = self.decompose(matrix, ranks_tucker=self.ranks())
         put_into_corner(self.factors, found.Us)
         put_into_corner(self.cores, found.cores)
+        return False
 
 
 class CP(TensorForm):
@@ -216,9 +218,10 @@ class CP(TensorForm):
         return 0  # products of entries, no matrix products
 
     @torch.no_grad()
-    def fit(self, matrix: Tensor) -> None:
+    def approximate(self, matrix: Tensor) -> bool:
         """Alternating least squares from the leading singular vectors: Kolda & Bader 2009, figure 3.3."""
         put_into_corner(self.factors, self.decompose(matrix, ranks_cp=self.bond_rank()).cores)
+        return False
 
 
 def khatri_rao(factors: list[Tensor]) -> Tensor:

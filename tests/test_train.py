@@ -11,13 +11,14 @@ from conftest import TINY, process
 from torch import nn
 
 import main
+from companions import ClipGradient, Companion
 from data import Augmentation, Data
 from datasets import DATASETS, find
 from distill import Lesson, Supervised
 from errors import Diverged
 from models.output import Output
 from optim import Cosine, sgd
-from train import ClipGradient, Companion, count_errors, evaluate, fit
+from train import count_errors, evaluate, fit
 
 TIMING = ("seconds", "images_per_second")
 

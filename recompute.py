@@ -1,0 +1,43 @@
+"""Activations that are recomputed in the backward pass instead of kept: Chen et al. 2016 (1604.06174).
+
+    recompute(network)      # every segment that the network lists
+
+This trades a second forward pass for memory and does not change the result: random draws repeat themselves, and
+batch-norm statistics are updated once a step.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+
+def recompute(network: nn.Module) -> None:
+    """From now on a training step keeps only what goes in and out of the network's `segments()`."""
+    for name in network.segments():
+        segment = network.get_submodule(name)
+        segment.forward = partial(_forward, segment, segment.forward)
+
+
+def _forward(segment: nn.Module, forward: Callable, *inputs):
+    if not torch.is_grad_enabled():
+        return forward(*inputs)
+    contexts = lambda: (nullcontext(), _statistics_kept(segment))  # noqa: E731
+    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts)
+
+
+@contextmanager
+def _statistics_kept(segment: nn.Module) -> Iterator[None]:
+    """Batch-norms normalise by the batch, but leave their running statistics alone."""
+    norms = [module for module in segment.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = not norm.training
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
