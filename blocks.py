@@ -6,6 +6,27 @@
 
 A block is chosen by a name (names.FAMILIES says which class builds it) or built by the user's own class (build.py). A
 class that is a ChannelMap is joined by Separable to a depthwise convolution; a Block stands by itself.
+
+Every block starts at the scale of the dense map: the standard deviation of its channel map over √(2/o) (of a k×k kernel
+over √(2/(o·k²))), here at 256 → 256, k = 3, seed 0. Conv and Sep are drawn, ACDC is rescaled by one constant, the rest
+to the digit.
+
+    Conv                0.999
+    Sep                 0.997
+    Generic             1.000
+    LR                  1.000
+    Hashed              1.000
+    HashedDecimate      1.000
+    SepHashed           1.000
+    SepHashedFull       1.000
+    SepHashedDecimate   1.000
+    ACDC                1.000
+    OriginalACDC        1.000
+    PermutedACDC        1.000
+    TensorTrain         1.000
+    Tucker              1.000
+    CP                  1.000
+    Shuffle             1.000
 """
 
 import re

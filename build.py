@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import blocks
+import cli
 import models
 from datasets import DATASETS
 from errors import RequestError, first_line
@@ -65,6 +66,19 @@ def build(config: dict) -> nn.Module:
     with torch.device("meta"):
         network = models.build(config, DATASETS[config["dataset"]].classes)
         blocks.substitute(network, conv, config["where"], config["seed"])
+    return network
+
+
+def restore(name: str, saved: dict, **changes) -> nn.Module:
+    """The trained network of the run `name` from its checkpoint, on the CPU, with `changes` of its configuration.
+
+    RequestError where the user's module that it was built with is not what it was.
+    """
+    config = saved["config"]
+    if config.get("module") and cli.file_digest(config["module"]) != config["module_digest"]:
+        raise RequestError(f"the run {name!r} needs {config['module']} as it was when it was trained")
+    network = blocks.materialise(build({**config, **changes}), config["seed"])
+    network.load_state_dict(saved["model"])
     return network
 
 

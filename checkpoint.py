@@ -105,13 +105,13 @@ def load(path: Path) -> dict:
     raise MachineFault(f"{path} cannot be loaded, nor the one before it")
 
 
-def load_teacher(name: str) -> dict:
-    """A teacher's checkpoint by its run's name. RequestError where there is none."""
+def load_run(name: str, what: str) -> dict:
+    """The checkpoint of another run by its name; `what` it is to this one. RequestError where there is none."""
     if not checkpoint_path(name).exists():
         known = [path.stem for path in sorted(CHECKPOINTS.glob("*.pt"))]
         there = f" (there: {', '.join(known[:5])})" if known else ""
         raise RequestError(
-            f"no teacher {name!r}: {checkpoint_path(name)} does not exist{did_you_mean(name, known)}{there}"
+            f"no {what} {name!r}: {checkpoint_path(name)} does not exist{did_you_mean(name, known)}{there}"
         )
     return load(checkpoint_path(name))
 

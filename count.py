@@ -203,7 +203,9 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"Ratio to the reference network: {costs['crs_ratio']:.6f} ({reference_params})")
     print(f"Stored: {costs['stored_bytes']:,} bytes")
     if budget := costs["budget"]:
-        print(f"Budget: {budget['asked']:,} {budget['unit']} asked, {budget['achieved']:,} achieved by {budget['setting']}")
+        print(
+            f"Budget: {budget['asked']:,} {budget['unit']} asked, {budget['achieved']:,} achieved by {budget['setting']}"
+        )
     if request.table:
         print("\n" + table(layers, request.batch))
     return 0

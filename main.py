@@ -3,8 +3,8 @@
     python main.py digits teacher -t demo.teacher --wrn_depth 16 --wrn_width 1
     python main.py digits student -t demo.teacher -s demo.student --wrn_depth 16 --wrn_width 1 --conv SepHashed_0.1
 
-resolve (options.py) -> build (build.py, blocks.py) -> fit (train.py), recorded by checkpoint.py. All that can be wrong
-with a request is found before anything is written.
+resolve (options.py, budget.py) -> build (build.py, blocks.py) -> fit (train.py), recorded by checkpoint.py. All that can
+be wrong with a request is found before anything is written.
 """
 
 import cli
@@ -20,6 +20,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -29,50 +30,63 @@ import torch
 from torch import nn
 
 import blocks
+import budget
 import datasets
-from build import build
-from checkpoint import Run, digest, load_teacher, refuse_or_find
+import fitting
+from build import build, restore
+from checkpoint import Run, digest, load_run, refuse_or_find
+from companions import ClipGradient, Companion, DropPath
 from count import outline, summary, warn_of_uncounted
 from data import Augmentation, Data
 from distill import Distill, Supervised, check_taps
 from errors import Interrupted, RequestError
 from optim import Cosine, Schedule, Step, sgd
-from train import ClipGradient, fit
+from recompute import recompute
+from train import fit
 
 
 def main(arguments: list[str] | None = None) -> int:
     request = options.training(arguments)
     config = {key: value for key, value in vars(request).items() if key != "resume"}
     name = request.teacher_checkpoint if request.mode == "teacher" else request.student_checkpoint
+    config, found = budget.resolve(config)
     device = choose_device(request)
     source = datasets.find(request.dataset, data_folder(request), request.download)
-    network, costs, teacher = build(config), summary(config), None
+    network, costs, teacher, trained = build(config), summary(config), None, None
     if request.module:
         config["module_digest"] = cli.file_digest(request.module)
     if request.mode == "student":
         teacher = build_teacher(request, network)
         config["teacher_digest"] = teacher.digest
+    if request.init_from:
+        trained, config["init_digest"] = build_start(request, config, network)
     refuse_or_find(name, config, request.resume)  # up to here nothing is written, from here on anything may be
 
     data = load_data(request, source, device)
     random.seed(request.seed), np.random.seed(request.seed % 2**32), torch.manual_seed(request.seed)
-    network = settle(blocks.materialise(network, request.seed), device, data.side, request.compile)
+    network = settle(blocks.materialise(network, request.seed), device)
     criterion = Supervised()
     if teacher is not None:
-        taught_by = settle(teacher.network, device, data.side, request.compile)
+        taught_by = settle(teacher.network, device)
         criterion = Distill(taught_by, request.alpha, request.beta, request.temperature)
         if teacher.unfinished:
             print(f"warning: the teacher has only finished {teacher.unfinished}", file=sys.stderr)
     scale = 1.0 if request.nocrswd else costs["crs_ratio"] * request.crs_factor
     structured = blocks.structured_parameters(network)
     optimizer = sgd(network, structured, request.lr, request.momentum, request.weight_decay, scale)
-    companions = [ClipGradient(request.clip_grad)] if request.clip_grad else []
 
     about = {"argv": sys.argv, "counts": {k: v for k, v in costs.items() if k != "layers"}, "versions": versions()}
     with Run(name, config, about, request.resume) as run:
-        announce(run, request, source, data, costs, optimizer)
+        announce(run, request, source, data, costs, optimizer, found)
+        if trained is not None and run.state is None:
+            print(fitting.table(fitting.fit_network(network, settle(trained, device))), flush=True)
+        if request.checkpoint_activations:
+            recompute(network)
+        if request.compile:
+            for each in (network, criterion.teacher) if teacher is not None else (network,):
+                compile_for(each, data.side)
         epochs = fit(
-            network, criterion, optimizer, schedule_of(request), data, request.epochs, companions, run.state,
+            network, criterion, optimizer, schedule_of(request), data, request.epochs, companions_of(request), run.state,
             print_freq=request.print_freq, autocast=precision_of(request, device),
         )  # fmt: skip
         try:
@@ -93,6 +107,7 @@ def data_folder(request: Namespace) -> Path:
 def load_data(request: Namespace, source: datasets.Source, device: torch.device) -> Data:
     """The dataset on the device that trains."""
     dataset = datasets.DATASETS[request.dataset]
+    dataset = replace(dataset, std=dataset.std_of.get(request.network, dataset.std))
     images = source.read(request.workers or torch.get_num_threads())
     moves = request.augment != "none"
     augmentation = Augmentation(crop=moves, flip=moves and dataset.flip, cutout=request.cutout)
@@ -125,37 +140,52 @@ def build_teacher(request: Namespace, student: nn.Module) -> Teacher:
 
     RequestError where it was trained on other classes or its attention maps do not match the student's.
     """
-    saved = load_teacher(request.teacher_checkpoint)
+    name = request.teacher_checkpoint
+    saved = load_run(name, "teacher")
     config, dataset = saved["config"], datasets.DATASETS[request.dataset]
     if config["dataset"] != request.dataset:
         raise RequestError(
-            f"the teacher {request.teacher_checkpoint!r} was trained on {config['dataset']} "
+            f"the teacher {name!r} was trained on {config['dataset']} "
             f"({datasets.DATASETS[config['dataset']].classes} classes), not {request.dataset} ({dataset.classes} classes)"
         )
-    if config.get("module") and cli.file_digest(config["module"]) != config["module_digest"]:
-        raise RequestError(
-            f"the teacher {request.teacher_checkpoint!r} needs {config['module']} as it was when it was trained"
-        )
-    teacher = build({**config, "AT_split": request.AT_split})
+    taps = {"AT_split": request.AT_split} if config["network"] == request.network else {}
+    teacher = restore(name, saved, **taps)
     if request.beta:
         try:
             check_taps(outline(student, dataset.side).taps, outline(teacher, dataset.side).taps)
         except ValueError as error:
             raise RequestError(f"{error}; --AT_split says how many there are, --beta 0 goes without")
-    teacher = blocks.materialise(teacher, config["seed"])
-    teacher.load_state_dict(saved["model"])
     unfinished = saved["epoch"] < config["epochs"] and f"{saved['epoch']} of its {config['epochs']} epochs"
     return Teacher(teacher, digest(saved["model"]), unfinished or "")
 
 
-@torch.no_grad()
-def settle(network: nn.Module, device: torch.device, side: int, compiled: bool) -> nn.Module:
+def build_start(request: Namespace, config: dict, network: nn.Module) -> tuple[nn.Module, str]:
+    """The trained network that `network` starts from, and a digest of its weights. RequestError if they do not match."""
+    saved = load_run(request.init_from, "run")
+    trained = restore(request.init_from, saved)
+    try:
+        fitting.check(network, trained)
+    except ValueError as error:
+        raise RequestError(f"--init_from {request.init_from}: {error}")
+    return trained, digest(saved["model"])
+
+
+def settle(network: nn.Module, device: torch.device) -> nn.Module:
     """On its device, channels-last (which both the CPU's and the GPU's convolutions are faster with)."""
-    network = network.to(device, memory_format=torch.channels_last)
-    if compiled:
-        network.eval()(torch.zeros(1, 3, side, side, device=device))  # what is computed once stays out of the graph
-        network.compile()
-    return network
+    return network.to(device, memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def compile_for(network: nn.Module, side: int) -> None:
+    """Compiles it after one pass, so that what is computed once stays out of the graph."""
+    device = next(network.parameters()).device
+    network.eval()(torch.zeros(1, 3, side, side, device=device))
+    network.compile()
+
+
+def companions_of(request: Namespace) -> list[Companion]:
+    drop_path = [DropPath(request.drop_path_prob)] if request.drop_path_prob else []
+    return drop_path + ([ClipGradient(request.clip_grad)] if request.clip_grad else [])
 
 
 def schedule_of(request: Namespace) -> Schedule:
@@ -181,9 +211,13 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": torch.__version__, "git_commit": commit.strip()}
 
 
-def announce(run: Run, request: Namespace, source: datasets.Source, data: Data, costs: dict, optimizer) -> None:
+def announce(
+    run: Run, request: Namespace, source: datasets.Source, data: Data, costs: dict, optimizer, found: budget.Found | None
+) -> None:  # fmt: skip
     """What is about to be trained, on what, and what decays by how much."""
-    conv, ratio = request.conv or request.module, costs["crs_ratio"]
+    conv, ratio = run.config["conv"] or request.module, costs["crs_ratio"]
+    if found is not None:
+        print(f"budget: {found.asked:,} {found.unit} asked, {found.achieved:,} achieved by {found.setting}")
     print(
         f"{run.name}: {conv} on {request.network}, {costs['params']:,} parameters ({ratio:.4f} of the reference), ",
         end="",

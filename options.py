@@ -43,7 +43,18 @@ OWN = {"drop_path_prob": {"DARTS"}}
 CUTOUT = 16  # pixels, of a 32×32 image: DeVries & Taylor 2017 (1708.04552)
 
 # What does not change the result, so is not part of a run's identity.
-NOT_IDENTITY = ("workers", "device", "GPU", "print_freq", "data_dir", "download", "resume", "checkpoint_activations", "budget", "budget_mult_adds")
+NOT_IDENTITY = (
+    "workers",
+    "device",
+    "GPU",
+    "print_freq",
+    "data_dir",
+    "download",
+    "resume",
+    "checkpoint_activations",
+    "budget",
+    "budget_mult_adds",
+)
 
 
 def add_network_flags(parser: Parser) -> None:
@@ -127,7 +138,9 @@ def training_parser() -> Parser:
     loop = parser.add_argument_group("optimisation")
     loop.add_argument("--epochs", type=number(int, 1, 10**6), help="(preset: by network; digits 30)")
     loop.add_argument("--batch_size", type=number(int, 1, 10**6), help="(preset: by network; digits 64)")
-    loop.add_argument("--lr", type=number(float, 0, 1e30, above=True), help="initial learning rate (preset: by network)")
+    loop.add_argument(
+        "--lr", type=number(float, 0, 1e30, above=True), help="initial learning rate (preset: by network)"
+    )
     loop.add_argument("--momentum", type=number(float, 0, 1), default=0.9, help="of SGD")
     loop.add_argument(
         "--schedule",
@@ -141,10 +154,15 @@ def training_parser() -> Parser:
         help="epochs from which the rate is lower (preset: by network, in proportion to --epochs)",
     )
     loop.add_argument(
-        "--lr_decay_ratio", type=number(float, 0, 1, above=True), help="times the rate at each step (preset: by network)"
+        "--lr_decay_ratio",
+        type=number(float, 0, 1, above=True),
+        help="times the rate at each step (preset: by network)",
     )
     loop.add_argument(
-        "--clip_grad", type=number(float, 0, 1e30, above=True), metavar="NORM", help="clip the gradient's norm (preset: 5 for DARTS)"
+        "--clip_grad",
+        type=number(float, 0, 1e30, above=True),
+        metavar="NORM",
+        help="clip the gradient's norm (preset: 5 for DARTS)",
     )
     loop.add_argument(
         "--drop_path_prob", type=number(float, 0, 0.99), help="of DARTS, reached linearly by epoch (preset: 0.2)"
@@ -192,6 +210,8 @@ def training(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         options.cutout = CUTOUT if options.augment == "full" else 0
     if options.device == "cpu" and options.GPU is not None:
         raise RequestError(f"--GPU {options.GPU} contradicts --device cpu")
+    if options.checkpoint_activations and options.compile:
+        raise RequestError("--checkpoint_activations does not go with --compile, which decides itself what it keeps")
     if options.mode == "teacher":
         options.temperature = options.alpha = options.beta = None  # there is nobody to learn from
     return options
@@ -234,6 +254,8 @@ def _names(options: argparse.Namespace) -> None:
         what = "the name of this run" if options.mode == "teacher" else "the name of the teacher's run"
         raise RequestError(f"{options.mode} mode needs -t/--teacher_checkpoint, {what}")
     check_run_name(options.teacher_checkpoint, "-t")
+    if options.init_from is not None:
+        check_run_name(options.init_from, "--init_from")
     if options.mode == "teacher" and options.student_checkpoint is not None:
         raise RequestError(f"-s {options.student_checkpoint!r} is for student mode: in teacher mode -t names the run")
     if options.mode == "student":
@@ -251,7 +273,11 @@ def _fill(options: argparse.Namespace) -> None:
     if DATASETS[options.dataset].side != IMAGE_SIDE[options.network]:
         fits = [name for name, dataset in DATASETS.items() if dataset.side == IMAGE_SIDE[options.network]]
         raise RequestError(f"--network {options.network} takes {', '.join(fits)}, not {options.dataset}")
-    of_networks = {flag: {name for name in NETWORKS if flag in NETWORKS[name][1].values()} for _, flags in NETWORKS.values() for flag in flags.values()}
+    of_networks = {
+        flag: {name for name in NETWORKS if flag in NETWORKS[name][1].values()}
+        for _, flags in NETWORKS.values()
+        for flag in flags.values()
+    }
     for flag, networks in sorted((of_networks | OWN).items()):
         if options.network not in networks and getattr(options, flag, None) is not None:
             raise RequestError(f"--{flag} is not a flag of --network {options.network}, but of {', '.join(networks)}")

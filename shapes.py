@@ -57,12 +57,12 @@ def walk(model: nn.Module, batch: int) -> Iterator[list[Layer]]:
             continue
         rule = _rule(module, batch)
         if rule is not None:
-            layers.append(Layer(name, _kind(module), _parameters(module)))
+            layers.append(Layer(name, kind(module), _parameters(module)))
             module.forward = _recorder(rule, layers[-1])
             counted.append(module)
             inside.update(module.modules())  # it counts for all that it holds
         elif own := sum(parameter.numel() for parameter in module.parameters(recurse=False)):
-            outside.append(Layer(name, f"{_kind(module)} (mult-adds unknown)", own))
+            outside.append(Layer(name, f"{kind(module)} (mult-adds unknown)", own))
     try:
         yield layers
         layers += outside
@@ -148,10 +148,8 @@ def _parameters(module: nn.Module) -> int:
     return 0
 
 
-def _kind(module: nn.Module) -> str:
+def kind(module: nn.Module) -> str:
     """What a layer is, with the setting that it really has: `Separable Generic r=12`."""
     inner = type(module.map).__name__ if isinstance(getattr(module, "map", None), nn.Module) else ""
     setting = module.setting() if isinstance(module, Block) else ""
     return " ".join(filter(None, [type(module).__name__, inner, setting]))
-
-

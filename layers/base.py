@@ -19,10 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-
 # Fitting by gradient: how much work (evaluations times entries of the kernel), how many draws and their steps of Adam,
 # how many of them go on, and for how many iterations.
-FIT_WORK, FIT_DRAWS, FIT_STEPS, FIT_FINALISTS, FIT_ITERATIONS = 2**30, 24, 100, 8, 600
+FIT_WORK, FIT_DRAWS, FIT_STEPS, FIT_FINALISTS, FIT_ITERATIONS = 2**30, 36, 100, 12, 600
 FIT_RATES = (0.1, 0.03)
 
 

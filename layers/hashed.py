@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from hashing import permutation
 from hashing import key as derived_key
+from hashing import permutation
 from layers.base import Block, ChannelMap, ConvSpec, Seeded, Unmet, dense_scale, draw_normal
 
 

@@ -1,8 +1,8 @@
 """A map i → o through a square one on N channels (SPEC: the fitting of ACDC and LR).
 
-    fitting = Square(144, 32)                    # N = 160
-    fitting.expand(torch.randn(7, 144)).shape    # (7, 160): zeros are appended
-    fitting.reduce(torch.randn(7, 160)).shape    # (7, 32): sums of 5 neighbours
+fitting = Square(144, 32)                    # N = 160
+fitting.expand(torch.randn(7, 144)).shape    # (7, 160): zeros are appended
+fitting.reduce(torch.randn(7, 160)).shape    # (7, 32): sums of 5 neighbours
 """
 
 from dataclasses import dataclass
