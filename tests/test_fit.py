@@ -1,0 +1,184 @@
+"""fit: closed forms that are exact, and the way by gradient against Adam from random draws."""
+
+import pytest
+import torch
+from families import CONVS
+
+import fitting
+from blocks import block
+from build import build
+from layers.lowrank import LR
+from names import FAMILIES, Fraction, parse_conv
+
+
+def make(conv, i, o, k, **extra):
+    return block(conv, i, o, k, name="a", **extra)
+
+
+def kernel_of(i, o, k, seed=0):
+    """Correlated as trained kernels are, with some noise."""
+    generator = torch.Generator().manual_seed(seed)
+    few, many = torch.randn(o, 3, generator=generator), torch.randn(3, i * k * k, generator=generator)
+    return (few @ many + torch.randn(o, i * k * k, generator=generator)).view(o, i, k, k)
+
+
+def separable_kernel(i, o, k):
+    return torch.randn(o, i, 1, 1) * torch.randn(i, k, k)
+
+
+def error_of(made, kernel):
+    with torch.no_grad():
+        return ((made.weight() - kernel).norm() / kernel.norm()).item()
+
+
+@pytest.mark.parametrize("conv", ["Sep", "Generic_1", "TensorTrain_1", "Tucker_1", "SepHashedFull_0.1736"])
+@pytest.mark.parametrize("i, o, k", [(32, 16, 3), (12, 20, 3), (16, 32, 1)])
+def test_a_separable_kernel_is_reproduced_at_full_rank(conv, i, o, k):
+    kernel = separable_kernel(i, o, k)
+    if conv.startswith("SepHashedFull"):  # as many numbers as entries
+        conv = f"SepHashedFull_{(i * o + (i * k * k if k > 1 else 0)) / (i * o * k * k)!r}"
+    made = make(conv, i, o, k)
+    assert made.fit(kernel) == pytest.approx(error_of(made, kernel), abs=1e-6)
+    assert error_of(made, kernel) < 1e-5
+
+
+@pytest.mark.parametrize("conv", ["Conv", "Hashed_1"])
+def test_any_kernel_is_reproduced(conv):
+    assert make(conv, 12, 20, 3).fit(torch.randn(20, 12, 3, 3)) < 1e-6
+
+
+def test_hashed_numbers_become_means():
+    made, kernel = make("Hashed_0.1", 12, 20, 3), torch.randn(20, 12, 3, 3)
+    made.fit(kernel)
+    index = made.shared.structure()[0].long()
+    means = [kernel.flatten()[index == number].mean() for number in range(216)]
+    torch.testing.assert_close(made.shared.numbers.detach(), torch.stack(means))
+
+
+def test_low_rank_fits_are_the_best_of_their_rank():
+    matrix = torch.randn(20, 30)
+    singular = torch.linalg.svdvals(matrix)
+    best = (singular[6:].norm() / singular.norm()).item()
+    assert make("Generic_0.2", 30, 20, 1).fit(matrix[:, :, None, None]) == pytest.approx(best, rel=1e-4)
+    half = torch.randn(24, 24)
+    made = make("LR_0.25", 24, 24, 1)
+    found = made.fit(half[:, :, None, None])
+    values, vectors = torch.linalg.eigh((half + half.t()) / 2)  # the largest of the symmetric part
+    nearest = vectors[:, -6:] @ torch.diag(values[-6:]) @ vectors[:, -6:].t()
+    assert isinstance(made.map, LR) and found == pytest.approx(((nearest - half).norm() / half.norm()).item(), rel=1e-5)
+
+
+def half_its_range(conv, i, o, k):
+    """A name of the family, with s in the middle of what the layer can have."""
+    family, later = parse_conv(conv).family, parse_conv(conv).numbers[1:]
+    if family == "SepHashedFull":
+        depthwise, entries = (i * k * k if k > 1 else 0), i * o * k * k
+        return f"SepHashedFull_{(depthwise + i * o / 2) / entries!r}"
+    if FAMILIES[family].numbers and isinstance(FAMILIES[family].numbers[0], Fraction):
+        return "_".join([family, "0.5", *map(str, later)])
+    return f"{family}_4" if family.endswith("ACDC") else conv
+
+
+def adam(conv, i, o, k, kernel):
+    """300 steps from random draws: the best of three rates and three draws."""
+    best = 1e9
+    for rate in (1e-3, 1e-2, 1e-1):
+        for draw in range(3):
+            made = make(conv, i, o, k)
+            made.reset_parameters(torch.Generator().manual_seed(1000 + draw))
+            optimizer = torch.optim.Adam(made.parameters(), rate)
+            for _ in range(300):
+                optimizer.zero_grad()
+                (made.weight() - kernel).square().sum().div(kernel.square().sum()).backward()
+                optimizer.step()
+            best = min(best, error_of(made, kernel))
+    return best
+
+
+HALVES = sorted({half_its_range(conv, 12, 8, 3) for conv in CONVS} - {"Shuffle_1", "Shuffle_3"})
+
+
+@pytest.mark.parametrize(
+    "conv, i, o, k",
+    [(conv, *shape) for conv in HALVES for shape in [(12, 8, 3)] + [(16, 12, 1)] * ("ACDC" not in conv)],
+)
+def test_never_worse_than_adam(conv, i, o, k):
+    conv = half_its_range(conv, i, o, k)
+    kernel = kernel_of(i, o, k)
+    made = make(conv, i, o, k)
+    error = made.fit(kernel)
+    assert error == pytest.approx(error_of(made, kernel), abs=1e-6)
+    assert error <= adam(conv, i, o, k, kernel) + 1e-5
+
+
+@pytest.mark.parametrize("conv", ["Generic_0.2", "SepHashed_0.3", "Shuffle_2", "TensorTrain_0.5", "LR_0.3", "CP_0.5"])
+def test_a_kernel_of_its_own_family_is_found(conv):
+    truth = make(conv, 8, 16, 1)
+    made = make(conv, 8, 16, 1)
+    made.reset_parameters(torch.Generator().manual_seed(5))
+    assert made.fit(truth.weight().detach()) < 1e-2
+
+
+def test_biases():
+    kernel, bias = torch.randn(20, 12, 1, 1), torch.randn(20)
+    with pytest.raises(ValueError, match="without a bias"):
+        make("Generic_0.5", 12, 20, 1).fit(kernel, bias)
+    for conv in ("Generic_0.5", "SepHashed_0.5", "SepHashedDecimate", "Hashed_0.5"):
+        made = make(conv, 12, 20, 1, bias=True)
+        made.fit(kernel, bias)
+        torch.testing.assert_close(made.effective_bias().detach(), bias)
+        made.fit(kernel)
+        assert not made.effective_bias().any()
+
+
+def config(conv="Conv", network="WideResNet", **changes):
+    base = {
+        "dataset": "cifar10",
+        "network": network,
+        "wrn_depth": 10,
+        "wrn_width": 0.5,
+        "AT_split": 1,
+        "width_mult": None,
+    }
+    return base | {"conv": conv, "module": None, "where": "", "seed": 0} | changes
+
+
+def network(*arguments, **keywords):
+    import blocks
+
+    return blocks.materialise(build(config(*arguments, **keywords)), seed=0)
+
+
+@pytest.mark.parametrize("source, target", [("Conv", "Hashed_1"), ("Sep", "Generic_1"), ("SepHashed_0.2", "Hashed_1")])
+def test_a_network_starts_from_another(source, target):
+    """Where the family can be the same map, the network computes the same."""
+    trained, student = network(source), network(target)
+    for module in trained.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean), torch.nn.init.uniform_(module.running_var)
+    fitting.check(student, trained)
+    rows = fitting.fit_network(student, trained)
+    assert [row.layer for row in rows] == [f"groups.{g}.0.conv{c}" for g in range(3) for c in (1, 2)]
+    assert all(row.relative_error < 1e-5 for row in rows)
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(student.eval()(x).logits, trained.eval()(x).logits, rtol=1e-4, atol=1e-4)
+    assert "groups.0.0.conv1" in fitting.table(rows) and "0.0000" in fitting.table(rows)
+
+
+@pytest.mark.parametrize(
+    "source, told",
+    [
+        (dict(wrn_width=0.25), "classifier.weight is 10×32 here, 10×16 there|groups.0.0.bn2.weight is 8 here, 4 there"),
+        (dict(wrn_depth=16), None),
+        (dict(dataset="cifar100"), "classifier.weight is 10×32 here, 100×32 there"),
+        (dict(network="DARTS"), "conv1.weight is 16×3×3×3 here, no such layer"),
+        (dict(conv="Hashed_0.5"), "groups.0.0.conv1 has a bias there, but no place for one here"),
+    ],
+)
+def test_what_a_network_cannot_start_from(source, told):
+    student = network("Generic_0.5")
+    if told is None:  # a deeper one holds all layers of a shallower one: only its shapes are asked for
+        fitting.check(student, network(**source))
+    else:
+        with pytest.raises(ValueError, match=told):
+            fitting.check(student, network(**source))
