@@ -12,4 +12,4 @@ demo: .venv/installed
 	.venv/bin/python demo.py
 
 test: .venv/installed
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n auto

@@ -32,12 +32,13 @@ def _forward(segment: nn.Module, forward: Callable, *inputs):
 
 @contextmanager
 def _statistics_kept(segment: nn.Module) -> Iterator[None]:
-    """Batch-norms normalise by the batch, but leave their running statistics alone."""
-    norms = [module for module in segment.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = not norm.training
+    """Batch-norms update copies of their running statistics, which are then thrown away."""
+    norms = [module for module in segment.modules() if isinstance(module, _BatchNorm)]
+    buffers = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers(recurse=False)]
+    for norm, name, buffer in buffers:
+        setattr(norm, name, buffer.clone())
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, name, buffer in buffers:
+            setattr(norm, name, buffer)

@@ -101,8 +101,8 @@ class ACDC(ChannelMap):
         return self.map_rows(torch.eye(self.in_channels, dtype=self.a.dtype, device=self.a.device)).t()
 
     def apply_factors(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # there is no transform in half precision
-            return self.map_rows(x.to(self.a.dtype).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        rows = x.to(self.a.dtype).permute(0, 2, 3, 1)  # there is no transform in half precision
+        return self.map_rows(rows).permute(0, 3, 1, 2)
 
     def _transforms(self, rows: int) -> int:
         """Two DCTs a factor by FFT, 2.5·N·log₂N each, over `rows` rows."""
