@@ -228,3 +228,83 @@ def test_the_seed_decides(workplace):
         )
     a, b, c = (torch.load(f"checkpoints/{name}.pt", weights_only=True)["model"]["classifier.weight"] for name in "abc")
     assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+def test_a_student_starts_from_a_trained_network(teacher, workplace, capsys):
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    student = [*STUDENT, "--conv", "Hashed_1", "--init_from", "t", "--epochs", "1", "--lr", "1e-12"]
+    assert main.main(student) == 0
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("groups.")]
+    assert len(table) == 6 and all("Hashed numbers=" in line and line.endswith("0.0000") for line in table)
+    before, after = (
+        json.loads((workplace / f"runs/{name}/metrics.jsonl").read_text().splitlines()[-1]) for name in "ts"
+    )
+    assert after["test_top1_error"] == pytest.approx(
+        before["test_top1_error"], abs=10
+    )  # batch-norms go on a little; 90 % is chance
+    assert main.main([*student, "--resume"]) == 0  # is not fitted again
+    assert "relative error" not in capsys.readouterr().out
+    assert "init_from was t, is None" in refused([*STUDENT, "--conv", "Hashed_1", "--epochs", "1"], capsys)
+
+
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        (["--init_from", "nobody"], "no run 'nobody'"),
+        (["--init_from", "a/b"], "a run's name is 1 to 100 letters"),
+        (["--init_from", "t", "--wrn_width", "0.5"], "--init_from t: groups.0.0.bn2.weight is 8 here, 4 there"),
+    ],
+)
+def test_what_a_student_cannot_start_from(teacher, workplace, capsys, flags, told):
+    import re
+
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    files = sorted(workplace.rglob("*"))
+    student = [flag for flag in STUDENT if flag not in ("--wrn_width", "0.25")] if "--wrn_width" in flags else STUDENT
+    assert re.search(told, refused([*student, "--conv", "Generic_0.5", *flags], capsys))
+    assert sorted(workplace.rglob("*")) == files
+
+
+def test_a_budget_is_resolved_and_recorded(workplace, capsys):
+    run = ["digits", "teacher", "-t", "b", *TINY, "--epochs", "1", "--budget", "1600"]
+    assert main.main([*run, "--conv", "SepHashed"]) == 0
+    assert "budget: 1,600 parameters asked, 1,600 achieved by SepHashed_0." in capsys.readouterr().out
+    config = json.loads((workplace / "runs/b/config.json").read_text())
+    assert config["config"]["conv"].startswith("SepHashed_0.") and config["counts"]["params"] == 1600
+    assert main.main([*run, "--conv", "SepHashed", "--resume"]) == 0
+    assert main.main(["digits", "student", "-t", "b", "-s", "s", *TINY, "--epochs", "1"]) == 0
+    assert "out of reach for SepHashed" in refused([*run[:-1], "10", "--conv", "SepHashed"], capsys)
+
+
+def test_recomputed_activations_are_the_same_run(workplace):
+    states = []
+    for name, flags in (("a", []), ("b", ["--checkpoint_activations"])):
+        flags = ["--conv", "PermutedACDC_3", "--epochs", "1", *flags]
+        assert main.main(["digits", "teacher", "-t", name, *TINY, *flags]) == 0
+        states.append(torch.load(f"checkpoints/{name}.pt", weights_only=True)["model"])
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_darts_presets_and_companions():
+    request = options.training(["cifar10", "teacher", "-t", "x", "--network", "DARTS"])
+    assert (request.conv, request.epochs, request.batch_size, request.lr) == ("Sep", 600, 96, 0.025)
+    assert (request.schedule, request.weight_decay, request.clip_grad) == ("cosine", 3e-4, 5.0)
+    drop_path, clip = main.companions_of(request)
+    assert (drop_path.probability, clip.norm) == (0.2, 5.0)
+    request = options.training(["cifar10", "teacher", "-t", "x", "--network", "DARTS", "--drop_path_prob", "0"])
+    assert [type(each).__name__ for each in main.companions_of(request)] == ["ClipGradient"]
+
+
+def test_darts_normalises_as_published(tmp_path, monkeypatch):
+    import numpy as np
+
+    from datasets import Images, Source
+
+    grey = np.full((6, 32, 32, 3), 128, np.uint8)
+    source = Source("memory", lambda workers: Images(grey, np.arange(6), grey, np.arange(6)))
+    for network, deviations in (("DARTS", (0.2470, 0.2435, 0.2616)), ("WideResNet", (0.2023, 0.1994, 0.2010))):
+        request = options.training(["cifar10", "teacher", "-t", "x", "--network", network])
+        data = main.load_data(request, source, torch.device("cpu"))
+        x, _ = next(data.batches(data.test))
+        expected = [(128 / 255 - mean) / std for mean, std in zip((0.4914, 0.4822, 0.4465), deviations)]
+        assert x[0, :, 0, 0].tolist() == pytest.approx(expected, rel=1e-4)
