@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-# Fitting by gradient: how much work (evaluations times entries of the kernel), how many draws and their steps of Adam,
-# how many of them go on, and for how many iterations.
-FIT_WORK, FIT_DRAWS, FIT_STEPS, FIT_FINALISTS, FIT_ITERATIONS = 2**30, 36, 100, 12, 600
-FIT_RATES = (0.1, 0.03)
+# Fitting by gradient: how much work it may be (evaluations times entries of the kernel), how many draws take how many
+# steps of Adam at which rates, and how many of them go on for how many iterations of L-BFGS, round by round.
+FIT_WORK, FIT_DRAWS, FIT_STEPS, FIT_RATES = 2**30, 36, 100, (0.1, 0.03)
+FIT_ROUNDS = ((12, 150), (3, 600))
 
 
 @dataclass(frozen=True)
@@ -244,15 +244,12 @@ def rescale_product(factors: list[Tensor], product: Tensor, target: float) -> No
 
 
 def fit_by_gradient(block: Block, kernel: Tensor) -> None:
-    """Minimises ‖weight() − kernel‖² by L-BFGS from the present parameters and from several draws.
+    """Minimises ‖weight() − kernel‖² from the present parameters and from several draws.
 
     As many draws as `FIT_WORK` pays for take some steps of Adam, which find better valleys than L-BFGS does from a draw;
-    the best of them and the present parameters go on by L-BFGS, and the nearest is kept.
+    the best of them and the present parameters go on by L-BFGS, then the best of those, and the nearest is kept.
     """
     evaluations, size = FIT_WORK // kernel.numel(), kernel.pow(2).sum()
-    draws = min(max(evaluations // (2 * FIT_STEPS), 1), FIT_DRAWS)
-    finalists = min(max(evaluations // (2 * FIT_ITERATIONS), 1), FIT_FINALISTS, draws)
-    iterations = min(max(evaluations // (2 * finalists), FIT_STEPS), FIT_ITERATIONS)
     parameters = list(block.parameters())
 
     @torch.enable_grad()
@@ -263,25 +260,31 @@ def fit_by_gradient(block: Block, kernel: Tensor) -> None:
         error.backward()
         return error.detach()
 
-    def values() -> list[Tensor]:
-        return [parameter.detach().clone() for parameter in parameters]
+    def reached(order: int) -> tuple[float, int, list[Tensor]]:
+        values = [parameter.detach().clone() for parameter in parameters]
+        return squared_error().nan_to_num(torch.inf).item(), order, values
 
-    present, drawn = values(), []
-    for draw in range(draws):
+    present, found = reached(-1), []
+    for draw in range(min(max(evaluations // (2 * FIT_STEPS), 1), FIT_DRAWS)):
         block.reset_parameters(torch.Generator().manual_seed(draw))
         adam = torch.optim.Adam(parameters, FIT_RATES[draw % len(FIT_RATES)])
         for _ in range(FIT_STEPS):
             adam.step(squared_error)
-        drawn.append((squared_error().nan_to_num(torch.inf).item(), draw, values()))
-    found = []
-    for start in [present, *(start for *_, start in sorted(drawn)[:finalists])]:
-        _put(parameters, start)
-        torch.optim.LBFGS(
-            parameters, max_iter=iterations, history_size=20, line_search_fn="strong_wolfe",
-            tolerance_grad=1e-8, tolerance_change=1e-10,
-        ).step(squared_error)  # fmt: skip
-        found.append((squared_error().nan_to_num(torch.inf).item(), len(found), values()))
-    _put(parameters, min(found)[2])
+        found.append(reached(draw))
+    for survivors, iterations in FIT_ROUNDS:
+        survivors = min(max(evaluations // (4 * iterations), 1), survivors)
+        iterations = min(max(evaluations // (4 * survivors), FIT_STEPS), iterations)
+        starts, found = [present, *sorted(found)[:survivors]], []
+        for _, order, values in starts:
+            _put(parameters, values)
+            torch.optim.LBFGS(
+                parameters, max_iter=iterations, history_size=20, line_search_fn="strong_wolfe",
+                tolerance_grad=1e-8, tolerance_change=1e-10,
+            ).step(squared_error)  # fmt: skip
+            found.append(reached(order))
+        present = min(found)
+        found.remove(present)
+    _put(parameters, present[2])
     for parameter in parameters:
         parameter.grad = None
 

@@ -16,6 +16,12 @@ TINY = ["--wrn_depth", "10", "--wrn_width", "0.25", "--epochs", "2"]
 torch.set_num_threads(1)  # bit-exact comparisons with processes that are given one thread too
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test draws the same numbers, alone or among others."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     """An empty folder as the current one, without a DATA_DIR."""

@@ -174,6 +174,8 @@ def test_copies(conv):
 def test_gradcheck(conv, k):
     if not possible(conv, (4, 8, k, {})):
         conv = "SepHashedFull_0.2"
+    if parse_conv(conv).numbers == (12,):  # eleven factors take seconds, three do
+        conv += "_4"
     made = block(conv, 4, 8, k, padding=k // 2, bias=True, name="a").double()
     noisy_biases(made)
     parameters = list(made.parameters())
@@ -205,7 +207,7 @@ def test_compiled_seeded_blocks_are_the_same(conv):
         made(x).square().sum().backward()
     torch.testing.assert_close(eager(x), compiled(x))
     for a, b in zip(eager.parameters(), compiled.parameters()):
-        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-4)
+        assert (a.grad - b.grad).norm() < 1e-4 * a.grad.norm()
 
 
 @pytest.mark.parametrize("conv", ["SepHashed_0.1", "PermutedACDC_2"])

@@ -76,7 +76,7 @@ def half_its_range(conv, i, o, k):
         return f"SepHashedFull_{(depthwise + i * o / 2) / entries!r}"
     if FAMILIES[family].numbers and isinstance(FAMILIES[family].numbers[0], Fraction):
         return "_".join([family, "0.5", *map(str, later)])
-    return f"{family}_4" if family.endswith("ACDC") else conv
+    return f"{family}_3" if family.endswith("ACDC") else conv
 
 
 def adam(conv, i, o, k, kernel):
