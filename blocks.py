@@ -39,7 +39,8 @@ from torch import Generator, Tensor, nn
 
 from errors import RequestError
 from hashing import key
-from layers.base import Block, ChannelMap, ConvSpec, Seeded, dense_scale, draw_normal, fit_by_gradient
+from layers.base import Block, ChannelMap, ConvSpec, Seeded, dense_scale, draw_normal
+from layers.descent import fit_by_gradient
 from names import ConvName, parse_conv
 
 
@@ -94,6 +95,9 @@ class Separable(Block):
     def exact_mult_adds(self, height: int, width: int, batch: int) -> int:
         pixels = self._output_pixels(height, width) * batch
         return self._depthwise_numbers() * pixels + self.map.exact_mult_adds(pixels)
+
+    def weight_mult_adds(self) -> int:
+        return self.map.rebuild_mult_adds()
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         if self.depthwise is not None:

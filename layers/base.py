@@ -19,10 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-# Fitting by gradient: how much work it may be (evaluations times entries of the kernel), how many draws take how many
-# steps of Adam at which rates, and how many of them go on for how many iterations of L-BFGS, round by round.
-FIT_WORK, FIT_DRAWS, FIT_STEPS, FIT_RATES = 2**30, 36, 100, (0.1, 0.03)
-FIT_ROUNDS = ((12, 150), (3, 600))
+from layers.descent import fit_by_gradient
 
 
 @dataclass(frozen=True)
@@ -85,6 +82,10 @@ class Block(nn.Module, ABC):
     def exact_mult_adds(self, height: int, width: int, batch: int) -> int:
         """Multiply-adds of the convolutions and matrix products of one forward pass of `batch` images."""
 
+    def weight_mult_adds(self) -> int:
+        """Multiply-adds of forming `weight()` once."""
+        return 0
+
     @abstractmethod
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draws the parameters anew, so that the block starts at the scale of the dense convolution."""
@@ -100,7 +101,7 @@ class Block(nn.Module, ABC):
         with torch.no_grad():
             if self.effective_bias() is not None:
                 self._fit_bias(torch.zeros_like(kernel[:, 0, 0, 0]) if bias is None else bias)
-            return ((self.weight() - kernel).norm() / kernel.norm()).item()
+            return ((self.weight() - kernel).norm() / kernel.norm().clamp(min=1e-30)).item()
 
     def _fit_bias(self, bias: Tensor) -> None:
         """Only called where there is an effective bias, after `_fit`."""
@@ -241,55 +242,3 @@ def rescale_product(factors: list[Tensor], product: Tensor, target: float) -> No
     rms = product.double().pow(2).mean().sqrt()
     for factor in factors:
         factor.mul_((target / rms) ** (1 / len(factors)))
-
-
-def fit_by_gradient(block: Block, kernel: Tensor) -> None:
-    """Minimises ‖weight() − kernel‖² from the present parameters and from several draws.
-
-    As many draws as `FIT_WORK` pays for take some steps of Adam, which find better valleys than L-BFGS does from a draw;
-    the best of them and the present parameters go on by L-BFGS, then the best of those, and the nearest is kept.
-    """
-    evaluations, size = FIT_WORK // kernel.numel(), kernel.pow(2).sum()
-    parameters = list(block.parameters())
-
-    @torch.enable_grad()
-    def squared_error() -> Tensor:
-        for parameter in parameters:
-            parameter.grad = None
-        error = (block.weight() - kernel).pow(2).sum() / size
-        error.backward()
-        return error.detach()
-
-    def reached(order: int) -> tuple[float, int, list[Tensor]]:
-        values = [parameter.detach().clone() for parameter in parameters]
-        return squared_error().nan_to_num(torch.inf).item(), order, values
-
-    present, found = reached(-1), []
-    for draw in range(min(max(evaluations // (2 * FIT_STEPS), 1), FIT_DRAWS)):
-        block.reset_parameters(torch.Generator().manual_seed(draw))
-        adam = torch.optim.Adam(parameters, FIT_RATES[draw % len(FIT_RATES)])
-        for _ in range(FIT_STEPS):
-            adam.step(squared_error)
-        found.append(reached(draw))
-    for survivors, iterations in FIT_ROUNDS:
-        survivors = min(max(evaluations // (4 * iterations), 1), survivors)
-        iterations = min(max(evaluations // (4 * survivors), FIT_STEPS), iterations)
-        starts, found = [present, *sorted(found)[:survivors]], []
-        for _, order, values in starts:
-            _put(parameters, values)
-            torch.optim.LBFGS(
-                parameters, max_iter=iterations, history_size=20, line_search_fn="strong_wolfe",
-                tolerance_grad=1e-8, tolerance_change=1e-10,
-            ).step(squared_error)  # fmt: skip
-            found.append(reached(order))
-        present = min(found)
-        found.remove(present)
-    _put(parameters, present[2])
-    for parameter in parameters:
-        parameter.grad = None
-
-
-@torch.no_grad()
-def _put(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
-    for parameter, value in zip(parameters, values, strict=True):
-        parameter.copy_(value)

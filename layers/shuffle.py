@@ -71,7 +71,10 @@ class Shuffle(Block):
     def _densely(self, out_pixels: int, batch: int) -> int:
         """Forming `weight()` once and convolving a batch with it."""
         i, o, k = self.spec.in_channels, self.spec.out_channels, self.spec.kernel_size
-        return o * k * k * self.middle * i + i * o * k * k * out_pixels * batch
+        return self.weight_mult_adds() + i * o * k * k * out_pixels * batch
+
+    def weight_mult_adds(self) -> int:
+        return self.spec.out_channels * self.spec.kernel_size**2 * self.middle * self.spec.in_channels
 
     def _dense_pays(self, height: int, width: int, batch: int) -> bool:
         pixels = self._output_pixels(height, width)
