@@ -209,17 +209,23 @@ def swappable(model: nn.Module) -> list[str]:
     return found
 
 
+def chosen(model: nn.Module, where: str) -> list[str]:
+    """The swappable modules whose dotted name the regular expression `where` is found in. RequestError if there is none."""
+    candidates = swappable(model)
+    names = [name for name in candidates if re.search(where, name)]
+    if not names:
+        there = f"such as {candidates[0]!r}" if candidates else "and there are none"
+        raise RequestError(f"--where {where!r} matches none of the layers that can be swapped, {there}")
+    return names
+
+
 def substitute(model: nn.Module, conv: ConvName | Builder, where: str = "", seed: int = 0) -> list[str]:
     """Replaces in place every swappable module whose dotted name `where` is found in, and initialises the new blocks.
 
     A convolution that is already what `conv` asks for stays as it is. Returns the dotted names that are now of `conv`.
     RequestError names the layer that cannot take it, and says so if `where` matches nothing.
     """
-    candidates = swappable(model)
-    names = [name for name in candidates if re.search(where, name)]
-    if not names:
-        there = f"such as {candidates[0]!r}" if candidates else "and there are none"
-        raise RequestError(f"--where {where!r} matches none of the layers that can be swapped, {there}")
+    names = chosen(model, where)
     for name in names:
         old = model.get_submodule(name)
         if isinstance(conv, ConvName) and conv.family == "Conv" and isinstance(old, nn.Conv2d):

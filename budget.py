@@ -9,7 +9,6 @@ taken. Where two steps are equally close, the smaller number wins.
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction as Rational
@@ -92,7 +91,7 @@ def _of_width(config: dict, exact: bool, batch: int) -> float:
 def _of_number(config: dict, name: OpenName, exact: bool, batch: int) -> Cost:
     """Cost of the network as a function of the family's number: only the swapped layers change."""
     network = reference(config)
-    swapped = [layer for layer in blocks.swappable(network) if re.search(config["where"], layer)]
+    swapped = blocks.chosen(network, config["where"])
     inputs = {}  # of the layers that are swapped: height and width
     fixed = 0
     for layer in count(network, DATASETS[config["dataset"]].side, batch).layers:
