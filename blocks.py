@@ -108,7 +108,7 @@ class Separable(Block):
                 nn.init.zeros_(bias)
 
     @torch.no_grad()
-    def _fit(self, kernel: Tensor) -> None:
+    def _fit(self, kernel: Tensor, work: int) -> None:
         """Each input channel's (o, k²) slice becomes its best filter, of norm 1, and column, by its first singular
         triple; the map approximates those columns. Where that is not the best of the family, it goes on by gradient."""
         columns = kernel[:, :, 0, 0]
@@ -120,7 +120,7 @@ class Separable(Block):
         best = self.map.approximate(columns)
         exact = (self.map.matrix() - columns).norm() <= 1e-6 * columns.norm()
         if not exact and not (best and self.depthwise is None):
-            fit_by_gradient(self, kernel)
+            fit_by_gradient(self, kernel, work)
 
     def setting(self) -> str:
         return self.map.setting()
@@ -160,7 +160,7 @@ def block(
     """One initialised block with Conv2d's arguments, as if it stood at the dotted `name` of a network."""
     spec = ConvSpec(in_channels, out_channels, kernel_size, stride, padding, dilation, bias)
     built = build_block(parse_conv(conv), spec, key(seed, name))
-    built.reset_parameters(torch.Generator().manual_seed(key(seed, name)))
+    initialise(built, seed, name)
     return built
 
 
@@ -173,7 +173,7 @@ def spec_of(module: nn.Module) -> ConvSpec | None:
     match module:
         case Block():
             return module.spec
-        case nn.Linear():
+        case nn.Linear() if type(module) is nn.Linear:  # what attention holds is read, never called
             return ConvSpec(module.in_features, module.out_features, 1, bias=module.bias is not None)
         case nn.Conv2d(groups=1):
             first = last = module
@@ -182,6 +182,8 @@ def spec_of(module: nn.Module) -> ConvSpec | None:
         case _:
             return None
     padding = (0, 0) if first.padding == "valid" else first.padding
+    if padding == "same" and all(side % 2 for side in first.kernel_size):
+        padding = tuple(reach * (side - 1) // 2 for reach, side in zip(first.dilation, first.kernel_size))
     pairs = (first.kernel_size, first.stride, padding, first.dilation)
     if first.padding_mode != "zeros" or isinstance(padding, str) or any(rows != columns for rows, columns in pairs):
         return None
@@ -204,7 +206,7 @@ def swappable(model: nn.Module) -> list[str]:
         return model.swappable()
     found: list[str] = []
     for name, module in model.named_modules():
-        if not any(name.startswith(outer + ".") for outer in found) and spec_of(module):
+        if name and not any(name.startswith(outer + ".") for outer in found) and spec_of(module):
             found.append(name)
     return found
 
@@ -241,7 +243,9 @@ def substitute(model: nn.Module, conv: ConvName | Builder, where: str = "", seed
         new.to(like.dtype)
         if like.device.type != "meta":
             initialise(new, seed, name)
-        model.set_submodule(name, new)
+        for alias, module in list(model.named_modules(remove_duplicate=False)):
+            if module is old:
+                model.set_submodule(alias, new)
     if any(isinstance(module, Seeded) for module in model.modules()):
         _remember_seed(model, seed)
     return names
@@ -287,7 +291,7 @@ def initialise(model: nn.Module, seed: int, prefix: str = "") -> None:
                 module.reset_parameters(generator)
                 done.append(name)
             case nn.Conv2d():
-                fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1] // module.groups
+                fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]  # groups or not
                 draw_normal(module.weight, dense_scale(fan_out), generator)
             case nn.Linear():
                 draw_normal(module.weight, dense_scale(module.out_features), generator)

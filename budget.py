@@ -1,7 +1,7 @@
 """The number of a family, or the width of a network, that comes closest to a budget.
 
     config, found = resolve({..., "conv": "SepHashed", "budget": 500_000, "budget_mult_adds": None})
-    config["conv"], found.achieved               # such as ("SepHashed_0.0163", 499_935)
+    config["conv"], found.achieved               # of WRN-28-10: ("SepHashed_0.03299", 500_005)
 
 Costs rise with s, L and the width and fall with g, in steps. Whole numbers are tried one after the other. For floats the
 two steps next to the budget are bracketed by bisection, and of the numbers on the closer step the shortest decimal is
@@ -24,10 +24,10 @@ from datasets import DATASETS
 from errors import RequestError
 from layers.base import Unmet
 from names import OpenName, Whole, parse_family
-from options import WIDTHS
+from presets import WIDTHS
 
 Cost = Callable[[float], float]  # a whole number, −inf where a layer cannot be so small, +inf where not so large
-SMALLEST, LONGEST = 1e-9, 10_000  # the s and the L that are tried
+SMALLEST, LONGEST, WIDEST = 1e-9, 10_000, 100.0  # the s, L and width that are tried
 WIDTH_STEP = 1e-7  # widths nearer than that (relative) are one: steps lie much farther apart
 
 
@@ -51,9 +51,13 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
     per = batch if exact else 1  # exact costs are whole numbers for a whole batch
     name = parse_family(config["conv"])
     if name.number is None:
-        flag = WIDTHS[config["network"]]
+        flag = WIDTHS.get(config["network"])
+        if flag is None:
+            raise RequestError(
+                f"{name} has no number to find, and {config['network']} no width that could vary instead"
+            )
         cost = cache(lambda width: _of_width({**config, flag: width}, exact, batch))
-        steps = _closest_float(cost, asked * per, 0.01, 100.0, WIDTH_STEP)
+        steps = _closest_float(cost, asked * per, 0.01, WIDEST, WIDTH_STEP)
     else:
         cost = cache(_of_number(config, name, exact, batch))
         if isinstance(name.number, Whole):
@@ -64,18 +68,20 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
     value, least, most = steps
     if value is None:
         what = name if name.number is not None else f"{name} by --{flag}"
-        reach = f"{_shown(least, per)} to {_shown(most, per)} are" if math.isfinite(least) else "nothing is"
+        ends = (
+            f"{math.ceil(Rational(least, per)):,} to {math.floor(Rational(most, per)):,}"
+            if math.isfinite(least)
+            else ""
+        )
+        reach = f"{ends} are" if ends else "nothing is"
         raise RequestError(f"{asked:,} {unit} are out of reach for {what} on {config['network']}: {reach} in reach")
     if name.number is None:
-        config, setting = {**config, flag: value}, f"{name} with --{flag} {value:g}"
+        setting = f"{name} with --{flag} {value!r}".removesuffix(".0") + f" (instead of {config[flag]:g})"
+        config = {**config, flag: value}
     else:
         config, setting = {**config, "conv": str(name.named(value))}, str(name.named(value))
     achieved = Rational(cost(value), per)
     return config, Found(asked, int(achieved) if achieved.denominator == 1 else float(achieved), unit, setting)
-
-
-def _shown(cost: float, per: int) -> str:
-    return f"{round(cost / per):,}"
 
 
 def _of_width(config: dict, exact: bool, batch: int) -> float:
@@ -154,11 +160,10 @@ def _closest_float(
         return None, least, most
     neighbours = [cost(value) for value in _threshold(lambda value: cost(value) <= target, low, high, step)]
     closest = min((each for each in neighbours if math.isfinite(each)), key=lambda each: abs(each - target))
-    _, first = _threshold(lambda value: cost(value) < closest, low, high, step)
-    last, _ = _threshold(lambda value: cost(value) <= closest, low, high, step)
-    for digits in range(20):
-        decimal = float(Rational(math.ceil(Rational(first) * 10**digits), 10**digits))
-        if decimal <= last and cost(decimal) == closest:
+    before, first = _threshold(lambda value: cost(value) < closest, low, high, step)
+    for digits in range(0 if high > 1 else 1, 20):  # a share of 1 is not shorter than one of 0.1
+        decimal = float(Rational(math.ceil(Rational(before) * 10**digits), 10**digits))
+        if decimal <= high and cost(decimal) == closest:
             return decimal, least, most
     return first, least, most
 

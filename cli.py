@@ -76,7 +76,10 @@ def number(kind: type, low: float, high: float, above: bool = False) -> Callable
 
 def amount(text: str) -> int:
     """A whole number of at least 1 that may be written as 5e5."""
-    return int(number(float, 1, 1e15)(text))
+    value = number(float, 1, 1e15)(text)
+    if value != int(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(value)
 
 
 def milestones(text: str) -> list[int]:

@@ -176,7 +176,7 @@ def comparison(rows: list[dict]) -> str:
          row["mult_adds_exact"], row["stored_bytes"]]
         for row in rows
     ]  # fmt: skip
-    headers = ["conv", "params", "ratio", "mult-adds, published", "exact", "stored bytes", "why not"]
+    headers = ["conv", "params", "CRS ratio", "mult-adds, published", "exact", "stored bytes", "why not"]
     width = max(map(len, shown))
     return tabulate(shown, headers[:width], intfmt=",", floatfmt=("", "", ".6f", ",.0f", ",.0f", ",.0f", "")[:width])
 

@@ -1,6 +1,7 @@
 """A swapped network starts from a trained one: every block is fitted to the convolution that it replaces.
 
-rows = fit_network(student, teacher)         # of one architecture; rows: layer, what it is now, relative error
+check(student, teacher)                      # ValueError where they are not of one architecture
+rows = fit_network(student, teacher)         # rows: layer, what it is now, relative error
 print(table(rows))
 """
 
@@ -11,9 +12,13 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from blocks import BlockAsLinear
+from blocks import BlockAsLinear, build_block, spec_of
 from layers.base import Block
+from layers.descent import WORK
+from names import parse_conv
 from shapes import kind
+
+LAYERS_AT_FULL_WORK = 10  # of a network with more, each gets its share of as much work
 
 
 class Fitted(NamedTuple):
@@ -24,68 +29,102 @@ class Fitted(NamedTuple):
     relative_error: float
 
 
-def blocks_of(network: nn.Module) -> dict[str, Block]:
-    """The swapped layers by dotted name."""
-    found: dict[str, Block] = {}
+def _blocks(network: nn.Module) -> list[str]:
+    """Dotted names of the swapped layers."""
+    found: list[str] = []
     for name, module in network.named_modules():
-        block = module.block if isinstance(module, BlockAsLinear) else module
-        if isinstance(block, Block) and not any(f"{name}.".startswith(f"{outer}.") for outer in found):
-            found[name] = block
+        inner = any(name.startswith(f"{outer}.") for outer in found)
+        if isinstance(module, (Block, BlockAsLinear)) and not inner:
+            found.append(name)
     return found
+
+
+def _to_fit(network: nn.Module, source: nn.Module) -> dict[str, tuple[nn.Module, nn.Module]]:
+    """The layers that are swapped in one of both, by dotted name. ValueError where the other has none of the name."""
+    pairs = {}
+    for name in dict.fromkeys(_blocks(network) + _blocks(source)):
+        try:
+            pairs[name] = network.get_submodule(name), source.get_submodule(name)
+        except AttributeError:
+            raise ValueError(f"only one of both has a layer {name}")
+    return pairs
+
+
+def _rest(network: nn.Module, pairs: dict) -> dict[str, Tensor]:
+    """The state of all other layers."""
+    prefixes = tuple(f"{name}." for name in pairs)
+    state = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(prefixes)}
+    state.pop("substitution_seed", None)
+    return state
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "missing" if tensor is None else "×".join(map(str, tensor.shape)) or "a number"
 
 
 def check(network: nn.Module, source: nn.Module) -> None:
     """Raises ValueError where `network` cannot start from `source`. Both may be on the meta device."""
-    fitted = tuple(f"{name}." for name in blocks_of(network))
-    rest = {name: tensor.shape for name, tensor in network.state_dict().items() if not name.startswith(fitted)}
-    rest.pop("substitution_seed", None)
-    there = {name: tensor.shape for name, tensor in source.state_dict().items()}
-    for name, shape in rest.items():
-        if there.get(name) != shape:
-            has = "no such layer" if name not in there else f"{'×'.join(map(str, there[name]))} there"
-            raise ValueError(f"{name} is {'×'.join(map(str, shape))} here, {has}")
-    for name, block in blocks_of(network).items():
-        try:
-            kernel, bias = dense(source.get_submodule(name))
-        except AttributeError:
-            raise ValueError(f"there is no layer {name} in it")
-        if kernel.shape != block.weight().shape:
-            shapes = ["×".join(map(str, each.shape)) for each in (block.weight(), kernel)]
-            raise ValueError(f"the kernel of {name} is {shapes[0]} here, {shapes[1]} there")
-        if bias is not None and block.effective_bias() is None:
+    pairs = _to_fit(network, source)
+    here, there = _rest(network, pairs), _rest(source, pairs)
+    for name in dict.fromkeys([*here, *there]):
+        shapes = [_shape(state.get(name)) for state in (here, there)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"{name} is {shapes[0]} here, {shapes[1]} there")
+    for name, (target, trained) in pairs.items():
+        if spec_of(_block(target)) is None:
+            raise ValueError(f"{name} is a {type(target).__name__}, which cannot be fitted")
+        (kernel, bias), (found, found_bias) = dense(target), dense(trained)
+        if kernel.shape != found.shape:
+            raise ValueError(f"the kernel of {name} is {_shape(kernel)} here, {_shape(found)} there")
+        if found_bias is not None and bias is None:
             raise ValueError(f"{name} has a bias there, but no place for one here")
+
+
+def _block(module: nn.Module) -> nn.Module:
+    return module.block if isinstance(module, BlockAsLinear) else module
 
 
 @torch.no_grad()
 def dense(module: nn.Module) -> tuple[Tensor, Tensor | None]:
     """The kernel (o, i, k, k) and the bias (o,) or None that a layer amounts to."""
-    match module:
-        case BlockAsLinear():
-            return dense(module.block)
-        case Block():
-            return module.weight(), module.effective_bias()
-        case nn.Conv2d(groups=1):
-            return module.weight, module.bias
-        case nn.Linear():
-            return module.weight[:, :, None, None], module.bias
-        case nn.Sequential():
-            depthwise, pointwise = module
+    match _block(module):
+        case Block() as block:
+            return block.weight(), block.effective_bias()
+        case nn.Linear() as linear:
+            return linear.weight[:, :, None, None], linear.bias
+        case nn.Sequential() as pair:
+            depthwise, pointwise = pair
             return pointwise.weight * depthwise.weight[:, 0], pointwise.bias
-    raise AttributeError(f"{type(module).__name__} is no convolution")
+        case conv:
+            return conv.weight, conv.bias
 
 
 def fit_network(network: nn.Module, source: nn.Module) -> list[Fitted]:
-    """Fits every block of `network` to the layer of its name in `source`, and copies all the rest."""
-    fitted = blocks_of(network)
-    prefixes = tuple(f"{name}." for name in fitted)
-    rest = {name: tensor for name, tensor in source.state_dict().items() if not name.startswith(prefixes)}
-    rest.pop("substitution_seed", None)  # of the source's own blocks
-    network.load_state_dict(rest, strict=False)
+    """Fits what is swapped in `network`, or was in `source`, to the layer of its name there; copies all the rest."""
+    pairs = _to_fit(network, source)
+    network.load_state_dict(_rest(source, pairs), strict=False)
+    work = min(WORK, LAYERS_AT_FULL_WORK * WORK // max(len(pairs), 1))
     rows = []
-    for name, block in tqdm(fitted.items(), desc="fitting", unit="layer", disable=None, leave=False):
-        kernel, bias = dense(source.get_submodule(name))
-        rows.append(Fitted(name, kind(block), block.fit(kernel, bias)))
+    for name, (target, trained) in tqdm(pairs.items(), desc="fitting", unit="layer", disable=None, leave=False):
+        error = fit_layer(_block(target), *dense(trained), work)
+        rows.append(Fitted(name, kind(_block(target)), error))
     return rows
+
+
+def fit_layer(layer: nn.Module, kernel: Tensor, bias: Tensor | None, work: int) -> float:
+    """Fits one layer, plain ones too: a separable pair as `Sep` is, a convolution or a Linear by copying."""
+    if isinstance(layer, Block):
+        return layer.fit(kernel, bias, work)
+    if isinstance(layer, nn.Sequential):
+        separable = build_block(parse_conv("Sep"), spec_of(layer)).to(kernel)
+        error = separable.fit(kernel, bias)
+        found = [separable.depthwise, separable.map.dense[:, :, None, None], separable.bias]
+    else:
+        error, found = 0.0, [kernel.view_as(layer.weight), bias]
+    with torch.no_grad():
+        for parameter, value in zip(layer.parameters(), found):
+            parameter.copy_(torch.zeros_like(parameter) if value is None else value)
+    return error
 
 
 def table(rows: list[Fitted]) -> str:

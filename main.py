@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         teacher = build_teacher(request, network)
         config["teacher_digest"] = teacher.digest
     if request.init_from:
-        trained, config["init_digest"] = build_start(request, config, network)
+        trained, config["init_digest"] = build_start(request, network)
     refuse_or_find(name, config, request.resume)  # up to here nothing is written, from here on anything may be
 
     data = load_data(request, source, device)
@@ -159,7 +159,7 @@ def build_teacher(request: Namespace, student: nn.Module) -> Teacher:
     return Teacher(teacher, digest(saved["model"]), unfinished or "")
 
 
-def build_start(request: Namespace, config: dict, network: nn.Module) -> tuple[nn.Module, str]:
+def build_start(request: Namespace, network: nn.Module) -> tuple[nn.Module, str]:
     """The trained network that `network` starts from, and a digest of its weights. RequestError if they do not match."""
     saved = load_run(request.init_from, "run")
     trained = restore(request.init_from, saved)

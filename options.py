@@ -14,33 +14,7 @@ from datasets import DATASETS
 from errors import RequestError
 from models import NETWORKS
 from names import FAMILIES, check_run_name, form, parse_conv, parse_family
-
-# Defaults of the training flags: of each network, then what a dataset changes.
-PRESETS: dict[str, dict] = {
-    "WideResNet": dict(
-        conv="Conv", wrn_depth=40, wrn_width=2.0, AT_split=1, batch_size=128, epochs=200, lr=0.1, schedule="step",
-        epoch_step=[60, 120, 160], lr_decay_ratio=0.2, weight_decay=5e-4,
-    ),
-    "DARTS": dict(
-        conv="Sep", batch_size=96, epochs=600, lr=0.025, schedule="cosine", weight_decay=3e-4, clip_grad=5.0,
-        drop_path_prob=0.2,
-    ),
-    "WRN_50_2": dict(
-        conv="Conv", batch_size=256, epochs=90, lr=0.1, schedule="step", epoch_step=[30, 60], lr_decay_ratio=0.1,
-        weight_decay=1e-4,
-    ),
-    "MobileNetV2": dict(
-        conv="Conv", width_mult=1.0, batch_size=256, epochs=150, lr=0.05, schedule="cosine", weight_decay=4e-5,
-    ),
-}  # fmt: skip
-DATASET_PRESETS: dict[str, dict] = {
-    "digits": dict(batch_size=64, epochs=30, schedule="cosine"),
-}
-IMAGE_SIDE = {"WideResNet": 32, "DARTS": 32, "WRN_50_2": 224, "MobileNetV2": 224}
-# By what flag a network's width is set, and what is a network's own besides the flags that build it.
-WIDTHS = {"WideResNet": "wrn_width", "MobileNetV2": "width_mult"}
-OWN = {"drop_path_prob": {"DARTS"}}
-CUTOUT = 16  # pixels, of a 32×32 image: DeVries & Taylor 2017 (1708.04552)
+from presets import CUTOUT, DATASET_PRESETS, IMAGE_SIDE, OWN, PRESETS, WIDTHS
 
 # What does not change the result, so is not part of a run's identity.
 NOT_IDENTITY = (
@@ -201,7 +175,9 @@ def training(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         )
     if options.schedule != "step":
         options.epoch_step = options.lr_decay_ratio = None
-    elif "epochs" in given and "epoch_step" not in given:
+    elif options.epoch_step is None or options.lr_decay_ratio is None:
+        raise RequestError(f"--schedule step on {options.network} needs --epoch_step and --lr_decay_ratio")
+    elif "epoch_step" not in given:
         preset = PRESETS[options.network]
         options.epoch_step = [-(-step * options.epochs // preset["epochs"]) for step in preset["epoch_step"]]  # up
     if options.augment != "full" and options.cutout:
@@ -296,11 +272,8 @@ def _check_budget(options: argparse.Namespace) -> None:
         raise RequestError("--budget and --budget_mult_adds: give one of them")
     if options.module is not None:
         raise RequestError("a budget finds the number of a --conv, or its network's width: --module has none")
-    width = WIDTHS.get(options.network)
-    for text in getattr(options, "compare", None) or [options.conv or PRESETS[options.network]["conv"]]:
-        if parse_family(text).number is not None:
-            continue
-        if width is None:
-            raise RequestError(
-                f"--conv {text} has no number to find, and --network {options.network} no width that could vary instead"
-            )
+    text = options.conv or PRESETS[options.network]["conv"]
+    if not getattr(options, "compare", None) and parse_family(text).number is None and options.network not in WIDTHS:
+        raise RequestError(
+            f"--conv {text} has no number to find, and --network {options.network} no width that could vary instead"
+        )

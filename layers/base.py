@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from layers.descent import fit_by_gradient
+from layers.descent import WORK, fit_by_gradient
 
 
 @dataclass(frozen=True)
@@ -90,26 +90,32 @@ class Block(nn.Module, ABC):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draws the parameters anew, so that the block starts at the scale of the dense convolution."""
 
-    def fit(self, kernel: Tensor, bias: Tensor | None = None) -> float:
+    def fit(self, kernel: Tensor, bias: Tensor | None = None, work: int = WORK) -> float:
         """Comes as near to a dense kernel (o, i, k, k) and bias (o,), or none, as the family can.
 
+        Args: work: multiply-adds that may be spent where it goes by gradient (layers/descent.py).
         Returns ‖weight() − kernel‖ / ‖kernel‖. Raises ValueError where there is a bias but no place for it.
         """
         if bias is not None and self.effective_bias() is None:
             raise ValueError(f"{type(self).__name__} was built without a bias")
-        self._fit(kernel)
+        kernel, size = kernel.detach(), kernel.detach().norm()
+        if size > 0:
+            self._fit(kernel, work)
+        else:  # which every family holds
+            for parameter in self.parameters():
+                nn.init.zeros_(parameter)
         with torch.no_grad():
             if self.effective_bias() is not None:
                 self._fit_bias(torch.zeros_like(kernel[:, 0, 0, 0]) if bias is None else bias)
-            return ((self.weight() - kernel).norm() / kernel.norm().clamp(min=1e-30)).item()
+            return ((self.weight() - kernel).norm() / size).item() if size > 0 else 0.0
 
     def _fit_bias(self, bias: Tensor) -> None:
         """Only called where there is an effective bias, after `_fit`."""
         self.effective_bias().copy_(bias)
 
-    def _fit(self, kernel: Tensor) -> None:
+    def _fit(self, kernel: Tensor, work: int) -> None:
         """The family's way of approximating a dense kernel; by gradient where no closed form is known."""
-        fit_by_gradient(self, kernel)
+        fit_by_gradient(self, kernel, work)
 
     def setting(self) -> str:
         """The setting as it really is in this layer, for tables (Shuffle may lower its groups)."""
@@ -220,6 +226,11 @@ class Seeded(nn.Module, ABC):
     def _apply(self, fn, recurse=True) -> "Seeded":
         self._structure = None
         return super()._apply(fn, recurse)
+
+    def _replicate_for_data_parallel(self) -> "Seeded":
+        replica = super()._replicate_for_data_parallel()
+        replica._structure = None
+        return replica
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_structure": None}

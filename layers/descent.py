@@ -8,21 +8,22 @@ The error has many valleys, so it goes from many draws, by successive halving (J
 import torch
 from torch import Tensor, nn
 
-# Fitting by gradient: how much work it may be (in multiply-adds; a passing over an entry of the kernel takes as long as
-# FIT_ENTRY of them), how many draws take how many steps of Adam at which rates, and how many of them go on for how many
-# iterations of L-BFGS, round by round.
-FIT_WORK, FIT_ENTRY, FIT_DRAWS, FIT_STEPS, FIT_RATES = 2 * 10**10, 5, 36, 100, (0.1, 0.03)
-FIT_ROUNDS = ((12, 150), (3, 600))
+# How much work it may be, in multiply-adds; an evaluation takes at least as long as CALL of them, a passing over an entry
+# of the kernel as long as ENTRY. How many draws take how many steps of Adam at which rates; how many of them then go on for
+# how many iterations of L-BFGS, round by round.
+WORK, CALL, ENTRY = 2 * 10**10, 10**6, 5
+DRAWS, STEPS, RATES = 36, 100, (0.1, 0.03)
+ROUNDS = ((12, 150), (3, 600))
 
 
-def fit_by_gradient(block: nn.Module, kernel: Tensor) -> None:
+def fit_by_gradient(block: nn.Module, kernel: Tensor, work: int = WORK) -> None:
     """Minimises ‖weight() − kernel‖² of a `layers.base.Block` from the present parameters and from several draws.
 
-    As many draws as `FIT_WORK` pays for take some steps of Adam, which find better valleys than L-BFGS does from a draw;
+    As many draws as `work` (multiply-adds) pays for take some steps of Adam, which find better valleys than L-BFGS does from a draw;
     the best of them and the present parameters go on by L-BFGS, then the best of those, and the nearest is kept.
     """
-    evaluations = FIT_WORK // (FIT_ENTRY * kernel.numel() + block.weight_mult_adds())
-    size = kernel.pow(2).sum().clamp(min=1e-30)
+    evaluations = work // (CALL + ENTRY * kernel.numel() + block.weight_mult_adds())
+    size = kernel.pow(2).sum()
     parameters = list(block.parameters())
 
     @torch.enable_grad()
@@ -38,15 +39,15 @@ def fit_by_gradient(block: nn.Module, kernel: Tensor) -> None:
         return squared_error().nan_to_num(torch.inf).item(), order, values
 
     present, found = reached(-1), []
-    for draw in range(min(max(evaluations // (2 * FIT_STEPS), 1), FIT_DRAWS)):
+    for draw in range(min(max(evaluations // (2 * STEPS), 1), DRAWS)):
         block.reset_parameters(torch.Generator().manual_seed(draw))
-        adam = torch.optim.Adam(parameters, FIT_RATES[draw % len(FIT_RATES)])
-        for _ in range(FIT_STEPS):
+        adam = torch.optim.Adam(parameters, RATES[draw % len(RATES)])
+        for _ in range(STEPS):
             adam.step(squared_error)
         found.append(reached(draw))
-    for survivors, iterations in FIT_ROUNDS:
+    for survivors, iterations in ROUNDS:
         survivors = min(max(evaluations // (4 * iterations), 1), survivors)
-        iterations = min(max(evaluations // (4 * survivors), FIT_STEPS), iterations)
+        iterations = min(max(evaluations // (4 * survivors), STEPS), iterations)
         starts, found = [present, *sorted(found)[:survivors]], []
         for _, order, values in starts:
             _put(parameters, values)

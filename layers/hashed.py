@@ -119,7 +119,7 @@ class Hashed(Block):
         self.shared.reset_parameters(dense_scale(self.spec.out_channels * self.spec.kernel_size**2), generator)
         nn.init.zeros_(self.bias)
 
-    def _fit(self, kernel: Tensor) -> None:
+    def _fit(self, kernel: Tensor, work: int) -> None:
         self.shared.fit(kernel.flatten())
 
     def setting(self) -> str:
@@ -171,8 +171,11 @@ class HashedRemainder(HashedPointwise):
 
     @staticmethod
     def _stored(spec: ConvSpec, fraction: float) -> int:
-        k = spec.kernel_size
-        return int(fraction * _entries(spec)) - (spec.in_channels * k * k if k > 1 else 0)
+        k, total = spec.kernel_size, int(fraction * _entries(spec))
+        depthwise = spec.in_channels * k * k if k > 1 else 0
+        if total <= depthwise:
+            raise Unmet(f"of {total} numbers the depthwise convolution takes {depthwise}", too_large=False)
+        return total - depthwise
 
 
 class SepHashedDecimate(Block):

@@ -5,7 +5,7 @@ T[x₁…x_d] = G₁[x₁]·G₂[x₂]…G_d[x_d] with G_j[x] r_{j−1}×r_j. Tu
 matrix n_j×R_j in every dimension. CP (Hitchcock 1927): Σ_r Π_j F_j[x_j, r]. What of a given matrix is fitted in closed
 form is fitted by tntorch.
 
-    TensorTrain(ConvSpec(64, 128, 1), 0.5, 3).matrix().shape       # (128, 64): 21·21·... as `dimensions` says
+    TensorTrain(ConvSpec(64, 128, 1), 0.5, 3).matrix().shape       # (128, 64), folded to 32×32×8
 
 The matrix is rebuilt once per batch, unless a bond falls between its rows and its columns (o = n₁…n_j): it is then the
 product of an o×r and an r×i matrix, which are applied one after the other where that costs less.

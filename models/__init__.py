@@ -5,7 +5,7 @@
 A network is a plain nn.Module that returns `models.output.Output` and lists by dotted name, in `swappable()`, the
 convolutions that may be swapped and, in `segments()`, the parts whose activations may be recomputed in the backward
 pass. A head that only training uses is its submodule `auxiliary`. It is registered in one line here; its preset stands
-in options.PRESETS.
+in presets.py.
 """
 
 from importlib import import_module

@@ -255,6 +255,36 @@ def test_substitute_takes_any_module():
     torch.testing.assert_close(model["head"](x), dense)
 
 
+def test_substitute_in_foreign_modules():
+    attention = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    assert substitute(attention, parse_conv("Generic_0.5")) == ["linear1", "linear2"]  # what attention reads stays
+    assert attention(torch.randn(2, 3, 8)).shape == (2, 3, 8)
+    shared = nn.Linear(8, 8)
+    tied = nn.ModuleDict({"a": shared, "b": shared})
+    substitute(tied, parse_conv("Generic_0.5"))
+    assert tied["a"] is tied["b"] and isinstance(tied["a"], blocks.BlockAsLinear)
+    same = nn.ModuleDict({"a": nn.Conv2d(8, 6, 3, padding="same", dilation=2)})
+    substitute(same, parse_conv("Sep"))
+    assert same["a"](torch.randn(2, 8, 9, 9)).shape == (2, 6, 9, 9)
+    with pytest.raises(RequestError, match="and there are none"):
+        substitute(nn.Conv2d(3, 8, 3), parse_conv("Sep"))
+
+
+@pytest.mark.parametrize("conv", ["SepHashed_0.5", "PermutedACDC_3"])
+def test_replicas_find_their_own_structure(conv):
+    made = make(conv, (8, 8, 1, {}))
+    made(torch.randn(1, 8, 2, 2))
+    part = made.map.shared if conv.startswith("Sep") else made.map
+    assert part._structure is not None and part._replicate_for_data_parallel()._structure is None
+
+
+def test_a_block_alone_is_the_one_in_a_network():
+    network = nn.ModuleDict({"a": nn.Conv2d(8, 16, 3, bias=False)})
+    substitute(network, parse_conv("SepHashed_0.5"), seed=3)
+    alone = block("SepHashed_0.5", 8, 16, 3, seed=3, name="a")
+    assert torch.equal(network["a"].weight(), alone.weight())
+
+
 def test_substitute_refuses():
     for never in (nn.Conv2d(3, 4, (1, 3)), nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.ReLU()):
         with pytest.raises(RequestError, match="and there are none"):
@@ -262,7 +292,7 @@ def test_substitute_refuses():
     for conv, told in {
         "Shuffle_2": "2 output channels",
         "SepHashed_0.1": "0 stored numbers for 6",
-        "SepHashedFull_0.4": "-6 stored numbers for 6",
+        "SepHashedFull_0.4": "of 21 numbers the depthwise convolution takes 27",
         "SepHashedFull_1": "27 stored numbers for 6",
         "SepHashedDecimate": "0 stored numbers for 6",
         "HashedDecimate": None,

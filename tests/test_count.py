@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import blocks
 import count
 import options
+import presets
 from build import build
 from errors import SwapconvError
 from layers.acdc import ACDC
@@ -64,7 +65,7 @@ def unseen(network, layers, batch):
 def test_exact_counts_are_what_torch_sees(network, conv, batch):
     """A forward pass of every network; without numbers, where that is faster."""
     device = "cpu" if network == "DARTS" else "meta"
-    dataset, side = ("cifar10", 32) if options.IMAGE_SIDE[network] == 32 else ("imagenet", 224)
+    dataset, side = ("cifar10", 32) if presets.IMAGE_SIDE[network] == 32 else ("imagenet", 224)
     config = request(dataset, "--network", network, "--conv", conv)
     costs, built = count.summary(config, batch), build(config).eval()
     built = blocks.materialise(built, seed=0) if device == "cpu" else built

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
-from families import CONVS
+from families import CONVS, ONE_EACH
 
+import blocks
 import fitting
 from blocks import block
 from build import build
 from layers.lowrank import LR
+from models.darts import DARTS
 from names import FAMILIES, Fraction, parse_conv
 
 
@@ -144,41 +146,87 @@ def config(conv="Conv", network="WideResNet", **changes):
 
 
 def network(*arguments, **keywords):
-    import blocks
-
     return blocks.materialise(build(config(*arguments, **keywords)), seed=0)
 
 
-@pytest.mark.parametrize("source, target", [("Conv", "Hashed_1"), ("Sep", "Generic_1"), ("SepHashed_0.2", "Hashed_1")])
-def test_a_network_starts_from_another(source, target):
-    """Where the family can be the same map, the network computes the same."""
-    trained, student = network(source), network(target)
-    for module in trained.modules():
+def some(conv, where, channels=8):
+    """A small DARTS network, whose separable pairs and 1×1 convolutions are swapped or not."""
+    torch.manual_seed(1)
+    made = DARTS(channels=channels, cells=3)
+    for module in made.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.running_mean), torch.nn.init.uniform_(module.running_var)
+    if conv:
+        blocks.substitute(made, parse_conv(conv), where)
+    return made
+
+
+@pytest.mark.parametrize(
+    "source, there, target, here, layers",
+    [
+        ("", "", "Sep", "", 20),
+        ("Sep", "", "", "", 20),
+        ("Sep", "", "Generic_1", "separable|dilated", 20),
+        ("Generic_0.5", "preprocess", "Generic_1", "separable", 20),
+        ("Conv", "separable", "Hashed_1", "", 20),
+        ("LR_0.5", "", "Sep", "dilated", 20),
+    ],
+)
+def test_a_network_starts_from_another(source, there, target, here, layers):
+    """Where the form can hold the same maps the network computes the same, whatever of both is swapped."""
+    trained, student = some(source, there), some(target, here)
+    for parameter in student.parameters():
+        torch.nn.init.normal_(parameter)
     fitting.check(student, trained)
     rows = fitting.fit_network(student, trained)
-    assert [row.layer for row in rows] == [f"groups.{g}.0.conv{c}" for g in range(3) for c in (1, 2)]
+    assert len({row.layer for row in rows}) == len(rows) <= layers
     assert all(row.relative_error < 1e-5 for row in rows)
     x = torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(student.eval()(x).logits, trained.eval()(x).logits, rtol=1e-4, atol=1e-4)
-    assert "groups.0.0.conv1" in fitting.table(rows) and "0.0000" in fitting.table(rows)
+    torch.testing.assert_close(student.eval()(x).logits, trained.eval()(x).logits, rtol=1e-3, atol=1e-3)
+    assert rows[0].layer in fitting.table(rows) and "0.0000" in fitting.table(rows)
+    assert all(parameter.grad is None for parameter in trained.parameters())
+
+
+@pytest.mark.parametrize("conv", ONE_EACH)
+def test_every_family_starts_from_a_trained_network(conv, monkeypatch):
+    monkeypatch.setattr(fitting, "WORK", 10**8)
+    trained, student = network("Conv"), network(conv, where="groups.2")
+    fitting.check(student, trained)
+    rows = fitting.fit_network(student, trained)
+    assert [row.layer for row in rows] == ([] if conv == "Conv" else ["groups.2.0.conv1", "groups.2.0.conv2"])
+    for row in rows:
+        kernel = trained.get_submodule(row.layer).weight
+        assert kernel.grad is None and row.relative_error == pytest.approx(
+            error_of(student.get_submodule(row.layer), kernel)
+        )
+        assert row.relative_error < 1
+
+
+def test_a_kernel_of_zeros():
+    for conv in ONE_EACH:
+        made = make(conv, 16, 16, 3)
+        assert made.fit(torch.zeros(16, 16, 3, 3)) == 0
+        assert not made.weight().any()
+
+
+def test_a_convolution_that_nobody_knows_cannot_be_fitted():
+    student = network("Conv")
+    student.groups[0][0].conv1 = torch.nn.Sequential(torch.nn.Conv2d(16, 8, 3, padding=1, bias=False), torch.nn.ReLU())
+    with pytest.raises(ValueError, match="groups.0.0.conv1 is a Sequential, which cannot be fitted"):
+        fitting.check(student, network("Sep"))
 
 
 @pytest.mark.parametrize(
     "source, told",
     [
         (dict(wrn_width=0.25), "classifier.weight is 10×32 here, 10×16 there|groups.0.0.bn2.weight is 8 here, 4 there"),
-        (dict(wrn_depth=16), None),
+        (dict(wrn_depth=16), "groups.0.1.bn1.weight is missing here, 8 there"),
         (dict(dataset="cifar100"), "classifier.weight is 10×32 here, 100×32 there"),
-        (dict(network="DARTS"), "conv1.weight is 16×3×3×3 here, no such layer"),
+        (dict(network="DARTS"), "only one of both has a layer groups.0.0.conv1"),
         (dict(conv="Hashed_0.5"), "groups.0.0.conv1 has a bias there, but no place for one here"),
     ],
 )
 def test_what_a_network_cannot_start_from(source, told):
     student = network("Generic_0.5")
-    if told is None:  # a deeper one holds all layers of a shallower one: only its shapes are asked for
+    with pytest.raises(ValueError, match=told):
         fitting.check(student, network(**source))
-    else:
-        with pytest.raises(ValueError, match=told):
-            fitting.check(student, network(**source))

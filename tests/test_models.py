@@ -13,6 +13,7 @@ from torch import nn
 import blocks
 import build as building
 import options
+import presets
 from companions import DropPath
 from count import outline
 from errors import RequestError
@@ -26,7 +27,7 @@ WRN = {"network": "WideResNet", "wrn_depth": 22, "wrn_width": 0.5, "AT_split": 1
 
 
 def test_every_network_has_a_preset():
-    from options import IMAGE_SIDE, PRESETS
+    from presets import IMAGE_SIDE, PRESETS
 
     assert set(NETWORKS) == set(PRESETS) == set(IMAGE_SIDE)
 
@@ -67,7 +68,7 @@ def test_wide_resnet_swaps_both_convolutions_of_every_block():
 
 
 def config(network, *flags):
-    dataset = "cifar10" if options.IMAGE_SIDE[network] == 32 else "imagenet"
+    dataset = "cifar10" if presets.IMAGE_SIDE[network] == 32 else "imagenet"
     return vars(options.counting([dataset, "--network", network, *flags]))
 
 
@@ -124,7 +125,7 @@ def test_wide_hashed_networks_are_small():
 def test_what_is_swapped_and_tapped(network, swapped, taps):
     with torch.device("meta"):
         bare = building.reference(config(network))
-    found = outline(bare, options.IMAGE_SIDE[network])
+    found = outline(bare, presets.IMAGE_SIDE[network])
     assert [(tap.shape[1], tap.shape[2]) for tap in found.taps] == taps
     names = blocks.swappable(bare)
     assert len(names) == len(set(names)) == swapped

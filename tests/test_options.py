@@ -38,14 +38,22 @@ def test_a_given_flag_wins():
 def test_steps_follow_the_number_of_epochs():
     assert resolve("cifar10 teacher -t x --epochs 20").epoch_step == [6, 12, 16]
     assert resolve("cifar10 teacher -t x --epochs 20 --epoch_step [60]").epoch_step == [60]
+    assert resolve("digits teacher -t x --schedule step").epoch_step == [9, 18, 24]  # of 30
 
 
 def test_the_published_commands_parse():
     for command in (
         "cifar10 teacher --conv Generic_0.1 -t wrn_28_10.generic_0.1.Dec18 --wrn_width 10 --wrn_depth 28 --alpha 0. --beta 1e3",
         "cifar10 student --conv Shuffle_4 -t wrn_28_10.patch -s wrn_28_10.shuffle.student.Dec11 --wrn_depth 28 --wrn_width 10 --alpha 0. --beta 1e3",
+        "cifar10 teacher --conv TensorTrain_0.1 -t wrn_28_10.tensortrain_0.1.Dec18 --wrn_width 10 --wrn_depth 28 --alpha 0. --beta 1e3",
+        "cifar10 student --conv ACDC -t wrn_28_10.patch -s wrn_28_10.acdc.student.Dec11 --wrn_depth 28 --wrn_width 10 --alpha 0. --beta 1e3",
     ):
         assert resolve(command).wrn_depth == 28
+    darts = resolve(
+        "cifar10 student --conv Generic_0.12 -t darts.teacher -s darts.generic_0.12.student.Jan12 --network DARTS --alpha 0. --beta 1e3"
+    )
+    assert (darts.epochs, darts.drop_path_prob, darts.wrn_depth) == (600, 0.2, None)
+    assert options.counting("cifar10 --conv SepHashedDecimate --network DARTS".split()).conv == "SepHashedDecimate"
 
 
 REFUSED = [
@@ -75,6 +83,11 @@ REFUSED = [
     ("digits teacher -t x --schedule step --epoch_step 60,120", "'60,120' is not a JSON list"),
     ("digits teacher -t x --schedule step --epoch_step [120,60]", "rising epochs"),
     ("digits teacher -t x --schedule step --epoch_step [true]", "'[true]'"),
+    ("cifar10 teacher -t x --network DARTS --schedule step", "--schedule step on DARTS needs --epoch_step"),
+    ("cifar10 teacher -t x --network DARTS --wrn_width 2", "--wrn_width is not a flag of --network DARTS"),
+    ("cifar10 teacher -t x --drop_path_prob 0.2", "--drop_path_prob is not a flag of --network WideResNet"),
+    ("cifar10 teacher -t x --network MobileNetV2", "--network MobileNetV2 takes imagenet, not cifar10"),
+    ("cifar10 teacher -t x --checkpoint_activations --compile", "does not go with --compile"),
     ("digits teacher -t x --epoch_step [3]", "--epoch_step goes with --schedule step, not cosine"),
     ("digits teacher -t x --augment crop --cutout 8", "--cutout 8 goes with --augment full"),
     ("digits teacher -t x --where [", "'[' is not a regular expression"),
