@@ -11,8 +11,8 @@ Every block starts at the scale of the dense map: the standard deviation of its 
 over √(2/(o·k²))), here at 256 → 256, k = 3, seed 0. Conv and Sep are drawn, ACDC is rescaled by one constant, the rest
 to the digit.
 
-    Conv                0.999
-    Sep                 0.997
+    Conv                1.002
+    Sep                 1.002
     Generic             1.000
     LR                  1.000
     Hashed              1.000

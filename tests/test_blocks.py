@@ -196,10 +196,9 @@ def test_bfloat16_autocast(conv):
 
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
-@pytest.mark.parametrize("conv", ["SepHashed_0.1", "PermutedACDC_2"])
-def test_compiled_seeded_blocks_are_the_same(conv):
+def test_compiled_hashed_blocks_are_the_same():
     """As main.py compiles: after one pass, in which what is computed once stays out of the graph."""
-    eager = nn.Sequential(*(block(conv, i, o, 1, name=f"{i}") for i, o in ((16, 32), (32, 48), (48, 10))))
+    eager = nn.Sequential(*(block("SepHashed_0.1", i, o, 1, name=f"{i}") for i, o in ((16, 32), (32, 48), (48, 10))))
     compiled, x = copy.deepcopy(eager), torch.randn(2, 16, 8, 8)
     compiled(x)
     compiled.compile()

@@ -1,6 +1,7 @@
 """The number that meets a budget, against brute force over what the family can reach."""
 
 import json
+import re
 from decimal import Decimal
 
 import pytest
@@ -131,7 +132,30 @@ def test_the_width_meets_a_budget(conv, budgets):
         costs = {w: count.summary(resolved | {"wrn_width": w, "budget": None})["params"] for w in neighbours(width)}
         assert costs[width] == found.achieved
         assert all(abs(cost - budget) >= abs(found.achieved - budget) for cost in costs.values())
-        assert found.setting == f"{conv} with --wrn_width {width:g}"
+        assert found.setting == f"{conv} with --wrn_width {width:g} (instead of 10)"
+
+
+def test_a_width_on_a_step_is_found():
+    resolved, found = resolve(request("cifar10", "--wrn_depth", "28", "--budget", "36479194"))
+    assert (resolved["wrn_width"], found.achieved) == (10, 36_479_194)
+
+
+def test_the_ends_are_in_reach():
+    for batch in (7, 128):
+        small = request("cifar10", "--wrn_depth", "16", "--wrn_width", "1") | {"conv": "Generic", "budget_mult_adds": 1}
+        with pytest.raises(RequestError) as error:
+            resolve(small, batch)
+        ends = [
+            int(end.replace(",", "")) for end in re.search(r"([0-9,]+) to ([0-9,]+) are", str(error.value)).groups()
+        ]
+        for end in ends:
+            assert abs(resolve(small | {"budget_mult_adds": end}, batch)[1].achieved - end) < 1
+
+
+def test_where_every_number_costs_the_same_it_is_a_small_one():
+    config = request("cifar10", "--wrn_depth", "16", "--wrn_width", "1") | {"conv": "SepHashed"}
+    cost = count.summary(config | {"conv": "SepHashed_0.1"})["mult_adds_exact"]
+    assert resolve(config | {"budget_mult_adds": cost})[0]["conv"] == "SepHashed_0.1"
 
 
 def neighbours(width):
@@ -199,6 +223,9 @@ def test_compare(capsys):
     for wrong in (["--conv", "Sep"], ["--table"], ["--module", "a.py"]):
         with pytest.raises(RequestError, match="does not go with --compare"):
             options.counting([*flags, "--compare", "Conv,ACDC", *wrong])
+    darts = ["cifar10", "--network", "DARTS", "--compare", "SepHashed,Sep", "--budget", "5e5"]
+    assert count.main(darts) == 0
+    assert "Sep has no number to find, and DARTS no width" in capsys.readouterr().out
     with pytest.raises(RequestError, match="unknown conv 'Cnv'"):
         options.counting([*flags, "--compare", "Conv,Cnv"])
 
