@@ -39,7 +39,7 @@ from torch import Generator, Tensor, nn
 
 from errors import RequestError
 from hashing import key
-from layers.base import Block, ChannelMap, ConvSpec, Seeded, dense_scale, draw_normal
+from layers.base import Block, ChannelMap, ConvSpec, Seeded, dense_scale, draw_normal, rms, shared_scale
 from layers.descent import fit_by_gradient
 from names import ConvName, parse_conv
 
@@ -108,7 +108,7 @@ class Separable(Block):
                 nn.init.zeros_(bias)
 
     @torch.no_grad()
-    def _fit(self, kernel: Tensor, work: int) -> None:
+    def _fit(self, kernel: Tensor, **effort) -> None:
         """Each input channel's (o, k²) slice becomes its best filter, of norm 1, and column, by its first singular
         triple; the map approximates those columns. Where that is not the best of the family, it goes on by gradient."""
         columns = kernel[:, :, 0, 0]
@@ -120,7 +120,15 @@ class Separable(Block):
         best = self.map.approximate(columns)
         exact = (self.map.matrix() - columns).norm() <= 1e-6 * columns.norm()
         if not exact and not (best and self.depthwise is None):
-            fit_by_gradient(self, kernel, work)
+            fit_by_gradient(self, kernel, **effort)
+
+    def _balance(self) -> None:
+        if self.depthwise is not None:
+            drawn = [dense_scale(self._depthwise_numbers()), dense_scale(self.spec.out_channels)]
+            depthwise, channel_map = shared_scale([rms(self.depthwise), self.map.rms()], drawn)
+            self.depthwise.mul_(depthwise)
+            self.map.scale(channel_map)
+        self.map.balance()
 
     def setting(self) -> str:
         return self.map.setting()

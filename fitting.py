@@ -19,6 +19,9 @@ from names import parse_conv
 from shapes import kind
 
 LAYERS_AT_FULL_WORK = 10  # of a network with more, each gets its share of as much work
+PENALTY = (
+    1e-3  # costs a few thousandths of relative error, without it fitted tensor trains hardly train (research-log.md)
+)
 
 
 class Fitted(NamedTuple):
@@ -114,7 +117,7 @@ def fit_network(network: nn.Module, source: nn.Module) -> list[Fitted]:
 def fit_layer(layer: nn.Module, kernel: Tensor, bias: Tensor | None, work: int) -> float:
     """Fits one layer, plain ones too: a separable pair as `Sep` is, a convolution or a Linear by copying."""
     if isinstance(layer, Block):
-        return layer.fit(kernel, bias, work)
+        return layer.fit(kernel, bias, work, PENALTY)
     if isinstance(layer, nn.Sequential):
         separable = build_block(parse_conv("Sep"), spec_of(layer)).to(kernel)
         error = separable.fit(kernel, bias)

@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 
 from hashing import key as derived_key
 from hashing import permutation
-from layers.base import ChannelMap, ConvSpec, Seeded, dense_scale, draw_normal
+from layers.base import ChannelMap, ConvSpec, Seeded, draw_normal
 from layers.square import Square
 
 PROBES = 256  # random rows tell the root mean square of a matrix with more rows than that to 1 %
@@ -124,19 +124,22 @@ class ACDC(ChannelMap):
         pixels = in_pixels if self.before_stride else out_pixels
         return round(min(len(self.a) * (4 * n + 5 * n * math.log2(n)), n * n) * pixels)
 
-    @torch.no_grad()
-    def reset_parameters(self, generator: Generator | None = None) -> None:
-        """A, D ~ N(1, 0.01²), then all times one constant."""
+    @property
+    def degree(self) -> int:
+        return 2 * len(self.a)
+
+    def draw(self, generator: Generator | None = None) -> None:
+        """A, D ~ N(1, 0.01²)."""
         for diagonal in (self.a, self.d):
             draw_normal(diagonal, 0.01, generator)
             diagonal.add_(1)
+
+    @torch.no_grad()
+    def rms(self) -> Tensor:
         rows = torch.eye(self.in_channels)
         if self.in_channels > PROBES:
-            rows = torch.empty(PROBES, self.in_channels).normal_(generator=generator) / PROBES**0.5
-        rows = rows.to(self.a)
-        rms = self.map_rows(rows).pow(2).sum().div(self.in_channels * self.out_channels).sqrt()
-        for diagonal in (self.a, self.d):
-            diagonal.mul_((dense_scale(self.out_channels) / rms) ** (1 / (2 * len(self.a))))
+            rows = torch.randn(PROBES, self.in_channels, generator=torch.Generator().manual_seed(0)) / PROBES**0.5
+        return self.map_rows(rows.to(self.a)).pow(2).sum().div(self.in_channels * self.out_channels).sqrt()
 
     def setting(self) -> str:
         return f"N={self.square.size} factors={len(self.a)}"

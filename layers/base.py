@@ -90,17 +90,20 @@ class Block(nn.Module, ABC):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draws the parameters anew, so that the block starts at the scale of the dense convolution."""
 
-    def fit(self, kernel: Tensor, bias: Tensor | None = None, work: int = WORK) -> float:
+    def fit(self, kernel: Tensor, bias: Tensor | None = None, work: int = WORK, penalty: float = 0.0) -> float:
         """Comes as near to a dense kernel (o, i, k, k) and bias (o,), or none, as the family can.
 
-        Args: work: multiply-adds that may be spent where it goes by gradient (layers/descent.py).
+        Args: work: multiply-adds that may be spent where it goes by gradient; penalty: on large parameters, there
+        (layers/descent.py).
         Returns ‖weight() − kernel‖ / ‖kernel‖. Raises ValueError where there is a bias but no place for it.
         """
         if bias is not None and self.effective_bias() is None:
             raise ValueError(f"{type(self).__name__} was built without a bias")
         kernel, size = kernel.detach(), kernel.detach().norm()
         if size > 0:
-            self._fit(kernel, work)
+            self._fit(kernel, work=work, penalty=penalty)
+            with torch.no_grad():
+                self._balance()
         else:  # which every family holds
             for parameter in self.parameters():
                 nn.init.zeros_(parameter)
@@ -109,13 +112,16 @@ class Block(nn.Module, ABC):
                 self._fit_bias(torch.zeros_like(kernel[:, 0, 0, 0]) if bias is None else bias)
             return ((self.weight() - kernel).norm() / size).item() if size > 0 else 0.0
 
+    def _balance(self) -> None:
+        """Shares the scale of the fitted kernel among its parts as a draw does; the kernel stays."""
+
     def _fit_bias(self, bias: Tensor) -> None:
         """Only called where there is an effective bias, after `_fit`."""
         self.effective_bias().copy_(bias)
 
-    def _fit(self, kernel: Tensor, work: int) -> None:
+    def _fit(self, kernel: Tensor, **effort) -> None:
         """The family's way of approximating a dense kernel; by gradient where no closed form is known."""
-        fit_by_gradient(self, kernel, work)
+        fit_by_gradient(self, kernel, **effort)
 
     def setting(self) -> str:
         """The setting as it really is in this layer, for tables (Shuffle may lower its groups)."""
@@ -186,9 +192,36 @@ class ChannelMap(nn.Module, ABC):
             return self.apply_factors(x)
         return F.conv2d(x, self.matrix()[:, :, None, None], self.bias)
 
-    @abstractmethod
+    @property
+    def degree(self) -> int:
+        """How many factors the matrix is a product of: with all parameters times c it is c^degree times as large."""
+        return 1
+
+    def _weights(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter is not self.bias]
+
+    def draw(self, generator: Generator | None = None) -> None:
+        """Draws the parameters, at any scale."""
+        for parameter in self._weights():
+            draw_normal(parameter, 1.0, generator)
+
+    def rms(self) -> Tensor:
+        """The root mean square of `matrix()`."""
+        return rms(self.matrix())
+
+    def scale(self, by: Tensor | float) -> None:
+        """Multiplies the matrix by a positive number, shared out among its factors."""
+        for parameter in self._weights():
+            parameter.mul_(by ** (1 / self.degree))
+
+    def balance(self) -> None:
+        """Shares the scale of the matrix among its factors as a draw does; the matrix stays."""
+
+    @torch.no_grad()
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draws the parameters so that the root mean square of `matrix()` is √(2/o)."""
+        self.draw(generator)
+        self.scale(dense_scale(self.out_channels) / self.rms())
 
     def approximate(self, matrix: Tensor) -> bool:
         """Comes near to a dense (o, i) matrix in closed form, where one is known; else stays as it is.
@@ -247,9 +280,20 @@ def draw_normal(tensor: Tensor, std: float, generator: Generator | None) -> None
     tensor.copy_(torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu").normal_(0.0, std, generator=generator))
 
 
-@torch.no_grad()
-def rescale_product(factors: list[Tensor], product: Tensor, target: float) -> None:
-    """Scales each factor by the same constant so that their `product` gets the root mean square `target`."""
-    rms = product.double().pow(2).mean().sqrt()
-    for factor in factors:
-        factor.mul_((target / rms) ** (1 / len(factors)))
+def rms(tensor: Tensor) -> Tensor:
+    """The root mean square, in double precision."""
+    return tensor.detach().double().pow(2).mean().sqrt()
+
+
+def shared_scale(sizes: list[Tensor], drawn: list[float]) -> list[Tensor]:
+    """By what to multiply the parts of a product of the given sizes, so that each is the same multiple of its size when
+    drawn and the product stays. (Where one part is small and the other large, the small one learns too fast.)"""
+    ratios = [size / natural for size, natural in zip(sizes, drawn)]
+    common = torch.stack(ratios).prod() ** (1 / len(ratios))
+    return [common / ratio for ratio in ratios]
+
+
+def equalise(factors: list[Tensor]) -> None:
+    """Gives factors of a product the same root mean square, in place; the product stays."""
+    for factor, by in zip(factors, shared_scale([rms(factor) for factor in factors], [1.0] * len(factors))):
+        factor.mul_(by)

@@ -49,7 +49,7 @@ class Conv(Block):
             nn.init.zeros_(self.bias)
 
     @torch.no_grad()
-    def _fit(self, kernel: Tensor, work: int) -> None:
+    def _fit(self, kernel: Tensor, **effort) -> None:
         self.kernel.copy_(kernel)
 
 

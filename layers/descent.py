@@ -16,8 +16,11 @@ DRAWS, STEPS, RATES = 36, 100, (0.1, 0.03)
 ROUNDS = ((12, 150), (3, 600))
 
 
-def fit_by_gradient(block: nn.Module, kernel: Tensor, work: int = WORK) -> None:
-    """Minimises ‖weight() − kernel‖² of a `layers.base.Block` from the present parameters and from several draws.
+def fit_by_gradient(block: nn.Module, kernel: Tensor, work: int = WORK, penalty: float = 0.0) -> None:
+    """Minimises ‖weight() − kernel‖² / ‖kernel‖² of a `layers.base.Block` from the present parameters and several draws.
+
+    With a `penalty`, its multiple of the parameters' mean squares (each over its own when drawn) is added: it keeps away
+    from nearest kernels in which large factors cancel, and which SGD then cannot train.
 
     As many draws as `work` (multiply-adds) pays for take some steps of Adam, which find better valleys than L-BFGS does from a draw;
     the best of them and the present parameters go on by L-BFGS, then the best of those, and the nearest is kept.
@@ -25,25 +28,31 @@ def fit_by_gradient(block: nn.Module, kernel: Tensor, work: int = WORK) -> None:
     evaluations = work // (CALL + ENTRY * kernel.numel() + block.weight_mult_adds())
     size = kernel.pow(2).sum()
     parameters = list(block.parameters())
+    present = [parameter.detach().clone() for parameter in parameters]
+    block.reset_parameters(torch.Generator().manual_seed(0))
+    sizes = [(parameter, parameter.detach().pow(2).mean()) for parameter in parameters if parameter.any()]  # no biases
+    _put(parameters, present)
 
     @torch.enable_grad()
-    def squared_error() -> Tensor:
+    def objective() -> Tensor:
         for parameter in parameters:
             parameter.grad = None
         error = (block.weight() - kernel).pow(2).sum() / size
+        if penalty:
+            error = error + penalty * sum(parameter.pow(2).mean() / drawn for parameter, drawn in sizes)
         error.backward()
         return error.detach()
 
     def reached(order: int) -> tuple[float, int, list[Tensor]]:
         values = [parameter.detach().clone() for parameter in parameters]
-        return squared_error().nan_to_num(torch.inf).item(), order, values
+        return objective().nan_to_num(torch.inf).item(), order, values
 
     present, found = reached(-1), []
     for draw in range(min(max(evaluations // (2 * STEPS), 1), DRAWS)):
         block.reset_parameters(torch.Generator().manual_seed(draw))
         adam = torch.optim.Adam(parameters, RATES[draw % len(RATES)])
         for _ in range(STEPS):
-            adam.step(squared_error)
+            adam.step(objective)
         found.append(reached(draw))
     for survivors, iterations in ROUNDS:
         survivors = min(max(evaluations // (4 * iterations), 1), survivors)
@@ -54,7 +63,7 @@ def fit_by_gradient(block: nn.Module, kernel: Tensor, work: int = WORK) -> None:
             torch.optim.LBFGS(
                 parameters, max_iter=iterations, history_size=20, line_search_fn="strong_wolfe",
                 tolerance_grad=1e-8, tolerance_change=1e-10,
-            ).step(squared_error)  # fmt: skip
+            ).step(objective)  # fmt: skip
             found.append(reached(order))
         present = min(found)
         found.remove(present)

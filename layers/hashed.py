@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 from hashing import key as derived_key
 from hashing import permutation
-from layers.base import Block, ChannelMap, ConvSpec, Seeded, Unmet, dense_scale, draw_normal
+from layers.base import Block, ChannelMap, ConvSpec, Seeded, Unmet, dense_scale, draw_normal, shared_scale
 
 
 class _Share(torch.autograd.Function):
@@ -70,8 +70,11 @@ class SharedNumbers(Seeded):
     def reset_parameters(self, target: float, generator: Generator | None = None) -> None:
         """Draws the numbers and rescales them so that the root mean square of the entries is `target`."""
         draw_normal(self.numbers, 1.0, generator)
-        rms = (self.numbers.double().pow(2) * self.served()).sum().div(self.entries).sqrt()
-        self.numbers.mul_(target / rms)
+        self.numbers.mul_(target / self.rms())
+
+    def rms(self) -> Tensor:
+        """The root mean square of the entries."""
+        return (self.numbers.detach().double().pow(2) * self.served()).sum().div(self.entries).sqrt()
 
     @torch.no_grad()
     def fit(self, entries: Tensor) -> None:
@@ -119,7 +122,7 @@ class Hashed(Block):
         self.shared.reset_parameters(dense_scale(self.spec.out_channels * self.spec.kernel_size**2), generator)
         nn.init.zeros_(self.bias)
 
-    def _fit(self, kernel: Tensor, work: int) -> None:
+    def _fit(self, kernel: Tensor, **effort) -> None:
         self.shared.fit(kernel.flatten())
 
     def setting(self) -> str:
@@ -155,8 +158,8 @@ class HashedPointwise(ChannelMap):
     def parameter_count(self) -> int:
         return self.shared.count + self.out_channels
 
-    def reset_parameters(self, generator: Generator | None = None) -> None:
-        self.shared.reset_parameters(dense_scale(self.out_channels), generator)
+    def rms(self) -> Tensor:
+        return self.shared.rms()
 
     def approximate(self, matrix: Tensor) -> bool:
         self.shared.fit(matrix.flatten())
@@ -230,6 +233,12 @@ class SepHashedDecimate(Block):
         self.pointwise.reset_parameters(dense_scale(self.spec.out_channels), generator)
         nn.init.zeros_(self.depthwise_bias)
         nn.init.zeros_(self.bias)
+
+    def _balance(self) -> None:
+        parts = [self.depthwise, self.pointwise]
+        drawn = [dense_scale(self.depthwise.entries), dense_scale(self.spec.out_channels)]
+        for part, by in zip(parts, shared_scale([part.rms() for part in parts], drawn)):
+            part.numbers.mul_(by)
 
     @torch.no_grad()
     def _fit_bias(self, bias: Tensor) -> None:

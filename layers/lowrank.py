@@ -10,9 +10,9 @@ from abc import abstractmethod
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from layers.base import ChannelMap, ConvSpec, dense_scale, draw_normal
+from layers.base import ChannelMap, ConvSpec, equalise
 from layers.square import Square
 
 
@@ -43,15 +43,15 @@ class Bottleneck(ChannelMap):
     def rebuild_mult_adds(self) -> int:
         return self.out_channels * self.rank * self.in_channels
 
-    @torch.no_grad()
-    def reset_parameters(self, generator: Generator | None = None) -> None:
-        factors = list(self.parameters())
-        for factor in factors:
-            draw_normal(factor, 1.0, generator)
-        up, down = self.up().double(), self.down().double()
-        rms = ((up.t() @ up) * (down @ down.t())).sum().div(self.in_channels * self.out_channels).sqrt()
-        for factor in factors:
-            factor.mul_((dense_scale(self.out_channels) / rms).sqrt())
+    @property
+    def degree(self) -> int:
+        return 2
+
+    def rms(self) -> Tensor:
+        """‖up·down‖ from the Gram matrices of both, which are r×r."""
+        up, down = self.up().detach().double(), self.down().detach().double()
+        squares = ((up.t() @ up) * (down @ down.t())).sum()
+        return squares.div(self.in_channels * self.out_channels).sqrt()
 
     def setting(self) -> str:
         return f"r={self.rank}"
@@ -70,6 +70,9 @@ class Generic(Bottleneck):
 
     def up(self) -> Tensor:
         return self.u
+
+    def balance(self) -> None:
+        equalise([self.v, self.u])
 
     def parameter_count(self) -> int:
         return self.rank * (self.in_channels + self.out_channels)

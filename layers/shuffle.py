@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from layers.base import Block, ConvSpec, dense_scale, draw_normal, rescale_product
+from layers.base import Block, ConvSpec, dense_scale, draw_normal, equalise, rms, shared_scale
 
 
 class Shuffle(Block):
@@ -88,15 +88,30 @@ class Shuffle(Block):
         pixels = self._output_pixels(height, width)
         return min(self._densely(pixels, batch), self._part_by_part(height * width, pixels, pixels) * batch)
 
+    def _map_rms(self) -> Tensor:
+        return rms(self._expand_matrix() @ self._reduce_matrix())
+
+    def _drawn_scales(self) -> list[float]:
+        """Of the depthwise part and of the map G₂·P·G₁."""
+        return [dense_scale(self.middle * self.spec.kernel_size**2), dense_scale(self.spec.out_channels)]
+
     @torch.no_grad()
     def reset_parameters(self, generator: Generator | None = None) -> None:
+        depthwise, channel_map = self._drawn_scales()
         for part in (self.reduce, self.expand):
             draw_normal(part, 1.0, generator)
-        channel_map = self._expand_matrix() @ self._reduce_matrix()
-        rescale_product([self.reduce, self.expand], channel_map, dense_scale(self.spec.out_channels))
-        draw_normal(self.depthwise, dense_scale(self.middle * self.spec.kernel_size**2), generator)
+        by = (channel_map / self._map_rms()).sqrt()
+        self.reduce.mul_(by)
+        self.expand.mul_(by)
+        draw_normal(self.depthwise, depthwise, generator)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
+
+    def _balance(self) -> None:
+        depthwise, channel_map = shared_scale([rms(self.depthwise), self._map_rms()], self._drawn_scales())
+        self.depthwise.mul_(depthwise)
+        self.reduce.mul_(channel_map)
+        equalise([self.reduce, self.expand])
 
     def setting(self) -> str:
         return f"g={self.groups}"

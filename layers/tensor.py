@@ -17,9 +17,9 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from layers.base import ChannelMap, ConvSpec, dense_scale, draw_normal, rescale_product
+from layers.base import ChannelMap, ConvSpec, equalise
 
 
 @lru_cache(maxsize=4096)
@@ -96,12 +96,12 @@ class TensorForm(ChannelMap):
     def parameter_count(self) -> int:
         return sum(math.prod(shape) for shape in self.shapes())
 
-    @torch.no_grad()
-    def reset_parameters(self, generator: Generator | None = None) -> None:
-        factors = list(self.parameters())
-        for factor in factors:
-            draw_normal(factor, 1.0, generator)
-        rescale_product(factors, self.matrix(), dense_scale(self.out_channels))
+    @property
+    def degree(self) -> int:
+        return len(self._weights())
+
+    def balance(self) -> None:
+        equalise(self._weights())
 
     def decompose(self, matrix: Tensor, **ranks):
         """What tntorch makes of the matrix, folded."""
