@@ -39,6 +39,7 @@ from torch import Generator, Tensor, nn
 
 from errors import RequestError
 from hashing import key
+from initial import initialise
 from layers.base import Block, ChannelMap, ConvSpec, Seeded, dense_scale, draw_normal, rms, shared_scale
 from layers.descent import fit_by_gradient
 from names import ConvName, parse_conv
@@ -278,42 +279,6 @@ def _check_seed(model, state, prefix, metadata, strict, missing, unexpected, err
     saved = int(state.pop(prefix + "substitution_seed", model.substitution_seed))
     if saved != model.substitution_seed:
         errors.append(f"saved with seed {saved}, but this network's layers are hashed by {model.substitution_seed}")
-
-
-@torch.no_grad()
-def initialise(model: nn.Module, seed: int, prefix: str = "") -> None:
-    """Draws every parameter, each module from a generator of its own (seed, dotted name).
-
-    So the same layer starts alike in every network that holds it, whatever else was built. Blocks draw themselves;
-    what is not swapped is He normal with fan-out, batch-norm 1/0, biases 0.
-    """
-    done: list[str] = []
-    for name, module in model.named_modules(prefix=prefix):
-        if any(name.startswith(outer + ".") for outer in done):
-            continue
-        generator = torch.Generator().manual_seed(key("initialise", seed, name))
-        match module:
-            case _ if getattr(module, "initialises_itself", False):
-                done.append(name)
-            case Block():
-                module.reset_parameters(generator)
-                done.append(name)
-            case nn.Conv2d():
-                fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]  # groups or not
-                draw_normal(module.weight, dense_scale(fan_out), generator)
-            case nn.Linear():
-                draw_normal(module.weight, dense_scale(module.out_features), generator)
-            case nn.BatchNorm2d():
-                module.reset_parameters()
-        if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
-def materialise(model: nn.Module, seed: int) -> nn.Module:
-    """A network built on the meta device gets its memory (on the CPU) and its initial weights."""
-    model._apply(lambda tensor: torch.empty_like(tensor, device="cpu") if tensor.is_meta else tensor)
-    initialise(model, seed)
-    return model
 
 
 def structured_parameters(model: nn.Module) -> list[nn.Parameter]:

@@ -3,7 +3,7 @@
     config = {"dataset": "cifar10", "network": "WideResNet", "wrn_depth": 28, "wrn_width": 10.0, "AT_split": 1,
               "conv": "SepHashed_0.1", "module": None, "where": "", "seed": 0}
     network = build(config)                      # on the meta device: no memory, no time
-    network = blocks.materialise(network, 0)     # memory and initial weights
+    network = materialise(network, 0)     # memory and initial weights
 
 The configuration is what a checkpoint keeps, so a teacher is rebuilt from it the same way.
 """
@@ -20,6 +20,7 @@ import cli
 import models
 from datasets import DATASETS
 from errors import RequestError, first_line
+from initial import materialise
 from layers.base import Block, ConvSpec
 from names import parse_conv
 
@@ -77,7 +78,7 @@ def restore(name: str, saved: dict, **changes) -> nn.Module:
     config = saved["config"]
     if config.get("module") and cli.file_digest(config["module"]) != config["module_digest"]:
         raise RequestError(f"the run {name!r} needs {config['module']} as it was when it was trained")
-    network = blocks.materialise(build({**config, **changes}), config["seed"])
+    network = materialise(build({**config, **changes}), config["seed"])
     network.load_state_dict(saved["model"])
     return network
 

@@ -40,6 +40,7 @@ from count import outline, summary, warn_of_uncounted
 from data import Augmentation, Data
 from distill import Distill, Supervised, check_taps
 from errors import Interrupted, RequestError
+from initial import materialise
 from optim import Cosine, Schedule, Step, sgd
 from recompute import recompute
 from train import fit
@@ -64,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     data = load_data(request, source, device)
     random.seed(request.seed), np.random.seed(request.seed % 2**32), torch.manual_seed(request.seed)
-    network = settle(blocks.materialise(network, request.seed), device)
+    network = settle(materialise(network, request.seed), device)
     criterion = Supervised()
     if teacher is not None:
         taught_by = settle(teacher.network, device)

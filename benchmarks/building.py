@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tabulate import tabulate
 
 import options
-from blocks import materialise
 from build import build
+from initial import materialise
 
 CONVS = [
     "Conv", "Sep", "Generic_0.1", "LR_0.1", "Hashed_0.1", "HashedDecimate", "SepHashed_0.1", "SepHashedFull_0.1",

@@ -18,8 +18,8 @@ from tabulate import tabulate
 
 import options
 import presets
-from blocks import materialise
 from build import build
+from initial import materialise
 from recompute import recompute
 
 NETWORKS = {

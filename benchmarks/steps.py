@@ -20,8 +20,8 @@ from tabulate import tabulate
 import count
 import options
 from benchmarks.building import CONVS
-from blocks import materialise
 from build import build
+from initial import materialise
 
 BATCH = 64
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import blocks
 from blocks import block, substitute
 from errors import RequestError
+from initial import materialise
 from layers.acdc import ACDC
 from layers.base import Block, Unmet
 from names import FAMILIES, parse_conv
@@ -235,7 +236,7 @@ def test_partly_swapped_twice_and_with_a_keyed_stranger():
     built = Attention()
     substitute(built, parse_conv("SepHashed_0.5"), "key", seed=4)
     substitute(built, parse_conv("SepHashed_0.9"), "query", seed=4)
-    late = blocks.materialise(model, seed=4).state_dict()
+    late = materialise(model, seed=4).state_dict()
     assert all(torch.equal(late[name], value) for name, value in built.state_dict().items())
 
 

@@ -20,6 +20,7 @@ import options
 import presets
 from build import build
 from errors import SwapconvError
+from initial import materialise
 from layers.acdc import ACDC
 from models import NETWORKS
 from names import FAMILIES, parse_conv
@@ -68,7 +69,7 @@ def test_exact_counts_are_what_torch_sees(network, conv, batch):
     dataset, side = ("cifar10", 32) if presets.IMAGE_SIDE[network] == 32 else ("imagenet", 224)
     config = request(dataset, "--network", network, "--conv", conv)
     costs, built = count.summary(config, batch), build(config).eval()
-    built = blocks.materialise(built, seed=0) if device == "cpu" else built
+    built = materialise(built, seed=0) if device == "cpu" else built
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         built(torch.empty(batch, 3, side, side, device=device))
     exact = sum(layer["exact_of_batch"] for layer in costs["layers"])

@@ -8,6 +8,7 @@ import blocks
 import fitting
 from blocks import block
 from build import build
+from initial import materialise
 from layers.lowrank import LR
 from models.darts import DARTS
 from names import FAMILIES, Fraction, parse_conv
@@ -146,7 +147,7 @@ def config(conv="Conv", network="WideResNet", **changes):
 
 
 def network(*arguments, **keywords):
-    return blocks.materialise(build(config(*arguments, **keywords)), seed=0)
+    return materialise(build(config(*arguments, **keywords)), seed=0)
 
 
 def some(conv, where, channels=8):

@@ -17,6 +17,7 @@ import presets
 from companions import DropPath
 from count import outline
 from errors import RequestError
+from initial import materialise
 from models import NETWORKS, build
 from models.darts import dropped
 from models.mobilenetv2 import multiple_of_8
@@ -73,7 +74,7 @@ def config(network, *flags):
 
 
 def made(network, conv, *flags):
-    return blocks.materialise(building.build(config(network, "--conv", conv, *flags)), seed=0)
+    return materialise(building.build(config(network, "--conv", conv, *flags)), seed=0)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -229,7 +230,7 @@ def test_initial_weights_depend_on_seed_and_name_alone():
         with torch.device("meta"):
             built = build(WRN, classes=10)
             blocks.substitute(built, parse_conv(conv), "groups.0", seed)
-        return blocks.materialise(built, seed)
+        return materialise(built, seed)
 
     dense, swapped, other = network("Conv", 0), network("Generic_0.2", 0), network("Conv", 1)
     same = ("conv1.weight", "groups.2.1.conv2.weight", "classifier.weight")

@@ -8,6 +8,7 @@ import torch
 import blocks
 import options
 from build import build
+from initial import materialise
 from main import schedule_of
 from optim import Cosine, Step, set_learning_rate, sgd
 
@@ -31,7 +32,7 @@ def test_how_many_numbers_decay_with_the_ratio(conv, scaled):
 
 @pytest.mark.parametrize("conv", ["SepHashed_0.1", "Shuffle_4"])
 def test_rates_and_decays_after_steps(conv):
-    built = blocks.materialise(network(conv, "--wrn_depth", "10", "--wrn_width", "0.5"), seed=0)
+    built = materialise(network(conv, "--wrn_depth", "10", "--wrn_width", "0.5"), seed=0)
     optimizer, schedule = sgd(built, blocks.structured_parameters(built), 0.1, 0.9, 5e-4, 0.25), Cosine(0.1)
     for step in range(3):
         set_learning_rate(optimizer, schedule(step / 3))
@@ -45,7 +46,7 @@ def test_rates_and_decays_after_steps(conv):
 
 
 def test_the_scaled_decay_is_what_the_optimizer_applies():
-    built = blocks.materialise(network("Generic_0.5", "--wrn_depth", "10", "--wrn_width", "0.5"), seed=0)
+    built = materialise(network("Generic_0.5", "--wrn_depth", "10", "--wrn_width", "0.5"), seed=0)
     structured = blocks.structured_parameters(built)
     optimizer = sgd(built, structured, 0.1, 0.0, 0.5, 0.1)
     before = {parameter: parameter.detach().clone() for parameter in built.parameters()}
