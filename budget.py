@@ -19,7 +19,7 @@ import torch
 
 import blocks
 from build import build, reference
-from count import count
+from count import count, numbers
 from datasets import DATASETS
 from errors import RequestError
 from layers.base import Unmet
@@ -32,12 +32,14 @@ WIDTH_STEP = 1e-7  # widths nearer than that (relative) are one: steps lie much 
 
 
 class Found(NamedTuple):
-    """What was asked for, what is achieved (per image), in which unit, by which conv or flag."""
+    """What was asked for, what is achieved (per image), in which unit, by which conv or flag; of a width, what share of
+    the parameters of the reference network at the width that was given."""
 
     asked: int
     achieved: int | float
     unit: str
     setting: str
+    of_given_width: float | None = None
 
 
 def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
@@ -74,14 +76,18 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
             else ""
         )
         reach = f"{ends} are" if ends else "nothing is"
-        raise RequestError(f"{asked:,} {unit} are out of reach for {what} on {config['network']}: {reach} in reach")
+        raise RequestError(
+            f"a budget of {asked:,} {unit} is out of reach for {what} on {config['network']}: {reach} in reach"
+        )
+    share = None
     if name.number is None:
         setting = f"{name} with --{flag} {value!r}".removesuffix(".0") + f" (instead of {config[flag]:g})"
-        config = {**config, flag: value}
+        given, config = numbers(reference(config)), {**config, flag: value}
+        share = numbers(build(config)) / given
     else:
         config, setting = {**config, "conv": str(name.named(value))}, str(name.named(value))
     achieved = Rational(cost(value), per)
-    return config, Found(asked, int(achieved) if achieved.denominator == 1 else float(achieved), unit, setting)
+    return config, Found(asked, int(achieved) if achieved.denominator == 1 else float(achieved), unit, setting, share)
 
 
 def _of_width(config: dict, exact: bool, batch: int) -> float:

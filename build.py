@@ -19,7 +19,7 @@ import blocks
 import cli
 import models
 from datasets import DATASETS
-from errors import RequestError, first_line
+from errors import MachineFault, RequestError, first_line
 from initial import materialise
 from layers.base import Block, ConvSpec
 from names import parse_conv
@@ -73,13 +73,17 @@ def build(config: dict) -> nn.Module:
 def restore(name: str, saved: dict, **changes) -> nn.Module:
     """The trained network of the run `name` from its checkpoint, on the CPU, with `changes` of its configuration.
 
-    RequestError where the user's module that it was built with is not what it was.
+    RequestError where the user's module that it was built with is not what it was, MachineFault where the checkpoint is
+    damaged inside.
     """
     config = saved["config"]
     if config.get("module") and cli.file_digest(config["module"]) != config["module_digest"]:
         raise RequestError(f"the run {name!r} needs {config['module']} as it was when it was trained")
-    network = materialise(build({**config, **changes}), config["seed"])
-    network.load_state_dict(saved["model"])
+    try:
+        network = materialise(build({**config, **changes}), config["seed"])
+        network.load_state_dict(saved["model"])
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise MachineFault(f"the checkpoint of {name!r} does not fit its configuration: {' '.join(str(error).split())}")
     return network
 
 

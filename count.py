@@ -172,11 +172,12 @@ def comparison(rows: list[dict]) -> str:
     """One table of several convs side by side."""
     shown = [
         [row["conv"], None, None, None, None, None, row["error"]] if "error" in row else
-        [row["budget"]["setting"] if row["budget"] else row["conv"], row["params"], row["crs_ratio"], row["mult_adds"],
+        [row["budget"]["setting"] if row["budget"] else row["conv"], row["params"],
+         (row["budget"] or {}).get("of_given_width") or row["crs_ratio"], row["mult_adds"],
          row["mult_adds_exact"], row["stored_bytes"]]
         for row in rows
     ]  # fmt: skip
-    headers = ["conv", "params", "CRS ratio", "mult-adds, published", "exact", "stored bytes", "why not"]
+    headers = ["conv", "params", "ratio", "mult-adds, published", "exact", "stored bytes", "why not"]
     width = max(map(len, shown))
     return tabulate(shown, headers[:width], intfmt=",", floatfmt=("", "", ".6f", ",.0f", ",.0f", ",.0f", "")[:width])
 
@@ -185,6 +186,8 @@ def main(arguments: list[str] | None = None) -> int:
     request: Namespace = options.counting(arguments)
     if request.compare:
         rows = compare(vars(request), request.compare, request.batch)
+        if all("error" in row for row in rows):
+            raise RequestError(rows[0]["error"])
         print(json.dumps(rows) if request.json else comparison(rows))
         return 0
     costs = resolved_summary(vars(request), request.batch)

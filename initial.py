@@ -1,7 +1,7 @@
 """The numbers that a network starts with: every module's are its own, whatever else was built.
 
-    network = materialise(build(config), seed=0)     # from the meta device
-    initialise(network, seed=1)                      # drawn anew
+network = materialise(build(config), seed=0)     # from the meta device
+initialise(network, seed=1)                      # drawn anew
 """
 
 import torch

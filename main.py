@@ -41,6 +41,7 @@ from data import Augmentation, Data
 from distill import Distill, Supervised, check_taps
 from errors import Interrupted, RequestError
 from initial import materialise
+from models import NETWORKS
 from optim import Cosine, Schedule, Step, sgd
 from recompute import recompute
 from train import fit
@@ -60,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         teacher = build_teacher(request, network)
         config["teacher_digest"] = teacher.digest
     if request.init_from:
-        trained, config["init_digest"] = build_start(request, network)
+        trained, config["init_digest"] = build_start(config, network)
     refuse_or_find(name, config, request.resume)  # up to here nothing is written, from here on anything may be
 
     data = load_data(request, source, device)
@@ -80,7 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     with Run(name, config, about, request.resume) as run:
         announce(run, request, source, data, costs, optimizer, found)
         if trained is not None and run.state is None:
-            print(fitting.table(fitting.fit_network(network, settle(trained, device))), flush=True)
+            rows = fitting.fit_network(network, settle(trained, device))
+            print(fitting.table(rows) if rows else f"all weights are those of {request.init_from}", flush=True)
         if request.checkpoint_activations:
             recompute(network)
         if request.compile:
@@ -155,19 +157,24 @@ def build_teacher(request: Namespace, student: nn.Module) -> Teacher:
         try:
             check_taps(outline(student, dataset.side).taps, outline(teacher, dataset.side).taps)
         except ValueError as error:
-            raise RequestError(f"{error}; --AT_split says how many there are, --beta 0 goes without")
+            split = "--AT_split says how many there are, " if request.AT_split else ""
+            raise RequestError(f"{error}; {split}--beta 0 goes without")
     unfinished = saved["epoch"] < config["epochs"] and f"{saved['epoch']} of its {config['epochs']} epochs"
     return Teacher(teacher, digest(saved["model"]), unfinished or "")
 
 
-def build_start(request: Namespace, network: nn.Module) -> tuple[nn.Module, str]:
+def build_start(config: dict, network: nn.Module) -> tuple[nn.Module, str]:
     """The trained network that `network` starts from, and a digest of its weights. RequestError if they do not match."""
-    saved = load_run(request.init_from, "run")
-    trained = restore(request.init_from, saved)
+    name = config["init_from"]
+    saved = load_run(name, "run")
+    trained = restore(name, saved)
+    for flag in ("network", *sorted(set(NETWORKS[config["network"]][1].values()) - {"AT_split"})):
+        if config[flag] != saved["config"].get(flag):
+            raise RequestError(f"--init_from {name}: {flag} is {config[flag]} here, {saved['config'].get(flag)} there")
     try:
         fitting.check(network, trained)
     except ValueError as error:
-        raise RequestError(f"--init_from {request.init_from}: {error}")
+        raise RequestError(f"--init_from {name}: {error}")
     return trained, digest(saved["model"])
 
 

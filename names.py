@@ -159,7 +159,9 @@ def parse_family(text: str) -> OpenName:
     wanted = FAMILIES[family].numbers
     later = _values(given[1:], wanted[1:])
     if later is None or given[:1] not in ([], ["x"]) or (given and not wanted):
-        allowed = f"{family}_x{''.join(f'[_{number.symbol}]' for number in wanted[1:])}" if wanted[1:] else family
+        optional = "".join(f"[_{number.symbol}]" for number in wanted[1:])
+        ranges = f" ({', '.join(map(str, wanted[1:]))})" if optional else ""
+        allowed = f"{family}_x{optional}{ranges}" if optional else family
         raise RequestError(f"conv {text!r}: a budget finds the number, so give {allowed}")
     return OpenName(family, wanted[0] if wanted else None, later)
 

@@ -206,7 +206,10 @@ def counting(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     output.add_argument("--table", action="store_true", help="a row per layer too")
     output.add_argument(
-        "--compare", type=lambda text: text.split(","), metavar="A,B,C", help="one table of these convs side by side"
+        "--compare",
+        type=lambda text: text.replace(" ", "").split(","),
+        metavar="A,B,C",
+        help="one table of these convs side by side",
     )
     output.add_argument("--json", action="store_true", help="everything as one JSON object")
     options = parser.parse_args(arguments)

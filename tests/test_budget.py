@@ -69,7 +69,7 @@ def test_parameters(family, budget):
     name, costs = family
     config = request(*WRN_28_10, "--conv", name, "--budget", str(budget))
     if not min(costs.values()) <= budget <= max(costs.values()):
-        with pytest.raises(RequestError, match=f"{budget:,} parameters are out of reach for {name} .* in reach"):
+        with pytest.raises(RequestError, match=f"{budget:,} parameters is out of reach for {name} .* in reach"):
             resolve(config)
         assert budget < 400_000 or max(costs.values()) < budget or name == "SepHashedFull"
         return
@@ -112,7 +112,7 @@ def test_mult_adds(conv):
         try:
             resolved, found = resolve(small | {"budget_mult_adds": budget})
         except RequestError as error:
-            assert f"{budget:,} exact mult-adds are out of reach for {conv}" in str(error)
+            assert f"{budget:,} exact mult-adds is out of reach for {conv}" in str(error)
             continue
         met += 1
         assert count.summary(resolved)["mult_adds_exact"] == found.achieved and found.unit == "exact mult-adds"
@@ -179,7 +179,7 @@ def test_the_multiplier_meets_a_budget():
     "flags, told",
     [
         (["--conv", "SepHashed_0.1", "--budget", "1e6"], "a budget finds the number, so give SepHashed"),
-        (["--conv", "TensorTrain_4", "--budget", "1e6"], "so give TensorTrain_x[_d]"),
+        (["--conv", "TensorTrain_4", "--budget", "1e6"], "so give TensorTrain_x[_d] (2 <= d <= 6)"),
         (["--conv", "SepHashed", "--budget", "1e6", "--budget_mult_adds", "1e6"], "give one of them"),
         (["--conv", "SepHashed", "--budget", "0"], "'0' is not a number of at least 1"),
         (["--conv", "SepHashed", "--budget", "many"], "'many' is not a number"),
@@ -202,7 +202,9 @@ def test_what_count_py_says_of_it(capsys):
     assert last.startswith("Budget: 20,000 parameters asked, 19,999 achieved by SepHashed_0.")
     assert count.main([*flags, "--json"]) == 0
     costs = json.loads(capsys.readouterr().out)
-    assert costs["budget"] == dict(asked=20_000, achieved=19_999, unit="parameters", setting=costs["conv"])
+    assert costs["budget"] == dict(
+        asked=20_000, achieved=19_999, unit="parameters", setting=costs["conv"], of_given_width=None
+    )
     assert costs["params"] == 19_999 and parse_conv(costs["conv"])
 
 
@@ -223,6 +225,9 @@ def test_compare(capsys):
     for wrong in (["--conv", "Sep"], ["--table"], ["--module", "a.py"]):
         with pytest.raises(RequestError, match="does not go with --compare"):
             options.counting([*flags, "--compare", "Conv,ACDC", *wrong])
+    for nothing in (["Conv,ACDC", "--where", "zzz"], ["Conv,SepHashed", "--budget", "1"]):
+        with pytest.raises(RequestError, match="zzz|a budget of 1 parameters is out of reach"):
+            count.main([*flags, "--compare", *nothing])
     darts = ["cifar10", "--network", "DARTS", "--compare", "SepHashed,Sep", "--budget", "5e5"]
     assert count.main(darts) == 0
     assert "Sep has no number to find, and DARTS no width" in capsys.readouterr().out
