@@ -289,6 +289,8 @@ def shared_scale(sizes: list[Tensor], drawn: list[float]) -> list[Tensor]:
     """By what to multiply the parts of a product of the given sizes, so that each is the same multiple of its size when
     drawn and the product stays. (Where one part is small and the other large, the small one learns too fast.)"""
     ratios = [size / natural for size, natural in zip(sizes, drawn)]
+    if not all(ratios):
+        return [torch.ones_like(size) for size in sizes]  # a product of zero has nothing to share
     common = torch.stack(ratios).prod() ** (1 / len(ratios))
     return [common / ratio for ratio in ratios]
 

@@ -203,6 +203,13 @@ def test_every_family_starts_from_a_trained_network(conv, monkeypatch):
         assert row.relative_error < 1
 
 
+def test_a_kernel_without_anything_positive():
+    """The nearest positive semidefinite map of −1 is 0."""
+    made = make("LR_0.5", 8, 8, 1)
+    assert made.fit(-torch.eye(8)[:, :, None, None]) == 1
+    assert not made.weight().any()
+
+
 def test_a_kernel_of_zeros():
     for conv in ONE_EACH:
         made = make(conv, 16, 16, 3)
