@@ -73,8 +73,8 @@ def build(config: dict) -> nn.Module:
 def restore(name: str, saved: dict, **changes) -> nn.Module:
     """The trained network of the run `name` from its checkpoint, on the CPU, with `changes` of its configuration.
 
-    RequestError where the user's module that it was built with is not what it was, MachineFault where the checkpoint is
-    damaged inside.
+    RequestError where the user's module that it was built with is not what it was or its weights are not finite,
+    MachineFault where the checkpoint is damaged inside.
     """
     config = saved["config"]
     if config.get("module") and cli.file_digest(config["module"]) != config["module_digest"]:
@@ -84,6 +84,8 @@ def restore(name: str, saved: dict, **changes) -> nn.Module:
         network.load_state_dict(saved["model"])
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise MachineFault(f"the checkpoint of {name!r} does not fit its configuration: {' '.join(str(error).split())}")
+    if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
+        raise RequestError(f"the weights of the run {name!r} are not finite")
     return network
 
 

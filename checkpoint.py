@@ -109,7 +109,7 @@ def load_run(name: str, what: str) -> dict:
     """The checkpoint of another run by its name; `what` it is to this one. RequestError where there is none."""
     if not checkpoint_path(name).exists():
         known = [path.stem for path in sorted(CHECKPOINTS.glob("*.pt"))]
-        there = f" (there: {', '.join(known[:5])})" if known else ""
+        there = f" (there: {', '.join(known[:5])}{', …' * (len(known) > 5)})" if known else ""
         raise RequestError(
             f"no {what} {name!r}: {checkpoint_path(name)} does not exist{did_you_mean(name, known)}{there}"
         )

@@ -1,7 +1,10 @@
 """Whole runs of main.py, and requests that it refuses: one line, exit status 2, nothing written."""
 
+import copy
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -184,8 +187,6 @@ def test_a_users_block_is_initialised_and_counted(workplace, capsys):
     ],
 )
 def test_users_modules_that_fail(workplace, capsys, text, told):
-    import re
-
     (workplace / "mine.py").write_text(text)
     assert re.search(told, refused(["digits", "teacher", "-t", "x", *TINY, "--module", "mine.py"], capsys))
     assert [path.name for path in workplace.iterdir()] == ["mine.py"]
@@ -261,8 +262,6 @@ def test_a_student_starts_from_a_trained_network(teacher, workplace, capsys):
     ],
 )
 def test_what_a_student_cannot_start_from(teacher, workplace, capsys, flags, told):
-    import re
-
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
     files = sorted(workplace.rglob("*"))
     student = [flag for flag in STUDENT if flag not in ("--wrn_width", "0.25")] if "--wrn_width" in flags else STUDENT
@@ -313,3 +312,27 @@ def test_darts_normalises_as_published(tmp_path, monkeypatch):
         x, _ = next(data.batches(data.test))
         expected = [(128 / 255 - mean) / std for mean, std in zip((0.4914, 0.4822, 0.4465), deviations)]
         assert x[0, :, 0, 0].tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_teacher_that_is_damaged_inside(teacher, workplace, capsys):
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    good = torch.load("checkpoints/t.pt", weights_only=True)
+    for status, told, change in (
+        (2, "the weights of the run 't' are not finite", lambda c: c["model"]["conv1.weight"].fill_(torch.nan)),
+        (
+            4,
+            "the checkpoint of 't' does not fit its configuration: .*conv1.weight",
+            lambda c: c["model"].pop("conv1.weight"),
+        ),
+        (
+            4,
+            "the checkpoint of 't' does not fit its configuration: 'wrn_depth'",
+            lambda c: c["config"].pop("wrn_depth"),
+        ),
+    ):
+        damaged = copy.deepcopy(good)
+        change(damaged)
+        torch.save(damaged, "checkpoints/t.pt")
+        assert cli.run(lambda: main.main(STUDENT)) == status
+        assert re.search(told, capsys.readouterr().err)
+        assert not Path("runs/s").exists()
