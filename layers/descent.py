@@ -12,7 +12,7 @@ from torch import Tensor, nn
 # of the kernel as long as ENTRY. How many draws take how many steps of Adam at which rates; how many of them then go on for
 # how many iterations of L-BFGS, round by round.
 WORK, CALL, ENTRY = 2 * 10**10, 10**6, 5
-DRAWS, STEPS, RATES = 36, 100, (0.1, 0.03)
+DRAWS, STEPS, RATES = 36, 200, (0.1, 0.03, 0.01)
 ROUNDS = ((12, 150), (3, 600))
 
 
