@@ -24,7 +24,7 @@ from datasets import DATASETS
 from errors import RequestError
 from layers.base import Unmet
 from names import OpenName, Whole, parse_family
-from presets import WIDTHS
+from options import width_flag
 
 Cost = Callable[[float], float]  # a whole number, −inf where a layer cannot be so small, +inf where not so large
 SMALLEST, LONGEST, WIDEST = 1e-9, 10_000, 100.0  # the s, L and width that are tried
@@ -53,11 +53,7 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
     per = batch if exact else 1  # exact costs are whole numbers for a whole batch
     name = parse_family(config["conv"])
     if name.number is None:
-        flag = WIDTHS.get(config["network"])
-        if flag is None:
-            raise RequestError(
-                f"{name} has no number to find, and {config['network']} no width that could vary instead"
-            )
+        flag = width_flag(config["network"], str(name))
         cost = cache(lambda width: _of_width({**config, flag: width}, exact, batch))
         steps = _closest_float(cost, asked * per, 0.01, WIDEST, WIDTH_STEP)
     else:

@@ -275,8 +275,15 @@ def _check_budget(options: argparse.Namespace) -> None:
         raise RequestError("--budget and --budget_mult_adds: give one of them")
     if options.module is not None:
         raise RequestError("a budget finds the number of a --conv, or its network's width: --module has none")
-    text = options.conv or PRESETS[options.network]["conv"]
-    if not getattr(options, "compare", None) and parse_family(text).number is None and options.network not in WIDTHS:
+    name = parse_family(options.conv or PRESETS[options.network]["conv"])
+    if not getattr(options, "compare", None) and name.number is None:
+        width_flag(options.network, str(name))
+
+
+def width_flag(network: str, conv: str) -> str:
+    """The flag by which a conv without a number meets a budget. RequestError where the network has none."""
+    if network not in WIDTHS:
         raise RequestError(
-            f"--conv {text} has no number to find, and --network {options.network} no width that could vary instead"
+            f"--conv {conv} has no number to find, and --network {network} no width that could vary instead"
         )
+    return WIDTHS[network]

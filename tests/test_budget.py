@@ -230,7 +230,7 @@ def test_compare(capsys):
             count.main([*flags, "--compare", *nothing])
     darts = ["cifar10", "--network", "DARTS", "--compare", "SepHashed,Sep", "--budget", "5e5"]
     assert count.main(darts) == 0
-    assert "Sep has no number to find, and DARTS no width" in capsys.readouterr().out
+    assert "Sep has no number to find, and --network DARTS no width" in capsys.readouterr().out
     with pytest.raises(RequestError, match="unknown conv 'Cnv'"):
         options.counting([*flags, "--compare", "Conv,Cnv"])
 
