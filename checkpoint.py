@@ -1,35 +1,32 @@
-"""What outlives a process: atomic checkpoints and the record of a run.
+"""Files that survive: atomic writes, checkpoints that prove to be whole, the one before as a reserve.
 
-    refuse_or_find("wrn.teacher", config, resume=True)          # writes nothing; RequestError tells the ways on
-    with Run("wrn.teacher", config, about, resume=True) as run:
-        fit(..., resumed=run.state)                              # None where there is nothing to go on from
-        run.save(row, state)                                     # after each epoch
+    save(checkpoint_path("wrn.teacher"), {"epoch": 3, "model": ..., ...})
+    contents = load(checkpoint_path("wrn.teacher"))
 
-A run NAME is checkpoints/NAME.pt, the one before it as NAME.pt.previous, and runs/NAME/ with config.json, metrics.jsonl
-and TensorBoard's events. One process at a time holds its lock. A checkpoint holds plain types and tensors, so it is
-loaded with weights_only=True and cannot run anything.
+A checkpoint is what torch.save writes and, as the last line, the SHA-256 of it. It is checked before anything else is
+read. It holds plain types and tensors and is loaded with weights_only=True, so it cannot run anything.
 """
 
-import fcntl
 import hashlib
-import json
 import os
+import shutil
 import sys
-import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import torch
-from tensorboardX import SummaryWriter
 
 from errors import MachineFault, RequestError, did_you_mean, first_line
-from options import NOT_IDENTITY
 
-FORMAT = 1
-REQUIRED = {"format", "epoch", "model", "optimizer", "companions", "rng", "config", "rows"}
-CHECKPOINTS, RUNS = Path("checkpoints"), Path("runs")
+FORMAT = 2
+PARTS = {
+    "format": int, "epoch": int, "step": int, "model": dict, "optimizer": dict, "companions": list, "meter": dict,
+    "rng": dict, "config": dict, "rows": list,
+}  # fmt: skip
+TRAILER = len(b"sha256 " + 64 * b"0" + b"\n")
+CHECKPOINTS = Path("checkpoints")
 
 
 def checkpoint_path(name: str) -> Path:
@@ -41,32 +38,83 @@ def previous(path: Path) -> Path:
     return path.with_name(f"{path.name}.previous")
 
 
-def write_atomically(path: Path, write: Callable[[Any], None], keep_previous: bool = False) -> None:
-    """Writes beside, flushes to disk, renames: at every moment `path` is the old file or the new one, whole."""
-    partial = path.with_name(f"{path.name}.partial")
+def _partial(path: Path) -> Path:
+    """Where what will be at `path` is written first."""
+    return path.with_name(f"{path.name}.partial")
+
+
+def _link(path: Path) -> Path:
+    """A second name of the file at `path`, which becomes the name of the one before."""
+    return path.with_name(f"{path.name}.link")
+
+
+def clear(path: Path) -> None:
+    """Takes away what a process left that was killed as it wrote the checkpoint at `path`."""
+    for left in (_partial(path), _link(path)):
+        left.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any], keep_previous: bool = False) -> None:
+    """Writes beside, flushes to disk, renames: at every moment `path` is the old file or the new one, whole.
+
+    MachineFault where that fails; `path` is then as it was, and nothing lies beside it.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with _partial(path).open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         if keep_previous and path.exists():
-            link = path.with_name(f"{path.name}.link")
-            link.unlink(missing_ok=True)
-            os.link(path, link)
-            link.replace(previous(path))
-        partial.replace(path)
+            _link(path).unlink(missing_ok=True)
+            os.link(path, _link(path))
+            os.replace(_link(path), previous(path))
+        os.replace(_partial(path), path)
         folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
-    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError where a disk is full
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise MachineFault(f"{path} cannot be written: {first_line(error)}")
+    finally:
         with suppress(OSError):
-            partial.unlink()
-        raise MachineFault(f"{path} cannot be written: {error}")
+            _partial(path).unlink()
+
+
+class _Hashing:
+    """A file for torch.save: hashes what is written, and keeps the OSError of which torch tells only that there was one."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.sha256, self.error = file, hashlib.sha256(), None
+
+    def write(self, data) -> int:
+        try:
+            written = self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+        self.sha256.update(data)
+        return written
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 def save(path: Path, contents: dict) -> None:
-    write_atomically(path, lambda file: torch.save(_compact({"format": FORMAT, **contents}), file), keep_previous=True)
+    """Writes a checkpoint and keeps the one before. MachineFault where it cannot be written; both are then as before."""
+
+    def write(file: BinaryIO) -> None:
+        hashing = _Hashing(file)
+        try:
+            torch.save(_compact({"format": FORMAT, **contents}), hashing)
+        except RuntimeError:
+            if hashing.error is None:
+                raise
+            raise hashing.error
+        file.write(f"sha256 {hashing.sha256.hexdigest()}\n".encode())
+
+    write_atomically(path, write, keep_previous=True)
 
 
 def _compact(value: Any) -> Any:
@@ -83,37 +131,83 @@ def _compact(value: Any) -> Any:
 
 
 def load(path: Path) -> dict:
-    """A checkpoint, on the CPU. A damaged file is named, and the one before it used. MachineFault where none is whole."""
+    """A checkpoint, on the CPU. Where it is damaged, the one before it with a warning; MachineFault if that is too.
+
+    RequestError where it was written by a newer version.
+    """
+    faults: dict[Path, str] = {}
     for candidate in (path, previous(path)):
         try:
-            with zipfile.ZipFile(candidate) as archive:
-                if damaged := archive.testzip():
-                    raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
-            contents = torch.load(candidate, map_location="cpu", weights_only=True)
-            if contents["format"] <= FORMAT and (missing := REQUIRED - contents.keys()):
-                raise KeyError(f"{min(missing)} is missing")
+            contents = _read(candidate)
         except FileNotFoundError:
-            continue
-        except Exception as error:  # whatever a damaged file makes zipfile, pickle or torch raise
-            print(f"warning: {candidate} is damaged: {first_line(error)}", file=sys.stderr)
-            continue
-        if contents["format"] > FORMAT:
-            raise RequestError(
-                f"{candidate} has format {contents['format']}; this version of swapconv reads up to {FORMAT}"
-            )
-        return contents
-    raise MachineFault(f"{path} cannot be loaded, nor the one before it")
+            faults[candidate] = "is missing"
+        except OSError as error:
+            faults[candidate] = f"cannot be read ({first_line(error)})"
+        except _Damaged as error:
+            faults[candidate] = f"is damaged ({error})"
+        else:
+            for fault in faults.values():
+                where = f"epoch {contents['epoch']}" + (f", step {contents['step']}" * (contents["step"] > 0))
+                print(f"warning: {path} {fault}: the one before it is used, of {where}", file=sys.stderr)
+            return contents
+    first, second = faults.values()
+    raise MachineFault(
+        f"{path} {first}, {previous(path).name} {second}: put a copy of either in its place, or delete what is there of "
+        f"both to start again from the beginning"
+    )
+
+
+class _Damaged(Exception):
+    """Why a file is no checkpoint."""
+
+
+def _read(path: Path) -> dict:
+    """The contents of one file, which nothing interprets before its digest is right."""
+    sha256, left = hashlib.sha256(), os.stat(path).st_size - TRAILER
+    with path.open("rb") as file:
+        if left < 0:
+            raise _Damaged(f"it has {left + TRAILER} bytes")
+        while left:
+            chunk = file.read(min(left, 1 << 20))
+            if not chunk:
+                raise _Damaged("it became shorter as it was read")
+            sha256.update(chunk)
+            left -= len(chunk)
+        if file.read() != f"sha256 {sha256.hexdigest()}\n".encode():
+            raise _Damaged("its SHA-256 is not the one at its end")
+        file.seek(0)
+        try:
+            contents = torch.load(file, map_location="cpu", weights_only=True)
+            found = contents["format"]
+            if type(found) is not int:
+                raise TypeError(f"its format is {found!r}")
+        except Exception as error:  # whatever a file that something else has written makes pickle or torch raise
+            raise _Damaged(f"its digest is right, but it holds no checkpoint: {first_line(error)}")
+    if found > FORMAT:
+        raise RequestError(f"{path} has format {found}; this version of swapconv reads up to {FORMAT}")
+    for part, kind in PARTS.items():
+        if not isinstance(contents.get(part), kind):
+            raise _Damaged(f"its digest is right, but its {part!r} is {type(contents.get(part)).__name__}")
+    return contents
 
 
 def load_run(name: str, what: str) -> dict:
-    """The checkpoint of another run by its name; `what` it is to this one. RequestError where there is none."""
-    if not checkpoint_path(name).exists():
+    """The checkpoint of another run by its name; `what` it is to this one. RequestError where there is none.
+
+    MachineFault where it is damaged: the one before it would be another network, unnoticed in the results.
+    """
+    path = checkpoint_path(name)
+    if not path.exists():
         known = [path.stem for path in sorted(CHECKPOINTS.glob("*.pt"))]
         there = f" (there: {', '.join(known[:5])}{', …' * (len(known) > 5)})" if known else ""
-        raise RequestError(
-            f"no {what} {name!r}: {checkpoint_path(name)} does not exist{did_you_mean(name, known)}{there}"
+        raise RequestError(f"no {what} {name!r}: {path} does not exist{did_you_mean(name, known)}{there}")
+    try:
+        return _read(path)
+    except (OSError, _Damaged) as error:
+        raise MachineFault(
+            f"the {what} {name!r} cannot be used, {path} is damaged ({first_line(error)}): repeat that run's command "
+            f"with --resume, which goes on from the checkpoint before it"
         )
-    return load(checkpoint_path(name))
 
 
 def digest(state: dict[str, torch.Tensor]) -> str:
@@ -125,121 +219,9 @@ def digest(state: dict[str, torch.Tensor]) -> str:
     return sha.hexdigest()[:16]
 
 
-def refuse_or_find(name: str, config: dict, resume: bool) -> dict | None:
-    """The checkpoint that a run of this name goes on from, or None where it starts. Writes nothing.
-
-    RequestError where the name belongs to another run: another configuration (the differences are listed), the same one
-    without `resume`, or a name that differs in case alone.
-    """
-    taken = {path.stem for path in CHECKPOINTS.glob("*.pt")} | {path.name for path in RUNS.glob("*")}
-    if clash := sorted(other for other in taken if other != name and other.lower() == name.lower()):
-        raise RequestError(f"the name {name!r} differs from the existing run {clash[0]!r} in case alone")
-    path = checkpoint_path(name)
-    found = load(path) if path.exists() or previous(path).exists() else None
-    record = RUNS / name / "config.json"
-    if found is not None:
-        before = found["config"]
-    elif record.exists():
-        try:
-            before = json.loads(record.read_text())["config"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise MachineFault(f"{record} cannot be read: {first_line(error)}")
-    else:
-        return None
-    if differences := _differences(before, config):
-        raise RequestError(
-            f"the run {name!r} exists with another configuration ({'; '.join(differences)}): choose another name"
-        )
-    if not resume:
-        done = found["epoch"] if found is not None else 0
-        raise RequestError(
-            f"the run {name!r} exists, with {done} epochs done: go on with --resume or choose another name"
-        )
-    return found
-
-
-def _differences(before: dict, now: dict) -> list[str]:
-    """What tells two configurations apart. A flag that one of them does not know yet is taken as off."""
-    keys = [key for key in {**before, **now} if key not in NOT_IDENTITY]
-    off = {key: None for key in keys if not (before.get(key) or now.get(key))}
-    before, now = ({**configuration, **off} for configuration in (before, now))
-    return [f"{key} was {before.get(key)}, is {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
-
-
-def _lock(name: str) -> TextIO:
-    """The run's lock file, locked until it is closed or this process ends. RequestError where another one has it."""
-    path = RUNS / name / "lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
-        raise MachineFault(f"{path} cannot be written: {error}")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        if isinstance(error, BlockingIOError):
-            raise RequestError(f"the run {name!r} is being trained by another process at this moment")
-        raise MachineFault(f"{path} cannot be locked: {error}")
-    return file
-
-
-class Run:
-    """The record of one run, held by this process alone while the context lasts.
-
-    `config` is what identifies it, `about` what is only recorded (argv, costs, versions). `state` is that of the last
-    finished epoch and `rows` the metrics so far.
-    """
-
-    def __init__(self, name: str, config: dict, about: dict, resume: bool):
-        self.name, self.config, self.folder = name, config, RUNS / name
-        self._lock = _lock(name)
-        try:
-            self.state = refuse_or_find(name, config, resume)
-            self.rows: list[dict] = self.state["rows"] if self.state else []
-            self._begin(about)
-        except BaseException:
-            self._lock.close()
-            raise
-
-    def _begin(self, about: dict) -> None:
-        """Writes the record anew, as far as the checkpoint goes: no row and no point of a lost epoch stays."""
-        CHECKPOINTS.mkdir(parents=True, exist_ok=True)  # or fail now, not after an epoch
-        document = json.dumps({"config": self.config, **about}, indent=1) + "\n"
-        write_atomically(self.folder / "config.json", lambda file: file.write(document.encode()))
-        lines = "".join(json.dumps(row) + "\n" for row in self.rows)
-        write_atomically(self.folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
-        stale = list(self.folder.glob("events.out.tfevents.*"))
-        self._writer = SummaryWriter(str(self.folder), filename_suffix=f".{os.getpid()}")
-        for row in self.rows:
-            self._plot(row)
-        for path in stale:  # every point up to the checkpoint has just been written again
-            path.unlink()
-
-    def save(self, row: dict, state: dict) -> dict:
-        """Makes a finished epoch lasting: the checkpoint first, then its row of metrics. Returns the row."""
-        row = {**row, "best_test_top1_error": min(each["test_top1_error"] for each in [*self.rows, row])}
-        save(checkpoint_path(self.name), {**state, "config": self.config, "rows": [*self.rows, row]})
-        self.rows.append(row)
-        try:
-            with (self.folder / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            self._plot(row)
-        except OSError as error:
-            raise MachineFault(f"{self.folder} cannot be written: {error}")
-        return row
-
-    def _plot(self, row: dict) -> None:
-        for name, value in row.items():
-            if name != "epoch":
-                prefix, _, rest = name.partition("_")
-                tag = f"{prefix}/{rest}" if prefix in ("train", "val", "test") else name
-                self._writer.add_scalar(tag, value, row["epoch"] + 1)
-        self._writer.flush()
-
-    def __enter__(self) -> "Run":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._writer.close()
-        self._lock.close()
+def room(path: Path, size: int) -> tuple[int, int]:
+    """Bytes that a run with checkpoints of `size` bytes still needs at `path` (two are kept while one is written), and
+    those that are free there."""
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    there = sum(each.stat().st_size for each in (path, previous(path)) if each.exists())
+    return max(3 * size - there, size), shutil.disk_usage(folder).free

@@ -13,13 +13,14 @@ import json
 import math
 import os
 import re
-import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from errors import RequestError, SwapconvError, did_you_mean, first_line
+from errors import Interrupted, RequestError, SwapconvError, did_you_mean, first_line, is_out_of_memory
+from signals import end_at_once, interrupt, on_signal
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -85,7 +86,7 @@ def amount(text: str) -> int:
 def milestones(text: str) -> list[int]:
     try:
         epochs = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         epochs = None
     whole = isinstance(epochs, list) and all(type(epoch) is int and epoch > 0 for epoch in epochs)
     if not whole or epochs != sorted(set(epochs)):
@@ -93,11 +94,21 @@ def milestones(text: str) -> list[int]:
     return epochs
 
 
+def gpus(text: str) -> list[int]:
+    """`0` or `0,1,2`: different numbers of GPUs."""
+    numbers = text.split(",")
+    if not all(re.fullmatch("[0-9]{1,4}", each) for each in numbers) or len({*map(int, numbers)}) < len(numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a GPU's number, or different ones such as '0,1,2'")
+    return [int(each) for each in numbers]
+
+
 def pattern(text: str) -> str:
     try:
-        re.compile(text)
-    except re.error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of what Python may read otherwise one day
+            re.compile(text)
+    except (re.error, RecursionError, OverflowError, Warning) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {first_line(error)}")
     return text
 
 
@@ -105,38 +116,48 @@ def file_digest(path: str) -> str:
     """What identifies a file's contents, such as a user's module. RequestError where it cannot be read."""
     try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-    except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror}")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise RequestError(f"{path!r} cannot be read: {first_line(error)}")
 
 
 def check(resolve: Callable[[], argparse.Namespace]) -> None:
     """Ends the process if the command line asks for help or cannot be meant; for what comes before `run`."""
     if status := run(lambda: resolve() and 0):
         sys.exit(status)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while torch is imported, Ctrl-C just ends it
+    on_signal(end_at_once)  # torch is imported next
 
 
 def run(main: Callable[[], int]) -> int:
     """Runs a command's main: what ends it badly becomes one line on stderr and an exit status.
 
-    2: a wrong request; 3: diverged; 4: the machine failed; 130: interrupted. Other exceptions are bugs and stay as they are.
+    2: a wrong request; 3: diverged; 4: the machine failed; 130, 143: stopped by a signal. Other exceptions are bugs and
+    stay as they are.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    on_signal(interrupt)
+    sys.stdout.reconfigure(errors="backslashreplace")  # no name or path is worth a failure, whatever the encoding
     try:
         return main()
     except SwapconvError as error:
+        message, status = f"error: {error}", error.exit_status
+    except Interrupted as error:
         message, status = str(error), error.exit_status
-    except KeyboardInterrupt:
-        message, status = "interrupted", 130
     except BrokenPipeError:  # whoever read the output has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return 0
     except OSError as error:
-        message, status = str(error), 4
-    except (MemoryError, RuntimeError) as error:  # torch's allocators have no class in common
-        known = ("out of memory", "can't allocate memory", "not enough memory")
-        if not isinstance(error, MemoryError) and not any(phrase in str(error) for phrase in known):
+        _forget_output()  # it may be what is full
+        message, status = f"error: {error.filename or 'standard output'}: {first_line(error)}", 4
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
-        message, status = f"out of memory, a smaller --batch_size needs less: {first_line(error)}", 4
-    print("error: " + " ".join(message.splitlines()), file=sys.stderr)
+        message, status = f"error: out of memory: {first_line(error)}", 4
+    print(" ".join(message.splitlines()), file=sys.stderr)
     return status
+
+
+def _forget_output() -> None:
+    """What standard output can no longer take goes nowhere, instead of failing again as Python ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -70,11 +70,11 @@ class Data:
         """Batches that a pass over a split takes; the last one may be smaller."""
         return -(-len(split) // self.batch_size)
 
-    def train(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled, augmented, normalised batches of the training split."""
+    def train(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled, augmented, normalised batches of the training split, from number `first` on."""
         split = self.training
         order = permutation(len(split), key(self.seed, epoch, "order"), split.labels.device)
-        for indices in order.split(self.batch_size):
+        for indices in order.split(self.batch_size)[first:]:
             x = augment(
                 split.images[indices], split.numbers[indices], self.augmentation, self.seed, epoch, self.normalise
             )

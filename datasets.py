@@ -6,46 +6,27 @@
 A dataset is one entry of DATASETS. All of them end as whole arrays of bytes in memory; data.py makes batches of them.
 """
 
-import gzip
-import hashlib
-import math
-import os
 import re
-import sys
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 from errors import MachineFault, RequestError, first_line
-
-SPLITS = ("train", "test")
-CACHE_FORMAT = 1
-Entry = tuple[str, str, str, bytes]  # split, class, file name, encoded image
-
-
-@dataclass(frozen=True)
-class Images:
-    """Both splits of a dataset: images (N, side, side, 3) uint8 and labels (N,) int64, which count the classes from 0."""
-
-    train: np.ndarray
-    train_labels: np.ndarray
-    test: np.ndarray
-    test_labels: np.ndarray
+from reading import Form, Images, read_folder, read_idx, read_tar, read_torchvision
 
 
 @dataclass(frozen=True)
 class Source:
-    """A place where a dataset was found. `read(workers)` is the expensive part; it raises MachineFault on damage."""
+    """A place where a dataset was found, and what reads it with (workers, keep)."""
 
     where: str
-    read: Callable[[int], Images]
+    reader: Callable[[int, bool], Images]
+
+    def read(self, workers: int, keep: bool = True) -> Images:
+        """The expensive part; `keep` allows it to write a cache of what it decoded. MachineFault on damage."""
+        return self.reader(workers, keep)
 
 
 @dataclass(frozen=True)
@@ -68,21 +49,29 @@ class Dataset:
 def find(name: str, data_dir: Path, download: bool = False) -> Source:
     """The first place that holds the dataset; with `download`, torchvision's if there is none. Reads nothing yet."""
     dataset = DATASETS[name]
-    places = dataset.places(dataset, data_dir, download)
+    try:
+        places = dataset.places(dataset, data_dir, download)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise RequestError(f"--data_dir {str(data_dir)!r} cannot be looked into: {first_line(error)}")
     for _, source in places:
         if source is not None:
             return source
     if download and dataset.torchvision is not None:
-        return Source(f"{data_dir} (downloaded)", lambda workers: _torchvision(dataset, data_dir, download=True))
+        return Source(f"{data_dir} (downloaded)", lambda workers, keep: _downloaded(name, data_dir))
     looked = ", ".join(place for place, _ in places)
     get = f"--download fetches it{dataset.other_way}" if dataset.torchvision else dataset.other_way
     raise RequestError(f"no {name}: looked for {looked}; {get}, --data_dir says where it lies")
 
 
+def _downloaded(name: str, data_dir: Path) -> Images:
+    read_torchvision(DATASETS[name].torchvision, data_dir, download=True)
+    return find(name, data_dir).read(1)
+
+
 def _digits(dataset: Dataset, data_dir: Path, download: bool) -> list[tuple[str, Source | None]]:
     """The 8×8 digits that scikit-learn ships, enlarged to 32×32; the last 297 are for testing."""
 
-    def read(workers: int) -> Images:
+    def read(workers: int, keep: bool) -> Images:
         from PIL import Image
         from sklearn.datasets import load_digits
 
@@ -99,16 +88,16 @@ def _cifar(name: str, archive: str) -> Callable[[Dataset, Path, bool], list[tupl
     """torchvision's layout, else a folder of images, else a tar of such a folder."""
 
     def places(dataset: Dataset, data_dir: Path, download: bool) -> list[tuple[str, Source | None]]:
-        unpacked, folder = data_dir / archive, data_dir / name
+        unpacked, folder, form = data_dir / archive, data_dir / name, Form(dataset.classes, dataset.side)
         tars = [
             path
             for path in sorted(data_dir.glob(f"{name}.tar*"))
             if re.fullmatch(r".*\.tar(\.(gz|xz|bz2))?", path.name)
         ]
         return [
-            (str(unpacked), Source(str(unpacked), lambda w: _torchvision(dataset, data_dir, download)) if unpacked.is_dir() else None),
-            (f"{folder}/train/<class>/", Source(str(folder), lambda w: _folder(dataset, folder, w)) if (folder / "train").is_dir() else None),
-            (f"{folder}.tar[.xz|.gz|.bz2]", Source(str(tars[0]), lambda w: _tar(dataset, tars[0], w)) if tars else None),
+            (str(unpacked), Source(str(unpacked), lambda w, keep: read_torchvision(dataset.torchvision, data_dir, False)) if unpacked.is_dir() else None),
+            (f"{folder}/train/<class>/", Source(str(folder), lambda w, keep: read_folder(folder, form, w)) if (folder / "train").is_dir() else None),
+            (f"{folder}.tar[.xz|.gz|.bz2]", Source(str(tars[0]), lambda w, keep: read_tar(tars[0], form, w, keep)) if tars else None),
         ]  # fmt: skip
 
     return places
@@ -127,10 +116,11 @@ def _fashionmnist(dataset: Dataset, data_dir: Path, download: bool) -> list[tupl
         if None in files:
             return None
 
-        def read(workers: int) -> Images:
-            train, train_labels, test, test_labels = (_idx(path) for path in files)
+        def read(workers: int, keep: bool) -> Images:
+            train, train_labels, test, test_labels = (read_idx(path) for path in files)
             for images, labels, path in ((train, train_labels, files[0]), (test, test_labels, files[2])):
-                if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1] or labels.max(initial=0) > 9:
+                fits = images.shape[1:] == (28, 28) and labels.shape == images.shape[:1] and len(labels)
+                if not fits or labels.max() > 9:
                     raise MachineFault(
                         f"{path}: {images.shape} images with {labels.shape} labels, not 28×28 of 10 classes"
                     )
@@ -143,152 +133,8 @@ def _fashionmnist(dataset: Dataset, data_dir: Path, download: bool) -> list[tupl
     return [(str(folder), source(folder)) for folder in folders]
 
 
-def _idx(path: Path) -> np.ndarray:
-    """An IDX file of bytes (LeCun's MNIST format): 0 0 8 and the number of dimensions, their big-endian sizes, the data."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            magic = file.read(4)
-            if magic[:3] != b"\0\0\x08" or magic[3:] not in (b"\1", b"\3"):
-                raise MachineFault(f"{path} is not an IDX file of bytes")
-            shape = tuple(int.from_bytes(file.read(4), "big") for _ in range(magic[3]))
-            size = math.prod(shape)
-            data = file.read(min(size, 1 << 28) + 1)  # no more than it says, however far it would unpack
-    except (OSError, EOFError, zlib.error) as error:
-        raise MachineFault(f"{path} cannot be read: {error}")
-    if len(data) != size:
-        raise MachineFault(f"{path} is damaged: it should hold {' × '.join(map(str, shape))} bytes")
-    return np.frombuffer(data, np.uint8).reshape(shape)
-
-
-def _torchvision(dataset: Dataset, data_dir: Path, download: bool = False) -> Images:
-    """What torchvision's class of the dataset reads from its own layout, after its own check of the files."""
-    import torchvision
-
-    try:
-        train, test = (
-            getattr(torchvision.datasets, dataset.torchvision)(str(data_dir), train=is_train, download=download)
-            for is_train in (True, False)
-        )
-    except (OSError, RuntimeError, EOFError) as error:
-        raise MachineFault(f"{data_dir}: torchvision cannot {'download' if download else 'read'} it: {error}")
-    if dataset.torchvision == "FashionMNIST":
-        return find("fashionmnist", data_dir).read(1)
-    return Images(train.data, np.array(train.targets), test.data, np.array(test.targets))
-
-
-def _folder(dataset: Dataset, folder: Path, workers: int) -> Images:
-    entries = (
-        (split, path.parent.name, path.name, path.read_bytes())
-        for split in SPLITS
-        for path in sorted((folder / split).glob("*/*"))
-        if path.is_file()
-    )
-    try:
-        return _decode(dataset, entries, str(folder), workers)
-    except OSError as error:
-        raise MachineFault(f"{folder} cannot be read: {error}")
-
-
-def _tar(dataset: Dataset, path: Path, workers: int) -> Images:
-    """The images of a tar, read in place and in one pass; decoded once, into a cache that later runs load."""
-    cache, stamp = _cache_of(path), f"{CACHE_FORMAT} {path.stat().st_size} {path.stat().st_mtime_ns}"
-    if (images := _load_cache(cache, stamp)) is not None:
-        return images
-    print(f"decoding {path}, once", file=sys.stderr)
-    try:
-        with tarfile.open(path, "r|*") as tar:
-            entries = []
-            for member in tar:
-                parts = member.name.split("/")
-                if member.isfile() and len(parts) >= 3 and parts[-3] in SPLITS:
-                    entries.append((*parts[-3:], tar.extractfile(member).read()))
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise MachineFault(f"{path} cannot be read: {error}")
-    images = _decode(dataset, entries, str(path), workers)
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        _save_cache(cache, stamp, images)
-    except OSError as error:
-        print(f"warning: the decoded images cannot be kept in {cache}: {error}", file=sys.stderr)
-    return images
-
-
-def _decode(dataset: Dataset, entries: Iterable[Entry], where: str, workers: int) -> Images:
-    """Arrays of both splits, classes in alphabetical order, images by class and file name."""
-    from PIL import Image
-
-    entries = sorted(entries)
-    classes = {split: sorted({entry[1] for entry in entries if entry[0] == split}) for split in SPLITS}
-    for split in SPLITS:
-        if len(classes[split]) != dataset.classes:
-            raise MachineFault(
-                f"{where}: {split}/ holds {len(classes[split])} classes with images, not {dataset.classes}"
-            )
-    if classes["train"] != classes["test"]:
-        odd = sorted(set(classes["train"]) ^ set(classes["test"]))
-        raise MachineFault(f"{where}: train/ and test/ do not hold the same classes: {odd[0]!r} is only in one of them")
-
-    def decode(entry: Entry) -> np.ndarray:
-        split, label, name, data = entry
-        try:
-            image = Image.open(BytesIO(data))
-            if image.size != (dataset.side, dataset.side):
-                raise ValueError(f"it is {image.width}×{image.height}, not {dataset.side}×{dataset.side}")
-            return np.asarray(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise MachineFault(f"{where}: {split}/{label}/{name} cannot be used: {error}")
-
-    chunks = [entries[start : start + 512] for start in range(0, len(entries), 512)]
-    with ThreadPoolExecutor(workers) as pool:
-        decoded = np.concatenate(list(pool.map(lambda chunk: np.stack([decode(entry) for entry in chunk]), chunks)))
-    number = {label: index for index, label in enumerate(classes["train"])}
-    labels = np.array([number[entry[1]] for entry in entries])
-    train = np.array([entry[0] == "train" for entry in entries])
-    return Images(decoded[train], labels[train], decoded[~train], labels[~train])
-
-
 def _imagenet(dataset: Dataset, data_dir: Path, download: bool) -> list[tuple[str, Source | None]]:
     raise RequestError("imagenet: its networks can be counted, training on it is not there yet")
-
-
-def _cache_of(path: Path) -> Path:
-    """Beside the tar, or in the user's cache folder where that folder is read-only (to root too)."""
-    folder = path.resolve().parent
-    if folder.stat().st_mode & 0o222 and os.access(folder, os.W_OK):
-        return folder / f"{path.name}.decoded.npz"
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return (
-        home / "swapconv" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}-{path.name}.decoded.npz"
-    )
-
-
-def _load_cache(cache: Path, stamp: str) -> Images | None:
-    if not cache.exists():
-        return None
-    try:
-        with zipfile.ZipFile(cache) as archive:
-            if damaged := archive.testzip():
-                raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
-        with np.load(cache, allow_pickle=False) as stored:
-            if str(stored["stamp"]) != stamp:
-                return None
-            return Images(*(stored[name] for name in Images.__dataclass_fields__))
-    except Exception as error:  # whatever a damaged file makes zipfile or numpy raise: to make it anew is always right
-        print(f"warning: {cache} is damaged and is made anew: {first_line(error)}", file=sys.stderr)
-        return None
-
-
-def _save_cache(cache: Path, stamp: str, images: Images) -> None:
-    """Written beside and renamed, so that another run never sees half a cache."""
-    partial = cache.with_name(f"{cache.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, stamp=np.array(stamp), **vars(images))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(cache)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 DATASETS = {

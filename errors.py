@@ -1,4 +1,4 @@
-"""How a run may end badly: three kinds of failure, each with the exit status that a scheduler can act on.
+"""How a run may end badly: kinds of failure, each with the exit status that a scheduler can act on.
 
 raise RequestError(f"unknown conv {name!r}" + did_you_mean(name, known))
 """
@@ -20,21 +20,23 @@ class RequestError(SwapconvError, ValueError):
 
 
 class Diverged(SwapconvError):
-    """The loss left the finite numbers; the last good checkpoint is kept."""
+    """The loss or a gradient left the finite numbers; the last good checkpoint is kept."""
 
     exit_status = 3
-
-
-class Interrupted(SwapconvError):
-    """Stopped by the user, with Ctrl-C."""
-
-    exit_status = 130
 
 
 class MachineFault(SwapconvError):
     """The machine failed: disk, memory or damaged data. Finished epochs are kept."""
 
     exit_status = 4
+
+
+class Interrupted(KeyboardInterrupt):
+    """Stopped by a signal. Like KeyboardInterrupt no Exception: nobody who handles failures shall take it for one."""
+
+    def __init__(self, message: str, exit_status: int):
+        super().__init__(message)
+        self.exit_status = exit_status
 
 
 def did_you_mean(value: str, allowed: Iterable[str], show: Callable[[str], str] = repr) -> str:
@@ -45,5 +47,14 @@ def did_you_mean(value: str, allowed: Iterable[str], show: Callable[[str], str] 
 
 
 def first_line(error: BaseException) -> str:
-    """An exception in one line: the first of its message, or its type where it has none."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    """An exception in one line: the system's words for an OSError, the first line of other messages, or the type."""
+    words = getattr(error, "strerror", None) or str(error)
+    return next(iter(str(words).splitlines()), "") or type(error).__name__
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, of Python, of torch on the CPU or on a GPU, which have no class in common."""
+    known = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in known)
+    )

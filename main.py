@@ -18,12 +18,13 @@ import platform
 import random
 import subprocess
 import sys
+import textwrap
 from argparse import Namespace
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,19 +32,22 @@ from torch import nn
 
 import blocks
 import budget
+import checkpoint
 import datasets
+import dryrun
 import fitting
-from build import build, restore
-from checkpoint import Run, digest, load_run, refuse_or_find
+import record
+from build import build
 from companions import ClipGradient, Companion, DropPath
-from count import outline, summary, warn_of_uncounted
+from count import summary, warn_of_uncounted
 from data import Augmentation, Data
-from distill import Distill, Supervised, check_taps
-from errors import Interrupted, RequestError
+from distill import Distill, Supervised
+from errors import Diverged, Interrupted, MachineFault, RequestError, first_line, is_out_of_memory
 from initial import materialise
-from models import NETWORKS
+from lineage import build_start, build_teacher
 from optim import Cosine, Schedule, Step, sgd
 from recompute import recompute
+from signals import Deferred
 from train import fit
 
 
@@ -51,56 +55,113 @@ def main(arguments: list[str] | None = None) -> int:
     request = options.training(arguments)
     config = {key: value for key, value in vars(request).items() if key != "resume"}
     name = request.teacher_checkpoint if request.mode == "teacher" else request.student_checkpoint
-    config, found = budget.resolve(config)
+    config, budgeted = budget.resolve(config)
     device = choose_device(request)
-    source = datasets.find(request.dataset, data_folder(request), request.download)
+    source = datasets.find(request.dataset, data_folder(request), request.download and not request.dry_run)
     network, costs, teacher, trained = build(config), summary(config), None, None
+    found = record.find(name)
     if request.module:
         config["module_digest"] = cli.file_digest(request.module)
     if request.mode == "student":
         teacher = build_teacher(request, network)
         config["teacher_digest"] = teacher.digest
     if request.init_from:
-        trained, config["init_digest"] = build_start(config, network)
-    refuse_or_find(name, config, request.resume)  # up to here nothing is written, from here on anything may be
+        trained, config["init_digest"] = build_start(config, network, found)
+    record.refuse(name, config, found, request.resume)
+    needed, free = disk_room(name, network, request.momentum)  # up to here nothing is written
 
     data = load_data(request, source, device)
     random.seed(request.seed), np.random.seed(request.seed % 2**32), torch.manual_seed(request.seed)
     network = settle(materialise(network, request.seed), device)
     criterion = Supervised()
     if teacher is not None:
-        taught_by = settle(teacher.network, device)
-        criterion = Distill(taught_by, request.alpha, request.beta, request.temperature)
+        criterion = Distill(settle(teacher.network, device), request.alpha, request.beta, request.temperature)
         if teacher.unfinished:
             print(f"warning: the teacher has only finished {teacher.unfinished}", file=sys.stderr)
     scale = 1.0 if request.nocrswd else costs["crs_ratio"] * request.crs_factor
     structured = blocks.structured_parameters(network)
     optimizer = sgd(network, structured, request.lr, request.momentum, request.weight_decay, scale)
+    companions, autocast = companions_of(request), precision_of(request, device)
+    announce(name, config, request, source, data, costs, optimizer, budgeted)
 
-    about = {"argv": sys.argv, "counts": {k: v for k, v in costs.items() if k != "layers"}, "versions": versions()}
-    with Run(name, config, about, request.resume) as run:
-        announce(run, request, source, data, costs, optimizer, found)
-        if trained is not None and run.state is None:
-            rows = fitting.fit_network(network, settle(trained, device))
-            print(fitting.table(rows) if rows else f"all weights are those of {request.init_from}", flush=True)
+    def prepare() -> None:
         if request.checkpoint_activations:
             recompute(network)
         if request.compile:
             for each in (network, criterion.teacher) if teacher is not None else (network,):
                 compile_for(each, data.side)
-        epochs = fit(
-            network, criterion, optimizer, schedule_of(request), data, request.epochs, companions_of(request), run.state,
-            print_freq=request.print_freq, autocast=precision_of(request, device),
-        )  # fmt: skip
-        try:
-            for finished in epochs:
-                print(line(run.save(*finished), request.epochs), flush=True)
-        except KeyboardInterrupt:
-            raise Interrupted(f"interrupted with {len(run.rows)} epochs done: go on with --resume")
+
+    if request.dry_run:
+        with told(request, device, None):
+            prepare()
+            measured = dryrun.measure(network, criterion, optimizer, data, companions, autocast)
+        done = (found.state["epoch"], found.state["step"]) if found.state else (0, 0)
+        print(dryrun.report(measured, data, costs, request.epochs, done, needed, free))
+        return 0
+
+    about = {"argv": sys.argv, "counts": {k: v for k, v in costs.items() if k != "layers"}, "versions": versions()}
+    with record.Run(name, config, about, found, request.resume) as run, told(request, device, run):
+        if request.resume:
+            print(run.beginning(), flush=True)
+        if trained is not None and run.state is None:
+            rows = fitting.fit_network(network, settle(trained, device))
+            print(fitting.table(rows) if rows else f"all weights are those of {request.init_from}", flush=True)
+        prepare()
+        with Deferred() as stop:
+            for row, state in fit(
+                network, criterion, optimizer, schedule_of(request), data, request.epochs, companions, run.state,
+                print_freq=request.print_freq, autocast=autocast,
+                checkpoint_every=request.checkpoint_every, stopping=stop,
+            ):  # fmt: skip
+                row = run.save(row, state)
+                if row is not None:
+                    print(line(row, request.epochs), flush=True)
+                if stop() and not run.is_finished():
+                    stop.interrupt()
         last = run.rows[-1]
         top1, top5, best = (last[f"{metric}_error"] for metric in ("test_top1", "test_top5", "best_test_top1"))
         print(f"Error@1 {top1:.2f} Error@5 {top5:.2f} (best Error@1 {best:.2f})")
     return 0
+
+
+@contextmanager
+def told(request: Namespace, device: torch.device, run: record.Run | None) -> Iterator[None]:
+    """Whatever ends training says what of it is kept, and what would help."""
+
+    def kept(on: str = "repeat the command with --resume to go on") -> str:
+        return f"{run.progress()} are kept, {on}" if run is not None else "nothing was written"
+
+    try:
+        yield
+    except Interrupted as error:
+        raise Interrupted(f"{error}; {kept()}", error.exit_status)
+    except Diverged as error:
+        raise Diverged(f"{error}; {kept('as they were before')}")
+    except MachineFault as error:
+        raise MachineFault(f"{error}; {kept()}")
+    except OSError as error:
+        raise MachineFault(f"{error.filename or 'standard output'}: {first_line(error)}; {kept()}")
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        less = f"a --batch_size below {request.batch_size} needs less memory"
+        if not (request.checkpoint_activations or request.compile):
+            less += ", --checkpoint_activations too"
+        raise MachineFault(f"out of memory on {device}: {less}; {kept()}")
+
+
+def disk_room(name: str, network: nn.Module, momentum: float) -> tuple[int, int]:
+    """Bytes that the run's checkpoints need and that are free. MachineFault where they are too few."""
+    size = sum(tensor.nbytes for tensor in network.state_dict().values())
+    size += sum(parameter.nbytes for parameter in network.parameters()) if momentum else 0
+    path = checkpoint.checkpoint_path(name)
+    needed, free = checkpoint.room(path, size)
+    if needed > free:
+        raise MachineFault(
+            f"{path.parent}/ has {free:,} bytes free, this run needs {needed:,}: three checkpoints of {size:,}, two that "
+            f"are kept and one that is written"
+        )
+    return needed, free
 
 
 def data_folder(request: Namespace) -> Path:
@@ -111,7 +172,10 @@ def load_data(request: Namespace, source: datasets.Source, device: torch.device)
     """The dataset on the device that trains."""
     dataset = datasets.DATASETS[request.dataset]
     dataset = replace(dataset, std=dataset.std_of.get(request.network, dataset.std))
-    images = source.read(request.workers or torch.get_num_threads())
+    images = source.read(request.workers or torch.get_num_threads(), not request.dry_run)
+    if len(images.train) != dataset.train_images:
+        has = f"{len(images.train):,} training images instead of {dataset.train_images:,}"
+        print(f"warning: this {request.dataset} has {has}", file=sys.stderr)
     moves = request.augment != "none"
     augmentation = Augmentation(crop=moves, flip=moves and dataset.flip, cutout=request.cutout)
     return Data(images, dataset, augmentation, request.batch_size, request.seed, device, request.val_size)
@@ -122,60 +186,13 @@ def choose_device(request: Namespace) -> torch.device:
     gpus = torch.cuda.device_count()
     if request.device == "cuda" and not gpus:
         raise RequestError("--device cuda: torch sees no GPU here, --device cpu is allowed")
-    if request.GPU is not None and request.GPU >= gpus:
+    number = request.GPU[0] if request.GPU else 0
+    if request.GPU and number >= gpus:
         allowed = f"0 to {gpus - 1} are allowed" if gpus else "torch sees none here, leave --GPU out to use the CPU"
-        raise RequestError(f"--GPU {request.GPU}: there is no such GPU, {allowed}")
+        raise RequestError(f"--GPU {number}: there is no such GPU, {allowed}")
     if request.device == "cpu" or not gpus:
         return torch.device("cpu")
-    return torch.device("cuda", request.GPU or 0)
-
-
-class Teacher(NamedTuple):
-    """A trained network, a digest of its weights, and how far it has got where it has not finished."""
-
-    network: nn.Module
-    digest: str
-    unfinished: str
-
-
-def build_teacher(request: Namespace, student: nn.Module) -> Teacher:
-    """The teacher as its checkpoint says, tapped as the student is.
-
-    RequestError where it was trained on other classes or its attention maps do not match the student's.
-    """
-    name = request.teacher_checkpoint
-    saved = load_run(name, "teacher")
-    config, dataset = saved["config"], datasets.DATASETS[request.dataset]
-    if config["dataset"] != request.dataset:
-        raise RequestError(
-            f"the teacher {name!r} was trained on {config['dataset']} "
-            f"({datasets.DATASETS[config['dataset']].classes} classes), not {request.dataset} ({dataset.classes} classes)"
-        )
-    taps = {"AT_split": request.AT_split} if config["network"] == request.network else {}
-    teacher = restore(name, saved, **taps)
-    if request.beta:
-        try:
-            check_taps(outline(student, dataset.side).taps, outline(teacher, dataset.side).taps)
-        except ValueError as error:
-            split = "--AT_split says how many there are, " if request.AT_split else ""
-            raise RequestError(f"{error}; {split}--beta 0 goes without")
-    unfinished = saved["epoch"] < config["epochs"] and f"{saved['epoch']} of its {config['epochs']} epochs"
-    return Teacher(teacher, digest(saved["model"]), unfinished or "")
-
-
-def build_start(config: dict, network: nn.Module) -> tuple[nn.Module, str]:
-    """The trained network that `network` starts from, and a digest of its weights. RequestError if they do not match."""
-    name = config["init_from"]
-    saved = load_run(name, "run")
-    trained = restore(name, saved)
-    for flag in ("network", *sorted(set(NETWORKS[config["network"]][1].values()) - {"AT_split"})):
-        if config[flag] != saved["config"].get(flag):
-            raise RequestError(f"--init_from {name}: {flag} is {config[flag]} here, {saved['config'].get(flag)} there")
-    try:
-        fitting.check(network, trained)
-    except ValueError as error:
-        raise RequestError(f"--init_from {name}: {error}")
-    return trained, digest(saved["model"])
+    return torch.device("cuda", number)
 
 
 def settle(network: nn.Module, device: torch.device) -> nn.Module:
@@ -220,26 +237,25 @@ def versions() -> dict[str, str]:
 
 
 def announce(
-    run: Run, request: Namespace, source: datasets.Source, data: Data, costs: dict, optimizer, found: budget.Found | None
+    name: str, config: dict, request: Namespace, source: datasets.Source, data: Data, costs: dict, optimizer, budgeted: budget.Found | None
 ) -> None:  # fmt: skip
     """What is about to be trained, on what, and what decays by how much."""
-    conv, ratio = run.config["conv"] or request.module, costs["crs_ratio"]
-    if found is not None:
-        print(f"budget: {found.asked:,} {found.unit} asked, {found.achieved:,} achieved by {found.setting}")
+    conv, ratio = config["conv"] or request.module, costs["crs_ratio"]
+    if budgeted is not None:
+        print(f"budget: {budgeted.asked:,} {budgeted.unit} asked, {budgeted.achieved:,} achieved by {budgeted.setting}")
     print(
-        f"{run.name}: {conv} on {request.network}, {costs['params']:,} parameters ({ratio:.4f} of the reference), ",
-        end="",
+        f"{name}: {conv} on {request.network}, {costs['params']:,} parameters ({ratio:.4f} of the reference), "
+        f"{costs['mult_adds_exact']:.4E} mult-adds an image"
     )
-    print(f"{costs['mult_adds_exact']:.4E} mult-adds an image")
     warn_of_uncounted(costs)
     print(f"{request.dataset} from {source.where}: {len(data.training):,} training images, on {data.device}")
     for group in optimizer.param_groups:
         numbers = sum(parameter.numel() for parameter in group["params"])
         print(f"weight decay {group['weight_decay']:.3g} on {numbers:,} {group['name']} numbers")
-    print("options: " + " ".join(f"{key}={value}" for key, value in run.config.items() if value is not None))
-    if request.resume:
-        print(f"resuming after epoch {len(run.rows)}" if run.rows else "nothing to resume: starting")
-    sys.stdout.flush()
+    resolved = " ".join(
+        f"{key}={value}" for key, value in config.items() if value is not None and value is not False and value != ""
+    )
+    print(textwrap.fill(f"options: {resolved}", 110, subsequent_indent="    ", break_long_words=False), flush=True)
 
 
 def line(row: dict, epochs: int) -> str:

@@ -9,7 +9,7 @@ A flag that the user gave always wins over a preset. What cannot be meant is one
 import argparse
 from collections.abc import Sequence
 
-from cli import Parser, amount, choice, milestones, number, pattern
+from cli import Parser, amount, choice, gpus, milestones, number, pattern
 from datasets import DATASETS
 from errors import RequestError
 from models import NETWORKS
@@ -25,6 +25,8 @@ NOT_IDENTITY = (
     "data_dir",
     "download",
     "resume",
+    "dry_run",
+    "checkpoint_every",
     "checkpoint_activations",
     "budget",
     "budget_mult_adds",
@@ -78,12 +80,21 @@ def training_parser() -> Parser:
     run.add_argument(
         "--init_from", metavar="NAME", help="start from this run's network, its convolutions fitted layer by layer"
     )
-    run.add_argument("-r", "--resume", action="store_true", help="go on from the last finished epoch, if there is one")
+    run.add_argument("-r", "--resume", action="store_true", help="go on from the last checkpoint, if there is one")
+    run.add_argument(
+        "--checkpoint_every",
+        type=number(int, 1, 10**9),
+        metavar="STEPS",
+        help="keep a checkpoint within an epoch too (after each epoch there is one)",
+    )
+    run.add_argument(
+        "--dry_run", action="store_true", help="build, load and time one step of all, say what it takes, write nothing"
+    )
     run.add_argument(
         "--print_freq", type=number(int, 1, 10**9), default=10, help="steps between two updates of the bar"
     )
     run.add_argument("--device", type=choice("device", ["cpu", "cuda"]), help="(default: cuda where there is a GPU)")
-    run.add_argument("--GPU", type=number(int, 0, 10**4), metavar="N", help="the number of the GPU to use (default: 0)")
+    run.add_argument("--GPU", type=gpus, metavar="N", help="the number of the GPU to use (default: 0)")
     run.add_argument(
         "--precision", type=choice("precision", ["fp32", "tf32", "bf16"]), default="fp32", help="fp32 | tf32 | bf16"
     )
@@ -184,8 +195,10 @@ def training(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         raise RequestError(f"--cutout {options.cutout} goes with --augment full, not {options.augment}")
     if options.cutout is None:
         options.cutout = CUTOUT if options.augment == "full" else 0
+    if options.GPU is not None and len(options.GPU) > 1:
+        raise RequestError(f"--GPU {','.join(map(str, options.GPU))}: a run takes one GPU so far, give one number")
     if options.device == "cpu" and options.GPU is not None:
-        raise RequestError(f"--GPU {options.GPU} contradicts --device cpu")
+        raise RequestError(f"--GPU {','.join(map(str, options.GPU))} contradicts --device cpu")
     if options.checkpoint_activations and options.compile:
         raise RequestError("--checkpoint_activations does not go with --compile, which decides itself what it keeps")
     if options.mode == "teacher":

@@ -1,26 +1,30 @@
-"""Files that survive: atomic writes, the one before, what is refused, the lock."""
+"""Files that survive: atomic writes, the one before, damage of every byte, hostile pickles."""
 
 import io
-import json
 import os
-import shutil
-import signal
-import threading
+import random
 
 import pytest
 import torch
-from conftest import TINY, process
+from conftest import process
 
 import checkpoint
-import cli
-import main
 from errors import MachineFault, RequestError
 
-DIGITS = ["digits", "teacher", "-t", "t", *TINY]
+DIGITS = ["digits", "teacher", "-t", "t", "--wrn_depth", "10", "--wrn_width", "0.25", "--epochs", "2"]
 
 
 def contents(**some):
-    return dict.fromkeys(checkpoint.REQUIRED - {"format"}) | some
+    return {part: kind() for part, kind in checkpoint.PARTS.items() if part != "format"} | some
+
+
+def sealed(path, value):
+    """A file with a right digest, whatever is in it."""
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    hashing = checkpoint._Hashing(io.BytesIO())
+    hashing.write(stream.getvalue())
+    path.write_bytes(stream.getvalue() + f"sha256 {hashing.sha256.hexdigest()}\n".encode())
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -31,33 +35,84 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(MachineFault, match="No space left"):
-        checkpoint.write_atomically(path, full)
-    assert checkpoint.load(path)["epoch"] == 1 and [p.name for p in tmp_path.iterdir()] == ["a.pt"]
+    def interrupted(file):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    for write, error in ((full, MachineFault), (interrupted, KeyboardInterrupt)):
+        with pytest.raises(error):
+            checkpoint.write_atomically(path, write)
+        assert checkpoint.load(path)["epoch"] == 1 and [p.name for p in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_what_torch_says_of_a_full_disk_is_translated(tmp_path, monkeypatch):
+    def write(self, data):
+        self.error = OSError(28, "No space left on device")
+        raise self.error
+
+    monkeypatch.setattr(checkpoint._Hashing, "write", write)
+    with pytest.raises(MachineFault, match="a.pt cannot be written: No space left on device$"):
+        checkpoint.save(tmp_path / "a.pt", contents(model={"w": torch.ones(5)}))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_one_before_is_kept_and_used(tmp_path, capsys):
     path = tmp_path / "a.pt"
     for epoch in (1, 2, 3):
-        checkpoint.save(path, contents(epoch=epoch, model={"w": torch.ones(1000)}))
+        checkpoint.save(path, contents(epoch=epoch, step=epoch - 1, model={"w": torch.ones(1000)}))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "a.pt.previous"]
     assert checkpoint.load(path)["epoch"] == 3
     whole = path.read_bytes()
-    flipped = bytes([*whole[:2000], whole[2000] ^ 4, *whole[2001:]])  # in the middle of the weights
-    foreign = io.BytesIO()
-    torch.save({"format": 1}, foreign)
-    for damaged in (whole[:700], b"", flipped, foreign.getvalue()):
-        path.write_bytes(damaged)
+    for damaged in (whole[:700], b"", whole[:2000] + b"\xff" + whole[2001:], None):
+        path.unlink()
+        if damaged is not None:
+            path.write_bytes(damaged)
         assert checkpoint.load(path)["epoch"] == 2
-        assert "a.pt is damaged" in capsys.readouterr().err
+        err = capsys.readouterr().err
+        assert "a.pt is damaged" in err if damaged is not None else "a.pt is missing" in err
+        assert len(err.splitlines()) == 1 and err.endswith(": the one before it is used, of epoch 2, step 1\n")
+    sealed(path, {"format": checkpoint.FORMAT})
+    assert checkpoint.load(path)["epoch"] == 2 and "its 'epoch' is NoneType" in capsys.readouterr().err
     (tmp_path / "a.pt.previous").write_bytes(b"")
-    with pytest.raises(MachineFault, match="nor the one before"):
+    path.write_bytes(b"x")
+    with pytest.raises(MachineFault) as error:
+        checkpoint.load(path)
+    told = str(error.value)
+    assert "a.pt is damaged (it has 1 bytes), a.pt.previous is damaged (it has 0 bytes): put a copy" in told
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(MachineFault, match=r"a.pt cannot be read \(Is a directory\)"):
         checkpoint.load(path)
 
 
+def test_2000_damages_are_all_noticed(tmp_path, monkeypatch):
+    path = tmp_path / "a.pt"
+    checkpoint.save(path, contents(model={f"layer{n}": torch.randn(50, n + 1) for n in range(10)}))
+    whole, draw = path.read_bytes(), random.Random(0)
+    unpickled = []
+    monkeypatch.setattr(checkpoint.torch, "load", lambda *arguments, **keywords: unpickled.append(1))
+    for number in range(2000):
+        damaged = bytearray(whole)
+        if number % 4 == 0:
+            del damaged[draw.randrange(len(whole)) :]
+        else:
+            damaged[draw.randrange(len(whole))] ^= draw.randrange(1, 256)
+        path.write_bytes(damaged)
+        with pytest.raises(MachineFault, match="is damaged"):
+            checkpoint.load(path)
+    assert not unpickled  # nothing looked into a damaged file
+
+
 def test_a_newer_format_is_refused(tmp_path):
-    torch.save({"format": checkpoint.FORMAT + 1}, tmp_path / "a.pt")
-    with pytest.raises(RequestError, match="has format 2"):
+    sealed(tmp_path / "a.pt", {"format": checkpoint.FORMAT + 1})
+    with pytest.raises(RequestError, match=f"has format {checkpoint.FORMAT + 1}; .* reads up to {checkpoint.FORMAT}"):
+        checkpoint.load(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("value", [[], {}, 3, {"format": "2"}, {"format": 2}, {"format": True}])
+def test_what_is_no_checkpoint(tmp_path, value):
+    sealed(tmp_path / "a.pt", value)
+    with pytest.raises(MachineFault, match="a.pt is damaged"):
         checkpoint.load(tmp_path / "a.pt")
 
 
@@ -66,159 +121,40 @@ class Hostile:
         return os.mkdir, ("pwned",)
 
 
-def test_a_hostile_pickle_runs_nothing(workplace, capsys):
-    torch.save({"format": 1, "epoch": Hostile()}, "a.pt")
-    with pytest.raises(MachineFault):
-        checkpoint.load(workplace / "a.pt")
-    assert not (workplace / "pwned").exists() and "is damaged" in capsys.readouterr().err
+def test_a_hostile_pickle_runs_nothing(workplace):
+    """As the run that is resumed, the teacher, the run to start from; with a digest as if it were ours, and without."""
+    (workplace / "checkpoints").mkdir()
+    student = ["digits", "student", "-t", "t", "-s", "s", *DIGITS[4:]]
+    start = ["digits", "teacher", "-t", "s", "--init_from", "t", *DIGITS[4:]]
+    for seal in (sealed, lambda path, value: torch.save(value, path)):
+        seal(workplace / "checkpoints/t.pt", contents(format=checkpoint.FORMAT, epoch=Hostile()))
+        children = [process(*command, cwd=workplace) for command in ([*DIGITS, "--resume"], student, start)]
+        for child in children:
+            out, err = child.communicate(timeout=60)
+            assert (child.returncode, out) == (4, "") and len(err.splitlines()) == 1 and "t.pt is damaged" in err
+    assert [path.name for path in workplace.rglob("*")] == ["checkpoints", "t.pt"]
 
 
 def test_views_are_stored_alone(tmp_path):
-    checkpoint.save(tmp_path / "a.pt", contents(model=torch.zeros(1_000_000)[:10]))
+    checkpoint.save(tmp_path / "a.pt", contents(model={"w": torch.zeros(1_000_000)[:10]}))
     assert (tmp_path / "a.pt").stat().st_size < 3000
 
 
-def test_a_lost_checkpoint_is_replaced_by_the_one_before(teacher, workplace):
-    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
-    (workplace / "checkpoints/t.pt").unlink()
-    assert main.main([*DIGITS, "--resume"]) == 0
-    ours, theirs = (torch.load(folder / "checkpoints/t.pt", weights_only=True) for folder in (workplace, teacher))
-    assert all(torch.equal(ours["model"][name], weights) for name, weights in theirs["model"].items())
+def test_other_tools_read_it(tmp_path):
+    """The last line disturbs neither torch nor zip."""
+    import zipfile
+
+    checkpoint.save(tmp_path / "a.pt", contents(epoch=7))
+    assert torch.load(tmp_path / "a.pt", weights_only=True)["epoch"] == 7
+    assert zipfile.ZipFile(tmp_path / "a.pt").testzip() is None
 
 
-def test_what_a_run_leaves(teacher):
-    assert sorted(p.name for p in (teacher / "checkpoints").iterdir()) == ["t.pt", "t.pt.previous"]
-    record = json.loads((teacher / "runs/t/config.json").read_text())
-    assert record["config"]["wrn_width"] == 0.25 and record["config"]["epoch_step"] is None
-    assert {"params", "mult_adds", "mult_adds_exact", "crs_ratio", "stored_bytes"} <= set(record["counts"])
-    assert {"python", "torch", "git_commit"} == set(record["versions"]) and "argv" in record
-    rows = [json.loads(line) for line in (teacher / "runs/t/metrics.jsonl").read_text().splitlines()]
-    assert [row["epoch"] for row in rows] == [0, 1]
-    for row in rows:
-        assert {
-            "lr", "images_per_second", "seconds", "train_loss", "train_loss_cross_entropy", "train_top1_error",
-            "train_top5_error", "test_loss", "test_top1_error", "test_top5_error", "best_test_top1_error",
-        } <= set(row)  # fmt: skip
-    saved = torch.load(teacher / "checkpoints/t.pt", weights_only=True)
-    assert saved["rows"] == rows and saved["epoch"] == 2
-    assert saved["format"] == 1 and {"model", "optimizer", "rng", "config", "companions"} <= set(saved)
-
-
-def points(folder):
-    """Every point of the run's event files, as TensorBoard would read them: (tag, step, value)."""
-    from tensorboardX import event_file_writer  # noqa: F401  (its proto package is what reads them)
-    from tensorboardX.proto.event_pb2 import Event
-
-    found = []
-    for path in folder.glob("events.out.tfevents.*"):
-        data = path.read_bytes()
-        while data:
-            length = int.from_bytes(data[:8], "little")
-            event = Event.FromString(data[12 : 12 + length])
-            found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
-            data = data[16 + length :]
-    return found
-
-
-def test_tensorboard_has_every_point_once(teacher, workplace):
-    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
-    before = points(workplace / "runs/t")
-    assert main.main([*DIGITS, "--resume"]) == 0
-    after = points(workplace / "runs/t")
-    assert sorted(before) == sorted(after) and len(set(after)) == len(after)
-    assert {("lr", 1), ("train/loss", 1), ("test/top1_error", 2)} <= {(tag, step) for tag, step, _ in after}
-
-
-def test_a_name_in_use(teacher, workplace):
-    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
-    before = {path: path.stat().st_mtime_ns for path in workplace.rglob("*")}
-    with pytest.raises(RequestError, match="exists, with 2 epochs done: go on with --resume or choose another name"):
-        main.main(DIGITS)
-    with pytest.raises(RequestError, match=r"another configuration \(epochs was 2, is 3; lr was 0.1, is 0.2\)"):
-        main.main([*DIGITS[:-1], "3", "--lr", "0.2", "--resume"])
-    with pytest.raises(RequestError, match="'T' differs from the existing run 't' in case alone"):
-        main.main(["digits", "teacher", "-t", "T", *TINY])
-    assert before == {path: path.stat().st_mtime_ns for path in workplace.rglob("*")}
-
-
-@pytest.mark.parametrize("text", ["[]", "{}", "{", ""])
-def test_a_damaged_record(workplace, text):
-    (workplace / "runs/t").mkdir(parents=True)
-    (workplace / "runs/t/config.json").write_text(text)
-    with pytest.raises(MachineFault, match="config.json cannot be read"):
-        main.main(DIGITS)
-
-
-def test_checkpoints_that_cannot_be_written_are_noticed_before_training(workplace, capsys):
-    (workplace / "checkpoints").write_text("a file, where a folder is needed")
-    assert cli.run(lambda: main.main(DIGITS)) == 4
-    out, err = capsys.readouterr()
-    assert "epoch" not in out.split("options")[0] and len(err.splitlines()) == 1 and "checkpoints" in err
-
-
-def test_a_record_of_before_a_flag_was_added(workplace):
-    with checkpoint.Run("t", {"epochs": 3}, {}, resume=False):
-        pass
-    assert checkpoint.refuse_or_find("t", {"epochs": 3, "new": False, "newer": None, "newest": 0}, resume=True) is None
-    with pytest.raises(RequestError, match="(new was None, is True)"):
-        checkpoint.refuse_or_find("t", {"epochs": 3, "new": True}, resume=True)
-
-
-def test_where_a_run_is_done_is_not_part_of_it(teacher, workplace):
-    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
-    assert (
-        main.main(
-            [*DIGITS, "--resume", "--print_freq", "3", "--workers", "1", "--device", "cpu", "--data_dir", "elsewhere"]
-        )
-        == 0
-    )
-
-
-def test_the_record_without_its_checkpoint_still_holds_the_name(teacher, workplace):
-    shutil.copytree(teacher / "runs", workplace / "runs")
-    with pytest.raises(RequestError, match="exists, with 0 epochs done"):
-        main.main(DIGITS)
-    with pytest.raises(RequestError, match="another configuration"):
-        main.main([*DIGITS, "--seed", "5", "--resume"])
-
-
-def test_one_process_at_a_time(workplace):
-    command = ["digits", "teacher", "-t", "t", "--wrn_depth", "10", "--wrn_width", "1"]
-    first = process(*command, cwd=workplace)
-    try:
-        assert any(line.startswith("epoch 1/") for line in first.stdout)
-        for flags in ([], ["--resume"]):
-            second = process(*command, *flags, cwd=workplace)
-            out, err = second.communicate(timeout=60)
-            assert second.returncode == 2 and len(err.splitlines()) == 1
-            assert ("being trained by another process" if flags else "exists, with") in err
-    finally:
-        first.send_signal(signal.SIGKILL)
-        first.communicate()
-    assert (workplace / "runs/t/lock").exists()  # of a dead process: it holds nobody up
-    with checkpoint.Run("t", torch.load("checkpoints/t.pt", weights_only=True)["config"], {}, resume=True) as run:
-        assert len(run.rows) >= 1
-
-
-def test_two_threads_of_starts(workplace):
-    """Many starts of one name at once: one of them gets it."""
-    config, won, lost = {"epochs": 1}, [], []
-    barrier, over = threading.Barrier(8), threading.Event()
-
-    def start():
-        barrier.wait()
-        try:
-            with checkpoint.Run("t", config, {}, resume=False):
-                won.append(1)
-                over.wait(10)
-        except RequestError:
-            lost.append(1)
-            if len(lost) == 7:
-                over.set()
-
-    threads = [threading.Thread(target=start) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (len(won), len(lost)) == (1, 7)
+def test_room(tmp_path):
+    path = tmp_path / "checkpoints" / "a.pt"
+    needed, free = checkpoint.room(path, 1000)
+    assert needed == 3000 and free > 0
+    path.parent.mkdir()
+    path.write_bytes(b"x" * 900)
+    assert checkpoint.room(path, 1000)[0] == 2100
+    checkpoint.previous(path).write_bytes(b"x" * 9000)
+    assert checkpoint.room(path, 1000)[0] == 1000

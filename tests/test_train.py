@@ -1,16 +1,15 @@
 """The loop, and that a run which was stopped ends as if it had not been."""
 
-import json
 import shutil
-import signal
-import time
 
 import pytest
 import torch
-from conftest import TINY, process
+from conftest import TINY
+from results import same
 from torch import nn
 
 import main
+import record
 from companions import ClipGradient, Companion
 from data import Augmentation, Data
 from datasets import DATASETS, find
@@ -19,55 +18,6 @@ from errors import Diverged
 from models.output import Output
 from optim import Cosine, sgd
 from train import count_errors, evaluate, fit
-
-TIMING = ("seconds", "images_per_second")
-
-
-def rows_of(folder, name):
-    rows = [json.loads(line) for line in (folder / f"runs/{name}/metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
-
-
-def same(a, b):
-    """Equal to the bit, through dicts and lists."""
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a if key not in TIMING)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
-
-
-def test_a_killed_student_ends_as_one_that_was_not(teacher, tmp_path):
-    flags = ["--conv", "SepHashed_0.5", "--wrn_depth", "10", "--wrn_width", "0.5", "--epochs", "4", "--alpha", "0.2"]
-    command = ["digits", "student", "-t", "t", "-s", "s", *flags]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    for folder in (whole, killed):
-        shutil.copytree(teacher, folder)
-    unbroken = process(*command, cwd=whole)
-    victim = process(*command, cwd=killed)
-    seconds = [time.monotonic()]
-    for text in victim.stdout:
-        if text.startswith("epoch"):
-            seconds.append(time.monotonic())
-        if text.startswith("epoch 2/4"):
-            break
-    time.sleep((seconds[2] - seconds[1]) / 2)  # half an epoch more: the middle of the third
-    victim.send_signal(signal.SIGKILL)
-    _, err = victim.communicate()
-    assert victim.returncode == -signal.SIGKILL, err
-    at_death = torch.load(killed / "checkpoints/s.pt", weights_only=True)["epoch"]
-    assert at_death == 2
-    with (killed / "runs/s/metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 2, "a row of an epoch that no checkpoint kept')
-    resumed = process(*command, "--resume", cwd=killed)
-    for child in (resumed, unbroken):
-        out, err = child.communicate(timeout=120)
-        assert child.returncode == 0, err
-    results = [torch.load(folder / "checkpoints/s.pt", weights_only=True) for folder in (whole, killed)]
-    assert same(*results)
-    assert rows_of(whole, "s") == rows_of(killed, "s") and len(rows_of(whole, "s")) == 4
 
 
 def test_a_finished_run_resumes_to_its_result(teacher, tmp_path, monkeypatch, capsys):
@@ -195,7 +145,7 @@ def test_a_loss_that_is_not_finite_names_its_step(digits, step):
             return Lesson(sum(parts.values()), lesson.logits, parts)
         return Lesson(lesson.loss, lesson.logits, lesson.parts | {"attention": lesson.loss * 0})
 
-    with pytest.raises(Diverged, match=f"step {step} of epoch 0, learning rate 0.01: attention"):
+    with pytest.raises(Diverged, match=f"step {step + 1} of epoch 1/1 at learning rate 0.01: attention"):
         list(fit(model, criterion, optimizer, Cosine(0.01), digits, epochs=1))
 
 
@@ -207,14 +157,14 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(workplace, capsys):
     kept = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(main, "schedule_of", lambda request: lambda t: 1e-3 if t == 0 else 1e30)
-        save = main.Run.save
-        patch.setattr(main.Run, "save", lambda run, *finished: (save(run, *finished), kept.update(snapshot()))[0])
+        save = record.Run.save
+        patch.setattr(record.Run, "save", lambda run, *finished: (save(run, *finished), kept.update(snapshot()))[0])
 
         def snapshot():
             return {path: path.read_bytes() for path in workplace.glob("checkpoints/*")}
 
         assert cli.run(lambda: main.main(flags)) == 3
-    assert "the loss is not finite in step 1 of epoch 1, learning rate 1e+30" in capsys.readouterr().err
+    assert "the loss is not finite in step 2 of epoch 2/2 at learning rate 1e+30" in capsys.readouterr().err
     assert kept == snapshot() and len(kept) == 1
 
 
@@ -226,7 +176,7 @@ def test_a_test_loss_that_is_not_finite(digits):
             if t > 0.95:
                 model.linear.bias.data[0] = float("nan")
 
-    with pytest.raises(Diverged, match="the val loss is not finite after epoch 0"):
+    with pytest.raises(Diverged, match="the val loss is not finite after epoch 1/1"):
         list(fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1, companions=[Break()]))
 
 

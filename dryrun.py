@@ -1,0 +1,109 @@
+"""What a run would take, measured: `main.py ... --dry_run`. Nothing is written.
+
+measured = measure(network, criterion, optimizer, data)
+measured.train_seconds, measured.test_seconds, measured.peak_bytes
+"""
+
+import resource
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from statistics import median
+from typing import NamedTuple
+
+import torch
+from tabulate import tabulate
+from torch import nn
+
+from companions import Companion
+from data import Data, Split
+from train import Meter, evaluate, train_step
+
+REPEATS, PATIENCE = 5, 5.0  # a step is timed so often, but not again once that took so many seconds
+
+
+class Measured(NamedTuple):
+    """Seconds of a training and of a test step on a full batch (the median of `repeats` after one that is not counted),
+    and the most memory in use: of the GPU, or of the whole process."""
+
+    train_seconds: float
+    test_seconds: float
+    peak_bytes: int
+    repeats: int
+
+
+def measure(
+    network: nn.Module, criterion, optimizer: torch.optim.Optimizer, data: Data,
+    companions: list[Companion], autocast=nullcontext,
+) -> Measured:  # fmt: skip
+    """Trains and tests on one full batch, with everything that the loop does. Raises Diverged as it does."""
+    first = (
+        data.test.images[: data.batch_size],
+        data.test.labels[: data.batch_size],
+        data.test.numbers[: data.batch_size],
+    )
+    meter = Meter()
+    meter.when = "the dry run"
+
+    def train() -> None:
+        network.train()
+        x, y = next(data.train(0))
+        lesson, gradient_norm = train_step(network, criterion, optimizer, x, y, companions, 0.0, autocast)
+        meter.add(lesson, y, gradient_norm)
+        meter.read()
+
+    for companion in companions:
+        companion.before_epoch(network, 0.0)
+    train_seconds, repeats = _median_seconds(train)
+    test_seconds, _ = _median_seconds(lambda: evaluate(network, data, Split(*first), autocast))
+    return Measured(train_seconds, test_seconds, _peak(data.device), repeats)
+
+
+def _median_seconds(step: Callable[[], object]) -> tuple[float, int]:
+    """After one that warms up; both `train` and `evaluate` wait for the device, since they read what was measured."""
+    step()
+    seconds: list[float] = []
+    while len(seconds) < REPEATS and sum(seconds) < PATIENCE:
+        began = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - began)
+    return median(seconds), len(seconds)
+
+
+def _peak(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+
+
+def report(
+    measured: Measured, data: Data, costs: dict, epochs: int, done: tuple[int, int], needed: int, free: int
+) -> str:
+    """A table of what the run would take. `epochs` of which `done` = (epochs, steps) are over; `needed` and `free` bytes
+    of disk."""
+    steps = data.steps(data.training)
+    tests = sum(data.steps(split) for split in (data.test, data.validation) if split is not None)
+    epoch = steps * measured.train_seconds + tests * measured.test_seconds
+    left = (epochs - done[0]) * epoch - done[1] * measured.train_seconds
+    where = f"on {data.device}" if data.device.type == "cuda" else "of this process"
+    rows = [
+        ["parameters", f"{costs['params']:,}"],
+        ["mult-adds an image", f"{costs['mult_adds']:.5E} published, {costs['mult_adds_exact']:.5E} exact"],
+        ["training step", f"{measured.train_seconds:.4g} s ({data.batch_size} images, median of {measured.repeats})"],
+        ["test step", f"{measured.test_seconds:.4g} s"],
+        ["peak memory", f"{measured.peak_bytes / 1e6:,.0f} MB {where}"],
+        ["disk", f"{needed / 1e6:,.1f} MB for checkpoints, {free / 1e6:,.0f} MB are free"],
+        ["an epoch", f"{_duration(epoch)}: {steps:,} training and {tests:,} test steps"],
+        [
+            "the run",
+            f"{_duration(left)} for {epochs - done[0]:,} epochs" + (f", {done[0]} are done" if done[0] else ""),
+        ],
+    ]
+    return tabulate(rows, tablefmt="plain", disable_numparse=True)
+
+
+def _duration(seconds: float) -> str:
+    for unit, size, upto in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 72)):
+        if seconds < upto * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 86400:.3g} days"

@@ -1,0 +1,216 @@
+"""How the files of a dataset become arrays of bytes: IDX files, folders and tars of images, torchvision's archives.
+
+    images = read_tar(Path("cifar10.tar.xz"), Form(classes=10, side=32), workers=4, keep=True)
+    images.train                                  # (50000, 32, 32, 3) uint8
+
+Nothing is ever unpacked to disk, and nothing in a file decides how much memory is taken for it. What cannot be used is a
+MachineFault that names it. Imports no torch.
+"""
+
+import gzip
+import hashlib
+import math
+import os
+import sys
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+
+from errors import MachineFault, first_line
+
+SPLITS = ("train", "test")
+CACHE_FORMAT = 1
+LARGEST_FILE = 1 << 20  # bytes of an encoded image; one of 32×32 has some thousands
+MODES = ("RGB", "L", "P", "1", "RGBA", "LA", "PA", "CMYK", "YCbCr", "LAB", "HSV")  # of 8 bits a channel, or fewer
+Entry = tuple[str, str, str, bytes]  # split, class, file name, encoded image
+
+
+@dataclass(frozen=True)
+class Images:
+    """Both splits of a dataset: images (N, side, side, 3) uint8 and labels (N,) int64, which count the classes from 0."""
+
+    train: np.ndarray
+    train_labels: np.ndarray
+    test: np.ndarray
+    test_labels: np.ndarray
+
+
+class Form(NamedTuple):
+    """What a dataset's images have to be: so many classes, square with so many pixels a side."""
+
+    classes: int
+    side: int
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """An IDX file of bytes (LeCun's MNIST format): 0 0 8 and the number of dimensions, their big-endian sizes, the data."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            magic = file.read(4)
+            if magic[:3] != b"\0\0\x08" or magic[3:] not in (b"\1", b"\3"):
+                raise MachineFault(f"{path} is not an IDX file of bytes")
+            shape = tuple(int.from_bytes(file.read(4), "big") for _ in range(magic[3]))
+            size = math.prod(shape)
+            data = file.read(min(size, 1 << 28) + 1)  # no more than it says, however far it would unpack
+    except (OSError, EOFError, zlib.error) as error:
+        raise MachineFault(f"{path} cannot be read: {first_line(error)}")
+    if len(data) != size:
+        raise MachineFault(f"{path} is damaged: it should hold {' × '.join(map(str, shape))} bytes")
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def read_torchvision(name: str, data_dir: Path, download: bool) -> Images:
+    """What torchvision's class `name` reads from its own layout, after its own check of the files."""
+    import torchvision
+
+    try:
+        train, test = (
+            getattr(torchvision.datasets, name)(str(data_dir), train=is_train, download=download)
+            for is_train in (True, False)
+        )
+    except (OSError, RuntimeError, EOFError) as error:
+        raise MachineFault(f"{data_dir}: torchvision cannot {'download' if download else 'read'} it: {error}")
+    return Images(train.data, np.array(train.targets), test.data, np.array(test.targets))
+
+
+def read_folder(folder: Path, form: Form, workers: int) -> Images:
+    """The images of train/<class>/ and test/<class>/, hidden files aside."""
+    try:
+        return _decode(sorted(_files(folder)), str(folder), form, workers)
+    except OSError as error:
+        raise MachineFault(f"{error.filename or folder} cannot be read: {first_line(error)}")
+
+
+def _files(folder: Path) -> Iterator[Entry]:
+    for split in SPLITS:
+        for path in (folder / split).glob("*/*"):
+            if path.name.startswith(".") or path.is_dir():
+                continue
+            if path.stat().st_size > LARGEST_FILE:  # OSError for a link that leads nowhere or in a circle
+                raise MachineFault(f"{path} cannot be used: {path.stat().st_size:,} bytes are no small image")
+            yield split, path.parent.name, path.name, path.read_bytes()
+
+
+def read_tar(path: Path, form: Form, workers: int, keep: bool) -> Images:
+    """The images of a tar, read in place and in one pass; decoded once, into a cache that later runs load, if `keep`."""
+    cache, stamp = _cache_of(path), f"{CACHE_FORMAT} {path.stat().st_size} {path.stat().st_mtime_ns}"
+    if (images := _load_cache(cache, stamp)) is not None:
+        return images
+    print(f"decoding {path}" + ", once" * keep, file=sys.stderr)
+    try:
+        with tarfile.open(path, "r|*") as tar:
+            entries = sorted(_members(tar, path))
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise MachineFault(f"{path} cannot be read: {first_line(error)}")
+    images = _decode(entries, str(path), form, workers)
+    if keep:
+        try:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            _save_cache(cache, stamp, images)
+        except OSError as error:
+            print(f"warning: the decoded images cannot be kept in {cache}: {first_line(error)}", file=sys.stderr)
+    return images
+
+
+def _members(tar: tarfile.TarFile, path: Path) -> Iterator[Entry]:
+    seen: set[tuple[str, ...]] = set()
+    for member in tar:
+        parts = PurePosixPath(member.name).parts
+        if member.isdir() or len(parts) < 3 or parts[-3] not in SPLITS or parts[-1].startswith("."):
+            continue
+        problem = (
+            "its path is absolute" if parts[0] == "/" else
+            "its path leaves the archive" if ".." in parts else
+            "it is a link" if member.islnk() or member.issym() else
+            "it is no file" if not member.isfile() else
+            f"{member.size:,} bytes are no small image" if member.size > LARGEST_FILE else
+            "it is there twice" if parts[-3:] in seen else None
+        )  # fmt: skip
+        if problem:
+            raise MachineFault(f"{path}: {member.name!r} cannot be used: {problem}")
+        seen.add(parts[-3:])
+        yield (*parts[-3:], tar.extractfile(member).read())
+
+
+def _decode(entries: list[Entry], where: str, form: Form, workers: int) -> Images:
+    """Arrays of both splits, classes in alphabetical order, images by class and file name."""
+    from PIL import Image
+
+    classes = {split: sorted({entry[1] for entry in entries if entry[0] == split}) for split in SPLITS}
+    for split in SPLITS:
+        if len(classes[split]) != form.classes:
+            raise MachineFault(f"{where}: {split}/ holds {len(classes[split])} classes with images, not {form.classes}")
+    if classes["train"] != classes["test"]:
+        odd = sorted(set(classes["train"]) ^ set(classes["test"]))
+        raise MachineFault(f"{where}: train/ and test/ do not hold the same classes: {odd[0]!r} is only in one of them")
+
+    def decode(entry: Entry) -> np.ndarray:
+        split, label, name, data = entry
+        try:
+            image = Image.open(BytesIO(data))
+            if image.size != (form.side, form.side):
+                raise ValueError(f"it is {image.width}×{image.height}, not {form.side}×{form.side}")
+            if image.mode not in MODES:
+                raise ValueError(f"its mode is {image.mode}, with more than 8 bits a channel")
+            return np.asarray(image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise MachineFault(f"{where}: {split}/{label}/{name} cannot be used: {first_line(error)}")
+
+    chunks = [entries[start : start + 512] for start in range(0, len(entries), 512)]
+    pool = ThreadPoolExecutor(workers)
+    try:
+        decoded = np.concatenate(list(pool.map(lambda chunk: np.stack([decode(entry) for entry in chunk]), chunks)))
+    finally:
+        pool.shutdown(cancel_futures=True)  # a signal does not wait for the rest
+    number = {label: index for index, label in enumerate(classes["train"])}
+    labels = np.array([number[entry[1]] for entry in entries])
+    train = np.array([entry[0] == "train" for entry in entries])
+    return Images(decoded[train], labels[train], decoded[~train], labels[~train])
+
+
+def _cache_of(path: Path) -> Path:
+    """Beside the tar, or in the user's cache folder where that folder is read-only (to root too)."""
+    folder = path.resolve().parent
+    if folder.stat().st_mode & 0o222 and os.access(folder, os.W_OK):
+        return folder / f"{path.name}.decoded.npz"
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return (
+        home / "swapconv" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}-{path.name}.decoded.npz"
+    )
+
+
+def _load_cache(cache: Path, stamp: str) -> Images | None:
+    if not cache.exists():
+        return None
+    try:
+        with zipfile.ZipFile(cache) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+        with np.load(cache, allow_pickle=False) as stored:
+            if str(stored["stamp"]) != stamp:
+                return None
+            return Images(*(stored[name] for name in Images.__dataclass_fields__))
+    except Exception as error:  # whatever a damaged file makes zipfile or numpy raise: to make it anew is always right
+        print(f"warning: {cache} is damaged and is made anew: {first_line(error)}", file=sys.stderr)
+        return None
+
+
+def _save_cache(cache: Path, stamp: str, images: Images) -> None:
+    """Written beside and renamed, so that another run never sees half a cache."""
+    partial = cache.with_name(f"{cache.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, stamp=np.array(stamp), **vars(images))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(cache)
+    finally:
+        partial.unlink(missing_ok=True)

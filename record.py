@@ -1,0 +1,214 @@
+"""The record of a run: whose name it is, who is training it now, and what has come of it.
+
+    found = find("wrn.teacher")                                   # both write nothing
+    refuse("wrn.teacher", config, found, resume=True)             # RequestError tells the ways on
+    with Run("wrn.teacher", config, about, found, resume=True) as run:
+        for progress in fit(..., resumed=run.state):
+            run.save(*progress)
+
+A run NAME is checkpoints/NAME.pt, the one before it as NAME.pt.previous, and runs/NAME/ with config.json, metrics.jsonl
+and TensorBoard's events. A name belongs to one configuration, and to one process at a time, which holds its lock.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
+
+from checkpoint import CHECKPOINTS, checkpoint_path, clear, load, previous, save, write_atomically
+from errors import MachineFault, RequestError, first_line
+from options import NOT_IDENTITY
+
+RUNS = Path("runs")
+
+
+class Found(NamedTuple):
+    """What is there of a run: its configuration (None where the name is free), its checkpoint (None where no step has
+    been kept), and what tells whether the files are still the same."""
+
+    config: dict | None
+    state: dict | None
+    stamp: tuple
+
+
+def find(name: str) -> Found:
+    """What there is of a run. Writes nothing. MachineFault where it cannot be read."""
+    stamp, path, document = _stamp(name), checkpoint_path(name), RUNS / name / "config.json"
+    if path.exists() or previous(path).exists():
+        state = load(path)
+        return Found(state["config"], state, stamp)
+    if not document.exists():
+        return Found(None, None, stamp)
+    try:
+        config = json.loads(document.read_text())["config"]
+        return Found(dict(config), None, stamp)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MachineFault(
+            f"{document} cannot be read ({first_line(error)}), and there is no checkpoint: delete {document.parent} to start again"
+        )
+
+
+def _stamp(name: str) -> tuple:
+    path = checkpoint_path(name)
+    return tuple(_identity(each) for each in (path, previous(path), RUNS / name / "config.json"))
+
+
+def _identity(path: Path) -> tuple | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def refuse(name: str, config: dict, found: Found, resume: bool) -> None:
+    """RequestError where the name belongs to another run: to another configuration (the differences are listed), to
+    the same one without `resume`, or as a name that differs in case alone. Writes nothing."""
+    taken = {path.stem for path in CHECKPOINTS.glob("*.pt")} | {path.name for path in RUNS.glob("*")}
+    if clash := sorted(other for other in taken if other != name and other.lower() == name.lower()):
+        raise RequestError(f"the name {name!r} differs from the existing run {clash[0]!r} in case alone")
+    if found.config is None:
+        return
+    if differences := _differences(found.config, config):
+        raise RequestError(
+            f"the run {name!r} exists with another configuration ({'; '.join(differences)}): choose another name"
+        )
+    if not resume:
+        done = progress(found.state, config)
+        raise RequestError(f"the run {name!r} exists, with {done} done: go on with --resume or choose another name")
+
+
+def _differences(before: dict, now: dict) -> list[str]:
+    """What tells two configurations apart. A flag that one of them does not know yet is taken as off."""
+    keys = [key for key in {**before, **now} if key not in NOT_IDENTITY]
+    off = {key: None for key in keys if not (before.get(key) or now.get(key))}
+    before, now = ({**configuration, **off} for configuration in (before, now))
+    return [f"{key} was {before.get(key)}, is {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
+
+
+def progress(state: dict | None, config: dict) -> str:
+    """How far a state has got: `2 of 30 epochs`, `2 of 30 epochs and 17 steps`."""
+    epoch, step = (state["epoch"], state["step"]) if state else (0, 0)
+    return f"{epoch} of {config['epochs']} epochs" + (f" and {step} step{'s' * (step > 1)}" if step else "")
+
+
+def _lock(name: str) -> TextIO:
+    """The run's lock file, locked until it is closed or this process ends. RequestError where another one has it."""
+    path = RUNS / name / "lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise MachineFault(f"{path} cannot be written: {first_line(error)}")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.truncate(0)
+        print(f"process {os.getpid()} on {socket.gethostname()}", end="", file=file, flush=True)
+    except OSError as error:
+        file.seek(0)
+        holder = file.read(300) or "another process"
+        file.close()
+        if isinstance(error, BlockingIOError):
+            raise RequestError(f"the run {name!r} is being trained at this moment, by {holder}")
+        raise MachineFault(f"{path} cannot be locked: {first_line(error)}")
+    return file
+
+
+class Run:
+    """The record of one run, held by this process alone while the context lasts.
+
+    `config` is what identifies it, `about` what is only recorded (argv, costs, versions). `state` is the last that was
+    kept of the training and `rows` the metrics of its finished epochs.
+    """
+
+    def __init__(self, name: str, config: dict, about: dict, found: Found, resume: bool):
+        self.name, self.config, self.folder = name, config, RUNS / name
+        self._lock, self._events = _lock(name), None
+        try:
+            if found.stamp != _stamp(name):  # another process was here since
+                found = find(name)
+            refuse(name, config, found, resume)
+            self.state = found.state
+            self.rows: list[dict] = list(self.state["rows"]) if self.state else []
+            try:
+                self._begin(about)
+            except OSError as error:
+                raise MachineFault(f"{error.filename or self.folder} cannot be written: {first_line(error)}")
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _begin(self, about: dict) -> None:
+        """Writes the record anew, as far as the checkpoint goes: no row and no point of a lost epoch stays."""
+        CHECKPOINTS.mkdir(parents=True, exist_ok=True)
+        if not os.access(CHECKPOINTS, os.W_OK | os.X_OK):
+            raise PermissionError(13, "it is read-only", str(CHECKPOINTS))
+        clear(checkpoint_path(self.name))
+        document = json.dumps({"config": self.config, **about}, indent=1) + "\n"
+        write_atomically(self.folder / "config.json", lambda file: file.write(document.encode()))
+        lines = "".join(json.dumps(row) + "\n" for row in self.rows)
+        write_atomically(self.folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
+        stale = list(self.folder.glob("events.out.tfevents.*"))
+        self._events = EventsWriter(str(self.folder / "events"), f".{os.getpid()}.{time.monotonic_ns()}")
+        for row in self.rows:
+            self._plot(row)
+        self._events.flush()
+        for path in stale:  # every point up to the checkpoint has just been written again
+            path.unlink()
+
+    def save(self, row: dict | None, state: dict) -> dict | None:
+        """Makes lasting what has been trained: the checkpoint first and then, where an epoch has ended, its row."""
+        if row is not None:
+            row = {**row, "best_test_top1_error": min(each["test_top1_error"] for each in [*self.rows, row])}
+        rows = [*self.rows, row] if row is not None else self.rows
+        save(checkpoint_path(self.name), {**state, "config": self.config, "rows": rows})
+        self.rows, self.state = rows, state
+        if row is not None:
+            try:
+                with (self.folder / "metrics.jsonl").open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                self._plot(row)
+                self._events.flush()
+            except OSError as error:
+                raise MachineFault(f"{error.filename or self.folder} cannot be written: {first_line(error)}")
+        return row
+
+    def progress(self) -> str:
+        """How far the run has got, as far as it is kept."""
+        return progress(self.state, self.config)
+
+    def is_finished(self) -> bool:
+        return len(self.rows) >= self.config["epochs"]
+
+    def beginning(self) -> str:
+        """What a resume begins with, for a person."""
+        if self.is_finished():
+            return f"{self.name} is finished, nothing is left to do"
+        return f"resuming after {self.progress()}" if self.state else "nothing to resume: starting"
+
+    def _plot(self, row: dict) -> None:
+        """One point of every metric, for TensorBoard, in this thread: its own writer's thread would hide a full disk."""
+        for name, value in row.items():
+            if name != "epoch":
+                prefix, _, rest = name.partition("_")
+                tag = f"{prefix}/{rest}" if prefix in ("train", "val", "test") else name
+                event = Event(wall_time=time.time(), step=row["epoch"] + 1, summary=scalar(tag, value))
+                self._events.write_event(event)
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self._events is not None:
+            try:
+                self._events.close()
+            except OSError:  # a disk that is full; what could not be written is written at the next resume
+                pass
+        self._lock.close()

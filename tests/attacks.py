@@ -1,0 +1,195 @@
+"""Attacks on runs on digits, after each of which they must end as if nothing had been: to the bit, no epoch lost.
+
+    python tests/attacks.py kills [60] [seed]
+    python tests/attacks.py disk [20]           # as root: it mounts small file systems
+    python tests/attacks.py race [50]
+
+Each SIGKILL comes at a stage of a running process: at its start, as it loads, in a step, in the evaluation, at each stage
+of writing a checkpoint (slowed there, so that it is hit), or at a random moment. pytest runs short forms of all.
+"""
+
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+
+from children import STAGES, Child
+from conftest import process
+from results import rows_of, same_run, saved
+
+SMALL = ["--wrn_depth", "10", "--wrn_width", "0.25", "--epochs", "3"]
+STUDENT = ["digits", "student", "-t", "t", "-s", "r"]
+RUNS = {
+    "teacher": ["digits", "teacher", "-t", "r", *SMALL],
+    "student": [*STUDENT, *SMALL, "--conv", "SepHashed_0.5"],
+    "distilled, clipped, held out": [*STUDENT, *SMALL, "--alpha", "0.3", "--clip_grad", "1", "--val_size", "100"],
+    "checkpoints within epochs": [
+        "digits",
+        "teacher",
+        "-t",
+        "r",
+        *SMALL,
+        "--conv",
+        "ACDC_3",
+        "--checkpoint_every",
+        "7",
+    ],
+}
+ALL = ["start", *STAGES, "random moment"]
+
+
+def kept(folder: Path) -> tuple[int, int]:
+    """Epochs and steps of the run's last whole checkpoint."""
+    if not (folder / "checkpoints/r.pt").exists():
+        return 0, 0
+    state = saved(folder, "r")
+    return state["epoch"], state["step"]
+
+
+def kill_once(command: list[str], folder: Path, stage: str, draw: random.Random) -> tuple[bool, int]:
+    """Starts the run and kills it at a stage. Returns whether it was alive until then, and the epochs that it lost."""
+    before = kept(folder)[0]
+    if stage == "start":
+        victim = process(*command, cwd=folder)
+        time.sleep(draw.uniform(0, 2))  # torch is imported
+        victim.kill()
+        victim.communicate()
+        return victim.returncode == -9, max(0, before - kept(folder)[0])
+    if stage == "random moment":
+        child = Child(*command, cwd=folder)
+        time.sleep(draw.uniform(0, 2))
+    else:
+        often = draw.randrange(20) if stage == "step" else 0 if stage in ("loading", "record") else draw.randrange(2)
+        child = Child(*command, cwd=folder, pause=(stage, often))
+        child.reaches_pause()
+    child.kill()
+    announced = max(
+        [
+            before,
+            *(int(line.split()[1].split("/")[0]) for line in child.stdout.splitlines() if line.startswith("epoch ")),
+        ]
+    )
+    return child.process.exitcode == -9, max(0, announced - kept(folder)[0])
+
+
+def sweep(place: Path, teacher: Path, kills: int, seed: int = 0) -> Counter:
+    """Kills runs until there were so many. `teacher` is a folder with a trained teacher `t`. Returns how many there were
+    at each stage, and under `lost epochs` and `different ends` what there should be none of."""
+    draw, counts, waiting = random.Random(seed), Counter(), []
+    unbroken: dict[str, Path] = {}
+    number = 0
+    while sum(counts[f"killed: {stage}"] for stage in ALL) < kills:
+        name, command = list(RUNS.items())[number % len(RUNS)]
+        folder = place / f"killed{number}"
+        shutil.copytree(teacher, folder)
+        if name not in unbroken:
+            unbroken[name] = place / f"whole{number}"
+            shutil.copytree(teacher, unbroken[name])
+            assert Child(*command, cwd=unbroken[name]).wait() == 0
+        alive = True
+        while alive and sum(counts[f"killed: {stage}"] for stage in ALL) < kills:
+            waiting = waiting or draw.sample(ALL, len(ALL))
+            stage = waiting.pop()
+            alive, lost = kill_once([*command, "--resume"], folder, stage, draw)
+            counts[f"killed: {stage}"] += alive
+            counts["lost epochs"] += lost
+            if not alive:
+                waiting.append(stage)  # it had ended before: again with another run
+        last = Child(*command, "--resume", cwd=folder)
+        assert last.wait() == 0, last.stderr
+        counts["resumed to the end"] += 1
+        counts["different ends"] += not same_run(unbroken[name], folder, "r")
+        counts["files left over"] += len(
+            [path for path in (folder / "checkpoints").iterdir() if path.suffix not in (".pt", ".previous")]
+        )
+        number += 1
+    return counts
+
+
+def race(place: Path, times: int) -> Counter:
+    """Two processes of one command at once, with --resume every other time. Counts how often exactly one trained and the
+    other one was refused, or found it finished."""
+    counts: Counter = Counter()
+    for number in range(times):
+        name, flags = f"race{number}", ["--resume"] if number % 2 else []
+        command = ["digits", "teacher", "-t", name, *SMALL[:-1], "1", "--batch_size", "500", *flags]
+        children = [Child(*command, cwd=place, output=each) for each in "ab"]
+        ends = sorted((child.wait(), "epoch 1/1" in child.stdout, len(child.stderr.splitlines())) for child in children)
+        counts["one trained, the other was refused in one line"] += ends == [(0, True, 0), (2, False, 1)]
+        counts["one trained, the other found it finished"] += ends == [(0, False, 0), (0, True, 0)] and bool(flags)
+        counts["more than one epoch recorded"] += len(rows_of(place, name)) != 1
+    return counts
+
+
+def full_disk(place: Path, teacher: Path, sizes: list[int]) -> Counter:
+    """A student in a file system of so many KiB, which says nothing of its limit (as with a quota): it has to end in
+    one line, with all that it announced still there, and to end as if nothing had happened when there is room."""
+    counts: Counter = Counter()
+    command, whole = [*STUDENT, *SMALL, "--conv", "SepHashed_0.5", "--resume"], place / "roomy"
+    shutil.copytree(teacher, whole)
+    assert Child(*command, cwd=whole).wait() == 0
+    for size in sizes:
+        disk = place / f"disk{size}"
+        disk.mkdir()
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}k", "none", str(disk)], capture_output=True
+        )
+        if mounted.returncode:
+            raise PermissionError(mounted.stderr.decode())
+        try:
+            (disk / "checkpoints").mkdir()
+            (disk / "checkpoints/t.pt").symlink_to(teacher / "checkpoints/t.pt")
+            child = Child(*command, cwd=disk, prepare=_say_nothing_of_room)
+            status, lines = child.wait(), child.stderr.splitlines()
+            announced = sum(line.startswith("epoch ") for line in child.stdout.splitlines())
+            clear = len(lines) == 1 and lines[0].startswith("error: ") and "No space left on device" in lines[0]
+            counts[
+                "ended in one clear line" if status == 4 and clear else "had room" if status == 0 else "unclear"
+            ] += 1
+            counts["epochs announced"] += announced
+            counts["lost epochs"] += max(0, announced - kept(disk)[0])
+            subprocess.run(["mount", "-o", "remount,size=9m", str(disk)], check=True)
+            again = Child(*command, cwd=disk)
+            assert again.wait() == 0, again.stderr
+            counts["went on when there was room"] += 1
+            counts["different ends"] += not same_run(whole, disk, "r")
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
+    return counts
+
+
+def _say_nothing_of_room() -> None:
+    import checkpoint
+
+    checkpoint.room = lambda path, size: (0, 1)
+
+
+def main(attack: str = "kills", times: int | None = None, seed: int = 0) -> int:
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        place, teacher = Path(folder), Path(folder) / "teacher"
+        teacher.mkdir()
+        assert Child("digits", "teacher", "-t", "t", *SMALL, cwd=teacher).wait() == 0
+        match attack:
+            case "kills":
+                counts = sweep(place, teacher, times or 60, seed)
+            case "disk":
+                counts = full_disk(
+                    place, teacher, [int(4 + number * 400 / (times or 20)) for number in range(times or 20)]
+                )
+            case "race":
+                counts = race(place, times or 50)
+    for what, count in counts.items():
+        print(f"{count:4} {what}")
+    print(f"{time.monotonic() - began:.0f} s")
+    return 1 if counts["different ends"] or counts["lost epochs"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:2], *map(int, sys.argv[2:])))

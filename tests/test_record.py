@@ -1,0 +1,159 @@
+"""The record of a run: what it holds, whose a name is, who is training it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from children import Child
+from conftest import TINY
+from results import points, rows_of, same_run, saved
+
+import cli
+import main
+import record
+from errors import MachineFault, RequestError
+
+DIGITS = ["digits", "teacher", "-t", "t", *TINY]
+
+
+def test_what_a_run_leaves(teacher):
+    assert sorted(p.name for p in (teacher / "checkpoints").iterdir()) == ["t.pt", "t.pt.previous"]
+    document = json.loads((teacher / "runs/t/config.json").read_text())
+    assert document["config"]["wrn_width"] == 0.25 and document["config"]["epoch_step"] is None
+    assert {"params", "mult_adds", "mult_adds_exact", "crs_ratio", "stored_bytes"} <= set(document["counts"])
+    assert {"python", "torch", "git_commit"} == set(document["versions"]) and "argv" in document
+    rows = rows_of(teacher, "t")
+    assert [row["epoch"] for row in rows] == [0, 1]
+    for row in rows:
+        assert {
+            "lr", "images_per_second", "seconds", "train_loss", "train_loss_cross_entropy", "train_top1_error",
+            "train_top5_error", "test_loss", "test_top1_error", "test_top5_error", "best_test_top1_error",
+            "gradient_norm", "gradient_norm_max",
+        } <= set(row)  # fmt: skip
+        assert 0 < row["gradient_norm"] <= row["gradient_norm_max"]
+    state = saved(teacher, "t")
+    assert state["rows"] == rows and (state["epoch"], state["step"]) == (2, 0)
+    assert state["format"] == 2 and {"model", "optimizer", "rng", "config", "companions", "meter"} <= set(state)
+
+
+def test_a_finished_run_has_nothing_left_to_do(teacher, workplace, capsys):
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    (workplace / "checkpoints/t.pt.partial").touch(), (workplace / "checkpoints/t.pt.link").touch()  # of a kill
+    before = (workplace / "checkpoints/t.pt").read_bytes()
+    assert main.main([*DIGITS, "--resume"]) == 0
+    assert "t is finished, nothing is left to do" in capsys.readouterr().out
+    assert (workplace / "checkpoints/t.pt").read_bytes() == before
+    assert same_run(teacher, workplace, "t")
+    assert sorted(p.name for p in (workplace / "checkpoints").iterdir()) == ["t.pt", "t.pt.previous"]
+    assert {("lr", 1), ("train/loss", 1), ("test/top1_error", 2)} <= {point[:2] for point in points(workplace, "t")}
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"PK\x03\x04" * 100])
+def test_a_lost_checkpoint_is_replaced_by_the_one_before(teacher, workplace, damage, capsys):
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    (workplace / "checkpoints/t.pt").unlink()
+    if damage is not None:
+        (workplace / "checkpoints/t.pt").write_bytes(damage)
+    assert main.main([*DIGITS, "--resume"]) == 0
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.endswith("the one before it is used, of epoch 1")
+    assert same_run(teacher, workplace, "t")
+
+
+def test_a_name_in_use(teacher, workplace):
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    before = {path: path.stat().st_mtime_ns for path in workplace.rglob("*")}
+    with pytest.raises(RequestError, match="exists, with 2 of 2 epochs done: go on with --resume or choose another"):
+        main.main(DIGITS)
+    with pytest.raises(RequestError, match=r"another configuration \(epochs was 2, is 3; lr was 0.1, is 0.2\)"):
+        main.main([*DIGITS[:-1], "3", "--lr", "0.2", "--resume"])
+    with pytest.raises(RequestError, match="'T' differs from the existing run 't' in case alone"):
+        main.main(["digits", "teacher", "-t", "T", *TINY])
+    assert before == {path: path.stat().st_mtime_ns for path in workplace.rglob("*")}
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "{", "", '{"config": 3}'])
+def test_a_damaged_record(workplace, text):
+    (workplace / "runs/t").mkdir(parents=True)
+    (workplace / "runs/t/config.json").write_text(text)
+    with pytest.raises(MachineFault, match="config.json cannot be read .* delete runs/t to start again"):
+        main.main(DIGITS)
+
+
+def test_what_is_in_the_way_is_noticed_before_training(workplace, capsys):
+    def told():
+        status = cli.run(lambda: main.main(DIGITS))
+        out, err = capsys.readouterr()
+        assert status == 4 and "epoch 1" not in out and len(err.splitlines()) == 1
+        return err
+
+    (workplace / "checkpoints").write_text("a file, where a folder is needed")
+    assert "error: checkpoints cannot be written: File exists" in told()
+    shutil.rmtree("runs"), Path("checkpoints").unlink()
+    (workplace / "runs").mkdir()
+    (workplace / "runs/t").write_text("a file too")
+    assert "error: runs/t/lock cannot be written: File exists" in told()
+
+
+def test_a_record_of_before_a_flag_was_added(workplace):
+    with record.Run("t", {"epochs": 3}, {}, record.find("t"), resume=False):
+        pass
+    found = record.find("t")
+    record.refuse("t", {"epochs": 3, "new": False, "newer": None, "newest": 0}, found, resume=True)
+    with pytest.raises(RequestError, match="(new was None, is True)"):
+        record.refuse("t", {"epochs": 3, "new": True}, found, resume=True)
+
+
+def test_where_a_run_is_done_is_not_part_of_it(teacher, workplace):
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    where = ["--print_freq", "3", "--workers", "1", "--device", "cpu", "--data_dir", "else", "--checkpoint_every", "9"]
+    assert main.main([*DIGITS, "--resume", *where]) == 0
+
+
+def test_the_record_without_its_checkpoint_still_holds_the_name(teacher, workplace):
+    shutil.copytree(teacher / "runs", workplace / "runs")
+    with pytest.raises(RequestError, match="exists, with 0 of 2 epochs done"):
+        main.main(DIGITS)
+    with pytest.raises(RequestError, match="another configuration"):
+        main.main([*DIGITS, "--seed", "5", "--resume"])
+
+
+def test_one_process_at_a_time(workplace):
+    first = Child(*DIGITS, cwd=workplace, pause=("step", 30))
+    assert first.reaches_pause()
+    for flags in ([], ["--resume"]):
+        second = Child(*DIGITS, *flags, cwd=workplace)
+        assert second.wait() == 2 and len(second.stderr.splitlines()) == 1
+        told = f"is being trained at this moment, by process {first.pid} on " if flags else "exists, with"
+        assert told in second.stderr
+    first.kill()
+    assert (workplace / "runs/t/lock").exists()  # of a dead process: it holds nobody up
+    again = Child(*DIGITS, "--resume", cwd=workplace)
+    assert again.wait() == 0 and "resuming after 1 of 2 epochs" in again.stdout
+
+
+def test_a_run_that_another_process_has_just_finished_is_read_anew(teacher, workplace):
+    """What was found before the lock was taken no longer holds."""
+    stale = record.find("t")
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    config = saved(workplace, "t")["config"]
+    with pytest.raises(RequestError, match="exists, with 2 of 2 epochs done"):
+        record.Run("t", config, {}, stale, resume=False)
+    with record.Run("t", config, {}, stale, resume=True) as run:
+        assert len(run.rows) == 2 and run.is_finished()
+
+
+def test_a_checkpoint_that_does_not_fit_its_network(teacher, workplace, capsys):
+    import checkpoint
+
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    good = saved(workplace, "t") | {"epoch": 1}
+    for part, value in (
+        ("model", {}), ("optimizer", {}), ("companions", [{}]), ("rng", {}), ("rng", good["rng"] | {"python": [3]}),
+        ("rng", good["rng"] | {"torch": torch.zeros(3)}), ("meter", {"sums": 3}),
+    ):  # fmt: skip
+        checkpoint.save(Path("checkpoints/t.pt"), good | {part: value})
+        assert cli.run(lambda: main.main([*DIGITS, "--resume"])) == 4, part
+        assert "does not fit this run" in capsys.readouterr().err
