@@ -102,6 +102,12 @@ def gpus(text: str) -> list[int]:
     return [int(each) for each in numbers]
 
 
+def filename(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("'' is not the name of a file")
+    return text
+
+
 def pattern(text: str) -> str:
     try:
         with warnings.catch_warnings():
@@ -127,11 +133,11 @@ def check(resolve: Callable[[], argparse.Namespace]) -> None:
     on_signal(end_at_once)  # torch is imported next
 
 
-def run(main: Callable[[], int]) -> int:
+def run(main: Callable[[], int], reader_may_leave: bool = False) -> int:
     """Runs a command's main: what ends it badly becomes one line on stderr and an exit status.
 
     2: a wrong request; 3: diverged; 4: the machine failed; 130, 143: stopped by a signal. Other exceptions are bugs and
-    stay as they are.
+    stay as they are. `reader_may_leave`: it is no failure if nobody reads the output to its end, as behind `| head`.
     """
     on_signal(interrupt)
     sys.stdout.reconfigure(errors="backslashreplace")  # no name or path is worth a failure, whatever the encoding
@@ -141,16 +147,16 @@ def run(main: Callable[[], int]) -> int:
         message, status = f"error: {error}", error.exit_status
     except Interrupted as error:
         message, status = str(error), error.exit_status
-    except BrokenPipeError:  # whoever read the output has left, as `head` does
-        _forget_output()
-        return 0
     except OSError as error:
-        _forget_output()  # it may be what is full
+        if reader_may_leave and isinstance(error, BrokenPipeError):
+            _forget_output()
+            return 0
         message, status = f"error: {error.filename or 'standard output'}: {first_line(error)}", 4
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         message, status = f"error: out of memory: {first_line(error)}", 4
+    _forget_output()
     print(" ".join(message.splitlines()), file=sys.stderr)
     return status
 

@@ -173,12 +173,13 @@ def load_data(request: Namespace, source: datasets.Source, device: torch.device)
     dataset = datasets.DATASETS[request.dataset]
     dataset = replace(dataset, std=dataset.std_of.get(request.network, dataset.std))
     images = source.read(request.workers or torch.get_num_threads(), not request.dry_run)
+    moves = request.augment != "none"
+    augmentation = Augmentation(crop=moves, flip=moves and dataset.flip, cutout=request.cutout)
+    data = Data(images, dataset, augmentation, request.batch_size, request.seed, device, request.val_size)
     if len(images.train) != dataset.train_images:
         has = f"{len(images.train):,} training images instead of {dataset.train_images:,}"
         print(f"warning: this {request.dataset} has {has}", file=sys.stderr)
-    moves = request.augment != "none"
-    augmentation = Augmentation(crop=moves, flip=moves and dataset.flip, cutout=request.cutout)
-    return Data(images, dataset, augmentation, request.batch_size, request.seed, device, request.val_size)
+    return data
 
 
 def choose_device(request: Namespace) -> torch.device:

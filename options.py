@@ -9,7 +9,7 @@ A flag that the user gave always wins over a preset. What cannot be meant is one
 import argparse
 from collections.abc import Sequence
 
-from cli import Parser, amount, choice, gpus, milestones, number, pattern
+from cli import Parser, amount, choice, filename, gpus, milestones, number, pattern
 from datasets import DATASETS
 from errors import RequestError
 from models import NETWORKS
@@ -51,7 +51,10 @@ def add_network_flags(parser: Parser) -> None:
     )
     group.add_argument("--conv", help="; ".join(map(form, FAMILIES)) + " (preset: Conv, for DARTS Sep)")
     group.add_argument(
-        "--module", metavar="FILE", help="a Python file whose class Conv, with Conv2d's arguments, is used instead"
+        "--module",
+        type=filename,
+        metavar="FILE",
+        help="a Python file whose class Conv, with Conv2d's arguments, is used instead",
     )
     group.add_argument(
         "--where", type=pattern, default="", metavar="REGEX", help="swap only layers whose dotted name this is found in"

@@ -3,7 +3,7 @@
     child = Child("digits", "teacher", "-t", "t", cwd=folder, pause=("checkpoint renamed", 2))
     child.reaches_pause() and child.kill()
 
-A pause is a stage and how often it is passed before: the child then says so in a file and sleeps, as a slow disk would.
+A pause is a stage, how often it is passed before, and seconds (60): the child says so in a file and sleeps.
 """
 
 import functools
@@ -27,7 +27,7 @@ STAGES = [
 class Child:
     """One process of main.py. `stdout` and `stderr` are files that are read when it has ended, or before."""
 
-    def __init__(self, *arguments: str, cwd: Path, pause: tuple[str, int] | None = None, prepare=None, output=""):
+    def __init__(self, *arguments: str, cwd: Path, pause: tuple | None = None, prepare=None, output=""):
         self.folder = cwd.with_name(f"{cwd.name}.output{output}")
         self.folder.mkdir(exist_ok=True)
         for old in self.folder.iterdir():
@@ -78,7 +78,7 @@ class Child:
         return self._read("stderr")
 
 
-def _run(arguments: tuple[str, ...], cwd: Path, output: Path, pause: tuple[str, int] | None, prepare) -> None:
+def _run(arguments: tuple[str, ...], cwd: Path, output: Path, pause: tuple | None, prepare) -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(output / name, os.O_WRONLY | os.O_CREAT), number)
     import threading
@@ -94,14 +94,14 @@ def _run(arguments: tuple[str, ...], cwd: Path, output: Path, pause: tuple[str, 
     os.environ.pop("DATA_DIR", None)
     torch.set_num_threads(1)
     if pause is not None:
-        _install(*pause, output / "paused")
+        _install(output / "paused", *pause)
     if prepare is not None:
         prepare()
     sys.argv = ["main.py", *arguments]
     sys.exit(cli.run(main.main))
 
 
-def _install(stage: str, times: int, mark: Path) -> None:
+def _install(mark: Path, stage: str, times: int, seconds: float = 60) -> None:
     """Makes the process sleep where it passes the stage for the `times`-th time, counted from 0."""
     import checkpoint
     import datasets
@@ -115,7 +115,7 @@ def _install(stage: str, times: int, mark: Path) -> None:
         passed += 1
         if passed == times + 1:
             mark.touch()
-            time.sleep(60)
+            time.sleep(seconds)
 
     def around(owner, name: str, before: bool = False, after: bool = False, only=lambda *arguments: True) -> None:
         original = getattr(owner, name)

@@ -20,6 +20,11 @@ def same(a, b) -> bool:
     return a == b
 
 
+def snapshot(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Every file and when it was changed."""
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
+
+
 def saved(folder: Path, name: str) -> dict:
     return torch.load(folder / f"checkpoints/{name}.pt", weights_only=True)
 

@@ -1,4 +1,4 @@
-"""Whole runs of main.py, and requests that it refuses: one line, exit status 2, nothing written."""
+"""Whole runs of main.py, and what it refuses because of other runs: one line, exit status 2, nothing written."""
 
 import copy
 import json
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, process
+from conftest import TINY
+from results import snapshot
 from test_datasets import tree, write_folder
 
 import checkpoint
@@ -24,40 +25,6 @@ def refused(arguments, capsys):
     err = capsys.readouterr().err
     assert status == 2 and len(err.splitlines()) == 1 and err.startswith("error: "), err
     return err
-
-
-@pytest.mark.parametrize(
-    "arguments, told",
-    [
-        (["digits", "teacher", "-t", "x", "--conv", "SepHahsed_0.1"], "did you mean SepHashed_s (0 < s <= 1)?"),
-        (["digits", "teacher", "-t", "x", "--wrn_depth", "27"], "--wrn_depth 27: a WideResNet's depth is 6n + 4, such as 22 or 28"),
-        (["digits", "teacher", "-t", "x", "--AT_split", "7"], "--AT_split 7"),
-        (["cifar10", "teacher", "-t", "x"], "no cifar10: looked for data/cifar-10-batches-py"),
-        (["cifar10", "teacher", "-t", "x", "--data_dir", "/nowhere"], "looked for /nowhere/cifar-10-batches-py"),
-        (["digits", "student", "-t", "none", "-s", "s"], "no teacher 'none': checkpoints/none.pt does not exist"),
-        (["digits", "teacher", "-t", "x", "--frobnicate"], "unknown flag '--frobnicate'"),
-        (["digits", "student", "-t", "t"], "-s/--student_checkpoint"),
-        (["digits", "teacher", "-t", "x", "--GPU", "999"], "--GPU 999: there is no such GPU"),
-        (["digits", "teacher", "-t", "x", "--module", "none.py"], "--module none.py cannot be read: No such file"),
-        (["digits", "teacher", "-t", "x", "--conv", "Shuffle_2", "--wrn_width", "0.1"], "layer 'groups.0.0.conv1' (16 -> 1) cannot be Shuffle_2"),
-        (["digits", "teacher", "-t", "x", "--where", "nothing"], "--where 'nothing' matches none"),
-    ],
-)  # fmt: skip
-def test_nothing_is_written(arguments, told, workplace, capsys):
-    assert told in refused(arguments, capsys)
-    assert list(workplace.iterdir()) == []
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU where there is none")
-def test_no_gpu_as_a_process(workplace):
-    child = process("digits", "teacher", "-t", "x", "--GPU", "3", cwd=workplace)
-    out, err = child.communicate(timeout=60)
-    assert (child.returncode, out) == (2, "") and list(workplace.iterdir()) == []
-    assert err == "error: --GPU 3: there is no such GPU, torch sees none here, leave --GPU out to use the CPU\n"
-
-
-def snapshot(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def test_teachers_that_do_not_fit(teacher, workplace, capsys):
@@ -167,32 +134,6 @@ def test_a_users_block_is_initialised_and_counted(workplace, capsys):
     assert state["groups.2.0.conv2.kernel"].std().item() == pytest.approx((2 / (16 * 9)) ** 0.5, rel=0.1)
 
 
-@pytest.mark.parametrize(
-    "text, told",
-    [
-        ("def f(:", "line 1: SyntaxError"),
-        ("import nonexistent_package_xyz", "ModuleNotFoundError"),
-        ("Conv = 3", "defines no torch module named Conv"),
-        ("raise RuntimeError('no')", "RuntimeError: no"),
-        ("import sys\nsys.exit(7)", "SystemExit: 7"),
-        (MODULE.replace("self.gain * self.conv(x)", "1 / 0"), "ZeroDivisionError: division by zero"),
-        (MODULE.replace("self.conv(x)", "self.conv(x)[:, :, :-1]"), "RuntimeError: The size of tensor a"),
-        (
-            "import torch\nclass Conv(torch.nn.Conv2d):\n  def forward(self, x): return super().forward(x)[:, :, :-1]",
-            "RuntimeError: The size of tensor a",
-        ),
-        (
-            "import torch\nclass Conv(torch.nn.Module):\n  def __init__(self): pass",
-            "layer 'groups.0.0.conv1' .* TypeError",
-        ),
-    ],
-)
-def test_users_modules_that_fail(workplace, capsys, text, told):
-    (workplace / "mine.py").write_text(text)
-    assert re.search(told, refused(["digits", "teacher", "-t", "x", *TINY, "--module", "mine.py"], capsys))
-    assert [path.name for path in workplace.iterdir()] == ["mine.py"]
-
-
 def test_what_main_hands_on():
     """Flags reach the data: digits are never flipped, cutout and val_size are as given."""
     from datasets import find
@@ -252,22 +193,6 @@ def test_a_student_starts_from_a_trained_network(teacher, workplace, capsys):
     assert main.main([*student, "--resume"]) == 0  # is not fitted again
     assert "relative error" not in capsys.readouterr().out
     assert "init_from was t, is None" in refused([*STUDENT, "--conv", "Hashed_1", "--epochs", "1"], capsys)
-
-
-@pytest.mark.parametrize(
-    "flags, told",
-    [
-        (["--init_from", "nobody"], "no run 'nobody'"),
-        (["--init_from", "a/b"], "a run's name is 1 to 100 letters"),
-        (["--init_from", "t", "--wrn_width", "0.5"], "--init_from t: wrn_width is 0.5 here, 0.25 there"),
-    ],
-)
-def test_what_a_student_cannot_start_from(teacher, workplace, capsys, flags, told):
-    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
-    files = sorted(workplace.rglob("*"))
-    student = [flag for flag in STUDENT if flag not in ("--wrn_width", "0.25")] if "--wrn_width" in flags else STUDENT
-    assert re.search(told, refused([*student, "--conv", "Generic_0.5", *flags], capsys))
-    assert sorted(workplace.rglob("*")) == files
 
 
 def test_a_budget_is_resolved_and_recorded(workplace, capsys):

@@ -1,0 +1,363 @@
+"""Everything that can be wrong with a request: one line that names the value, exit status 2, nothing made or changed."""
+
+import contextlib
+import io
+import re
+import shutil
+
+import pytest
+import torch
+from conftest import TINY, process
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from results import snapshot
+
+import cli
+import count
+import main
+import options
+from errors import RequestError
+from names import FAMILIES, parse_conv, parse_family
+
+T = "digits teacher -t x "
+C = "cifar10 teacher -t x "
+S = "digits student -t t -s s --wrn_depth 10 --wrn_width 0.25 "
+
+# what is asked for, and what of the answer tells the value or what is allowed
+REQUESTS = [
+    # what and how
+    ("", "the following arguments are required: DATASET, MODE"),
+    ("digits", "required: MODE"),
+    ("cifar11 teacher -t x", "unknown dataset 'cifar11'; did you mean 'cifar10'?"),
+    ("CIFAR10 teacher -t x", "unknown dataset 'CIFAR10'; did you mean 'cifar10'?"),
+    ("mnist teacher -t x", "unknown dataset 'mnist'; did you mean 'fashionmnist'?"),
+    ("digits techer -t x", "unknown mode 'techer'; did you mean 'teacher'?"),
+    ("teacher digits -t x", "unknown dataset 'teacher'"),
+    (T + "extra", "unexpected argument 'extra'"),
+    (T + "--wrn_dept 16", "unknown flag '--wrn_dept'; did you mean '--wrn_depth'?"),
+    (T + "--wrn-depth 16", "unknown flag '--wrn-depth'; did you mean '--wrn_depth'?"),
+    (T + "--epoch 3", "unknown flag '--epoch'; did you mean '--epochs'?"),
+    (T + "--frobnicate", "unknown flag '--frobnicate'"),
+    (T + "-x", "unknown flag '-x'"),
+    (T + "--lr", "argument --lr: expected one argument"),
+    (T + "--resume=yes", "argument -r/--resume: ignored explicit argument 'yes'"),
+    ("imagenet teacher -t x --network WRN_50_2", "imagenet: its networks can be counted, training on it is not there"),
+    # names of runs
+    ("digits teacher", "teacher mode needs -t/--teacher_checkpoint"),
+    ("digits student -t t", "student mode needs -s/--student_checkpoint"),
+    ("digits student -s x", "student mode needs -t/--teacher_checkpoint"),
+    ("digits student -t t -s T", "-t and -s are both 'T'"),
+    ("digits teacher -t x -s y", "-s 'y' is for student mode"),
+    ("digits teacher -t ../x", "-t '../x': a run's name is 1 to 100 letters"),
+    ("digits teacher -t a/b", "-t 'a/b'"),
+    ("digits teacher -t .", "-t '.'"),
+    ("digits teacher -t ..", "-t '..'"),
+    ("digits teacher -t ~", "-t '~'"),
+    ("digits teacher -t a\\b", r"-t 'a\\b'"),
+    ("digits teacher -t x:y", "-t 'x:y'"),
+    ("digits teacher -t *", "-t '*'"),
+    ("digits teacher -t é", "-t 'é'"),
+    ("digits teacher -t ｔ", "-t 'ｔ'"),
+    ("digits teacher -t " + "x" * 101, "1 to 100 letters"),
+    (["digits", "teacher", "-t", ""], "-t ''"),
+    (["digits", "teacher", "-t", "a b"], "-t 'a b'"),
+    (["digits", "teacher", "-t", "a\n"], r"-t 'a\n'"),
+    (["digits", "teacher", "-t", "a\0"], r"-t 'a\x00'"),
+    (["digits", "teacher", "-t", "\udcff"], "1 to 100 letters"),
+    ("digits student -t t -s a/../b", "-s 'a/../b'"),
+    (["digits", "teacher", "-t", "t", *TINY], "the run 't' exists, with 2 of 2 epochs done"),
+    ("digits teacher -t T", "the name 'T' differs from the existing run 't' in case alone"),
+    ("digits teacher -t t --resume", "the run 't' exists with another configuration (wrn_depth was 10, is 40;"),
+    # teachers and starts
+    ("digits student -t none -s s", "no teacher 'none': checkpoints/none.pt does not exist (there: t)"),
+    ("digits student -t tt -s s", "did you mean 't'?"),
+    ("cifar10 student -t t -s s --data_dir images", "the teacher 't' was trained on digits (10 classes), not cifar10"),
+    (S + "--AT_split 9", "--AT_split 9"),
+    (T + "--init_from none", "no run 'none'"),
+    (T + "--init_from a/b", "--init_from 'a/b'"),
+    (T + "--init_from t", "--init_from t: wrn_depth is 40 here, 10 there"),
+    ("digits student -t t -s s --network DARTS", "the student's attention maps (32×32, 16×16) do not match"),
+    # networks
+    (T + "--network WRN", "unknown network 'WRN'"),
+    (T + "--network wideresnet", "did you mean 'WideResNet'?"),
+    (T + "--wrn_depth 27", "--wrn_depth 27: a WideResNet's depth is 6n + 4, such as 22 or 28"),
+    (T + "--wrn_depth 4", "--wrn_depth 4"),
+    (T + "--wrn_depth 1e1", "'1e1' is not a whole number"),
+    (T + "--wrn_depth 99999", "'99999' is not a whole number of at least 1 and at most 10000"),
+    (T + "--wrn_width 0", "'0' is not a number above 0"),
+    (T + "--wrn_width 0.01", "--wrn_width 0.01"),
+    (T + "--wrn_width 1e12", "'1e12' is not a number above 0 and at most 1000"),
+    (T + "--wrn_width -2", "'-2' is not a number"),
+    (T + "--AT_split 0", "'0' is not a whole number of at least 1"),
+    (T + "--AT_split 7", "--AT_split 7"),
+    (T + "--width_mult 1", "--width_mult is not a flag of --network WideResNet, but of MobileNetV2"),
+    (C + "--network DARTS --wrn_width 2", "--wrn_width is not a flag of --network DARTS"),
+    (C + "--drop_path_prob 0.2", "--drop_path_prob is not a flag of --network WideResNet, but of DARTS"),
+    (C + "--network DARTS --drop_path_prob 1", "'1' is not a number of at least 0 and at most 0.99"),
+    (C + "--network MobileNetV2", "--network MobileNetV2 takes imagenet, not cifar10"),
+    ("imagenet teacher -t x", "--network WideResNet takes cifar10"),
+    # convolutions
+    (T + "--conv SepHahsed_0.1", "unknown conv 'SepHahsed_0.1'; did you mean SepHashed_s (0 < s <= 1)?"),
+    (T + "--conv shuffle_4", "did you mean Shuffle_g (g >= 1, whole)?"),
+    (T + "--conv acdc", "did you mean ACDC[_L]"),
+    (T + "--conv Conv_1", "conv 'Conv_1' is not of the form Conv"),
+    (T + "--conv SepHashed", "conv 'SepHashed' is not of the form SepHashed_s (0 < s <= 1)"),
+    (T + "--conv SepHashed_", "conv 'SepHashed_' is not"),
+    (T + "--conv SepHashed_0", "conv 'SepHashed_0' is not"),
+    (T + "--conv SepHashed_1.5", "conv 'SepHashed_1.5' is not"),
+    (T + "--conv SepHashed_nan", "conv 'SepHashed_nan' is not"),
+    (T + "--conv SepHashed_1e-400", "conv 'SepHashed_1e-400' is not"),
+    (T + "--conv SepHashed_٠.١", "conv 'SepHashed_٠.١' is not"),
+    (T + "--conv SepHashed_0.1_2", "conv 'SepHashed_0.1_2' is not"),
+    (T + "--conv ACDC_1", "conv 'ACDC_1' is not of the form ACDC[_L] (L >= 2, whole"),
+    (T + "--conv ACDC_2.0", "conv 'ACDC_2.0' is not"),
+    (T + "--conv Shuffle_0", "conv 'Shuffle_0' is not"),
+    (T + "--conv Shuffle_-1", "conv 'Shuffle_-1' is not"),
+    (T + "--conv TensorTrain_4_0.8", "conv 'TensorTrain_4_0.8' is not"),
+    (T + "--conv TensorTrain_0.8_7", "(0 < s <= 1, 2 <= d <= 6; 3 if left out)"),
+    (T + "--conv TensorTrain_x_4", "conv 'TensorTrain_x_4' is not"),
+    (T + "--conv HashedDecimate_0.1", "conv 'HashedDecimate_0.1' is not of the form HashedDecimate"),
+    (T + "--conv " + "S" * 5000, "unknown conv"),
+    ([*T.split(), "--conv", ""], "unknown conv ''"),
+    ([*T.split(), "--conv", "Sep\nHashed_0.1"], r"unknown conv 'Sep\nHashed_0.1'"),
+    (T + "--conv Shuffle_2 --wrn_width 0.1", "layer 'groups.0.0.conv1' (16 -> 1) cannot be Shuffle_2"),
+    (T + "--conv SepHashedFull_0.01", "layer 'groups.0.0.conv1'"),
+    (T + "--conv Hashed_0.0001 --wrn_width 0.25", "layer 'groups.0.0.conv1'"),
+    (T + "--where nothing", "--where 'nothing' matches none"),
+    (T + "--where [", "'[' is not a regular expression"),
+    (T + "--where (?P<", "'(?P<' is not a regular expression"),
+    (T + "--where [[a]", "'[[a]' is not a regular expression"),
+    (T + "--where " + "(" * 5000, "is not a regular expression"),
+    (T + "--where a{99999999999}", "is not a regular expression"),
+    (T + "--conv Sep --module f.py", "--conv Sep and --module f.py: give one of them"),
+    # modules
+    (T + "--module none.py", "--module none.py cannot be read: No such file"),
+    (T + "--module images", "--module images cannot be read: Is a directory"),
+    (T + "--module " + "m" * 5000, "cannot be read: File name too long"),
+    (T + "--module broken.py", "--module broken.py, line 1: SyntaxError"),
+    (T + "--module binary.py", "--module binary.py"),
+    (T + "--module empty.py", "--module empty.py defines no torch module named Conv"),
+    (T + "--module imports.py", "ModuleNotFoundError"),
+    (T + "--module exits.py", "SystemExit: 7"),
+    (T + "--module number.py", "defines no torch module named Conv"),
+    (T + "--module arguments.py", "layer 'groups.0.0.conv1'"),
+    (T + "--module divides.py --wrn_depth 10", "ZeroDivisionError"),
+    (T + "--module empty.py/x.py", "cannot be read: Not a directory"),
+    (T + "--module=", "argument --module: '' is not the name of a file"),
+    (T + "--module narrower.py", "RuntimeError: The size of tensor a"),
+    (T + "--module narrows_itself.py", "RuntimeError: The size of tensor a"),
+    # budgets
+    (T + "--conv SepHashed --budget 10", "is out of reach for SepHashed"),
+    (T + "--conv SepHashed --budget 0", "'0' is not a number of at least 1"),
+    (T + "--conv SepHashed --budget 1.5", "'1.5' is not a whole number"),
+    (T + "--conv SepHashed --budget many", "'many' is not a number"),
+    (T + "--conv SepHashed_0.1 --budget 5e5", "conv 'SepHashed_0.1': a budget finds the number, so give SepHashed"),
+    (T + "--conv SepHashed --budget 5e5 --budget_mult_adds 1e8", "give one of them"),
+    (T + "--module empty.py --budget 5e5", "--module has none"),
+    (C + "--network DARTS --conv Sep --budget 5e5", "no width that could vary"),
+    # optimisation
+    (T + "--lr 0", "'0' is not a number above 0"),
+    (T + "--lr nan", "'nan' is not a number"),
+    (T + "--lr inf", "'inf' is not a number"),
+    (T + "--lr 0,1", "'0,1' is not a number"),
+    (T + "--lr 0x1", "'0x1' is not a number"),
+    (T + "--lr 1e999", "'1e999' is not a number"),
+    (T + "--momentum 2", "'2' is not a number of at least 0 and at most 1"),
+    (T + "--momentum -0.1", "'-0.1' is not a number"),
+    (T + "--weight_decay -1", "'-1' is not a number of at least 0"),
+    (T + "--crs_factor -1", "'-1' is not a number of at least 0"),
+    (T + "--nocrswd --crs_factor 2", "--crs_factor 2 contradicts --nocrswd"),
+    (T + "--clip_grad 0", "'0' is not a number above 0"),
+    (T + "--epochs 0", "'0' is not a whole number of at least 1"),
+    (T + "--epochs 2.5", "'2.5' is not a whole number"),
+    (T + "--epochs 1_0", "'1_0' is not a whole number"),
+    (T + "--epochs ١٠x", "'١٠x' is not a whole number"),
+    (T + "--epochs " + "9" * 400, "is not a whole number"),
+    (T + "--batch_size 0", "'0' is not a whole number of at least 1"),
+    (T + "--batch_size -1", "'-1' is not a whole number of at least 1"),
+    (T + "--batch_size 99999999999999999999", "at most 1e+06"),
+    (T + "--seed -1", "'-1' is not a whole number"),
+    (T + "--seed 1e3", "'1e3' is not a whole number"),
+    (T + "--schedule steps", "unknown schedule 'steps'; did you mean 'step'?"),
+    (T + "--schedule step --epoch_step 60,120", "'60,120' is not a JSON list of rising epochs, such as '[60,120,160]'"),
+    (T + "--schedule step --epoch_step [120,60]", "'[120,60]' is not a JSON list of rising epochs"),
+    (T + "--schedule step --epoch_step [60,60]", "'[60,60]' is not"),
+    (T + "--schedule step --epoch_step [true]", "'[true]' is not"),
+    (T + "--schedule step --epoch_step [1.5]", "'[1.5]' is not"),
+    (T + "--schedule step --epoch_step [0]", "'[0]' is not"),
+    (T + '--schedule step --epoch_step {"a":1}', "is not a JSON list"),
+    (T + '--schedule step --epoch_step ["60"]', "is not a JSON list"),
+    (T + "--schedule step --epoch_step [60", "'[60' is not"),
+    (T + "--schedule step --epoch_step " + "[" * 100_000, "is not a JSON list"),
+    (T + "--schedule step --epoch_step [" + "9" * 5000 + "]", "is not a JSON list"),
+    ([*T.split(), "--schedule", "step", "--epoch_step", ""], "'' is not a JSON list"),
+    (T + "--epoch_step [3]", "--epoch_step goes with --schedule step, not cosine"),
+    (T + "--lr_decay_ratio 0.5", "--lr_decay_ratio goes with --schedule step, not cosine"),
+    (T + "--schedule step --lr_decay_ratio 0", "'0' is not a number above 0"),
+    (T + "--schedule step --lr_decay_ratio 1.1", "'1.1' is not a number above 0 and at most 1"),
+    (C + "--network DARTS --schedule step", "--schedule step on DARTS needs --epoch_step and --lr_decay_ratio"),
+    # distillation
+    (S + "--alpha 1.1", "'1.1' is not a number of at least 0 and at most 1"),
+    (S + "--alpha -0.1", "'-0.1' is not a number"),
+    (S + "--beta -1", "'-1' is not a number of at least 0"),
+    (S + "--beta inf", "'inf' is not a number"),
+    (S + "--temperature 0", "'0' is not a number above 0"),
+    # data
+    (C, "no cifar10: looked for data/cifar-10-batches-py"),
+    (C + "--data_dir /nowhere", "looked for /nowhere/cifar-10-batches-py"),
+    (C + "--data_dir empty.py", "no cifar10: looked for empty.py/cifar-10-batches-py"),
+    (C + "--data_dir " + "d" * 5000, "cannot be looked into: File name too long"),
+    ("cifar100 teacher -t x", "no cifar100: looked for data/cifar-100-python"),
+    (T + "--val_size 1500", "--val_size 1500: digits has 1500 images to train on, at most 1499"),
+    (T + "--val_size -1", "'-1' is not a whole number"),
+    (C + "--data_dir images --val_size 20", "--val_size 20: there are 20 training images, some must remain"),
+    (T + "--augment half", "unknown augmentation 'half'"),
+    (T + "--augment crop --cutout 8", "--cutout 8 goes with --augment full, not crop"),
+    (T + "--cutout 65", "'65' is not a whole number of at least 0 and at most 64"),
+    (T + "--workers 0", "'0' is not a whole number of at least 1"),
+    (T + "--print_freq 0", "'0' is not a whole number of at least 1"),
+    (T + "--checkpoint_every 0", "'0' is not a whole number of at least 1"),
+    (T + "--checkpoint_every often", "'often' is not a whole number"),
+    # devices
+    (T + "--GPU 999", "--GPU 999: there is no such GPU"),
+    (T + "--GPU -1", "'-1' is not a GPU's number, or different ones such as '0,1,2'"),
+    (T + "--GPU 0,0", "'0,0' is not a GPU's number"),
+    (T + "--GPU 0,,1", "'0,,1' is not a GPU's number"),
+    (T + "--GPU 0,1", "--GPU 0,1: a run takes one GPU so far"),
+    (T + "--GPU all", "'all' is not a GPU's number"),
+    (T + "--GPU 0;1", "'0;1' is not a GPU's number"),
+    (T + "--device cpu --GPU 0", "--GPU 0 contradicts --device cpu"),
+    (T + "--device tpu", "unknown device 'tpu'"),
+    (T + "--device cuda:0", "unknown device 'cuda:0'; did you mean 'cuda'?"),
+    (T + "--precision fp16", "unknown precision 'fp16'; did you mean 'bf16'?"),
+    (T + "--checkpoint_activations --compile", "--checkpoint_activations does not go with --compile"),
+]  # fmt: skip
+
+COUNTS = [
+    ("", "required: DATASET"),
+    ("cifar10 --compare Conv,Sepp", "unknown conv 'Sepp'; did you mean Sep?"),
+    ("cifar10 --compare Conv, --table", "--table does not go with --compare"),
+    ("cifar10 --compare ,", "unknown conv ''"),
+    ("cifar10 --conv Conv --batch 0", "'0' is not a whole number of at least 1"),
+    ("cifar10 --lr 3", "unknown flag '--lr'"),
+    ("imagenet --network DARTS", "--network DARTS takes cifar10"),
+    ("imagenet --network MobileNetV2 --width_mult 0", "'0' is not a number above 0"),
+    ("cifar10 --conv ACDC --budget 1", "is out of reach for ACDC"),
+    ("cifar10 --compare SepHashed_0.1 --budget 5e5", "conv 'SepHashed_0.1': a budget finds the number"),
+]
+
+CONV = "import torch\nclass Conv(torch.nn.Module):\n  def __init__(self, *a, **k): super().__init__()\n"
+FILES = {
+    "broken.py": b"def f(:", "binary.py": b"\xff\xfe\x00", "empty.py": b"", "imports.py": b"import nonexistent_package_xyz",
+    "exits.py": b"import sys\nsys.exit(7)", "number.py": b"Conv = 3",
+    "arguments.py": b"import torch\nclass Conv(torch.nn.Module):\n  def __init__(self): pass",
+    "narrower.py": (CONV + "  def forward(self, x): return x[:, :, :-1]").encode(),
+    "narrows_itself.py": (
+        b"import torch\nclass Conv(torch.nn.Conv2d):\n  def forward(self, x): return super().forward(x)[:, :, :-1]"
+    ),
+    "divides.py": (CONV + "  def forward(self, x): return 1 / 0").encode(),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(teacher, tmp_path_factory):
+    """A folder with a trained teacher `t`, a cifar10 of 20 images and files that are no good modules."""
+    from test_datasets import tree, write_folder
+
+    place = tmp_path_factory.mktemp("place")
+    shutil.copytree(teacher, place, dirs_exist_ok=True)
+    write_folder(place / "images/cifar10", tree())
+    for name, contents in FILES.items():
+        (place / name).write_bytes(contents)
+    return place
+
+
+def refused(program, text, capsys) -> str:
+    arguments = text.split() if isinstance(text, str) else text
+    status = cli.run(lambda: program.main(arguments))
+    out, err = capsys.readouterr()
+    assert (status, out) == (2, "") and len(err.splitlines()) == 1 and err.startswith("error: "), err
+    return err
+
+
+@pytest.mark.parametrize(
+    "program, text, told",
+    [(main, *each) for each in REQUESTS] + [(count, *each) for each in COUNTS],
+    ids=lambda value: re.sub(r"[^\w.,=-]+", " ", str(value))[:40] if isinstance(value, (str, list)) else "",
+)
+def test_refused(program, text, told, place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    before = snapshot(place)
+    assert told in refused(program, text, capsys)
+    assert snapshot(place) == before
+
+
+def test_there_are_enough():
+    assert len(REQUESTS) + len(COUNTS) >= 150
+
+
+@pytest.mark.parametrize("start", [0, 6])
+def test_refused_as_processes(start, workplace):
+    """A dozen of those that need no files, each in a process of its own."""
+    chosen = [text for text, _ in REQUESTS if isinstance(text, str) and text.startswith(T) and len(text) < 100]
+    chosen = chosen[:: len(chosen) // 12][start : start + 6]
+    children = [process(*text.split(), cwd=workplace) for text in chosen]
+    for text, child in zip(chosen, children):
+        out, err = child.communicate(timeout=120)
+        assert (child.returncode, out) == (2, "") and len(err.splitlines()) == 1 and err.startswith("error: "), text
+    assert list(workplace.iterdir()) == [] and len(chosen) == 6
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU where there is none")
+def test_no_gpu_as_a_process(workplace):
+    child = process("digits", "teacher", "-t", "x", "--GPU", "3", cwd=workplace)
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (2, "") and list(workplace.iterdir()) == []
+    assert err == "error: --GPU 3: there is no such GPU, torch sees none here, leave --GPU out to use the CPU\n"
+
+
+FLAGS = sorted(
+    {flag for action in options.training_parser()._actions for flag in action.option_strings} - {"--help", "-h"}
+)
+TEXT = st.text(st.characters(exclude_categories=[]), max_size=20)
+VALUES = st.one_of(
+    TEXT, st.integers().map(str), st.floats().map(str), st.lists(st.integers(-3, 300)).map(str),
+    st.sampled_from(["Conv", "cosine", "step", "DARTS", "WideResNet", "full", "crop", "x", "0", "1", "1e5", "-1", ""]),
+)  # fmt: skip
+NUMBERS = st.one_of(st.floats(0, 1).map(str), st.integers(0, 50).map(str), TEXT)
+CONVS = st.tuples(st.sampled_from([*FAMILIES, "conv", ""]), st.lists(NUMBERS, max_size=3)).map(
+    lambda parts: "_".join([parts[0], *parts[1]])
+)
+FUZZ = settings(
+    max_examples=2500, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
+
+
+@FUZZ
+@given(st.lists(st.tuples(st.sampled_from(FLAGS) | TEXT, VALUES | CONVS), max_size=4), st.booleans())
+def test_fuzzed_flags(pairs, separate):
+    """Whatever the flags: options, or one line."""
+    arguments = [part for flag, value in pairs for part in ((flag, value) if separate else (f"{flag}={value}",))]
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            resolved = options.training(["digits", "teacher", "-t", "x", *arguments])
+        except RequestError as error:
+            assert str(error)
+        except SystemExit as end:  # --help
+            assert end.code == 0
+        else:
+            assert resolved.epochs >= 1 and resolved.batch_size >= 1 and (resolved.conv or resolved.module)
+
+
+@FUZZ
+@given(CONVS | TEXT)
+def test_fuzzed_conv_names(text):
+    """A name is refused in one line, or stands for one conv that its canonical form stands for too."""
+    for parse in (parse_conv, parse_family):
+        try:
+            name = parse(text)
+        except RequestError as error:
+            assert repr(text) in str(error) and len(str(error).splitlines()) == 1
+        else:
+            assert parse(str(name)) == name
