@@ -92,7 +92,7 @@ def read_folder(folder: Path, form: Form, workers: int) -> Images:
 def _files(folder: Path) -> Iterator[Entry]:
     for split in SPLITS:
         for path in (folder / split).glob("*/*"):
-            if path.name.startswith(".") or path.is_dir():
+            if path.name.startswith(".") or path.parent.name.startswith(".") or path.is_dir():
                 continue
             if path.stat().st_size > LARGEST_FILE:  # OSError for a link that leads nowhere or in a circle
                 raise MachineFault(f"{path} cannot be used: {path.stat().st_size:,} bytes are no small image")
@@ -124,7 +124,7 @@ def _members(tar: tarfile.TarFile, path: Path) -> Iterator[Entry]:
     seen: set[tuple[str, ...]] = set()
     for member in tar:
         parts = PurePosixPath(member.name).parts
-        if member.isdir() or len(parts) < 3 or parts[-3] not in SPLITS or parts[-1].startswith("."):
+        if member.isdir() or len(parts) < 3 or parts[-3] not in SPLITS or any(p.startswith(".") for p in parts[-2:]):
             continue
         problem = (
             "its path is absolute" if parts[0] == "/" else
@@ -144,13 +144,12 @@ def _decode(entries: list[Entry], where: str, form: Form, workers: int) -> Image
     """Arrays of both splits, classes in alphabetical order, images by class and file name."""
     from PIL import Image
 
-    classes = {split: sorted({entry[1] for entry in entries if entry[0] == split}) for split in SPLITS}
-    for split in SPLITS:
-        if len(classes[split]) != form.classes:
-            raise MachineFault(f"{where}: {split}/ holds {len(classes[split])} classes with images, not {form.classes}")
-    if classes["train"] != classes["test"]:
-        odd = sorted(set(classes["train"]) ^ set(classes["test"]))
-        raise MachineFault(f"{where}: train/ and test/ do not hold the same classes: {odd[0]!r} is only in one of them")
+    train_classes, test_classes = ({entry[1] for entry in entries if entry[0] == split} for split in SPLITS)
+    if odd := min(train_classes ^ test_classes, default=None):
+        there, missing = SPLITS if odd in train_classes else SPLITS[::-1]
+        raise MachineFault(f"{where}: the class {odd!r} has images in {there}/, but none in {missing}/")
+    if len(train_classes) != form.classes:
+        raise MachineFault(f"{where}: there are {len(train_classes)} classes with images, not {form.classes}")
 
     def decode(entry: Entry) -> np.ndarray:
         split, label, name, data = entry
@@ -170,7 +169,7 @@ def _decode(entries: list[Entry], where: str, form: Form, workers: int) -> Image
         decoded = np.concatenate(list(pool.map(lambda chunk: np.stack([decode(entry) for entry in chunk]), chunks)))
     finally:
         pool.shutdown(cancel_futures=True)  # a signal does not wait for the rest
-    number = {label: index for index, label in enumerate(classes["train"])}
+    number = {label: index for index, label in enumerate(sorted(train_classes))}
     labels = np.array([number[entry[1]] for entry in entries])
     train = np.array([entry[0] == "train" for entry in entries])
     return Images(decoded[train], labels[train], decoded[~train], labels[~train])

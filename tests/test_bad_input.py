@@ -262,7 +262,7 @@ FILES = {
 @pytest.fixture(scope="module")
 def place(teacher, tmp_path_factory):
     """A folder with a trained teacher `t`, a cifar10 of 20 images and files that are no good modules."""
-    from test_datasets import tree, write_folder
+    from samples import tree, write_folder
 
     place = tmp_path_factory.mktemp("place")
     shutil.copytree(teacher, place, dirs_exist_ok=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import TINY
 from results import snapshot
-from test_datasets import tree, write_tar
+from samples import tree, write_tar
 
 import cli
 import dryrun

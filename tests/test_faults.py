@@ -213,7 +213,7 @@ def jump() -> None:
 
 def test_a_dataset_that_vanishes(workplace):
     """It is in memory from the first step on."""
-    from test_datasets import tree, write_folder
+    from samples import tree, write_folder
 
     write_folder(workplace / "data/cifar10", tree())
     command = ["cifar10", "teacher", "-t", "t", *TINY]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import TINY
 from results import snapshot
-from test_datasets import tree, write_folder
+from samples import tree, write_folder
 
 import checkpoint
 import cli

@@ -1,7 +1,9 @@
-"""The loop, and that a run which was stopped ends as if it had not been."""
+"""The loop: what it measures, when it stops, and that it goes on from any moment to the same end."""
 
-import shutil
+import copy
+import random
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY
@@ -10,23 +12,15 @@ from torch import nn
 
 import main
 import record
-from companions import ClipGradient, Companion
-from data import Augmentation, Data
+from companions import ClipGradient, Companion, DropPath
+from data import Augmentation, Data, Split
 from datasets import DATASETS, find
 from distill import Lesson, Supervised
 from errors import Diverged
+from models.darts import DARTS
 from models.output import Output
-from optim import Cosine, sgd
-from train import count_errors, evaluate, fit
-
-
-def test_a_finished_run_resumes_to_its_result(teacher, tmp_path, monkeypatch, capsys):
-    shutil.copytree(teacher, tmp_path / "a")
-    monkeypatch.chdir(tmp_path / "a")
-    before = (tmp_path / "a/checkpoints/t.pt").read_bytes()
-    assert main.main(["digits", "teacher", "-t", "t", *TINY, "--resume"]) == 0
-    assert "Error@1" in capsys.readouterr().out
-    assert (tmp_path / "a/checkpoints/t.pt").read_bytes() == before
+from optim import Cosine, Step, sgd
+from train import Progress, count_errors, evaluate, fit
 
 
 class Tiny(nn.Module):
@@ -58,6 +52,92 @@ def test_until_stops_early_without_changing_the_schedule(digits):
     second_model, optimizer = tiny(seed=9)
     second = list(fit(second_model, Supervised(), optimizer, Cosine(0.01), digits, epochs=3, resumed=first[-1].state))
     assert len(second) == 1 and same(second[0].state, whole[2].state)
+
+
+class Draws(Companion):
+    """Draws from every generator, in every stage, and remembers it."""
+
+    def __init__(self):
+        self.sum = 0.0
+
+    def before_epoch(self, model, t):
+        self.sum += random.random() + np.random.random() + torch.rand(()).item()
+
+    before_step = after_backward = after_step = before_epoch
+
+    def state_dict(self):
+        return {"sum": self.sum}
+
+    def load_state_dict(self, state):
+        self.sum = state["sum"]
+
+
+def test_darts_goes_on_from_every_moment(digits):
+    """Drop-path, auxiliary head, clipping, a companion that draws: from each state within an epoch to the same end."""
+    few = Split(*(part[:24] for part in (digits.training.images, digits.training.labels, digits.training.numbers)))
+    data = copy.copy(digits)
+    data.training, data.validation, data.test, data.batch_size = few, None, few, 4
+
+    def run(resumed=None):
+        torch.manual_seed(0), random.seed(0), np.random.seed(0)
+        model = DARTS(channels=4, cells=6)
+        companions = [DropPath(0.9), ClipGradient(1.0), Draws()]
+        optimizer = sgd(model, [model.classifier.bias], 0.05, 0.9, 1e-3, 0.1)
+        moments = fit(
+            model, Supervised(), optimizer, Step(0.05, (0.5,), 0.1), data, 2, companions, resumed, checkpoint_every=2
+        )
+        return [Progress(row, copy.deepcopy(state)) for row, state in moments]
+
+    whole = run()
+    assert [(moment.state["epoch"], moment.state["step"]) for moment in whole] == [
+        (0, 2),
+        (0, 4),
+        (1, 0),
+        (1, 2),
+        (1, 4),
+        (2, 0),
+    ]
+    assert [moment.row is None for moment in whole] == [True, True, False, True, True, False]
+    for number, moment in enumerate(whole[:-1]):
+        rest = run(moment.state)
+        assert len(rest) == len(whole) - number - 1
+        assert same(rest[-1].state, whole[-1].state) and same(rest[-1].row, whole[-1].row)
+
+
+@pytest.mark.parametrize("when", [1, 5, 21, 23, 30])
+def test_stopping_is_asked_after_every_step_and_test_batch(digits, when):
+    """There are 21 steps, 4 batches to validate and 5 to test."""
+    asked = []
+
+    def run(**keywords):
+        model, optimizer = tiny()
+        return fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1, **keywords)
+
+    first = next(run(stopping=lambda: asked.append(1) or len(asked) >= when))
+    assert first.row is None and first.state["step"] == min(when, 21) and len(asked) <= when + 1
+    (whole,), (rest,) = run(), run(resumed=copy.deepcopy(first.state))
+    assert same(rest.state, whole.state) and same(rest.row, whole.row)
+
+
+def test_the_gradient_is_recorded_and_has_to_be_finite(digits):
+    model, optimizer = tiny()
+    norms = []
+
+    class Watch(Companion):
+        def after_backward(self, model, t):
+            norms.append(torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item())
+
+    (moment,) = fit(
+        model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1, companions=[Watch(), ClipGradient(0.01)]
+    )
+    assert moment.row["gradient_norm"] == pytest.approx(sum(norms) / len(norms), rel=1e-5)
+    assert moment.row["gradient_norm_max"] == pytest.approx(max(norms), rel=1e-5)
+
+    model.linear.weight.register_hook(lambda gradient: gradient * (float("inf") if len(norms) == 30 else 1))
+    with pytest.raises(
+        Diverged, match="the gradient is not finite in step 10 of epoch 1/1 at learning rate 0.01: its norm"
+    ):
+        list(fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1, companions=[Watch()], print_freq=1))
 
 
 def test_metrics_are_right(digits):
