@@ -10,6 +10,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+import cli
+from errors import RequestError
+
 NETWORK = "--wrn_depth 16 --wrn_width 1"
 RUNS = {
     "teacher": ("demo.teacher", f"digits teacher -t demo.teacher {NETWORK}"),
@@ -22,6 +25,8 @@ RUNS = {
 
 
 def main() -> int:
+    if sys.argv[1:]:
+        raise RequestError(f"unexpected argument {sys.argv[1]!r}: the demo takes none")
     rows = []
     for role, (name, command) in RUNS.items():
         print(f"\n$ python main.py {command} --resume", flush=True)
@@ -46,4 +51,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.run(main))

@@ -9,6 +9,7 @@ import torch
 from children import Child
 from conftest import TINY
 from results import points, rows_of, same_run, saved
+from tensorboardX.event_file_writer import EventsWriter
 
 import cli
 import main
@@ -143,6 +144,24 @@ def test_a_run_that_another_process_has_just_finished_is_read_anew(teacher, work
         record.Run("t", config, {}, stale, resume=False)
     with record.Run("t", config, {}, stale, resume=True) as run:
         assert len(run.rows) == 2 and run.is_finished()
+
+
+@pytest.mark.parametrize("owner, name", [(EventsWriter, "write_event"), (json, "dumps")])
+def test_a_log_that_cannot_be_written_costs_no_epoch(workplace, teacher, capsys, monkeypatch, owner, name):
+    """The checkpoint of the epoch is there; its row and its points are written at the next resume."""
+    original = getattr(owner, name)
+
+    def full(*arguments, **keywords):
+        if Path("checkpoints/t.pt").exists() and not Path("checkpoints/t.pt.previous").exists():
+            raise OSError(28, "No space left on device")
+        return original(*arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, full)
+        assert cli.run(lambda: main.main(DIGITS)) == 4
+    assert "runs/t cannot be written: No space left on device; 1 of 2 epochs are kept" in capsys.readouterr().err
+    assert main.main([*DIGITS, "--resume"]) == 0
+    assert same_run(teacher, workplace, "t")
 
 
 def test_a_checkpoint_that_does_not_fit_its_network(teacher, workplace, capsys):
