@@ -36,7 +36,11 @@ class UserConv:
         module = sys.modules["user_module"] = ModuleType("user_module")
         module.__file__ = path
         try:
+            if Path(path).exists() and not Path(path).is_file():
+                raise RequestError(f"--module {path} cannot be read: it is no file")
             exec(compile(Path(path).read_text(), path, "exec"), vars(module))
+        except RequestError:
+            raise
         except OSError as error:
             raise RequestError(f"--module {path} cannot be read: {error.strerror}")
         except (Exception, SystemExit) as error:  # whatever a user's file may raise while it is read
@@ -77,8 +81,13 @@ def restore(name: str, saved: dict, **changes) -> nn.Module:
     MachineFault where the checkpoint is damaged inside.
     """
     config = saved["config"]
-    if config.get("module") and cli.file_digest(config["module"]) != config["module_digest"]:
-        raise RequestError(f"the run {name!r} needs {config['module']} as it was when it was trained")
+    if module := config.get("module"):
+        try:
+            changed = cli.file_digest(module) != config.get("module_digest")
+        except RequestError as error:
+            raise RequestError(f"the run {name!r} was built with --module: {error}")
+        if changed:
+            raise RequestError(f"the run {name!r} needs {module} as it was when it was trained")
     try:
         network = materialise(build({**config, **changes}), config["seed"])
         network.load_state_dict(saved["model"])

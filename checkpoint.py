@@ -48,10 +48,13 @@ def _link(path: Path) -> Path:
     return path.with_name(f"{path.name}.link")
 
 
-def clear(path: Path) -> None:
-    """Takes away what a process left that was killed as it wrote the checkpoint at `path`."""
+def clear(path: Path, used: Path | None) -> None:
+    """Before the first save: what a process left that was killed as it wrote goes, and a damaged file goes aside, so that
+    the one before it, which was `used`, stays in reserve until there are two good ones."""
     for left in (_partial(path), _link(path)):
         left.unlink(missing_ok=True)
+    if used == previous(path) and os.path.lexists(path):
+        os.replace(path, path.with_name(f"{path.name}.damaged"))
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any], keep_previous: bool = False) -> None:
@@ -67,7 +70,10 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any], keep_previous
             os.fsync(file.fileno())
         if keep_previous and path.exists():
             _link(path).unlink(missing_ok=True)
-            os.link(path, _link(path))
+            try:
+                os.link(path, _link(path))
+            except OSError:  # a file system without hard links
+                _copy(path, _link(path))
             os.replace(_link(path), previous(path))
         os.replace(_partial(path), path)
         folder = os.open(path.parent, os.O_RDONLY)
@@ -80,6 +86,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any], keep_previous
     finally:
         with suppress(OSError):
             _partial(path).unlink()
+
+
+def _copy(path: Path, target: Path) -> None:
+    shutil.copyfile(path, target)
+    with target.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 class _Hashing:
@@ -130,11 +142,9 @@ def _compact(value: Any) -> Any:
     return value
 
 
-def load(path: Path) -> dict:
-    """A checkpoint, on the CPU. Where it is damaged, the one before it with a warning; MachineFault if that is too.
-
-    RequestError where it was written by a newer version.
-    """
+def load(path: Path) -> tuple[dict, Path]:
+    """A checkpoint, on the CPU, and the file that it is from: the one before, with a warning, where that at `path` is
+    damaged. MachineFault where both are, RequestError where it was written by a newer version."""
     faults: dict[Path, str] = {}
     for candidate in (path, previous(path)):
         try:
@@ -149,7 +159,7 @@ def load(path: Path) -> dict:
             for fault in faults.values():
                 where = f"epoch {contents['epoch']}" + (f", step {contents['step']}" * (contents["step"] > 0))
                 print(f"warning: {path} {fault}: the one before it is used, of {where}", file=sys.stderr)
-            return contents
+            return contents, candidate
     first, second = faults.values()
     raise MachineFault(
         f"{path} {first}, {previous(path).name} {second}: put a copy of either in its place, or delete what is there of "
@@ -163,8 +173,8 @@ class _Damaged(Exception):
 
 def _read(path: Path) -> dict:
     """The contents of one file, which nothing interprets before its digest is right."""
-    sha256, left = hashlib.sha256(), os.stat(path).st_size - TRAILER
     with path.open("rb") as file:
+        sha256, left = hashlib.sha256(), os.fstat(file.fileno()).st_size - TRAILER
         if left < 0:
             raise _Damaged(f"it has {left + TRAILER} bytes")
         while left:
@@ -173,7 +183,12 @@ def _read(path: Path) -> dict:
                 raise _Damaged("it became shorter as it was read")
             sha256.update(chunk)
             left -= len(chunk)
-        if file.read() != f"sha256 {sha256.hexdigest()}\n".encode():
+        trailer = file.read()
+        if not trailer.startswith(b"sha256 "):
+            raise _Damaged(
+                "its SHA-256 is not at its end: it was cut, or written by a version before November 22, 2026"
+            )
+        if trailer != f"sha256 {sha256.hexdigest()}\n".encode():
             raise _Damaged("its SHA-256 is not the one at its end")
         file.seek(0)
         try:

@@ -16,11 +16,12 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from errors import Interrupted, RequestError, SwapconvError, did_you_mean, first_line, is_out_of_memory
-from signals import end_at_once, interrupt, on_signal
+from errors import Interrupted, RequestError, SwapconvError, did_you_mean, first_line, is_out_of_memory, of_system
+from signals import end_at_once, interrupt, on_signal, stop_listening
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -121,6 +122,8 @@ def pattern(text: str) -> str:
 def file_digest(path: str) -> str:
     """What identifies a file's contents, such as a user's module. RequestError where it cannot be read."""
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise RequestError(f"{path!r} cannot be read: it is no file")
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise RequestError(f"{path!r} cannot be read: {first_line(error)}")
@@ -140,30 +143,36 @@ def run(main: Callable[[], int], reader_may_leave: bool = False) -> int:
     stay as they are. `reader_may_leave`: it is no failure if nobody reads the output to its end, as behind `| head`.
     """
     on_signal(interrupt)
-    sys.stdout.reconfigure(errors="backslashreplace")  # no name or path is worth a failure, whatever the encoding
     try:
+        if sys.stdout is not None:  # no name or path is worth a failure, whatever the encoding
+            sys.stdout.reconfigure(errors="backslashreplace")
         return main()
     except SwapconvError as error:
         message, status = f"error: {error}", error.exit_status
     except Interrupted as error:
         message, status = str(error), error.exit_status
     except OSError as error:
+        message, status = f"error: {of_system(error)}", 4
         if reader_may_leave and isinstance(error, BrokenPipeError):
-            _forget_output()
-            return 0
-        message, status = f"error: {error.filename or 'standard output'}: {first_line(error)}", 4
+            message, status = "", 0
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         message, status = f"error: out of memory: {first_line(error)}", 4
-    _forget_output()
-    print(" ".join(message.splitlines()), file=sys.stderr)
+    finally:
+        stop_listening(for_good=True)
+    _tell(" ".join(message.splitlines()))
     return status
 
 
-def _forget_output() -> None:
-    """What standard output can no longer take goes nowhere, instead of failing again as Python ends."""
+def _tell(message: str) -> None:
+    """One line on stderr, if anybody listens. What standard output can no longer take goes nowhere, instead of failing
+    again as Python ends."""
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):
+        if message:
+            print(message, file=sys.stderr)

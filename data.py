@@ -42,6 +42,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def head(self, count: int) -> "Split":
+        """The first `count` of them, or all."""
+        return Split(self.images[:count], self.labels[:count], self.numbers[:count])
+
 
 class Data:
     """A dataset on a device. `training`, `validation` (None unless held out) and `test` are its splits."""

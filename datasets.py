@@ -57,13 +57,15 @@ def find(name: str, data_dir: Path, download: bool = False) -> Source:
         if source is not None:
             return source
     if download and dataset.torchvision is not None:
-        return Source(f"{data_dir} (downloaded)", lambda workers, keep: _downloaded(name, data_dir))
+        return Source(f"{data_dir} (downloaded)", lambda workers, keep: _downloaded(name, data_dir, keep))
     looked = ", ".join(place for place, _ in places)
     get = f"--download fetches it{dataset.other_way}" if dataset.torchvision else dataset.other_way
     raise RequestError(f"no {name}: looked for {looked}; {get}, --data_dir says where it lies")
 
 
-def _downloaded(name: str, data_dir: Path) -> Images:
+def _downloaded(name: str, data_dir: Path, keep: bool) -> Images:
+    if not keep:
+        raise RequestError(f"{name} is not there yet, and is not downloaded for a dry run")
     read_torchvision(DATASETS[name].torchvision, data_dir, download=True)
     return find(name, data_dir).read(1)
 

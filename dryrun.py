@@ -1,4 +1,4 @@
-"""What a run would take, measured: `main.py ... --dry_run`. Nothing is written.
+"""What a run would take, measured: `main.py ... --dry_run`. Nothing is written (but torch.compile fills its own cache).
 
 measured = measure(network, criterion, optimizer, data)
 measured.train_seconds, measured.test_seconds, measured.peak_bytes
@@ -6,17 +6,18 @@ measured.train_seconds, measured.test_seconds, measured.peak_bytes
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from itertools import islice
 from statistics import median
 from typing import NamedTuple
 
 import torch
 from tabulate import tabulate
-from torch import nn
+from torch import Tensor, nn
 
 from companions import Companion
-from data import Data, Split
+from data import Data
 from train import Meter, evaluate, train_step
 
 REPEATS, PATIENCE = 5, 5.0  # a step is timed so often, but not again once that took so many seconds
@@ -37,17 +38,11 @@ def measure(
     companions: list[Companion], autocast=nullcontext,
 ) -> Measured:  # fmt: skip
     """Trains and tests on one full batch, with everything that the loop does. Raises Diverged as it does."""
-    first = (
-        data.test.images[: data.batch_size],
-        data.test.labels[: data.batch_size],
-        data.test.numbers[: data.batch_size],
-    )
-    meter = Meter()
-    meter.when = "the dry run"
+    meter, batches, first = Meter("the dry run"), _full_batches(data), data.test.head(data.batch_size)
 
     def train() -> None:
         network.train()
-        x, y = next(data.train(0))
+        x, y = next(batches)
         lesson, gradient_norm = train_step(network, criterion, optimizer, x, y, companions, 0.0, autocast)
         meter.add(lesson, y, gradient_norm)
         meter.read()
@@ -55,8 +50,14 @@ def measure(
     for companion in companions:
         companion.before_epoch(network, 0.0)
     train_seconds, repeats = _median_seconds(train)
-    test_seconds, _ = _median_seconds(lambda: evaluate(network, data, Split(*first), autocast))
+    test_seconds, _ = _median_seconds(lambda: evaluate(network, data, first, autocast))
     return Measured(train_seconds, test_seconds, _peak(data.device), repeats)
+
+
+def _full_batches(data: Data) -> Iterator[tuple[Tensor, Tensor]]:
+    """Without end; the last batch of an epoch only if it is the only one."""
+    while True:
+        yield from islice(data.train(0), max(1, len(data.training) // data.batch_size))
 
 
 def _median_seconds(step: Callable[[], object]) -> tuple[float, int]:

@@ -3,6 +3,7 @@
 raise RequestError(f"unknown conv {name!r}" + did_you_mean(name, known))
 """
 
+import errno
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
@@ -14,7 +15,7 @@ class SwapconvError(Exception):
 
 
 class RequestError(SwapconvError, ValueError):
-    """What was asked for cannot be done: a wrong name, number or combination. Nothing has been written."""
+    """What was asked for cannot be done: a wrong name, number or combination. Nothing of it has been begun."""
 
     exit_status = 2
 
@@ -52,9 +53,16 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(words).splitlines()), "") or type(error).__name__
 
 
+def of_system(error: OSError) -> str:
+    """What the system refused, with the file where it names one; an error of writing without a name is the output's."""
+    of_output = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EPIPE, errno.EIO)
+    where = error.filename or ("standard output" if of_output else None)
+    return (f"{where}: " if where else "") + first_line(error)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, of Python, of torch on the CPU or on a GPU, which have no class in common."""
-    known = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+    known = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory", "alloc_failed")
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in known)
     )

@@ -15,7 +15,7 @@ from build import restore
 from checkpoint import digest, load_run
 from count import outline
 from distill import check_taps
-from errors import RequestError
+from errors import MachineFault, RequestError
 from models import NETWORKS
 from record import Found, progress
 
@@ -36,12 +36,15 @@ def build_teacher(request: Namespace, student: nn.Module) -> Teacher:
     name = request.teacher_checkpoint
     saved = load_run(name, "teacher")
     config, dataset = saved["config"], datasets.DATASETS[request.dataset]
-    if config["dataset"] != request.dataset:
+    trained_on = datasets.DATASETS.get(config.get("dataset"))
+    if trained_on is None or not isinstance(config.get("epochs"), int):
+        raise MachineFault(f"the checkpoint of {name!r} has a configuration that no run has")
+    if trained_on is not dataset:
         raise RequestError(
             f"the teacher {name!r} was trained on {config['dataset']} "
-            f"({datasets.DATASETS[config['dataset']].classes} classes), not {request.dataset} ({dataset.classes} classes)"
+            f"({trained_on.classes} classes), not {request.dataset} ({dataset.classes} classes)"
         )
-    taps = {"AT_split": request.AT_split} if config["network"] == request.network else {}
+    taps = {"AT_split": request.AT_split} if config.get("network") == request.network else {}
     teacher = restore(name, saved, **taps)
     if request.beta:
         try:

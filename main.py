@@ -3,9 +3,14 @@
     python main.py digits teacher -t demo.teacher --wrn_depth 16 --wrn_width 1
     python main.py digits student -t demo.teacher -s demo.student --wrn_depth 16 --wrn_width 1 --conv SepHashed_0.1
 
-resolve (options.py, budget.py) -> build (build.py, blocks.py) -> fit (train.py), recorded by checkpoint.py. All that can
-be wrong with a request is found before anything is written.
+resolve (options.py, budget.py) -> build (build.py, blocks.py) -> fit (train.py), recorded by record.py. All that can be
+wrong with a request is found before anything is written.
 """
+
+import signals
+
+if __name__ == "__main__":
+    signals.on_signal(signals.end_at_once)
 
 import cli
 import options
@@ -42,7 +47,7 @@ from companions import ClipGradient, Companion, DropPath
 from count import summary, warn_of_uncounted
 from data import Augmentation, Data
 from distill import Distill, Supervised
-from errors import Diverged, Interrupted, MachineFault, RequestError, first_line, is_out_of_memory
+from errors import Diverged, Interrupted, MachineFault, RequestError, is_out_of_memory, of_system
 from initial import materialise
 from lineage import build_start, build_teacher
 from optim import Cosine, Schedule, Step, sgd
@@ -57,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     name = request.teacher_checkpoint if request.mode == "teacher" else request.student_checkpoint
     config, budgeted = budget.resolve(config)
     device = choose_device(request)
-    source = datasets.find(request.dataset, data_folder(request), request.download and not request.dry_run)
+    source = datasets.find(request.dataset, data_folder(request), request.download)
     network, costs, teacher, trained = build(config), summary(config), None, None
     found = record.find(name)
     if request.module:
@@ -77,7 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
     if teacher is not None:
         criterion = Distill(settle(teacher.network, device), request.alpha, request.beta, request.temperature)
         if teacher.unfinished:
-            print(f"warning: the teacher has only finished {teacher.unfinished}", file=sys.stderr)
+            until = "this run can be resumed only until it goes on"
+            print(f"warning: the teacher has only finished {teacher.unfinished}, {until}", file=sys.stderr)
     scale = 1.0 if request.nocrswd else costs["crs_ratio"] * request.crs_factor
     structured = blocks.structured_parameters(network)
     optimizer = sgd(network, structured, request.lr, request.momentum, request.weight_decay, scale)
@@ -136,11 +142,11 @@ def told(request: Namespace, device: torch.device, run: record.Run | None) -> It
     except Interrupted as error:
         raise Interrupted(f"{error}; {kept()}", error.exit_status)
     except Diverged as error:
-        raise Diverged(f"{error}; {kept('as they were before')}")
+        raise Diverged(f"{error}; {kept('a lower --lr under another name may hold')}")
     except MachineFault as error:
         raise MachineFault(f"{error}; {kept()}")
     except OSError as error:
-        raise MachineFault(f"{error.filename or 'standard output'}: {first_line(error)}; {kept()}")
+        raise MachineFault(f"{of_system(error)}; {kept()}")
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -152,8 +158,8 @@ def told(request: Namespace, device: torch.device, run: record.Run | None) -> It
 
 def disk_room(name: str, network: nn.Module, momentum: float) -> tuple[int, int]:
     """Bytes that the run's checkpoints need and that are free. MachineFault where they are too few."""
-    size = sum(tensor.nbytes for tensor in network.state_dict().values())
-    size += sum(parameter.nbytes for parameter in network.parameters()) if momentum else 0
+    tensors = [*network.state_dict().values(), *(network.parameters() if momentum else [])]
+    size = sum(tensor.nbytes + 500 for tensor in tensors) + 20_000  # with their names, the generators and the metrics
     path = checkpoint.checkpoint_path(name)
     needed, free = checkpoint.room(path, size)
     if needed > free:

@@ -3,16 +3,17 @@
     images = read_tar(Path("cifar10.tar.xz"), Form(classes=10, side=32), workers=4, keep=True)
     images.train                                  # (50000, 32, 32, 3) uint8
 
-Nothing is ever unpacked to disk, and nothing in a file decides how much memory is taken for it. What cannot be used is a
-MachineFault that names it. Imports no torch.
+Nothing is ever unpacked to disk. What cannot be used is a MachineFault that names it. Imports no torch.
 """
 
 import gzip
 import hashlib
 import math
 import os
+import stat
 import sys
 import tarfile
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from errors import MachineFault, first_line
 SPLITS = ("train", "test")
 CACHE_FORMAT = 1
 LARGEST_FILE = 1 << 20  # bytes of an encoded image; one of 32×32 has some thousands
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # Pillow knows others, some of which run programs
 MODES = ("RGB", "L", "P", "1", "RGBA", "LA", "PA", "CMYK", "YCbCr", "LAB", "HSV")  # of 8 bits a channel, or fewer
 Entry = tuple[str, str, str, bytes]  # split, class, file name, encoded image
 
@@ -94,8 +96,11 @@ def _files(folder: Path) -> Iterator[Entry]:
         for path in (folder / split).glob("*/*"):
             if path.name.startswith(".") or path.parent.name.startswith(".") or path.is_dir():
                 continue
-            if path.stat().st_size > LARGEST_FILE:  # OSError for a link that leads nowhere or in a circle
-                raise MachineFault(f"{path} cannot be used: {path.stat().st_size:,} bytes are no small image")
+            status = path.stat()  # OSError for a link that leads nowhere or in a circle
+            if not stat.S_ISREG(status.st_mode):
+                raise MachineFault(f"{path} cannot be used: it is no file")
+            if status.st_size > LARGEST_FILE:
+                raise MachineFault(f"{path} cannot be used: {status.st_size:,} bytes are no small image")
             yield split, path.parent.name, path.name, path.read_bytes()
 
 
@@ -154,13 +159,13 @@ def _decode(entries: list[Entry], where: str, form: Form, workers: int) -> Image
     def decode(entry: Entry) -> np.ndarray:
         split, label, name, data = entry
         try:
-            image = Image.open(BytesIO(data))
+            image = Image.open(BytesIO(data), formats=FORMATS)
             if image.size != (form.side, form.side):
                 raise ValueError(f"it is {image.width}×{image.height}, not {form.side}×{form.side}")
             if image.mode not in MODES:
                 raise ValueError(f"its mode is {image.mode}, with more than 8 bits a channel")
             return np.asarray(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except Exception as error:  # whatever a damaged file makes Pillow raise
             raise MachineFault(f"{where}: {split}/{label}/{name} cannot be used: {first_line(error)}")
 
     chunks = [entries[start : start + 512] for start in range(0, len(entries), 512)]
@@ -205,6 +210,9 @@ def _load_cache(cache: Path, stamp: str) -> Images | None:
 def _save_cache(cache: Path, stamp: str, images: Images) -> None:
     """Written beside and renamed, so that another run never sees half a cache."""
     partial = cache.with_name(f"{cache.name}.{os.getpid()}.partial")
+    for other in cache.parent.glob(f"{cache.name}.*.partial"):
+        if time.time() - other.stat().st_mtime > 3600:  # of a process that was killed as it wrote
+            other.unlink(missing_ok=True)
     try:
         with partial.open("wb") as file:
             np.savez(file, stamp=np.array(stamp), **vars(images))

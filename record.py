@@ -10,6 +10,7 @@ A run NAME is checkpoints/NAME.pt, the one before it as NAME.pt.previous, and ru
 and TensorBoard's events. A name belongs to one configuration, and to one process at a time, which holds its lock.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -30,29 +31,39 @@ RUNS = Path("runs")
 
 
 class Found(NamedTuple):
-    """What is there of a run: its configuration (None where the name is free), its checkpoint (None where no step has
-    been kept), and what tells whether the files are still the same."""
+    """What is there of a run: what tells whether the files are still the same, its configuration (None where the name is
+    free), its checkpoint (None where no step has been kept) and the file of that."""
 
-    config: dict | None
-    state: dict | None
     stamp: tuple
+    config: dict | None = None
+    state: dict | None = None
+    used: Path | None = None
 
 
 def find(name: str) -> Found:
-    """What there is of a run. Writes nothing. MachineFault where it cannot be read."""
-    stamp, path, document = _stamp(name), checkpoint_path(name), RUNS / name / "config.json"
-    if path.exists() or previous(path).exists():
-        state = load(path)
-        return Found(state["config"], state, stamp)
+    """What there is of a run. Writes nothing. MachineFault where it cannot be read, RequestError where the folder
+    of the run holds something else."""
+    stamp, path, folder = _stamp(name), checkpoint_path(name), RUNS / name
+    if os.path.lexists(path) or os.path.lexists(previous(path)):
+        state, used = load(path)
+        return Found(stamp, state["config"], state, used)
+    document, metrics = folder / "config.json", folder / "metrics.jsonl"
     if not document.exists():
-        return Found(None, None, stamp)
+        if folder.is_dir() and (others := {each.name for each in folder.iterdir()} - {"lock", "config.json.partial"}):
+            raise RequestError(f"{folder} holds {min(others)!r}, which is of no run of swapconv: choose another name")
+        return Found(stamp)
     try:
-        config = json.loads(document.read_text())["config"]
-        return Found(dict(config), None, stamp)
+        config = dict(json.loads(document.read_text())["config"])
+        epochs = len(metrics.read_text().splitlines()) if metrics.exists() else 0
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MachineFault(
-            f"{document} cannot be read ({first_line(error)}), and there is no checkpoint: delete {document.parent} to start again"
+            f"{document} cannot be read ({first_line(error)}), and there is no checkpoint: delete {folder} to start again"
         )
+    if epochs:
+        raise MachineFault(
+            f"{folder} records {epochs} epochs, but {path} is missing: put it back, or delete {folder} to start again"
+        )
+    return Found(stamp, config)
 
 
 def _stamp(name: str) -> tuple:
@@ -70,7 +81,14 @@ def _identity(path: Path) -> tuple | None:
 
 def refuse(name: str, config: dict, found: Found, resume: bool) -> None:
     """RequestError where the name belongs to another run: to another configuration (the differences are listed), to
-    the same one without `resume`, or as a name that differs in case alone. Writes nothing."""
+    the same one without `resume`, to another process, or as a name that differs in case alone. Writes nothing."""
+    _refuse(name, config, found, resume)
+    if (RUNS / name / "lock").is_file():
+        with (RUNS / name / "lock").open() as file:
+            _hold(name, file)
+
+
+def _refuse(name: str, config: dict, found: Found, resume: bool) -> None:
     taken = {path.stem for path in CHECKPOINTS.glob("*.pt")} | {path.name for path in RUNS.glob("*")}
     if clash := sorted(other for other in taken if other != name and other.lower() == name.lower()):
         raise RequestError(f"the name {name!r} differs from the existing run {clash[0]!r} in case alone")
@@ -85,12 +103,20 @@ def refuse(name: str, config: dict, found: Found, resume: bool) -> None:
         raise RequestError(f"the run {name!r} exists, with {done} done: go on with --resume or choose another name")
 
 
+CONTENTS = {
+    "teacher_digest": "the teacher's weights have changed since",
+    "init_digest": "the weights of --init_from have changed since",
+    "module_digest": "the file of --module has changed since",
+}
+
+
 def _differences(before: dict, now: dict) -> list[str]:
     """What tells two configurations apart. A flag that one of them does not know yet is taken as off."""
     keys = [key for key in {**before, **now} if key not in NOT_IDENTITY]
     off = {key: None for key in keys if not (before.get(key) or now.get(key))}
     before, now = ({**configuration, **off} for configuration in (before, now))
-    return [f"{key} was {before.get(key)}, is {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
+    different = [key for key in keys if before.get(key) != now.get(key)]
+    return [CONTENTS.get(key) or f"{key} was {before.get(key)}, is {now.get(key)}" for key in different]
 
 
 def progress(state: dict | None, config: dict) -> str:
@@ -108,17 +134,26 @@ def _lock(name: str) -> TextIO:
     except OSError as error:
         raise MachineFault(f"{path} cannot be written: {first_line(error)}")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _hold(name, file)
         file.truncate(0)
         print(f"process {os.getpid()} on {socket.gethostname()}", end="", file=file, flush=True)
-    except OSError as error:
+    except BaseException as error:
+        file.close()
+        if isinstance(error, OSError):
+            raise MachineFault(f"{path} cannot be written: {first_line(error)}")
+        raise
+    return file
+
+
+def _hold(name: str, file: TextIO) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         file.seek(0)
         holder = file.read(300) or "another process"
-        file.close()
-        if isinstance(error, BlockingIOError):
-            raise RequestError(f"the run {name!r} is being trained at this moment, by {holder}")
-        raise MachineFault(f"{path} cannot be locked: {first_line(error)}")
-    return file
+        raise RequestError(f"the run {name!r} is being trained at this moment, by {holder}")
+    except OSError as error:
+        raise MachineFault(f"{file.name} cannot be locked: {first_line(error)}")
 
 
 class Run:
@@ -134,24 +169,24 @@ class Run:
         try:
             if found.stamp != _stamp(name):  # another process was here since
                 found = find(name)
-            refuse(name, config, found, resume)
+            _refuse(name, config, found, resume)
             self.state = found.state
             self.rows: list[dict] = list(self.state["rows"]) if self.state else []
             try:
-                self._begin(about)
+                self._begin(about, found)
             except OSError as error:
                 raise MachineFault(f"{error.filename or self.folder} cannot be written: {first_line(error)}")
         except BaseException:
             self.__exit__()
             raise
 
-    def _begin(self, about: dict) -> None:
+    def _begin(self, about: dict, found: Found) -> None:
         """Writes the record anew, as far as the checkpoint goes: no row and no point of a lost epoch stays."""
         CHECKPOINTS.mkdir(parents=True, exist_ok=True)
         if not os.access(CHECKPOINTS, os.W_OK | os.X_OK):
-            raise PermissionError(13, "it is read-only", str(CHECKPOINTS))
-        clear(checkpoint_path(self.name))
-        document = json.dumps({"config": self.config, **about}, indent=1) + "\n"
+            raise PermissionError(errno.EACCES, "this process may not write there", str(CHECKPOINTS))
+        clear(checkpoint_path(self.name), found.used)
+        document = json.dumps({"config": self.config, **self._history(about)}, indent=1) + "\n"
         write_atomically(self.folder / "config.json", lambda file: file.write(document.encode()))
         lines = "".join(json.dumps(row) + "\n" for row in self.rows)
         write_atomically(self.folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
@@ -162,6 +197,17 @@ class Run:
         self._events.flush()
         for path in stale:  # every point up to the checkpoint has just been written again
             path.unlink()
+
+    def _history(self, about: dict) -> dict:
+        """How the run began, and under `resumed` from where and how it went on."""
+        try:
+            before = json.loads((self.folder / "config.json").read_text())
+            resumed = before.get("resumed", [])
+        except (OSError, ValueError, AttributeError):
+            return about
+        if self.state is not None and not self.is_finished():
+            resumed = [*resumed, {"after": self.progress(), "argv": about["argv"], "versions": about["versions"]}]
+        return about | {key: before[key] for key in about if key in before} | ({"resumed": resumed} if resumed else {})
 
     def save(self, row: dict | None, state: dict) -> dict | None:
         """Makes lasting what has been trained: the checkpoint first and then, where an epoch has ended, its row."""

@@ -78,7 +78,7 @@ def fit(
             row |= {f"{name}_{metric}": value for metric, value in metrics.items()}
         for companion in companions:
             row |= companion.metrics()
-        meter = Meter()
+        meter = Meter(meter.when)
         yield Progress(row, save_state(epoch + 1, model, optimizer, companions, meter))
 
 
@@ -135,8 +135,8 @@ class Meter:
     loss or a gradient which is not finite is noticed: Diverged names the first step, what of it and `when`.
     """
 
-    def __init__(self) -> None:
-        self.when = ""
+    def __init__(self, when: str = "") -> None:
+        self.when = when
         self.names: list[str] = []
         self.waiting: list[Tensor] = []
         self.sums: Counter[str] = Counter()
@@ -212,7 +212,12 @@ def _means(sums: dict[str, float], images: int) -> dict[str, float]:
 
 def save_state(epoch: int, model: nn.Module, optimizer, companions: list[Companion], meter: Meter) -> dict:
     """All that decides how training goes on after `epoch` epochs and the steps that `meter` has seen of the next:
-    weights, optimizer, companions, generators."""
+    weights, optimizer, companions, generators. Diverged where a weight is not finite: nothing could go on from there."""
+    numbers = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    finite = torch.stack([tensor.isfinite().all() for tensor in numbers.values()])
+    if not finite.all():
+        worst = list(numbers)[finite.tolist().index(False)]
+        raise Diverged(f"the weights are not finite in {meter.when}, first {worst}")
     version, internal, gauss = random.getstate()
     numpy_state = np.random.get_state(legacy=False)
     return {

@@ -23,25 +23,25 @@ from children import STAGES, Child
 from conftest import process
 from results import rows_of, same_run, saved
 
+import checkpoint
+
 SMALL = ["--wrn_depth", "10", "--wrn_width", "0.25", "--epochs", "3"]
 STUDENT = ["digits", "student", "-t", "t", "-s", "r"]
 RUNS = {
     "teacher": ["digits", "teacher", "-t", "r", *SMALL],
     "student": [*STUDENT, *SMALL, "--conv", "SepHashed_0.5"],
     "distilled, clipped, held out": [*STUDENT, *SMALL, "--alpha", "0.3", "--clip_grad", "1", "--val_size", "100"],
-    "checkpoints within epochs": [
-        "digits",
-        "teacher",
-        "-t",
-        "r",
-        *SMALL,
-        "--conv",
-        "ACDC_3",
-        "--checkpoint_every",
-        "7",
-    ],
+    "checkpoints within epochs": [*"digits teacher -t r --conv ACDC_3 --checkpoint_every 7".split(), *SMALL],
 }
 ALL = ["start", *STAGES, "random moment"]
+FAILURES = (
+    "lost epochs",
+    "different ends",
+    "damaged or left over",
+    "unclear",
+    "other ends",
+    "more than one epoch recorded",
+)
 
 
 def kept(folder: Path) -> tuple[int, int]:
@@ -50,6 +50,15 @@ def kept(folder: Path) -> tuple[int, int]:
         return 0, 0
     state = saved(folder, "r")
     return state["epoch"], state["step"]
+
+
+def whole(path: Path) -> bool:
+    """Whether it is one of the two files that are kept, and as it was written."""
+    try:
+        checkpoint._read(path)
+    except checkpoint._Damaged:
+        return False
+    return path.suffix in (".pt", ".previous")
 
 
 def kill_once(command: list[str], folder: Path, stage: str, draw: random.Random) -> tuple[bool, int]:
@@ -69,23 +78,19 @@ def kill_once(command: list[str], folder: Path, stage: str, draw: random.Random)
         child = Child(*command, cwd=folder, pause=(stage, often))
         child.reaches_pause()
     child.kill()
-    announced = max(
-        [
-            before,
-            *(int(line.split()[1].split("/")[0]) for line in child.stdout.splitlines() if line.startswith("epoch ")),
-        ]
-    )
+    lines = [line for line in child.stdout.splitlines() if line.startswith("epoch ")]
+    announced = max([before, *(int(line.split()[1].split("/")[0]) for line in lines)])
     return child.process.exitcode == -9, max(0, announced - kept(folder)[0])
 
 
-def sweep(place: Path, teacher: Path, kills: int, seed: int = 0) -> Counter:
+def sweep(place: Path, teacher: Path, kills: int, seed: int = 0, runs: dict[str, list[str]] = RUNS) -> Counter:
     """Kills runs until there were so many. `teacher` is a folder with a trained teacher `t`. Returns how many there were
-    at each stage, and under `lost epochs` and `different ends` what there should be none of."""
+    at each stage, and how many of the FAILURES."""
     draw, counts, waiting = random.Random(seed), Counter(), []
     unbroken: dict[str, Path] = {}
     number = 0
     while sum(counts[f"killed: {stage}"] for stage in ALL) < kills:
-        name, command = list(RUNS.items())[number % len(RUNS)]
+        name, command = list(runs.items())[number % len(runs)]
         folder = place / f"killed{number}"
         shutil.copytree(teacher, folder)
         if name not in unbroken:
@@ -105,9 +110,10 @@ def sweep(place: Path, teacher: Path, kills: int, seed: int = 0) -> Counter:
         assert last.wait() == 0, last.stderr
         counts["resumed to the end"] += 1
         counts["different ends"] += not same_run(unbroken[name], folder, "r")
-        counts["files left over"] += len(
-            [path for path in (folder / "checkpoints").iterdir() if path.suffix not in (".pt", ".previous")]
-        )
+        counts["damaged or left over"] += [whole(path) for path in sorted((folder / "checkpoints").glob("r.*"))] != [
+            True,
+            True,
+        ]
         number += 1
     return counts
 
@@ -121,8 +127,10 @@ def race(place: Path, times: int) -> Counter:
         command = ["digits", "teacher", "-t", name, *SMALL[:-1], "1", "--batch_size", "500", *flags]
         children = [Child(*command, cwd=place, output=each) for each in "ab"]
         ends = sorted((child.wait(), "epoch 1/1" in child.stdout, len(child.stderr.splitlines())) for child in children)
-        counts["one trained, the other was refused in one line"] += ends == [(0, True, 0), (2, False, 1)]
-        counts["one trained, the other found it finished"] += ends == [(0, False, 0), (0, True, 0)] and bool(flags)
+        refused, finished = ends == [(0, True, 0), (2, False, 1)], bool(flags) and ends == [(0, False, 0), (0, True, 0)]
+        counts["one trained, the other was refused in one line"] += refused
+        counts["one trained, the other found it finished"] += finished
+        counts["other ends"] += not (refused or finished)
         counts["more than one epoch recorded"] += len(rows_of(place, name)) != 1
     return counts
 
@@ -188,7 +196,7 @@ def main(attack: str = "kills", times: int | None = None, seed: int = 0) -> int:
     for what, count in counts.items():
         print(f"{count:4} {what}")
     print(f"{time.monotonic() - began:.0f} s")
-    return 1 if counts["different ends"] or counts["lost epochs"] else 0
+    return 1 if any(counts[failure] for failure in FAILURES) else 0
 
 
 if __name__ == "__main__":

@@ -138,7 +138,6 @@ def _install(mark: Path, stage: str, times: int, seconds: float = 60) -> None:
             return getattr(os, name)
 
     checkpoint.os = System()
-    checkpoint.os.link, checkpoint.os.replace = os.link, os.replace
     match stage:
         case "loading":
             around(datasets.Source, "read", before=True)

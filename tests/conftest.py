@@ -1,6 +1,7 @@
 """Small real runs on digits, in this process or in one of their own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import main
+from signals import on_signal
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--wrn_depth", "10", "--wrn_width", "0.25", "--epochs", "2"]
@@ -18,8 +20,11 @@ torch.set_num_threads(1)  # bit-exact comparisons with processes that are given 
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """Every test draws the same numbers, alone or among others."""
+    """Every test draws the same numbers, alone or among others, and hears signals as Python does."""
     torch.manual_seed(0)
+    yield
+    on_signal(signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from attacks import ALL, RUNS, full_disk, race, sweep
+from attacks import ALL, FAILURES, RUNS, full_disk, race, sweep
 from children import Child
 
 
@@ -18,18 +18,19 @@ def place(tmp_path_factory):
 
 
 def test_kills(place):
-    counts = sweep(place, place / "teacher", kills=len(ALL))
+    two = {name: RUNS[name] for name in ("student", "checkpoints within epochs")}
+    counts = sweep(place, place / "teacher", len(ALL), runs=two)
     assert sum(counts[f"killed: {stage}"] for stage in ALL) == len(ALL) and counts["resumed to the end"]
-    assert not (counts["lost epochs"] or counts["different ends"] or counts["files left over"])
+    assert not any(counts[failure] for failure in FAILURES), counts
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 def test_full_disks(place):
-    counts = full_disk(place, place / "teacher", [4, 70, 110, 150])
-    assert counts["ended in one clear line"] >= 3 and not counts["unclear"] and counts["epochs announced"] > 0
-    assert counts["went on when there was room"] == 4 and not (counts["different ends"] or counts["lost epochs"])
+    counts = full_disk(place, place / "teacher", [4, 110, 150])
+    assert counts["ended in one clear line"] >= 2 and counts["epochs announced"] > 0
+    assert counts["went on when there was room"] == 3 and not any(counts[failure] for failure in FAILURES), counts
 
 
 def test_races(place):
-    counts = race(place, 8)
-    assert sum(counts.values()) == 8 and not counts["more than one epoch recorded"]
+    counts = race(place, 5)
+    assert sum(counts.values()) == 5 and not any(counts[failure] for failure in FAILURES), counts

@@ -132,7 +132,7 @@ REQUESTS = [
     (T + "--conv Sep --module f.py", "--conv Sep and --module f.py: give one of them"),
     # modules
     (T + "--module none.py", "--module none.py cannot be read: No such file"),
-    (T + "--module images", "--module images cannot be read: Is a directory"),
+    (T + "--module images", "--module images cannot be read: it is no file"),
     (T + "--module " + "m" * 5000, "cannot be read: File name too long"),
     (T + "--module broken.py", "--module broken.py, line 1: SyntaxError"),
     (T + "--module binary.py", "--module binary.py"),

@@ -6,7 +6,7 @@ import random
 
 import pytest
 import torch
-from conftest import process
+from children import Child
 
 import checkpoint
 from errors import MachineFault, RequestError
@@ -42,7 +42,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     for write, error in ((full, MachineFault), (interrupted, KeyboardInterrupt)):
         with pytest.raises(error):
             checkpoint.write_atomically(path, write)
-        assert checkpoint.load(path)["epoch"] == 1 and [p.name for p in tmp_path.iterdir()] == ["a.pt"]
+        assert checkpoint.load(path)[0]["epoch"] == 1 and [p.name for p in tmp_path.iterdir()] == ["a.pt"]
 
 
 def test_what_torch_says_of_a_full_disk_is_translated(tmp_path, monkeypatch):
@@ -61,18 +61,18 @@ def test_the_one_before_is_kept_and_used(tmp_path, capsys):
     for epoch in (1, 2, 3):
         checkpoint.save(path, contents(epoch=epoch, step=epoch - 1, model={"w": torch.ones(1000)}))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "a.pt.previous"]
-    assert checkpoint.load(path)["epoch"] == 3
+    assert checkpoint.load(path)[0]["epoch"] == 3
     whole = path.read_bytes()
     for damaged in (whole[:700], b"", whole[:2000] + b"\xff" + whole[2001:], None):
         path.unlink()
         if damaged is not None:
             path.write_bytes(damaged)
-        assert checkpoint.load(path)["epoch"] == 2
+        assert checkpoint.load(path)[0]["epoch"] == 2
         err = capsys.readouterr().err
         assert "a.pt is damaged" in err if damaged is not None else "a.pt is missing" in err
         assert len(err.splitlines()) == 1 and err.endswith(": the one before it is used, of epoch 2, step 1\n")
     sealed(path, {"format": checkpoint.FORMAT})
-    assert checkpoint.load(path)["epoch"] == 2 and "its 'epoch' is NoneType" in capsys.readouterr().err
+    assert checkpoint.load(path)[0]["epoch"] == 2 and "its 'epoch' is NoneType" in capsys.readouterr().err
     (tmp_path / "a.pt.previous").write_bytes(b"")
     path.write_bytes(b"x")
     with pytest.raises(MachineFault) as error:
@@ -128,11 +128,22 @@ def test_a_hostile_pickle_runs_nothing(workplace):
     start = ["digits", "teacher", "-t", "s", "--init_from", "t", *DIGITS[4:]]
     for seal in (sealed, lambda path, value: torch.save(value, path)):
         seal(workplace / "checkpoints/t.pt", contents(format=checkpoint.FORMAT, epoch=Hostile()))
-        children = [process(*command, cwd=workplace) for command in ([*DIGITS, "--resume"], student, start)]
-        for child in children:
-            out, err = child.communicate(timeout=60)
-            assert (child.returncode, out) == (4, "") and len(err.splitlines()) == 1 and "t.pt is damaged" in err
+        for command in ([*DIGITS, "--resume"], student, start):
+            child = Child(*command, cwd=workplace)
+            assert (child.wait(), child.stdout) == (4, "")
+            assert len(child.stderr.splitlines()) == 1 and "t.pt is damaged" in child.stderr
     assert [path.name for path in workplace.rglob("*")] == ["checkpoints", "t.pt"]
+
+
+def test_without_hard_links_the_one_before_is_copied(tmp_path, monkeypatch):
+    def link(source, target):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(checkpoint.os, "link", link)
+    for epoch in (1, 2, 3):
+        checkpoint.save(tmp_path / "a.pt", contents(epoch=epoch))
+    (tmp_path / "a.pt").unlink()
+    assert checkpoint.load(tmp_path / "a.pt")[0]["epoch"] == 2
 
 
 def test_views_are_stored_alone(tmp_path):

@@ -25,7 +25,7 @@ def test_what_it_says(workplace, capsys):
     said = table(capsys.readouterr().out)
     assert list(workplace.iterdir()) == []
     assert said["parameters"] == "1,810" and re.fullmatch(
-        r"\d\.\d{5}E\+06 published, \d\.\d{5}E\+06 exact", said["mult-adds an image"]
+        r"\d\.\d{5}E\+05 published, \d\.\d{5}E\+05 exact", said["mult-adds an image"]
     )
     train, test = (float(said[f"{step} step"].split()[0]) for step in ("training", "test"))
     assert train > test > 0 and "(64 images, median of 5)" in said["training step"]
@@ -62,8 +62,12 @@ def test_the_cache_of_a_dataset_is_not_written(workplace, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(workplace / "cache"))
     (workplace / "data").mkdir()
     write_tar(workplace / "data/cifar10.tar", tree(), "w")
-    assert main.main(["cifar10", "teacher", "-t", "x", *TINY, "--dry_run", "--download"]) == 0
+    command = ["cifar10", "teacher", "-t", "x", *TINY, "--dry_run", "--download"]
+    assert main.main(command) == 0
     assert [path.name for path in workplace.rglob("*")] == ["data", "cifar10.tar"]
+    (workplace / "data/cifar10.tar").unlink()
+    assert cli.run(lambda: main.main(command)) == 2
+    assert "cifar10 is not there yet, and is not downloaded for a dry run" in capsys.readouterr().err
 
 
 def test_what_goes_wrong(workplace, capsys, monkeypatch):

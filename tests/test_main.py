@@ -63,7 +63,7 @@ def test_a_retrained_teacher_is_noticed_at_a_resume(teacher, workplace, capsys):
     saved["model"]["classifier.bias"] += 1
     checkpoint.save(Path("checkpoints/t.pt"), saved)
     capsys.readouterr()
-    assert "teacher_digest was" in refused([*STUDENT, "--resume"], capsys)
+    assert "the teacher's weights have changed since" in refused([*STUDENT, "--resume"], capsys)
 
 
 def test_an_unfinished_teacher_is_told(teacher, workplace, capsys):
@@ -110,7 +110,7 @@ def test_a_users_module_trains_and_teaches(workplace, capsys):
     assert main.main(["digits", "student", "-t", "own", "-s", "s", *TINY]) == 0
     (workplace / "mine.py").write_text(MODULE.replace("0.5", "0.6"))
     capsys.readouterr()
-    assert "module_digest was" in refused(
+    assert "the file of --module has changed since" in refused(
         ["digits", "teacher", "-t", "own", *TINY, "--module", "mine.py", "--resume"], capsys
     )
     assert "as it was when it was trained" in refused(["digits", "student", "-t", "own", "-s", "s2", *TINY], capsys)

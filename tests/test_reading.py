@@ -101,6 +101,20 @@ def test_damaged_images(tmp_path, change, told):
     assert [path.name for path in (tmp_path / "b").iterdir()] == ["cifar10.tar.xz"]  # no cache of a damaged tar
 
 
+@pytest.mark.parametrize(
+    "extra", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\n", b"", b"\0" * 3000]
+)
+def test_formats_that_run_programs_are_not_read(tmp_path, extra, monkeypatch):
+    """Pillow hands an EPS to Ghostscript."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/pwned\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    write_folder(tmp_path / "cifar10", tree() | {"train/class0/0001.png": extra})
+    with pytest.raises(MachineFault, match="train/class0/0001.png cannot be used: cannot identify image file"):
+        find("cifar10", tmp_path).read(2)
+    assert not (tmp_path / "pwned").exists()
+
+
 @pytest.mark.parametrize("kind", ["I;16", "I", "F"])
 def test_modes_of_more_than_8_bits_are_refused(tmp_path, kind):
     """Pillow would clip them to white."""
@@ -126,7 +140,10 @@ def test_what_else_lies_in_folders(tmp_path):
         find("cifar10", tmp_path).read(2)
     (folder / "0002.png").unlink(), (folder / "loop").symlink_to(".")
     check(find("cifar10", tmp_path).read(2))
-    (folder / "0002.png").write_bytes(b"x" * (1 << 21))
+    os.mkfifo(folder / "0002.png")
+    with pytest.raises(MachineFault, match="0002.png cannot be used: it is no file"):
+        find("cifar10", tmp_path).read(2)
+    (folder / "0002.png").unlink(), (folder / "0002.png").write_bytes(b"x" * (1 << 21))
     with pytest.raises(MachineFault, match="0002.png cannot be used: 2,097,152 bytes are no small image"):
         find("cifar10", tmp_path).read(2)
 

@@ -113,18 +113,66 @@ def test_where_a_run_is_done_is_not_part_of_it(teacher, workplace):
     assert main.main([*DIGITS, "--resume", *where]) == 0
 
 
-def test_the_record_without_its_checkpoint_still_holds_the_name(teacher, workplace):
+def test_a_record_without_its_checkpoint(teacher, workplace):
+    """Of epochs that are recorded none is thrown away; before the first one the record holds the name."""
     shutil.copytree(teacher / "runs", workplace / "runs")
+    (workplace / "checkpoints").mkdir()
+    for link in (False, True):
+        if link:
+            (workplace / "checkpoints/t.pt").symlink_to("nowhere")
+        for flags in ([], ["--resume"]):
+            with pytest.raises(MachineFault, match="checkpoints/t.pt is missing"):
+                main.main([*DIGITS, *flags])
+    assert len(rows_of(workplace, "t")) == 2
+    (workplace / "checkpoints/t.pt").unlink(), (workplace / "runs/t/metrics.jsonl").write_text("")
     with pytest.raises(RequestError, match="exists, with 0 of 2 epochs done"):
         main.main(DIGITS)
     with pytest.raises(RequestError, match="another configuration"):
         main.main([*DIGITS, "--seed", "5", "--resume"])
 
 
+def test_a_folder_of_somebody_else(workplace):
+    (workplace / "runs/t").mkdir(parents=True)
+    (workplace / "runs/t/events.out.tfevents.1.other").write_text("theirs")
+    with pytest.raises(
+        RequestError, match="runs/t holds 'events.out.tfevents.1.other', which is of no run of swapconv"
+    ):
+        main.main(DIGITS)
+    assert [path.name for path in workplace.rglob("*")] == ["runs", "t", "events.out.tfevents.1.other"]
+
+
+def test_damage_and_then_a_kill(teacher, workplace):
+    """The good one of two is not replaced by the damaged one, whenever the resumed run is killed."""
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    whole = (workplace / "checkpoints/t.pt").read_bytes()
+    (workplace / "checkpoints/t.pt").write_bytes(whole[:3000] + bytes([whole[3000] ^ 1]) + whole[3001:])
+    for stage in ("record", "checkpoint half written", "checkpoint renamed"):
+        child = Child(*DIGITS, "--resume", cwd=workplace, pause=(stage, 0))
+        assert child.reaches_pause()
+        child.kill()
+        assert torch.load(workplace / "checkpoints/t.pt.previous", weights_only=True)["epoch"] == 1
+    assert Child(*DIGITS, "--resume", cwd=workplace).wait() == 0
+    assert same_run(teacher, workplace, "t")
+    assert sorted(path.name for path in Path("checkpoints").iterdir()) == ["t.pt", "t.pt.damaged", "t.pt.previous"]
+
+
+def test_how_a_run_went_on_is_recorded(workplace):
+    child = Child(*DIGITS, cwd=workplace, pause=("step", 30))
+    assert child.reaches_pause()
+    child.kill()
+    first = json.loads(Path("runs/t/config.json").read_text())
+    for flags in (["--print_freq", "7"], []):
+        assert Child(*DIGITS, "--resume", *flags, cwd=workplace).wait() == 0
+    last = json.loads(Path("runs/t/config.json").read_text())
+    (resumed,) = last.pop("resumed")  # the second found it finished
+    assert last == first and resumed["argv"] == ["main.py", *DIGITS, "--resume", "--print_freq", "7"]
+    assert resumed["after"] == "1 of 2 epochs" and resumed["versions"] == first["versions"]
+
+
 def test_one_process_at_a_time(workplace):
     first = Child(*DIGITS, cwd=workplace, pause=("step", 30))
     assert first.reaches_pause()
-    for flags in ([], ["--resume"]):
+    for flags in ([], ["--resume"], ["--resume", "--dry_run"]):
         second = Child(*DIGITS, *flags, cwd=workplace)
         assert second.wait() == 2 and len(second.stderr.splitlines()) == 1
         told = f"is being trained at this moment, by process {first.pid} on " if flags else "exists, with"

@@ -119,6 +119,28 @@ def test_stopping_is_asked_after_every_step_and_test_batch(digits, when):
     assert same(rest.state, whole.state) and same(rest.row, whole.row)
 
 
+def test_weights_that_are_not_finite_are_never_kept(digits):
+    """Though loss and gradient of the step before were."""
+    model, optimizer = tiny()
+
+    class Break(Companion):
+        def after_step(self, model, t):
+            if t > 0.4:
+                model.linear.bias.data[0] = float("inf")
+
+    moments = fit(
+        model, Supervised(), optimizer, Cosine(0.01), digits, 1, [Break()], checkpoint_every=1, print_freq=100
+    )
+    steps = []
+    with pytest.raises(
+        Diverged, match="the weights are not finite in epoch 1/1 at learning rate 0.01, first linear.bias"
+    ):
+        for moment in moments:
+            steps.append(moment.state["step"])
+            assert all(tensor.isfinite().all() for tensor in moment.state["model"].values())
+    assert steps == list(range(1, 10))
+
+
 def test_the_gradient_is_recorded_and_has_to_be_finite(digits):
     model, optimizer = tiny()
     norms = []
