@@ -5,13 +5,12 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from functools import partial
 
 import pytest
 from children import Child
-from conftest import ROOT, TINY, process
+from conftest import TINY, process
 from results import rows_of, same_run, saved
 
 DIGITS = ["digits", "teacher", "-t", "t", *TINY]
@@ -76,15 +75,18 @@ def test_signals_that_come_again_and_again(teacher, workplace):
     assert re.fullmatch(f"stopped by SIG(TERM|USR1); 1 of 2 epochs and 10 steps are kept, {AGAIN}", told)
 
 
-def test_ctrl_c_that_nobody_hears(workplace):
+def test_ctrl_c_that_nobody_hears(teacher, workplace):
     """It has ended the reader of stderr too, as in `2>&1 | tee log`: the step and the checkpoint are not lost with it."""
-    child = process(*DIGITS, cwd=workplace)
-    with child.stdout, child.stderr:
-        assert any(line.startswith("epoch 1/2") for line in child.stdout)
-        child.stderr.close(), child.stdout.close()
-        child.send_signal(signal.SIGINT)
-    assert child.wait(60) in (130, 4)  # 4 where it had just printed an epoch
-    assert saved(workplace, "t")["epoch"] >= 1
+    child = Child(*DIGITS, cwd=workplace, pause=("step", 33, 0.5), prepare=partial(lose_the_reader_of, 2))
+    assert child.reaches_pause()
+    child.send(signal.SIGINT)
+    assert child.wait() == 130
+    assert (saved(workplace, "t")["epoch"], saved(workplace, "t")["step"]) == (1, 10)
+
+
+def lose_the_reader_of(number: int) -> None:
+    reader, writer = os.pipe()
+    os.dup2(writer, number), os.close(reader)
 
 
 def test_a_signal_before_the_first_step(workplace):
@@ -174,17 +176,25 @@ def fail_in_the_second_epoch() -> None:
 
 def test_output_that_nobody_takes(workplace, teacher):
     """A full disk under the log, and a reader that has left: told in one line, and nothing of the run is lost."""
-    with open("/dev/full", "w") as full:
-        child = subprocess.Popen([sys.executable, ROOT / "main.py", *DIGITS], cwd=workplace, stdout=full, stderr=subprocess.PIPE, text=True)  # fmt: skip
-        _, err = child.communicate(timeout=60)
-    assert child.returncode == 4 and err == "error: standard output: No space left on device\n"
-    child = process(*DIGITS, "--resume", cwd=workplace)
-    with child.stdout, child.stderr:
-        assert any(line.startswith("epoch 1/2") for line in child.stdout)
-        child.stdout.close()
-        assert child.stderr.read() == f"error: standard output: Broken pipe; 2 of 2 epochs are kept, {AGAIN}\n"
-    assert child.wait(60) == 4
+    child = Child(*DIGITS, cwd=workplace, prepare=fill_the_log)
+    assert (child.wait(), child.stderr) == (4, "error: standard output: No space left on device\n")
+    assert list(workplace.iterdir()) == []
+    child = Child(*DIGITS, cwd=workplace, prepare=lose_the_reader_after_an_epoch)
+    assert child.wait() == 4
+    assert child.stderr == f"error: standard output: Broken pipe; 1 of 2 epochs are kept, {AGAIN}\n"
     assert Child(*DIGITS, "--resume", cwd=workplace).wait() == 0
+    assert same_run(teacher, workplace, "t")
+
+
+def fill_the_log() -> None:
+    os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+
+
+def lose_the_reader_after_an_epoch() -> None:
+    import main
+
+    line = main.line
+    main.line = lambda *arguments: lose_the_reader_of(1) or line(*arguments)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount, and only others are refused by permissions")

@@ -97,8 +97,8 @@ def test_every_conv_on_every_network(network, conv):
     torch.save(state, stored)
     assert stored.tell() <= 4 * sum(tensor.numel() for tensor in state.values()) + 500 * len(state)
     assert all(t.untyped_storage().nbytes() == t.numel() * t.element_size() for t in state.values())
-    if network == "WRN_50_2":  # large, and no other kinds of layers than the others have
-        return
+    if network == "WRN_50_2" or (network == "DARTS" and conv not in ("Sep", "Hashed_0.1")):
+        return  # these are large, and have no other blocks than the others
     stored.seek(0)
     fresh = made(network, conv, *flags)
     fresh.load_state_dict(torch.load(stored, weights_only=True))
