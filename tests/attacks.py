@@ -188,13 +188,12 @@ def main(attack: str = "kills", times: int | None = None, seed: int = 0) -> int:
             case "kills":
                 counts = sweep(place, teacher, times or 60, seed)
             case "disk":
-                counts = full_disk(
-                    place, teacher, [int(4 + number * 400 / (times or 20)) for number in range(times or 20)]
-                )
+                sizes = [int(4 + number * 180 / (times or 20)) for number in range(times or 20)]
+                counts = full_disk(place, teacher, sizes)
             case "race":
                 counts = race(place, times or 50)
-    for what, count in counts.items():
-        print(f"{count:4} {what}")
+    for what in sorted(counts, key=lambda what: (what in FAILURES, what)):
+        print(f"{counts[what]:4} {what}")
     print(f"{time.monotonic() - began:.0f} s")
     return 1 if any(counts[failure] for failure in FAILURES) else 0
 
