@@ -26,7 +26,7 @@ PARTS = {
     "rng": dict, "config": dict, "rows": list,
 }  # fmt: skip
 TRAILER = len(b"sha256 " + 64 * b"0" + b"\n")
-CHECKPOINTS = Path("checkpoints")
+CHECKPOINTS, RUNS = Path("checkpoints"), Path("runs")
 
 
 def checkpoint_path(name: str) -> Path:
@@ -54,7 +54,8 @@ def clear(path: Path, used: Path | None) -> None:
     for left in (_partial(path), _link(path)):
         left.unlink(missing_ok=True)
     if used == previous(path) and os.path.lexists(path):
-        os.replace(path, path.with_name(f"{path.name}.damaged"))
+        aside = (path.with_name(f"{path.name}.damaged{number}") for number in ("", *range(2, 1000)))
+        os.replace(path, next(each for each in aside if not os.path.lexists(each)))
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any], keep_previous: bool = False) -> None:
@@ -163,7 +164,7 @@ def load(path: Path) -> tuple[dict, Path]:
     first, second = faults.values()
     raise MachineFault(
         f"{path} {first}, {previous(path).name} {second}: put a copy of either in its place, or delete what is there of "
-        f"both to start again from the beginning"
+        f"both, and {RUNS / path.stem}, to start again from the beginning"
     )
 
 
@@ -186,7 +187,7 @@ def _read(path: Path) -> dict:
         trailer = file.read()
         if not trailer.startswith(b"sha256 "):
             raise _Damaged(
-                "its SHA-256 is not at its end: it was cut, or written by a version before November 22, 2026"
+                "its SHA-256 is not at its end: it was cut, or another program or an earlier version wrote it"
             )
         if trailer != f"sha256 {sha256.hexdigest()}\n".encode():
             raise _Damaged("its SHA-256 is not the one at its end")
@@ -217,12 +218,20 @@ def load_run(name: str, what: str) -> dict:
         there = f" (there: {', '.join(known[:5])}{', …' * (len(known) > 5)})" if known else ""
         raise RequestError(f"no {what} {name!r}: {path} does not exist{did_you_mean(name, known)}{there}")
     try:
-        return _read(path)
+        contents = _read(path)
     except (OSError, _Damaged) as error:
         raise MachineFault(
             f"the {what} {name!r} cannot be used, {path} is damaged ({first_line(error)}): repeat that run's command "
             f"with --resume, which goes on from the checkpoint before it"
         )
+    if name_of(contents["config"]) != name:
+        print(f"warning: {path} is a checkpoint of the run {name_of(contents['config'])!r}", file=sys.stderr)
+    return contents
+
+
+def name_of(config: dict) -> str | None:
+    """The name of the run that a configuration is of."""
+    return config.get("student_checkpoint" if config.get("mode") == "student" else "teacher_checkpoint")
 
 
 def digest(state: dict[str, torch.Tensor]) -> str:

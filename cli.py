@@ -46,7 +46,8 @@ class Parser(argparse.ArgumentParser):
             first = unknown[0]
             flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
             what = "unknown flag" if first.startswith("-") else "unexpected argument"
-            raise RequestError(f"{what} {first!r}{did_you_mean(first.split('=')[0], flags)}")
+            hint = did_you_mean(first.split("=")[0], flags) if first.startswith("-") else ""
+            raise RequestError(f"{what} {first!r}{hint}")
         return known
 
 

@@ -41,9 +41,11 @@ class Interrupted(KeyboardInterrupt):
 
 
 def did_you_mean(value: str, allowed: Iterable[str], show: Callable[[str], str] = repr) -> str:
-    """`; did you mean 'x'?` for the entry of `allowed` nearest to `value` whatever the case, else an empty string."""
-    by_lower = {name.lower(): name for name in allowed}
-    close = get_close_matches(value.lower(), by_lower, n=1, cutoff=0.5)
+    """`; did you mean 'x'?` for the entry of `allowed` that begins with `value` or is nearest to it, whatever the case,
+    else an empty string."""
+    by_lower, value = {name.lower(): name for name in allowed}, value.lower()
+    longer = sorted((name for name in by_lower if len(value) > 2 and name.startswith(value)), key=len)
+    close = longer or get_close_matches(value, by_lower, n=1, cutoff=0.51)
     return f"; did you mean {show(by_lower[close[0]])}?" if close else ""
 
 

@@ -23,11 +23,9 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
 
-from checkpoint import CHECKPOINTS, checkpoint_path, clear, load, previous, save, write_atomically
+from checkpoint import CHECKPOINTS, RUNS, checkpoint_path, clear, load, name_of, previous, save, write_atomically
 from errors import MachineFault, RequestError, first_line
 from options import NOT_IDENTITY
-
-RUNS = Path("runs")
 
 
 class Found(NamedTuple):
@@ -94,19 +92,26 @@ def _refuse(name: str, config: dict, found: Found, resume: bool) -> None:
         raise RequestError(f"the name {name!r} differs from the existing run {clash[0]!r} in case alone")
     if found.config is None:
         return
-    if differences := _differences(found.config, config):
+    if found.state is not None and name_of(found.config) != name_of(config):
         raise RequestError(
-            f"the run {name!r} exists with another configuration ({'; '.join(differences)}): choose another name"
+            f"{found.used} is a checkpoint of the run {name_of(found.config)!r}, not of {name!r}: put the right one back"
+        )
+    if differences := _differences(found.config, config):
+        free = "" if found.state else f", or delete {RUNS / name}, nothing of it has been trained"
+        raise RequestError(
+            f"the run {name!r} exists with another configuration ({'; '.join(differences)}): choose another name{free}"
         )
     if not resume:
-        done = progress(found.state, config)
-        raise RequestError(f"the run {name!r} exists, with {done} done: go on with --resume or choose another name")
+        finished = found.state is not None and found.state["epoch"] >= config["epochs"]
+        done = "is finished" if finished else f"exists, with {progress(found.state, config)} done"
+        way = "show its result" if finished else "go on"
+        raise RequestError(f"the run {name!r} {done}: {way} with --resume or choose another name")
 
 
 CONTENTS = {
-    "teacher_digest": "the teacher's weights have changed since",
-    "init_digest": "the weights of --init_from have changed since",
-    "module_digest": "the file of --module has changed since",
+    "teacher_digest": "the digest of the teacher's weights",
+    "init_digest": "the digest of the weights of --init_from",
+    "module_digest": "the digest of --module's file",
 }
 
 
@@ -116,7 +121,7 @@ def _differences(before: dict, now: dict) -> list[str]:
     off = {key: None for key in keys if not (before.get(key) or now.get(key))}
     before, now = ({**configuration, **off} for configuration in (before, now))
     different = [key for key in keys if before.get(key) != now.get(key)]
-    return [CONTENTS.get(key) or f"{key} was {before.get(key)}, is {now.get(key)}" for key in different]
+    return [f"{CONTENTS.get(key, key)} was {before.get(key)}, is {now.get(key)}" for key in different]
 
 
 def progress(state: dict | None, config: dict) -> str:
@@ -210,7 +215,13 @@ class Run:
         return about | {key: before[key] for key in about if key in before} | ({"resumed": resumed} if resumed else {})
 
     def save(self, row: dict | None, state: dict) -> dict | None:
-        """Makes lasting what has been trained: the checkpoint first and then, where an epoch has ended, its row."""
+        """Makes lasting what has been trained: the checkpoint first and then, where an epoch has ended, its row.
+
+        MachineFault where a file cannot be written, or the lock is no longer this process's own."""
+        if (_identity(self.folder / "lock") or (None,))[0] != os.fstat(self._lock.fileno()).st_ino:
+            raise MachineFault(
+                f"{self.folder / 'lock'} was deleted or replaced: another process may train this run, so this one stops"
+            )
         if row is not None:
             row = {**row, "best_test_top1_error": min(each["test_top1_error"] for each in [*self.rows, row])}
         rows = [*self.rows, row] if row is not None else self.rows

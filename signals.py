@@ -21,21 +21,22 @@ from errors import Interrupted
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGUSR1: "SIGUSR1", signal.SIGHUP: "SIGHUP"}
 
 
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    del NAMES[signal.SIGHUP]  # by nohup, and it stays so
+
+
 def exit_status(number: int) -> int:
     return 130 if number == signal.SIGINT else 143
 
 
 def on_signal(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
     for number in NAMES:
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # ignored by nohup: stays so
-            signal.signal(number, handler)
+        signal.signal(number, handler)
 
 
 def stop_listening(for_good: bool = False) -> None:
     """From now on only Ctrl-C is heard, and ends the process as it always does. `for_good`: even as Python itself ends."""
-    on_signal(
-        signal.SIG_IGN if for_good else _pass_over
-    )  # of one that comes as SIG_IGN is set, Python prints a traceback
+    on_signal(signal.SIG_IGN if for_good else _pass_over)  # SIG_IGN at once would let Python complain of one on its way
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -33,7 +33,9 @@ REQUESTS = [
     ("mnist teacher -t x", "unknown dataset 'mnist'; did you mean 'fashionmnist'?"),
     ("digits techer -t x", "unknown mode 'techer'; did you mean 'teacher'?"),
     ("teacher digits -t x", "unknown dataset 'teacher'"),
-    (T + "extra", "unexpected argument 'extra'"),
+    (T + "extra", "error: unexpected argument 'extra'\n"),
+    (T + "--temp 3", "unknown flag '--temp'; did you mean '--temperature'?"),
+    ("digits teacher -t copied --resume", "checkpoints/copied.pt is a checkpoint of the run 't', not of 'copied': put the right"),
     (T + "--wrn_dept 16", "unknown flag '--wrn_dept'; did you mean '--wrn_depth'?"),
     (T + "--wrn-depth 16", "unknown flag '--wrn-depth'; did you mean '--wrn_depth'?"),
     (T + "--epoch 3", "unknown flag '--epoch'; did you mean '--epochs'?"),
@@ -65,11 +67,11 @@ REQUESTS = [
     (["digits", "teacher", "-t", "a\0"], r"-t 'a\x00'"),
     (["digits", "teacher", "-t", "\udcff"], "1 to 100 letters"),
     ("digits student -t t -s a/../b", "-s 'a/../b'"),
-    (["digits", "teacher", "-t", "t", *TINY], "the run 't' exists, with 2 of 2 epochs done"),
+    (["digits", "teacher", "-t", "t", *TINY], "the run 't' is finished: show its result with --resume or choose another name"),
     ("digits teacher -t T", "the name 'T' differs from the existing run 't' in case alone"),
     ("digits teacher -t t --resume", "the run 't' exists with another configuration (wrn_depth was 10, is 40;"),
     # teachers and starts
-    ("digits student -t none -s s", "no teacher 'none': checkpoints/none.pt does not exist (there: t)"),
+    ("digits student -t none -s s", "no teacher 'none': checkpoints/none.pt does not exist (there: copied, t)"),
     ("digits student -t tt -s s", "did you mean 't'?"),
     ("cifar10 student -t t -s s --data_dir images", "the teacher 't' was trained on digits (10 classes), not cifar10"),
     (S + "--AT_split 9", "--AT_split 9"),
@@ -266,6 +268,7 @@ def place(teacher, tmp_path_factory):
 
     place = tmp_path_factory.mktemp("place")
     shutil.copytree(teacher, place, dirs_exist_ok=True)
+    shutil.copy(place / "checkpoints/t.pt", place / "checkpoints/copied.pt")
     write_folder(place / "images/cifar10", tree())
     for name, contents in FILES.items():
         (place / name).write_bytes(contents)

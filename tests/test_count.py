@@ -61,11 +61,15 @@ def unseen(network, layers, batch):
     return total
 
 
+PASSES = [("WideResNet", 128), ("DARTS", 1), ("WRN_50_2", 128), ("MobileNetV2", 7)]
+
+
 @pytest.mark.parametrize(
-    "network, batch", [("WideResNet", 1), ("WideResNet", 128), ("DARTS", 1), ("WRN_50_2", 128), ("MobileNetV2", 7)]
+    "conv, network, batch",
+    [(conv, *each) for conv in ONE_EACH for each in PASSES]
+    + [(conv, "WideResNet", 1) for conv in (*ONE_EACH, "ACDC_2", "TensorTrain_0.5_4", "Shuffle_8")],
 )
-@pytest.mark.parametrize("conv", [*ONE_EACH, "ACDC_2", "TensorTrain_0.5_4", "Shuffle_8"])
-def test_exact_counts_are_what_torch_sees(network, conv, batch):
+def test_exact_counts_are_what_torch_sees(conv, network, batch):
     """A forward pass of every network; without numbers, where that is faster."""
     device = "cpu" if network == "DARTS" else "meta"
     dataset, side = ("cifar10", 32) if presets.IMAGE_SIDE[network] == 32 else ("imagenet", 224)

@@ -52,7 +52,7 @@ def test_of_a_run_that_is_there(teacher, workplace, capsys):
     before = snapshot(workplace)
     command = ["digits", "teacher", "-t", "t", *TINY, "--dry_run"]
     assert cli.run(lambda: main.main(command)) == 2
-    assert "exists, with 2 of 2 epochs done" in capsys.readouterr().err
+    assert "is finished" in capsys.readouterr().err
     assert main.main([*command, "--resume"]) == 0
     assert table(capsys.readouterr().out)["the run"] == "0 s for 0 epochs, 2 are done"
     assert snapshot(workplace) == before

@@ -101,10 +101,12 @@ def test_a_signal_before_the_first_step(workplace):
 
 
 @pytest.mark.parametrize(
-    "number, status, after", [(signal.SIGINT, 130, 0.2), (signal.SIGTERM, 143, 0.8), (signal.SIGUSR1, 143, 0.8)]
+    "number, status, after",
+    [(signal.SIGINT, 130, 0.2), (signal.SIGTERM, 143, 0.8), (signal.SIGUSR1, 143, 0.8), (signal.SIGHUP, 143, 0.8)],
 )
 def test_a_signal_as_a_process_starts(workplace, number, status, after):
-    child = process(*DIGITS, cwd=workplace)
+    heard = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # even if these tests were started by nohup
+    child = process(*DIGITS, cwd=workplace, preexec_fn=heard)
     time.sleep(after)  # within the import of the flags, or of torch
     child.send_signal(number)
     out, err = child.communicate(timeout=60)

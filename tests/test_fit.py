@@ -83,10 +83,10 @@ def half_its_range(conv, i, o, k):
 
 
 def adam(conv, i, o, k, kernel):
-    """300 steps from random draws: the best of three rates and three draws."""
-    best = 1e9
-    for rate in (1e-3, 1e-2, 1e-1):
-        for draw in range(3):
+    """300 steps from random draws: the best of three rates and three draws; of one of each where an optimum is known."""
+    best, some = 1e9, conv.split("_")[0] in {name.split("_")[0] for name in CLOSED}
+    for rate in (1e-2,) if some else (1e-3, 1e-2, 1e-1):
+        for draw in range(1 if some else 3):
             made = make(conv, i, o, k)
             made.reset_parameters(torch.Generator().manual_seed(1000 + draw))
             optimizer = torch.optim.Adam(made.parameters(), rate)
@@ -100,7 +100,9 @@ def adam(conv, i, o, k, kernel):
 
 CLOSED = ("Conv", "Sep", "Generic_0.5", "LR_0.5", "Hashed_0.5", "SepHashed_0.5", "TensorTrain_0.5_3")
 HALVES = sorted({half_its_range(conv, 12, 8, 3) for conv in CONVS} - {"Shuffle_1", "Shuffle_3"})
-HALVES = [conv for conv in HALVES if "lACDC" not in conv and "dACDC" not in conv]  # ACDC with other permutations
+HALVES = [
+    conv for conv in HALVES if "lACDC" not in conv and "dACDC" not in conv and not conv.endswith("5_4")
+]  # as others
 
 
 @pytest.mark.parametrize(

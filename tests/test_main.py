@@ -31,7 +31,7 @@ def test_teachers_that_do_not_fit(teacher, workplace, capsys):
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
     write_folder(workplace / "data" / "cifar10", tree())
     saved = torch.load("checkpoints/t.pt", weights_only=True)
-    saved["config"] |= {"dataset": "cifar100"}
+    saved["config"] |= {"dataset": "cifar100", "teacher_checkpoint": "hundred"}
     checkpoint.save(Path("checkpoints/hundred.pt"), saved)
     before = snapshot(workplace)
     err = refused(["cifar10", "student", "-t", "hundred", "-s", "s", *TINY], capsys)
@@ -63,7 +63,14 @@ def test_a_retrained_teacher_is_noticed_at_a_resume(teacher, workplace, capsys):
     saved["model"]["classifier.bias"] += 1
     checkpoint.save(Path("checkpoints/t.pt"), saved)
     capsys.readouterr()
-    assert "the teacher's weights have changed since" in refused([*STUDENT, "--resume"], capsys)
+    assert "the digest of the teacher's weights was" in refused([*STUDENT, "--resume"], capsys)
+
+
+def test_a_teacher_that_is_another_run_is_told(teacher, workplace, capsys):
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    Path("checkpoints/t.pt").rename("checkpoints/u.pt")
+    assert main.main(["digits", "student", "-t", "u", "-s", "s", *TINY, "--epochs", "1"]) == 0
+    assert "warning: checkpoints/u.pt is a checkpoint of the run 't'" in capsys.readouterr().err
 
 
 def test_an_unfinished_teacher_is_told(teacher, workplace, capsys):
@@ -110,7 +117,7 @@ def test_a_users_module_trains_and_teaches(workplace, capsys):
     assert main.main(["digits", "student", "-t", "own", "-s", "s", *TINY]) == 0
     (workplace / "mine.py").write_text(MODULE.replace("0.5", "0.6"))
     capsys.readouterr()
-    assert "the file of --module has changed since" in refused(
+    assert "the digest of --module's file was" in refused(
         ["digits", "teacher", "-t", "own", *TINY, "--module", "mine.py", "--resume"], capsys
     )
     assert "as it was when it was trained" in refused(["digits", "student", "-t", "own", "-s", "s2", *TINY], capsys)

@@ -77,9 +77,14 @@ def made(network, conv, *flags):
     return materialise(building.build(config(network, "--conv", conv, *flags)), seed=0)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("conv", ONE_EACH)
-def test_every_conv_on_every_network(network, conv):
+ALIKE = ("HashedDecimate", "OriginalACDC")  # Hashed with a tenth, ACDC without a permutation: not on what is slow
+
+
+@pytest.mark.parametrize(
+    "conv, network",
+    [(conv, each) for conv in ONE_EACH for each in NETWORKS if conv not in ALIKE or each not in ("WRN_50_2", "DARTS")],
+)
+def test_every_conv_on_every_network(conv, network):
     """Builds at once, runs forward and backward (on small images), and is copied, pickled, saved and loaded."""
     flags = ["--wrn_depth", "16", "--wrn_width", "4"] if network == "WideResNet" else []
     began = time.perf_counter()
@@ -97,7 +102,7 @@ def test_every_conv_on_every_network(network, conv):
     torch.save(state, stored)
     assert stored.tell() <= 4 * sum(tensor.numel() for tensor in state.values()) + 500 * len(state)
     assert all(t.untyped_storage().nbytes() == t.numel() * t.element_size() for t in state.values())
-    if network == "WRN_50_2" or (network == "DARTS" and conv not in ("Sep", "Hashed_0.1")):
+    if network == "WRN_50_2" or (network == "DARTS" and conv != "Sep"):
         return  # these are large, and have no other blocks than the others
     stored.seek(0)
     fresh = made(network, conv, *flags)

@@ -66,7 +66,7 @@ def test_a_lost_checkpoint_is_replaced_by_the_one_before(teacher, workplace, dam
 def test_a_name_in_use(teacher, workplace):
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
     before = {path: path.stat().st_mtime_ns for path in workplace.rglob("*")}
-    with pytest.raises(RequestError, match="exists, with 2 of 2 epochs done: go on with --resume or choose another"):
+    with pytest.raises(RequestError, match="is finished: show its result with --resume or choose another"):
         main.main(DIGITS)
     with pytest.raises(RequestError, match=r"another configuration \(epochs was 2, is 3; lr was 0.1, is 0.2\)"):
         main.main([*DIGITS[:-1], "3", "--lr", "0.2", "--resume"])
@@ -183,12 +183,22 @@ def test_one_process_at_a_time(workplace):
     assert again.wait() == 0 and "resuming after 1 of 2 epochs" in again.stdout
 
 
+def test_a_lock_that_somebody_deletes(workplace):
+    """What the other one then begins is not trodden on: the first stops at its next checkpoint."""
+    first = Child(*DIGITS, cwd=workplace, pause=("step", 5, 1.0))
+    assert first.reaches_pause()
+    Path("runs/t/lock").unlink()
+    second = Child(*DIGITS, "--resume", cwd=workplace, output="second")
+    assert first.wait() == 4 and "runs/t/lock was deleted or replaced" in first.stderr
+    assert second.wait() == 0 and len(rows_of(workplace, "t")) == 2
+
+
 def test_a_run_that_another_process_has_just_finished_is_read_anew(teacher, workplace):
     """What was found before the lock was taken no longer holds."""
     stale = record.find("t")
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
     config = saved(workplace, "t")["config"]
-    with pytest.raises(RequestError, match="exists, with 2 of 2 epochs done"):
+    with pytest.raises(RequestError, match="is finished"):
         record.Run("t", config, {}, stale, resume=False)
     with record.Run("t", config, {}, stale, resume=True) as run:
         assert len(run.rows) == 2 and run.is_finished()
