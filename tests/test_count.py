@@ -67,7 +67,10 @@ PASSES = [("WideResNet", 128), ("DARTS", 1), ("WRN_50_2", 128), ("MobileNetV2", 
 @pytest.mark.parametrize(
     "conv, network, batch",
     [(conv, *each) for conv in ONE_EACH for each in PASSES]
-    + [(conv, "WideResNet", 1) for conv in (*ONE_EACH, "ACDC_2", "TensorTrain_0.5_4", "Shuffle_8")],
+    + [
+        (conv, "WideResNet", 1)
+        for conv in ("ACDC", "ACDC_2", "Generic_0.1", "TensorTrain_0.5_4", "Tucker_0.1", "Shuffle_8")
+    ],
 )
 def test_exact_counts_are_what_torch_sees(conv, network, batch):
     """A forward pass of every network; without numbers, where that is faster."""

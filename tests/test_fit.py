@@ -192,7 +192,7 @@ def test_a_network_starts_from_another(source, there, target, here, layers):
     assert all(parameter.grad is None for parameter in trained.parameters())
 
 
-@pytest.mark.parametrize("conv", ONE_EACH)
+@pytest.mark.parametrize("conv", [conv for conv in ONE_EACH if conv not in ("OriginalACDC", "PermutedACDC")])
 def test_every_family_starts_from_a_trained_network(conv, monkeypatch):
     monkeypatch.setattr(fitting, "WORK", 10**8)
     trained, student = network("Conv"), network(conv, where="groups.2")
