@@ -83,7 +83,7 @@ def refuse(name: str, config: dict, found: Found, resume: bool) -> None:
     _refuse(name, config, found, resume)
     if (RUNS / name / "lock").is_file():
         with (RUNS / name / "lock").open() as file:
-            _hold(name, file)
+            _hold(name, file, fcntl.LOCK_SH)
 
 
 def _refuse(name: str, config: dict, found: Found, resume: bool) -> None:
@@ -139,7 +139,7 @@ def _lock(name: str) -> TextIO:
     except OSError as error:
         raise MachineFault(f"{path} cannot be written: {first_line(error)}")
     try:
-        _hold(name, file)
+        _hold(name, file, fcntl.LOCK_EX)
         file.truncate(0)
         print(f"process {os.getpid()} on {socket.gethostname()}", end="", file=file, flush=True)
     except BaseException as error:
@@ -150,9 +150,9 @@ def _lock(name: str) -> TextIO:
     return file
 
 
-def _hold(name: str, file: TextIO) -> None:
+def _hold(name: str, file: TextIO, kind: int) -> None:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
         holder = file.read(300) or "another process"

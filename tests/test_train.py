@@ -122,15 +122,8 @@ def test_stopping_is_asked_after_every_step_and_test_batch(digits, when):
 def test_weights_that_are_not_finite_are_never_kept(digits):
     """Though loss and gradient of the step before were."""
     model, optimizer = tiny()
-
-    class Break(Companion):
-        def after_step(self, model, t):
-            if t > 0.4:
-                model.linear.bias.data[0] = float("inf")
-
-    moments = fit(
-        model, Supervised(), optimizer, Cosine(0.01), digits, 1, [Break()], checkpoint_every=1, print_freq=100
-    )
+    broken = Break(0.4, float("inf"))
+    moments = fit(model, Supervised(), optimizer, Cosine(0.01), digits, 1, [broken], checkpoint_every=1, print_freq=100)
     steps = []
     with pytest.raises(
         Diverged, match="the weights are not finite in epoch 1/1 at learning rate 0.01, first linear.bias"
@@ -142,15 +135,9 @@ def test_weights_that_are_not_finite_are_never_kept(digits):
 
 
 def test_the_gradient_is_recorded_and_has_to_be_finite(digits):
-    model, optimizer = tiny()
-    norms = []
-
-    class Watch(Companion):
-        def after_backward(self, model, t):
-            norms.append(torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item())
-
+    (model, optimizer), norms = tiny(), []
     (moment,) = fit(
-        model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1, companions=[Watch(), ClipGradient(0.01)]
+        model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1, companions=[Watch(norms), ClipGradient(0.01)]
     )
     assert moment.row["gradient_norm"] == pytest.approx(sum(norms) / len(norms), rel=1e-5)
     assert moment.row["gradient_norm_max"] == pytest.approx(max(norms), rel=1e-5)
@@ -159,7 +146,9 @@ def test_the_gradient_is_recorded_and_has_to_be_finite(digits):
     with pytest.raises(
         Diverged, match="the gradient is not finite in step 10 of epoch 1/1 at learning rate 0.01: its norm"
     ):
-        list(fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1, companions=[Watch()], print_freq=1))
+        list(
+            fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1, companions=[Watch(norms)], print_freq=1)
+        )
 
 
 def test_metrics_are_right(digits):
@@ -184,6 +173,27 @@ def test_count_errors_by_hand():
     logits = torch.arange(12.0).repeat(3, 1)  # the best is class 11, the first five are 7 to 11
     errors = count_errors(logits, torch.tensor([11, 7, 6]))
     assert (errors["top1_error"].item(), errors["top5_error"].item()) == (2, 1)
+
+
+class Watch(Companion):
+    """Notes the norm of every gradient."""
+
+    def __init__(self, norms):
+        self.norms = norms
+
+    def after_backward(self, model, t):
+        self.norms.append(torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item())
+
+
+class Break(Companion):
+    """Sets a weight to something else, after the steps that come late."""
+
+    def __init__(self, late, value):
+        self.late, self.value = late, value
+
+    def after_step(self, model, t):
+        if t > self.late:
+            model.linear.bias.data[0] = self.value
 
 
 class Recorder(Companion):
@@ -223,14 +233,18 @@ def test_companions_go_along(digits):
 
 
 def test_gradients_are_clipped(digits):
-    model, optimizer = tiny()
-    norms = []
-
-    class Watch(Companion):
-        def after_backward(self, model, t):
-            norms.append(torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item())
-
-    list(fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1, companions=[ClipGradient(0.01), Watch()]))
+    (model, optimizer), norms = tiny(), []
+    list(
+        fit(
+            model,
+            Supervised(),
+            optimizer,
+            Cosine(0.01),
+            digits,
+            epochs=1,
+            companions=[ClipGradient(0.01), Watch(norms)],
+        )
+    )
     assert max(norms) <= 0.01001 and max(norms) > 0.009
 
 
@@ -272,14 +286,9 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(workplace, capsys):
 
 def test_a_test_loss_that_is_not_finite(digits):
     model, optimizer = tiny()
-
-    class Break(Companion):
-        def after_step(self, model, t):
-            if t > 0.95:
-                model.linear.bias.data[0] = float("nan")
-
+    broken = Break(0.95, float("nan"))
     with pytest.raises(Diverged, match="the val loss is not finite after epoch 1/1"):
-        list(fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1, companions=[Break()]))
+        list(fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1, companions=[broken]))
 
 
 def test_every_group_trains_at_the_rate_of_the_schedule(digits):
