@@ -9,7 +9,6 @@ The configuration is what a checkpoint keeps, so a teacher is rebuilt from it th
 """
 
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -36,13 +35,9 @@ class UserConv:
         module = sys.modules["user_module"] = ModuleType("user_module")
         module.__file__ = path
         try:
-            if Path(path).exists() and not Path(path).is_file():
-                raise RequestError(f"--module {path} cannot be read: it is no file")
-            exec(compile(Path(path).read_text(), path, "exec"), vars(module))
-        except RequestError:
-            raise
-        except OSError as error:
-            raise RequestError(f"--module {path} cannot be read: {error.strerror}")
+            exec(compile(cli.read_file(path), path, "exec"), vars(module))
+        except RequestError as error:
+            raise RequestError(f"--module {error}")
         except (Exception, SystemExit) as error:  # whatever a user's file may raise while it is read
             where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
             raise RequestError(f"--module {path}{where}: {type(error).__name__}: {first_line(error)}")

@@ -120,14 +120,20 @@ def pattern(text: str) -> str:
     return text
 
 
+def read_file(path: str) -> bytes:
+    """A file's contents. RequestError where it cannot be read, or is none: a pipe or a device might never end."""
+    try:
+        contents = Path(path).read_bytes() if Path(path).is_file() or not Path(path).exists() else None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise RequestError(f"{path} cannot be read: {first_line(error)}")
+    if contents is None:
+        raise RequestError(f"{path} cannot be read: it is no file")
+    return contents
+
+
 def file_digest(path: str) -> str:
     """What identifies a file's contents, such as a user's module. RequestError where it cannot be read."""
-    try:
-        if Path(path).exists() and not Path(path).is_file():
-            raise RequestError(f"{path!r} cannot be read: it is no file")
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise RequestError(f"{path!r} cannot be read: {first_line(error)}")
+    return hashlib.sha256(read_file(path)).hexdigest()[:16]
 
 
 def check(resolve: Callable[[], argparse.Namespace]) -> None:
