@@ -48,6 +48,7 @@ from count import summary, warn_of_uncounted
 from data import Augmentation, Data
 from distill import Distill, Supervised
 from errors import Diverged, Interrupted, MachineFault, RequestError, is_out_of_memory, of_system
+from files import checkpoint_path
 from initial import materialise
 from lineage import build_start, build_teacher
 from optim import Cosine, Schedule, Step, sgd
@@ -160,7 +161,7 @@ def disk_room(name: str, network: nn.Module, momentum: float) -> tuple[int, int]
     """Bytes that the run's checkpoints need and that are free. MachineFault where they are too few."""
     tensors = [*network.state_dict().values(), *(network.parameters() if momentum else [])]
     size = sum(tensor.nbytes + 500 for tensor in tensors) + 20_000  # with their names, the generators and the metrics
-    path = checkpoint.checkpoint_path(name)
+    path = checkpoint_path(name)
     needed, free = checkpoint.room(path, size)
     if needed > free:
         raise MachineFault(

@@ -16,22 +16,6 @@ from models import NETWORKS
 from names import FAMILIES, check_run_name, form, parse_conv, parse_family
 from presets import CUTOUT, DATASET_PRESETS, IMAGE_SIDE, OWN, PRESETS, WIDTHS
 
-# What does not change the result, so is not part of a run's identity.
-NOT_IDENTITY = (
-    "workers",
-    "device",
-    "GPU",
-    "print_freq",
-    "data_dir",
-    "download",
-    "resume",
-    "dry_run",
-    "checkpoint_every",
-    "checkpoint_activations",
-    "budget",
-    "budget_mult_adds",
-)
-
 
 def add_network_flags(parser: Parser) -> None:
     parser.add_argument("dataset", type=choice("dataset", list(DATASETS)), metavar="DATASET", help=" | ".join(DATASETS))

@@ -11,21 +11,25 @@ and TensorBoard's events. A name belongs to one configuration, and to one proces
 """
 
 import errno
-import fcntl
 import json
 import os
-import socket
 import time
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
 
-from checkpoint import CHECKPOINTS, RUNS, checkpoint_path, clear, load, name_of, previous, save, write_atomically
+import ending
+import lock
+from checkpoint import load, save
 from errors import MachineFault, RequestError, first_line
-from options import NOT_IDENTITY
+from files import CHECKPOINTS, RUNS, checkpoint_path, clear, previous, write_atomically
+from identity import differences, name_of
+
+# What may lie in the folder of a run of which nothing has been trained.
+BEFORE = {"lock", "config.json.partial", "end.json", "end.json.partial", "log"}
 
 
 class Found(NamedTuple):
@@ -47,7 +51,7 @@ def find(name: str) -> Found:
         return Found(stamp, state["config"], state, used)
     document, metrics = folder / "config.json", folder / "metrics.jsonl"
     if not document.exists():
-        if folder.is_dir() and (others := {each.name for each in folder.iterdir()} - {"lock", "config.json.partial"}):
+        if folder.is_dir() and (others := {each.name for each in folder.iterdir()} - BEFORE):
             raise RequestError(f"{folder} holds {min(others)!r}, which is of no run of swapconv: choose another name")
         return Found(stamp)
     try:
@@ -81,9 +85,8 @@ def refuse(name: str, config: dict, found: Found, resume: bool) -> None:
     """RequestError where the name belongs to another run: to another configuration (the differences are listed), to
     the same one without `resume`, to another process, or as a name that differs in case alone. Writes nothing."""
     _refuse(name, config, found, resume)
-    if (RUNS / name / "lock").is_file():
-        with (RUNS / name / "lock").open() as file:
-            _hold(name, file, fcntl.LOCK_SH)
+    if process := lock.holder(RUNS / name):
+        lock.refuse(name, process)
 
 
 def _refuse(name: str, config: dict, found: Found, resume: bool) -> None:
@@ -96,10 +99,10 @@ def _refuse(name: str, config: dict, found: Found, resume: bool) -> None:
         raise RequestError(
             f"{found.used} is a checkpoint of the run {name_of(found.config)!r}, not of {name!r}: put the right one back"
         )
-    if differences := _differences(found.config, config):
+    if different := differences(found.config, config):
         free = "" if found.state else f", or delete {RUNS / name}, nothing of it has been trained"
         raise RequestError(
-            f"the run {name!r} exists with another configuration ({'; '.join(differences)}): choose another name{free}"
+            f"the run {name!r} exists with another configuration ({'; '.join(different)}): choose another name{free}"
         )
     if not resume:
         finished = found.state is not None and found.state["epoch"] >= config["epochs"]
@@ -108,57 +111,10 @@ def _refuse(name: str, config: dict, found: Found, resume: bool) -> None:
         raise RequestError(f"the run {name!r} {done}: {way} with --resume or choose another name")
 
 
-CONTENTS = {
-    "teacher_digest": "the digest of the teacher's weights",
-    "init_digest": "the digest of the weights of --init_from",
-    "module_digest": "the digest of --module's file",
-}
-
-
-def _differences(before: dict, now: dict) -> list[str]:
-    """What tells two configurations apart. A flag that one of them does not know yet is taken as off."""
-    keys = [key for key in {**before, **now} if key not in NOT_IDENTITY]
-    off = {key: None for key in keys if not (before.get(key) or now.get(key))}
-    before, now = ({**configuration, **off} for configuration in (before, now))
-    different = [key for key in keys if before.get(key) != now.get(key)]
-    return [f"{CONTENTS.get(key, key)} was {before.get(key)}, is {now.get(key)}" for key in different]
-
-
 def progress(state: dict | None, config: dict) -> str:
     """How far a state has got: `2 of 30 epochs`, `2 of 30 epochs and 17 steps`."""
     epoch, step = (state["epoch"], state["step"]) if state else (0, 0)
     return f"{epoch} of {config['epochs']} epochs" + (f" and {step} step{'s' * (step > 1)}" if step else "")
-
-
-def _lock(name: str) -> TextIO:
-    """The run's lock file, locked until it is closed or this process ends. RequestError where another one has it."""
-    path = RUNS / name / "lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    except OSError as error:
-        raise MachineFault(f"{path} cannot be written: {first_line(error)}")
-    try:
-        _hold(name, file, fcntl.LOCK_EX)
-        file.truncate(0)
-        print(f"process {os.getpid()} on {socket.gethostname()}", end="", file=file, flush=True)
-    except BaseException as error:
-        file.close()
-        if isinstance(error, OSError):
-            raise MachineFault(f"{path} cannot be written: {first_line(error)}")
-        raise
-    return file
-
-
-def _hold(name: str, file: TextIO, kind: int) -> None:
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read(300) or "another process"
-        raise RequestError(f"the run {name!r} is being trained at this moment, by {holder}")
-    except OSError as error:
-        raise MachineFault(f"{file.name} cannot be locked: {first_line(error)}")
 
 
 class Run:
@@ -170,7 +126,7 @@ class Run:
 
     def __init__(self, name: str, config: dict, about: dict, found: Found, resume: bool):
         self.name, self.config, self.folder = name, config, RUNS / name
-        self._lock, self._events = _lock(name), None
+        self._lock, self._events = lock.take(name), None
         try:
             if found.stamp != _stamp(name):  # another process was here since
                 found = find(name)
@@ -191,6 +147,7 @@ class Run:
         if not os.access(CHECKPOINTS, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "this process may not write there", str(CHECKPOINTS))
         clear(checkpoint_path(self.name), found.used)
+        ending.clear(self.folder)
         document = json.dumps({"config": self.config, **self._history(about)}, indent=1) + "\n"
         write_atomically(self.folder / "config.json", lambda file: file.write(document.encode()))
         lines = "".join(json.dumps(row) + "\n" for row in self.rows)
@@ -262,7 +219,9 @@ class Run:
     def __enter__(self) -> "Run":
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, kind=None, error: BaseException | None = None, traceback=None) -> None:
+        if error is not None:
+            ending.note(self.folder, getattr(error, "exit_status", 1), first_line(error))
         if self._events is not None:
             try:
                 self._events.close()

@@ -105,6 +105,7 @@ def _install(mark: Path, stage: str, times: int, seconds: float = 60) -> None:
     """Makes the process sleep where it passes the stage for the `times`-th time, counted from 0."""
     import checkpoint
     import datasets
+    import files
     import record
     import train
 
@@ -132,12 +133,12 @@ def _install(mark: Path, stage: str, times: int, seconds: float = 60) -> None:
         setattr(owner, name, wrapped)
 
     class System:
-        """`os`, of checkpoint.py alone."""
+        """`os`, of files.py alone."""
 
         def __getattr__(self, name):
             return getattr(os, name)
 
-    checkpoint.os = System()
+    files.os = System()
     match stage:
         case "loading":
             around(datasets.Source, "read", before=True)
@@ -152,11 +153,11 @@ def _install(mark: Path, stage: str, times: int, seconds: float = 60) -> None:
         case "digest not written":
             around(checkpoint.torch, "save", after=True)
         case "previous linked":
-            around(checkpoint.os, "link", after=True)
+            around(files.os, "link", after=True)
         case "previous renamed":
-            around(checkpoint.os, "replace", after=True, only=lambda source, target: "link" in str(source))
+            around(files.os, "replace", after=True, only=lambda source, target: "link" in str(source))
         case "checkpoint renamed":
-            around(checkpoint.os, "replace", after=True, only=lambda source, target: str(target).endswith(".pt"))
+            around(files.os, "replace", after=True, only=lambda source, target: str(target).endswith(".pt"))
         case "before metrics":
             around(record, "save", after=True)
         case "after metrics":

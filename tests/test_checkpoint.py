@@ -9,6 +9,7 @@ import torch
 from children import Child
 
 import checkpoint
+import files
 from errors import MachineFault, RequestError
 
 DIGITS = ["digits", "teacher", "-t", "t", "--wrn_depth", "10", "--wrn_width", "0.25", "--epochs", "2"]
@@ -41,7 +42,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 
     for write, error in ((full, MachineFault), (interrupted, KeyboardInterrupt)):
         with pytest.raises(error):
-            checkpoint.write_atomically(path, write)
+            files.write_atomically(path, write)
         assert checkpoint.load(path)[0]["epoch"] == 1 and [p.name for p in tmp_path.iterdir()] == ["a.pt"]
 
 
@@ -139,7 +140,7 @@ def test_without_hard_links_the_one_before_is_copied(tmp_path, monkeypatch):
     def link(source, target):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(checkpoint.os, "link", link)
+    monkeypatch.setattr(files.os, "link", link)
     for epoch in (1, 2, 3):
         checkpoint.save(tmp_path / "a.pt", contents(epoch=epoch))
     (tmp_path / "a.pt").unlink()
@@ -167,5 +168,5 @@ def test_room(tmp_path):
     path.parent.mkdir()
     path.write_bytes(b"x" * 900)
     assert checkpoint.room(path, 1000)[0] == 2100
-    checkpoint.previous(path).write_bytes(b"x" * 9000)
+    files.previous(path).write_bytes(b"x" * 9000)
     assert checkpoint.room(path, 1000)[0] == 1000

@@ -1,0 +1,37 @@
+"""What makes a run the same run: its configuration, less what does not change the result. Imports no torch."""
+
+# What does not change the result, so is not part of a run's identity.
+NOT_IDENTITY = (
+    "workers",
+    "device",
+    "GPU",
+    "print_freq",
+    "data_dir",
+    "download",
+    "resume",
+    "dry_run",
+    "checkpoint_every",
+    "checkpoint_activations",
+    "budget",
+    "budget_mult_adds",
+)
+
+CONTENTS = {
+    "teacher_digest": "the digest of the teacher's weights",
+    "init_digest": "the digest of the weights of --init_from",
+    "module_digest": "the digest of --module's file",
+}
+
+
+def differences(before: dict, now: dict) -> list[str]:
+    """What tells two configurations apart, in words. A flag that one of them does not know yet is taken as off."""
+    keys = [key for key in {**before, **now} if key not in NOT_IDENTITY]
+    off = {key: None for key in keys if not (before.get(key) or now.get(key))}
+    before, now = ({**configuration, **off} for configuration in (before, now))
+    different = [key for key in keys if before.get(key) != now.get(key)]
+    return [f"{CONTENTS.get(key, key)} was {before.get(key)}, is {now.get(key)}" for key in different]
+
+
+def name_of(config: dict) -> str | None:
+    """The name of the run that a configuration is of."""
+    return config.get("student_checkpoint" if config.get("mode") == "student" else "teacher_checkpoint")
