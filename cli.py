@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -155,6 +155,7 @@ def run(main: Callable[[], int], reader_may_leave: bool = False) -> int:
             sys.stdout.reconfigure(errors="backslashreplace")
         return main()
     except SwapconvError as error:
+        _tell(getattr(error, "__notes__", []))
         message, status = f"error: {error}", error.exit_status
     except Interrupted as error:
         message, status = str(error), error.exit_status
@@ -168,12 +169,12 @@ def run(main: Callable[[], int], reader_may_leave: bool = False) -> int:
         message, status = f"error: out of memory: {first_line(error)}", 4
     finally:
         stop_listening(for_good=True)
-    _tell(" ".join(message.splitlines()))
+    _tell([message] if message else [])
     return status
 
 
-def _tell(message: str) -> None:
-    """One line on stderr, if anybody listens. What standard output can no longer take goes nowhere, instead of failing
+def _tell(messages: Iterable[str]) -> None:
+    """A line of each on stderr, if anybody listens. What standard output can no longer take goes nowhere, instead of failing
     again as Python ends."""
     try:
         if sys.stdout is not None:
@@ -181,5 +182,5 @@ def _tell(message: str) -> None:
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     with suppress(OSError):
-        if message:
-            print(message, file=sys.stderr)
+        for message in messages:
+            print(" ".join(message.splitlines()), file=sys.stderr)

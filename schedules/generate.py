@@ -1,0 +1,262 @@
+"""Writes the schedule of a study: a teacher, then for every setting a student that it teaches and the same network alone.
+
+    python -m schedules.generate digits
+    python -m schedules.generate wrn_28_10 --tag Dec18 --seeds 3 --only taught
+    python -m schedules.generate wrn_28_10 --budgets 3e5:3e6:5 --seeds 3 -o budgets.json
+    python -m schedules.generate darts --convs SepHashed_0.1,ACDC -- --epochs 100 --batch_size 64
+
+The settings are those of studies.py, or --convs, or whatever meets --budgets. What stands after `--` goes to every command.
+Every command is checked before anything is written: it parses, its name is its own, its network can be built and meets its
+budget, its teacher is made before it or exists.
+"""
+
+import json
+import math
+import sys
+import time
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tabulate import tabulate
+
+import cli
+from cli import Parser, amount, choice, number
+from errors import RequestError
+from files import write_atomically
+from names import FAMILIES, OpenName, check_run_name, parse_conv, parse_family
+from presets import PRESETS, WIDTHS
+from schedules.schedule import Job, conflicts, faulty, parse
+from schedules.studies import STUDIES, Study
+
+TOLERANCE = 0.05  # a budget counts as met within this share of it
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What tells one compressed network of a study from the others: its flags, and what they are called in a run's name."""
+
+    flags: tuple[str, ...]
+    name: str
+    budget: int | None = None
+
+
+def budgets(text: str) -> list[int]:
+    """`3e5,1e6`, or `3e5:3e6:5`, five from one to the other in equal ratios."""
+    ends = text.split(":")
+    if len(ends) == 1:
+        return [amount(each) for each in text.split(",")]
+    if len(ends) != 3:
+        raise ArgumentTypeError(f"{text!r} is neither amounts such as 3e5,1e6 nor LOW:HIGH:POINTS such as 3e5:3e6:5")
+    low, high, points = amount(ends[0]), amount(ends[1]), number(int, 2, 1000)(ends[2])
+    if low >= high:
+        raise ArgumentTypeError(f"{text!r}: the first amount is not below the second")
+    return [_rounded(low * (high / low) ** (place / (points - 1))) for place in range(points)]
+
+
+def _rounded(value: float) -> int:
+    """To three digits: nobody asks for 533,484 parameters."""
+    size = 10 ** max(0, int(math.log10(value)) - 2)
+    return round(value / size) * size
+
+
+def options(arguments: Sequence[str] | None = None) -> Namespace:
+    """The request; `flags` is what goes to every command."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    flags = arguments[arguments.index("--") + 1 :] if "--" in arguments else []
+    parser = Parser(
+        prog="schedules.generate", description="Write the schedule of a study. After -- : flags for every job."
+    )
+    known = "; ".join(f"{name}: {study.title}" for name, study in STUDIES.items())
+    parser.add_argument("study", type=choice("study", list(STUDIES)), metavar="STUDY", help=known)
+    parser.add_argument("-o", "--output", type=cli.filename, metavar="FILE", help="(default: STUDY[.TAG].json)")
+    parser.add_argument("--tag", metavar="TEXT", help="ends every run's name, as in wrn_28_10.acdc.student.Dec11")
+    parser.add_argument("--dated", action="store_true", help="the same with today's date")
+    parser.add_argument("--seeds", type=number(int, 1, 1000), default=1, metavar="N", help="runs of every setting")
+    parser.add_argument(
+        "--only", type=choice("kind", ["taught", "alone"]), help="only students, or only networks alone"
+    )
+    parser.add_argument(
+        "--teacher", metavar="NAME", help="a trained network that teaches, instead of one of the study's own"
+    )
+    parser.add_argument(
+        "--convs", type=lambda text: text.split(","), metavar="A,B,C", help="instead of the study's settings"
+    )
+    group = parser.add_argument_group(
+        "budgets", "instead of settings: each family at each budget, as near as its number comes"
+    )
+    group.add_argument("--budgets", type=budgets, metavar="PARAMETERS", help="such as 3e5,1e6 or 3e5:3e6:5")
+    group.add_argument("--budgets_mult_adds", type=budgets, metavar="MULT_ADDS", help="the same for exact mult-adds")
+    group.add_argument(
+        "--families", type=lambda text: text.split(","), metavar="A,B,C",
+        help="such as SepHashed,TensorTrain_x_4; Conv is the network at another width, the control (default: all)",
+    )  # fmt: skip
+    parser.set_defaults(flags=flags)
+    request = parser.parse_args(arguments[: len(arguments) - len(flags) - 1] if "--" in arguments else arguments)
+    return _checked(request)
+
+
+def _checked(request: Namespace) -> Namespace:
+    ways = [flag for flag in ("convs", "budgets", "budgets_mult_adds") if getattr(request, flag)]
+    if len(ways) > 1:
+        raise RequestError(f"--{ways[0]} and --{ways[1]}: give one of them")
+    if request.families and ways in ([], ["convs"]):
+        raise RequestError("--families goes with --budgets or --budgets_mult_adds")
+    if request.tag and request.dated:
+        raise RequestError(f"--tag {request.tag} and --dated: give one of them")
+    if request.dated:
+        request.tag = time.strftime("%b") + str(time.localtime().tm_mday)
+    if request.tag:
+        check_run_name(request.tag, "--tag")
+    if request.teacher:
+        check_run_name(request.teacher, "--teacher")
+    for flag in ("-t", "-s", "--teacher_checkpoint", "--student_checkpoint", "--seed", "--conv", "--resume", "-r"):
+        if flag in request.flags:
+            raise RequestError(f"{flag} after --: every job has its own")
+    request.output = Path(request.output or f"{request.study}{f'.{request.tag}' if request.tag else ''}.json")
+    return request
+
+
+def settings(study: Study, request: Namespace) -> list[Setting]:
+    """What the study compares."""
+    if request.budgets or request.budgets_mult_adds:
+        return _that_meet(study, request)
+    convs = [str(parse_conv(text)) for text in request.convs or study.convs]
+    chosen = [Setting(("--conv", conv), conv.lower()) for conv in dict.fromkeys(convs)]
+    return chosen + ([_of_width(study.control.split())] if study.control and not request.convs else [])
+
+
+def _of_width(flags: Sequence[str], budget: int | None = None) -> Setting:
+    return Setting(tuple(flags), f"width_{flags[1].removesuffix('.0')}", budget)
+
+
+def _that_meet(study: Study, request: Namespace) -> list[Setting]:
+    """The setting of each family that is nearest to each budget; where it is not near enough, a line says so."""
+    from budget import resolve
+
+    config = _config(study, request)
+    network, exact = config["network"], request.budgets is None
+    names = [parse_family(text) for text in request.families] if request.families else _families(network)
+    found: dict[tuple[str, ...], Setting] = {}
+    for name in names:
+        if name.number is None and network not in WIDTHS:
+            raise RequestError(f"{name} has no number to find, and {network} no width that could vary instead")
+        for asked in request.budgets or request.budgets_mult_adds:
+            goal = {"budget_mult_adds" if exact else "budget": asked}
+            try:
+                achieved, result = resolve({**config, "conv": str(name), **goal})
+            except RequestError as error:
+                print(f"left out: {error}")
+                continue
+            if abs(result.achieved - asked) > TOLERANCE * asked:
+                print(
+                    f"left out: {asked:,} {result.unit}, to which {result.setting} comes nearest with {result.achieved:,}"
+                )
+                continue
+            if name.number is None:
+                flag = WIDTHS[network]
+                setting = _of_width((f"--{flag}", repr(achieved[flag]), "--conv", str(name)), asked)
+            else:
+                setting = Setting(("--conv", achieved["conv"]), achieved["conv"].lower(), asked)
+            if setting.flags in found:
+                print(f"left out: {asked:,} {result.unit}, for which {result.setting} is nearest too")
+            found.setdefault(setting.flags, setting)
+    if not found:
+        raise RequestError("no family meets any of these budgets")
+    return list(found.values())
+
+
+def _families(network: str) -> list[OpenName]:
+    """Those that can meet a budget, and the network's own conv where its width can."""
+    numbered = [family for family in FAMILIES if FAMILIES[family].numbers]
+    return [parse_family(each) for each in [*numbered, *([PRESETS[network]["conv"]] if network in WIDTHS else [])]]
+
+
+def _config(study: Study, request: Namespace) -> dict:
+    """The configuration of the study's teacher."""
+    import options as main_options
+
+    return vars(main_options.training([*_teacher(study, request, "teacher")[2:]]))
+
+
+def _teacher(study: Study, request: Namespace, name: str) -> list[str]:
+    return ["python", "main.py", study.dataset, "teacher", "-t", name, *study.flags.split(), *request.flags]
+
+
+def commands(study: Study, request: Namespace, chosen: Sequence[Setting]) -> list[tuple[list[str], Setting | None]]:
+    """The study's teacher and, of each setting and seed, the student and the network alone, each with its setting."""
+    tail = f".{request.tag}" if request.tag else ""
+    teacher = request.teacher or f"{request.study}.teacher{tail}"
+    argvs = [] if request.teacher else [(_teacher(study, request, teacher), None)]
+    for setting in chosen:
+        for seed in range(request.seeds):
+            of_seed = ["--seed", str(seed)] if request.seeds > 1 else []
+            suffix = (f".seed{seed}" if of_seed else "") + tail
+            flags = [*study.flags.split(), *setting.flags, *of_seed, *request.flags]
+            name = f"{request.study}.{setting.name}"
+            taught = ["student", "-t", teacher, "-s", f"{name}.student{suffix}"]
+            alone = ["teacher", "-t", f"{name}{suffix}"]
+            for kind, who in (("taught", taught), ("alone", alone)):
+                if request.only in (None, kind):
+                    argvs.append((["python", "main.py", study.dataset, *who, *flags], setting))
+    return argvs
+
+
+def weigh(jobs: Sequence[Job], settings: Sequence[Setting | None], dense: int, exact: bool) -> list[list]:
+    """A row for every network, counted from the commands as they stand; `dense` is the teacher's parameters. RequestError
+    where one misses its budget."""
+    from count import summary
+    from schedules.check import shape
+
+    rows: dict[tuple, list] = {}
+    for job, setting in zip(jobs, settings):
+        key = shape(vars(job.options))
+        if key not in rows:
+            costs, budget = summary(vars(job.options)), setting.budget if setting else None
+            achieved = costs["mult_adds_exact" if exact else "params"]
+            if budget and abs(achieved - budget) > TOLERANCE * budget:
+                raise RequestError(f"job {job.number} has {achieved:,} instead of {budget:,}")
+            what = " ".join(setting.flags).removeprefix("--conv ") if setting else f"{costs['conv']}, the teacher"
+            rows[key] = [what, 0, costs["params"], costs["params"] / dense, costs["mult_adds_exact"], budget]
+        rows[key][1] += 1
+    return list(rows.values())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    request = options(arguments)
+    chosen = settings(STUDIES[request.study], request)
+    pairs = commands(STUDIES[request.study], request, chosen)
+    argvs, of_jobs = [argv for argv, _ in pairs], [setting for _, setting in pairs]
+    jobs, faults = parse(argvs)
+    faults += conflicts(jobs)
+    if faults:
+        raise faulty(str(request.output), faults)
+    from count import summary
+    from schedules.check import check
+
+    check(str(request.output), jobs)
+    dense = summary(_config(STUDIES[request.study], request))["params"]
+    rows = weigh(jobs, of_jobs, dense, bool(request.budgets_mult_adds))
+    headers = ["setting", "jobs", "params", "of the teacher's", "mult-adds, exact", "budget"]
+    columns = len(headers) if any(row[-1] for row in rows) else len(headers) - 1
+    print(
+        tabulate(
+            [row[:columns] for row in rows], headers[:columns], intfmt=",", floatfmt=("", "", "", ".6f", ",.0f", "")
+        )
+    )
+    lines = ",\n ".join(json.dumps(argv) for argv in argvs)
+    _write(request.output, f"[{lines}]\n".encode())
+    print(f"{request.output}: {len(jobs)} jobs, all checked; python -m schedules.run {request.output} runs them")
+    return 0
+
+
+def _write(path: Path, contents: bytes) -> None:
+    """RequestError where another schedule has the name: its runs may be under way."""
+    if path.exists() and cli.read_file(str(path)) != contents:
+        raise RequestError(f"{path} exists and is another schedule: choose another -o, or delete it")
+    write_atomically(path, lambda file: file.write(contents))
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

@@ -1,0 +1,39 @@
+"""One job's process, the same on every kind of machine: told to stop if who started it dies, its output in its log."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+
+from schedules.launchers import Task
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def begin(task: Task, environment: dict[str, str] | None = None) -> subprocess.Popen:
+    """The task's process, in a session of its own so that a terminal's Ctrl-C reaches it only through us. Its standard
+    output and error are appended to the log."""
+    task.log.parent.mkdir(parents=True, exist_ok=True)
+    with task.log.open("ab") as log:
+        return subprocess.Popen(
+            task.argv,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})}, start_new_session=True, preexec_fn=_end_with_parent,
+        )  # fmt: skip
+
+
+def attend(task: Task) -> int:
+    """Begins the process and waits for its end; a KeyboardInterrupt here asks it to stop, and still waits."""
+    process = begin(task)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.terminate()
+
+
+def _end_with_parent() -> None:
+    """Linux only: SIGTERM, at which main.py writes a checkpoint, when the parent is gone, however it went."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
