@@ -34,11 +34,14 @@ class Task:
 class Launcher(Protocol):
     """Starts tasks and tells how they ended. Used from one thread, in the folder that the runs lie in."""
 
+    has_gpus: bool
+
     def about(self) -> str:
         """Where the tasks will run, in a few words for a person: `2 slots on this machine`."""
 
     def room(self) -> float:
-        """How many tasks may be handed over now; infinite where a cluster's own queue takes them all."""
+        """How many tasks may be handed over now, one of several GPUs counted as often as it takes GPUs where there are any;
+        infinite where a cluster's own queue takes them all."""
 
     def start(self, tasks: Sequence[Task]) -> None:
         """Hands tasks over. Those that an earlier launcher has handed over, and that still wait or run, are adopted."""

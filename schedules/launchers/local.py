@@ -1,0 +1,71 @@
+"""On this machine: a slot for each GPU, or as many as were asked for. A job sees only the GPUs of its slot."""
+
+import os
+import subprocess
+from argparse import Namespace
+from collections.abc import Sequence
+from signal import SIGTERM
+
+from schedules.launchers import Task
+from schedules.launchers.process import begin
+
+
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES allows, else what the driver lists. Asks no torch, whose import takes seconds."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        return [each for each in allowed.split(",") if each.strip() not in ("", "-1")]
+    try:
+        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
+    except OSError:
+        return []
+    lines = listed.stdout.splitlines() if listed.returncode == 0 else []
+    return [str(number) for number, line in enumerate(lines) if line.startswith("GPU ")]
+
+
+class Local:
+    """Child processes. Each has the threads of its share of the CPUs, unless OMP_NUM_THREADS says otherwise."""
+
+    def __init__(self, options: Namespace):
+        self.gpus = visible_gpus()
+        self.has_gpus = bool(self.gpus)
+        self.slots = options.slots or max(1, len(self.gpus))
+        threads = max(1, len(os.sched_getaffinity(0)) // self.slots)
+        self.environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+        self.free = [self.gpus[slot % len(self.gpus)] if self.gpus else "" for slot in range(self.slots)]
+        self.running: dict[str, tuple[subprocess.Popen, list[str]]] = {}
+
+    def about(self) -> str:
+        gpus = f", GPU {','.join(self.gpus)}" if self.gpus else ""
+        return f"{self.slots} slot{'s' * (self.slots > 1)} on this machine{gpus}"
+
+    def room(self) -> int:
+        return len(self.free)
+
+    def start(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            slots = self._slots(task)
+            given = [gpu for gpu in slots if gpu] if task.gpus else []
+            environment = self.environment | ({"CUDA_VISIBLE_DEVICES": ",".join(given)} if self.gpus else {})
+            self.running[task.name] = begin(task, environment), slots
+
+    def _slots(self, task: Task) -> list[str]:
+        """Takes the slots that a task needs: one, or one for each of its GPUs."""
+        wanted, taken = max(1, task.gpus) if self.gpus else 1, []
+        for _ in range(wanted):
+            other = next((gpu for gpu in self.free if gpu not in taken), self.free[0])
+            self.free.remove(other)
+            taken.append(other)
+        return taken
+
+    def ended(self) -> list[tuple[str, int | None]]:
+        over = [(name, process.poll()) for name, (process, _) in self.running.items() if process.poll() is not None]
+        for name, _ in over:
+            self.free += self.running.pop(name)[1]
+        return over
+
+    def stop(self) -> None:
+        for process, _ in self.running.values():
+            process.send_signal(SIGTERM)
+        for process, _ in self.running.values():
+            process.wait()

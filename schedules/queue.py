@@ -1,0 +1,153 @@
+"""Which job comes next, and what becomes of one that has ended. Starts nothing itself.
+
+    queue = Queue(read("study.json"), retries=2)
+    for job in queue.ready(room=2): ...               # not finished, trained by nobody else, its teacher finished
+    queue.ended("digits.teacher", 0)
+
+A job is what its run's folder says, so a launcher that was killed and started again knows all that the one before knew.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import ending
+from files import RUNS
+from schedules.runs import Record, holder, read
+from schedules.schedule import Job
+
+WAITING, RUNNING, ELSEWHERE, FINISHED, DIVERGED, FAILED, BLOCKED = (
+    "waiting", "running", "elsewhere", "finished", "diverged", "failed", "blocked",
+)  # fmt: skip
+OVER = (FINISHED, DIVERGED, FAILED, BLOCKED)
+LOOK_AGAIN = 2.0  # seconds until a run that another process trains is looked at again
+
+
+@dataclass
+class Place:
+    """A job in the queue: its state, why, tries without a new epoch, epochs at its last start, when to look at it again."""
+
+    job: Job
+    state: str = WAITING
+    reason: str = ""
+    tries: int = 0
+    epochs: int = 0
+    not_before: float = 0.0
+    began: float = field(default=0.0)
+    was_run: bool = False
+
+    @property
+    def folder(self) -> Path:
+        return RUNS / self.job.name
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    def record(self) -> Record | None:
+        return read(self.folder)
+
+
+class Queue:
+    """The jobs of a schedule in its order. A job that fails is tried again `retries` times, unless it got further."""
+
+    def __init__(self, jobs: Sequence[Job], retries: int):
+        self.places = {job.name: Place(job) for job in jobs}
+        self.retries = retries
+        for place in self.places.values():
+            self._look(place)
+        self.skipped = sum(place.state == FINISHED for place in self.places.values())
+
+    def count(self, *states: str) -> int:
+        return sum(place.state in states for place in self.places.values())
+
+    def is_over(self) -> bool:
+        return all(place.state in OVER for place in self.places.values())
+
+    def ready(self, room: float = math.inf, has_gpus: bool = False) -> Iterator[Place]:
+        """The jobs that may start now and have `room`; each is RUNNING from here on."""
+        now = time.monotonic()
+        for place in self.places.values():
+            if room < 1:
+                return
+            if place.state not in (WAITING, ELSEWHERE) or place.not_before > now or not self._may_start(place):
+                continue
+            self._look(place)
+            if place.state == WAITING:
+                size = max(1, place.job.gpus) if has_gpus else 1
+                if size > room:  # what is large waits for its room, and is not overtaken for ever
+                    return
+                record = place.record()
+                place.state, place.reason, place.was_run = RUNNING, "", True
+                place.epochs, place.began = record.epochs_done if record else 0, time.time()
+                room -= size
+                yield place
+
+    def _look(self, place: Place) -> None:
+        """What its folder says: finished already, trained elsewhere, or free."""
+        record = place.record()
+        if record is not None and record.state == "finished":
+            place.state = FINISHED
+        elif record is not None and (process := holder(place.folder)):
+            place.state, place.reason = ELSEWHERE, f"trained by {process}"
+            place.not_before = time.monotonic() + LOOK_AGAIN
+        else:
+            place.state = WAITING
+
+    def _may_start(self, place: Place) -> bool:
+        """Whether all that it comes from is finished; BLOCKED where one of it never will be."""
+        for need, what in place.job.needs.items():
+            if (other := self.places.get(need)) is None or other.state == FINISHED:
+                continue
+            if other.state in OVER:
+                place.state, place.reason = BLOCKED, f"its {what} {need} {other.state}"
+            return False
+        return True
+
+    def ended(self, name: str, status: int | None) -> Place:
+        """The place of a job whose process has ended (None: with its worker), with its new state."""
+        place = self.places[name]
+        record = place.record()
+        if record is not None and record.state == "finished":
+            place.state, place.reason = FINISHED, ""
+            return place
+        place.reason = _reason(place, record, status)
+        if status == 2 and "is being trained at this moment" in place.reason:
+            place.state, place.not_before = ELSEWHERE, time.monotonic() + LOOK_AGAIN
+            return place
+        if record is None or record.end is None:
+            ending.note(place.folder, -9 if status is None else status, place.reason)
+        place.tries = 1 if record is not None and record.epochs_done > place.epochs else place.tries + 1
+        if status == 3:
+            place.state = DIVERGED
+        elif status == 2 or place.tries > self.retries:
+            place.state = FAILED
+        else:
+            place.state, place.not_before = WAITING, time.monotonic() + 4.0 ** (place.tries - 1)
+        return place
+
+
+def _reason(place: Place, record: Record | None, status: int | None) -> str:
+    """Why a process ended, in one line."""
+    if status is None:
+        return "its worker was lost"
+    if status < 0:
+        return f"killed by signal {-status}"
+    said = [line.removeprefix("error: ") for line in tail(place.log, 1)]
+    if record is not None and record.end is not None:
+        said = [record.end["reason"]]
+    return said[0] if said else f"exit status {status}"
+
+
+def tail(log: Path, lines: int) -> list[str]:
+    """The last lines of a log, as a terminal would show them: of a bar, only how it was left."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 100_000))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    shown = [line.rstrip("\r").split("\r")[-1].rstrip() for line in text.split("\n")]
+    return [line for line in shown if line][-lines:]

@@ -1,0 +1,176 @@
+"""Runs the jobs of a schedule, over the slots of this machine or on a cluster, until all of them are finished.
+
+    python -m schedules.run study.json
+    python -m schedules.run study.json --slots 4 --retries 0
+    python -m schedules.run study.json --launcher slurm --time_limit 240 --partition gpu
+    python -m schedules.run study.json --dry_run --price 2.5
+
+Runs that are finished are skipped, those that were interrupted go on, a student waits for its teacher. The same command
+again, after whatever has happened, goes on. Exit status: 0 all are finished, 2 wrong request, 3 some diverged and nothing
+else, 4 some failed, 130 and 143 stopped by a signal.
+"""
+
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+
+import cli
+import signals
+from cli import Parser, choice, number
+from errors import Diverged, MachineFault, RequestError
+from schedules import launchers
+from schedules.launchers import LAUNCHERS, Launcher, Task
+from schedules.queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Place, Queue, tail
+from schedules.schedule import Job, read
+from schedules.view import View, result
+
+PULSE = 0.02  # seconds between two looks at the jobs that run
+
+
+def options(arguments: Sequence[str] | None = None) -> Namespace:
+    parser = Parser(prog="schedules.run", description="Run the jobs of a schedule until all of them are finished.")
+    parser.add_argument("schedule", type=cli.filename, metavar="FILE", help="a JSON list of argv lists")
+    parser.add_argument(
+        "--launcher", type=choice("launcher", list(LAUNCHERS)), default="local", help=" | ".join(LAUNCHERS)
+    )
+    parser.add_argument(
+        "--slots", type=number(int, 1, 100_000), metavar="N", help="jobs at once (default: one for each GPU, or 1)"
+    )
+    parser.add_argument("--retries", type=number(int, 0, 1000), default=2, metavar="N", help="of a job that fails")
+    dry = parser.add_argument_group("before it is run")
+    dry.add_argument("--dry_run", action="store_true", help="measure each distinct job, say what the study takes")
+    dry.add_argument("--price", type=number(float, 0, 1e9), help="of an hour of a slot, for --dry_run")
+    cluster = parser.add_argument_group("ray and slurm")
+    cluster.add_argument("--job_cpus", type=number(int, 1, 10_000), default=1, metavar="N", help="CPUs for each job")
+    cluster.add_argument(
+        "--job_gpus", type=number(int, 0, 1), metavar="N", help="0: none (default: what a job asks for)"
+    )
+    cluster.add_argument("--address", help="of a Ray cluster (default: one that runs here, else a new one)")
+    cluster.add_argument(
+        "--time_limit", type=number(int, 1, 10**7), metavar="MINUTES", help="of a SLURM job; it goes on after"
+    )
+    cluster.add_argument("--partition", help="of SLURM")
+    cluster.add_argument("--account", help="of SLURM")
+    cluster.add_argument(
+        "--sbatch", type=setting, action="append", default=[], metavar="KEY=VALUE", help="any other option of sbatch"
+    )
+    request = parser.parse_args(arguments)
+    if request.price is not None and not request.dry_run:
+        raise RequestError(f"--price {request.price:g} goes with --dry_run")
+    for flag, owner in {
+        "address": "ray",
+        "time_limit": "slurm",
+        "partition": "slurm",
+        "account": "slurm",
+        "sbatch": "slurm",
+    }.items():
+        if getattr(request, flag) and request.launcher != owner:
+            raise RequestError(f"--{flag} goes with --launcher {owner}, not {request.launcher}")
+    request.sbatch = dict(request.sbatch)
+    return request
+
+
+def setting(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        import argparse
+
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    request = options(arguments)
+    jobs = read(request.schedule)
+    from schedules.check import check
+
+    check(request.schedule, jobs)
+    if request.dry_run:
+        from schedules.estimate import estimate
+
+        print(estimate(jobs, request))
+        return 0
+    queue = Queue(jobs, request.retries)
+    if queue.is_over():
+        print(f"all {len(jobs)} runs are finished, nothing is left to do")
+        return 0
+    launcher = launchers.build(request.launcher, request)
+    _check_size(jobs, launcher)
+    with View(queue, launcher.about()) as view, signals.Deferred() as stop:
+        skipped = f", {queue.skipped} finished already" if queue.skipped else ""
+        view.say(f"{request.schedule}: {len(jobs)} jobs{skipped}; {launcher.about()}")
+        try:
+            work(queue, launcher, view, stop)
+        except BaseException:
+            launcher.stop()
+            raise
+        if stop():
+            view.say(f"stopping {queue.count(RUNNING)} jobs, each with a checkpoint")
+            launcher.stop()
+            settle(queue, launcher, view, stopping=True)
+            view.say(f"{view.summary()}; the same command goes on")
+            stop.interrupt()
+    return report(queue)
+
+
+def _check_size(jobs: Sequence[Job], launcher: Launcher) -> None:
+    largest = max(jobs, key=lambda job: job.gpus)
+    if launcher.has_gpus and largest.gpus > launcher.room():
+        raise RequestError(f"job {largest.number} asks for {largest.gpus} GPUs, there are {launcher.room()} slots")
+
+
+def work(queue: Queue, launcher: Launcher, view: View, stop: signals.Deferred) -> None:
+    """Until every job is over, or a signal has come."""
+    while not (queue.is_over() or stop()):
+        settle(queue, launcher, view)
+        begun = list(queue.ready(launcher.room(), launcher.has_gpus))
+        launcher.start([_task(place, launcher) for place in begun])
+        for place in begun:
+            again = f" after {place.epochs} of {place.job.options.epochs} epochs" if place.epochs else ""
+            view.event(place.job.name, f"{'resumed' if again else 'started'}{again}")
+        view.refresh()
+        time.sleep(PULSE)
+
+
+def _task(place: Place, launcher: Launcher) -> Task:
+    return Task(place.job.name, place.job.command(), place.log.absolute(), place.job.gpus if launcher.has_gpus else 0)
+
+
+def settle(queue: Queue, launcher: Launcher, view: View, stopping: bool = False) -> None:
+    """Takes note of the jobs that have ended."""
+    for name, status in launcher.ended():
+        place = queue.ended(name, status)
+        if place.state == FINISHED:
+            view.event(name, result(place.record()), "green")
+        elif stopping:
+            view.event(name, place.reason, "yellow")
+        elif place.state == WAITING:
+            view.event(name, f"to be tried again ({place.tries} of {queue.retries}): {place.reason}", "yellow")
+        elif place.state == ELSEWHERE:
+            view.event(name, f"left to another process: {place.reason}", "yellow")
+        else:
+            view.event(name, f"{place.state}: {place.reason}", "red")
+
+
+def report(queue: Queue) -> int:
+    """What became of all, for a person: of each that failed the end of its log. The exit status."""
+    for place in queue.places.values():
+        if place.state in (FAILED, DIVERGED):
+            print(f"\n{place.job.name} {place.state}: {place.reason}\n  {place.log} ends with:")
+            print("\n".join(f"    {line}" for line in tail(place.log, 5)))
+    for place in queue.places.values():
+        if place.state == BLOCKED:
+            print(f"{place.job.name} was not started: {place.reason}")
+    failed, diverged = queue.count(FAILED), queue.count(DIVERGED)
+    finished = f"{queue.count(FINISHED)} of {len(queue.places)} runs are finished"
+    if failed:
+        raise MachineFault(f"{finished}, {failed} failed, {diverged} diverged")
+    if diverged:
+        raise Diverged(f"{finished}, {diverged} diverged")
+    print(finished)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

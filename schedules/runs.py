@@ -1,0 +1,107 @@
+"""What runs have left in their folders, as others may read it at any moment. Imports no torch.
+
+    run = read(Path("runs/digits.teacher"))
+    run.state, run.epochs_done, run.last["test_top1_error"]         # ("finished", 30, 2.36)
+
+A state is `finished`, `running` (a process of this machine or of its file system holds the lock), `diverged`, `failed`, or
+`incomplete`: stopped, killed, or out of power, and to be gone on with.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import ending
+import lock
+from errors import MachineFault
+
+STATES = ("finished", "running", "incomplete", "diverged", "failed", "planned")
+
+
+@dataclass
+class Record:
+    """A run's folder: `document` is its config.json (empty where it never began), `lines` those of its metrics.jsonl."""
+
+    folder: Path
+    document: dict
+    lines: list[bytes]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def config(self) -> dict:
+        return self.document.get("config", {})
+
+    @cached_property
+    def rows(self) -> list[dict]:
+        """The metrics of the finished epochs."""
+        return [json.loads(line) for line in self.lines]
+
+    @cached_property
+    def last(self) -> dict:
+        """Those of the last one, empty before the first."""
+        return json.loads(self.lines[-1]) if self.lines else {}
+
+    @property
+    def epochs_done(self) -> int:
+        return len(self.lines)
+
+    @property
+    def epochs_planned(self) -> int:
+        return self.config.get("epochs", 0)
+
+    @cached_property
+    def end(self) -> dict | None:
+        return ending.read(self.folder)
+
+    @cached_property
+    def state(self) -> str:
+        if self.document and self.epochs_done >= self.epochs_planned:
+            return "finished"
+        if holder(self.folder):
+            return "running"
+        if self.end is None or self.end["status"] in (130, 143) or self.end["status"] < 0:
+            return "incomplete"
+        return "diverged" if self.end["status"] == 3 else "failed"
+
+    @property
+    def reason(self) -> str:
+        """Why it is not finished, as far as anybody noted."""
+        return self.end["reason"] if self.end and self.state not in ("finished", "running") else ""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the time of its epochs so far."""
+        if not self.last or self.epochs_done >= self.epochs_planned:
+            return None
+        return (self.epochs_planned - self.epochs_done) * self.last.get("seconds", 0.0)
+
+
+def read(folder: Path) -> Record | None:
+    """None where the folder is that of no run. A line that is being written at this moment is left out."""
+    try:
+        document = json.loads((folder / "config.json").read_bytes())
+        if not isinstance(document["config"], dict) or not isinstance(document["config"]["epochs"], int):
+            return None
+    except FileNotFoundError:
+        document = {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    try:
+        lines = (folder / "metrics.jsonl").read_bytes().split(b"\n")[:-1] if document else []
+        json.loads(lines[-1]) if lines else {}
+    except (OSError, ValueError):
+        lines = []
+    record = Record(folder, document, lines)
+    return record if document or record.end is not None or holder(folder) else None
+
+
+def holder(folder: Path) -> str | None:
+    """Which process trains the run, as far as can be seen from here."""
+    try:
+        return lock.holder(folder)
+    except MachineFault:  # a file system without locks, from another machine
+        return None

@@ -1,0 +1,103 @@
+"""What a person sees of a study that runs: a table that renews itself on a terminal, a line for each event elsewhere.
+
+with view(queue, "2 slots on this machine") as show:
+    show.event("digits.teacher", "finished: error 2.36 %")
+    show.refresh()
+"""
+
+import time
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from schedules.queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Place, Queue
+from schedules.runs import Record
+
+RENEWED = 1.0  # seconds between two looks at the running runs' metrics
+SHOWN = 30  # running jobs that are shown
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.2 h`, `4.1 days`."""
+    for unit, size, upto in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 72)):
+        if seconds < upto * size:
+            value = seconds / size
+            return f"{value:.0f} {unit}" if unit != "h" else f"{value:.3g} h"
+    return f"{seconds / 86400:.3g} days"
+
+
+class View:
+    """Events scroll by above; on a terminal the table of what runs stays below them."""
+
+    def __init__(self, queue: Queue, where: str):
+        self.queue, self.where, self.console = queue, where, Console(highlight=False, soft_wrap=True)
+        self.live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
+        self.renewed = 0.0
+
+    def __enter__(self) -> "View":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self.live:
+            self.live.stop()
+
+    def event(self, name: str, what: str, style: str = "") -> None:
+        line = Text.assemble((f"{time.strftime('%H:%M:%S')} ", "dim"), (name, "bold"), " ", (what, style))
+        self.console.print(line)
+
+    def say(self, text: str) -> None:
+        self.console.print(Text(text))
+
+    def refresh(self, now: bool = False) -> None:
+        if self.live and (now or time.monotonic() - self.renewed > RENEWED):
+            self.live.update(Group(self._table(), Text(self.summary(), "bold")), refresh=True)
+            self.renewed = time.monotonic()
+
+    def _table(self) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for column in ("running", "epoch", "error", "best", "images/s", "left"):
+            table.add_column(
+                column, justify="left" if column == "running" else "right", overflow="ellipsis", no_wrap=True
+            )
+        running = [place for place in self.queue.places.values() if place.state in (RUNNING, ELSEWHERE)]
+        for place in running[:SHOWN]:
+            table.add_row(*self._row(place))
+        if len(running) > SHOWN:
+            table.add_row(f"and {len(running) - SHOWN} more")
+        return table
+
+    def _row(self, place: Place) -> list[str]:
+        record, epochs = place.record(), place.job.options.epochs
+        name = place.job.name + (f" ({place.reason})" if place.state == ELSEWHERE else "")
+        if record is None or not record.last:
+            return [name, f"0/{epochs}", "", "", "", ""]
+        last, left = record.last, record.seconds_left
+        return [
+            name, f"{record.epochs_done}/{epochs}", _percent(last, "test_top1_error"),
+            _percent(last, "best_test_top1_error"), f"{last.get('images_per_second', 0):,.0f}",
+            duration(left) if left is not None else "",
+        ]  # fmt: skip
+
+    def summary(self) -> str:
+        """`3 finished, 2 running, 4 waiting, 1 failed; 2 slots on this machine`."""
+        counts = [
+            f"{count} {state}"
+            for state in (FINISHED, RUNNING, ELSEWHERE, WAITING, DIVERGED, FAILED, BLOCKED)
+            if (count := self.queue.count(state))
+        ]
+        return f"{', '.join(counts)}; {self.where}"
+
+
+def _percent(row: dict, metric: str) -> str:
+    return f"{row[metric]:.2f} %" if metric in row else ""
+
+
+def result(record: Record) -> str:
+    """How a finished run ended, for a person."""
+    seconds = sum(row.get("seconds", 0.0) for row in record.rows)
+    error = _percent(record.last, "test_top1_error") or "unknown"
+    return f"finished: error {error}, {record.epochs_done} epochs in {duration(seconds)}"
