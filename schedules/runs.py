@@ -14,18 +14,20 @@ from pathlib import Path
 
 import ending
 import lock
-from errors import MachineFault
+from errors import MachineFault, first_line
 
 STATES = ("finished", "running", "incomplete", "diverged", "failed", "planned")
 
 
 @dataclass
 class Record:
-    """A run's folder: `document` is its config.json (empty where it never began), `lines` those of its metrics.jsonl."""
+    """A run's folder: `document` is its config.json (empty where it never began), `lines` those of its metrics.jsonl,
+    `fault` what keeps them from being read."""
 
     folder: Path
     document: dict
     lines: list[bytes]
+    fault: str = ""
 
     @property
     def name(self) -> str:
@@ -63,6 +65,8 @@ class Record:
             return "finished"
         if holder(self.folder):
             return "running"
+        if self.fault:
+            return "failed"
         if self.end is None or self.end["status"] in (130, 143) or self.end["status"] < 0:
             return "incomplete"
         return "diverged" if self.end["status"] == 3 else "failed"
@@ -70,7 +74,8 @@ class Record:
     @property
     def reason(self) -> str:
         """Why it is not finished, as far as anybody noted."""
-        return self.end["reason"] if self.end and self.state not in ("finished", "running") else ""
+        noted = self.end["reason"] if self.end and self.state not in ("finished", "running") else ""
+        return self.fault or noted
 
     @property
     def seconds_left(self) -> float | None:
@@ -81,22 +86,21 @@ class Record:
 
 
 def read(folder: Path) -> Record | None:
-    """None where the folder is that of no run. A line that is being written at this moment is left out."""
+    """None where nothing of a run is there. A line that is being written at this moment is left out."""
+    document, lines, fault = {}, [], ""
     try:
-        document = json.loads((folder / "config.json").read_bytes())
-        if not isinstance(document["config"], dict) or not isinstance(document["config"]["epochs"], int):
-            return None
-    except FileNotFoundError:
-        document = {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    try:
-        lines = (folder / "metrics.jsonl").read_bytes().split(b"\n")[:-1] if document else []
-        json.loads(lines[-1]) if lines else {}
-    except (OSError, ValueError):
-        lines = []
-    record = Record(folder, document, lines)
-    return record if document or record.end is not None or holder(folder) else None
+        if (folder / "config.json").exists():
+            document = json.loads((folder / "config.json").read_bytes())
+            if not isinstance(document["config"]["epochs"], int):
+                raise TypeError("its epochs are no number")
+            if (folder / "metrics.jsonl").exists():
+                lines = (folder / "metrics.jsonl").read_bytes().split(b"\n")[:-1]
+                if lines and not isinstance(json.loads(lines[-1]), dict):
+                    raise TypeError("a line of its metrics is no object")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        document, lines, fault = {}, [], f"its record is damaged: {type(error).__name__}: {first_line(error)}"
+    record = Record(folder, document, lines, fault)
+    return record if document or fault or record.end is not None or holder(folder) else None
 
 
 def holder(folder: Path) -> str | None:

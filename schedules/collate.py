@@ -1,0 +1,257 @@
+"""Gathers what runs have come to, of this machine and others, in one table: STUDY.csv, and STUDY.json with every epoch.
+
+    python -m schedules.collate -o study
+    python -m schedules.collate here/runs there/runs -o study --schedule study.json
+
+A row a run: its state, errors in percent (of the last epoch and the best), means and standard deviations over the finished
+runs that differ in their seed alone, costs, time, and its whole configuration. What is incomplete, failed or diverged is a
+row too, with the reason; so is, with --schedule, what has not begun. Where several folders hold a run of one name, the
+furthest wins, and what contradicts is told.
+"""
+
+import csv
+import io
+import json
+import sys
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+from tabulate import tabulate
+
+import cli
+from cli import Parser
+from errors import RequestError, SwapconvError
+from files import RUNS, write_atomically
+from identity import NOT_IDENTITY, differences
+from names import FAMILIES, OpenName, parse_conv
+from schedules.runs import STATES, Record, read
+from schedules.schedule import read as read_schedule
+
+METRICS = (
+    "test_top1_error", "test_top5_error", "best_test_top1_error", "best_test_top5_error", "val_top1_error", "val_top5_error",
+)  # fmt: skip
+COSTS = ("params", "crs_ratio", "mult_adds", "mult_adds_exact", "stored_bytes")
+LEADING = (
+    "name", "state", "reason", "family", "taught", "group", "seeds", *METRICS,
+    *(f"{of}_{metric}" for metric in METRICS for of in ("mean", "std")),
+    "epochs_done", "epochs_planned", *COSTS, "seconds", "images_per_second", "folder", "git_commit",
+)  # fmt: skip
+# What two runs of one group may differ in.
+NOT_OF_GROUP = {
+    *NOT_IDENTITY,
+    "seed",
+    "teacher_checkpoint",
+    "student_checkpoint",
+    "teacher_digest",
+    "init_digest",
+    "init_from",
+}
+
+
+def options(arguments: Sequence[str] | None = None) -> Namespace:
+    parser = Parser(prog="schedules.collate", description="Gather runs in STUDY.csv and STUDY.json.")
+    parser.add_argument(
+        "folders", nargs="*", metavar="FOLDER", help="folders of runs, or that hold a runs/ (default: runs)"
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, type=cli.filename, metavar="STUDY", help="what to write, without .csv"
+    )
+    parser.add_argument(
+        "--schedule", type=cli.filename, metavar="FILE", help="only its jobs, those too that have not begun"
+    )
+    return parser.parse_args(arguments)
+
+
+def gather(folders: Sequence[str]) -> tuple[dict[str, Record], list[str]]:
+    """The runs of all folders by name, and what contradicts. RequestError where a folder is none or holds no run."""
+    records: dict[str, Record] = {}
+    conflicts: list[str] = []
+    for folder in folders or [str(RUNS)]:
+        if not Path(folder).is_dir():
+            raise RequestError(f"{folder} is no folder: give one with runs, such as {RUNS}")
+        place = Path(folder) / RUNS if (Path(folder) / RUNS).is_dir() else Path(folder)
+        found = [record for each in sorted(place.iterdir()) if each.is_dir() and (record := read(each))]
+        if not found:
+            raise RequestError(f"{place} holds no run")
+        for record in found:
+            if before := records.get(record.name):
+                record, conflict = _merged(before, record)
+                conflicts += [conflict] if conflict else []
+            records[record.name] = record
+    return records, conflicts
+
+
+def _merged(a: Record, b: Record) -> tuple[Record, str]:
+    """Of two records of one name that which got further, and what contradicts."""
+    best, other = (b, a) if (b.state == "finished", b.epochs_done) > (a.state == "finished", a.epochs_done) else (a, b)
+    where = f"{best.name}: {best.folder} ({best.epochs_done} epochs) is used, not {other.folder} ({other.epochs_done})"
+    if not (a.config and b.config):
+        return best, ""
+    if different := differences(other.config, best.config):
+        return best, f"{where}, which is another run: {'; '.join(different)}"
+    errors = [[row.get("test_top1_error") for row in record.rows] for record in (best, other)]
+    if apart := [epoch for epoch, pair in enumerate(zip(*errors), 1) if pair[0] != pair[1]]:
+        return best, f"{where}: the errors of {len(apart)} epochs differ, first of epoch {apart[0]}"
+    return best, ""
+
+
+def family(config: dict) -> str:
+    """The curve that a run is a point of: a family, for tensors of other than three dimensions with those."""
+    if config.get("module"):
+        return f"module {config['module']}"
+    name = parse_conv(config["conv"])
+    numbers = FAMILIES[name.family].numbers
+    return str(OpenName(name.family, numbers[0] if numbers else None, name.numbers[1:]))
+
+
+def row(record: Record) -> dict:
+    """All of one run, but for what it shares with others of its group."""
+    config, counts, last = record.config, record.document.get("counts", {}), record.last
+    best5 = [each["test_top5_error"] for each in record.rows if "test_top5_error" in each]
+    return {
+        "name": record.name,
+        "state": record.state,
+        "reason": record.reason,
+        "family": family(config) if config else None,
+        "taught": config.get("mode") == "student" if config else None,
+        **{metric: last.get(metric) for metric in METRICS},
+        "best_test_top5_error": min(best5, default=None),
+        "epochs_done": record.epochs_done,
+        "epochs_planned": record.epochs_planned,
+        **{cost: counts.get(cost) for cost in COSTS},
+        "seconds": sum(each.get("seconds", 0.0) for each in record.rows) if record.rows else None,
+        "images_per_second": last.get("images_per_second"),
+        "folder": str(record.folder),
+        "git_commit": record.document.get("versions", {}).get("git_commit"),
+        **config,
+        "rows": record.rows,
+    }
+
+
+def add_groups(rows: Sequence[dict]) -> None:
+    """Puts the runs that differ in their seed alone, their teachers' too, into one group, with its means."""
+    by_name = {each["name"]: each for each in rows}
+    groups: dict[str, list[dict]] = {}
+    for each in rows:
+        groups.setdefault(_group_key(each, by_name), []).append(each)
+    for members in groups.values():
+        finished = [each for each in members if each["state"] == "finished"]
+        for each in members:
+            each["group"], each["seeds"] = members[0]["name"], len(finished)
+            for metric in METRICS:
+                values = [other[metric] for other in finished if other[metric] is not None]
+                each[f"mean_{metric}"] = mean(values) if values else None
+                each[f"std_{metric}"] = stdev(values) if len(values) > 1 else None
+
+
+def _group_key(each: dict, by_name: dict[str, dict], depth: int = 0) -> str:
+    if "dataset" not in each:  # of which nothing is known but its name
+        return each["name"]
+    own = {key: value for key, value in each.items() if value and key not in NOT_OF_GROUP | {*LEADING, "rows"}}
+    origins = [each.get("init_from"), each.get("teacher_checkpoint") if each["taught"] else None]
+    known = [
+        _group_key(by_name[name], by_name, depth + 1) if name in by_name and depth < 9 else name for name in origins
+    ]
+    return json.dumps([own, known], sort_keys=True, default=str)
+
+
+def planned(path: str, records: dict[str, Record]) -> tuple[dict[str, Record], list[dict]]:
+    """Of the records those of a schedule's jobs, and a row for each job that has none."""
+    jobs = read_schedule(path)
+    rest = [
+        {
+            "name": job.name, "state": "planned", "reason": "", "family": family(vars(job.options)) if job.options.conv else None,
+            "taught": job.options.mode == "student", "epochs_done": 0, "epochs_planned": job.options.epochs,
+            **{metric: None for metric in METRICS}, **vars(job.options), "rows": [],
+        }
+        for job in jobs if job.name not in records
+    ]  # fmt: skip
+    return {job.name: records[job.name] for job in jobs if job.name in records}, rest
+
+
+def collate(folders: Sequence[str], schedule: str | None = None) -> tuple[list[dict], list[str]]:
+    """A row for each run, and what contradicts."""
+    records, conflicts = gather(folders)
+    records, rest = planned(schedule, records) if schedule else (records, [])
+    rows = []
+    for record in records.values():
+        try:
+            rows.append(row(record))
+        except (SwapconvError, ValueError, KeyError, TypeError) as error:
+            fault = Record(record.folder, {}, [], f"its record is damaged: {type(error).__name__}: {error}")
+            rows.append(row(fault))
+    rows += rest
+    add_groups(rows)
+    return rows, conflicts
+
+
+def as_csv(rows: Sequence[dict]) -> str:
+    """With the columns that every study has first, then the configuration's; lists as JSON."""
+    columns = [*LEADING, *dict.fromkeys(key for each in rows for key in each if key not in LEADING and key != "rows")]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for each in rows:
+        writer.writerow([_cell(each.get(column)) for column in columns])
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    return json.dumps(value) if isinstance(value, (bool, list, dict)) else value
+
+
+def table(rows: Iterable[dict]) -> str:
+    """Every group, for a person: its error as mean ± deviation, and what is not finished."""
+    groups: dict[str, list[dict]] = {}
+    for each in rows:
+        groups.setdefault(each["group"], []).append(each)
+    shown = []
+    for members in groups.values():
+        first, states = members[0], Counter(each["state"] for each in members)
+        error, deviation = first["mean_test_top1_error"], first["std_test_top1_error"]
+        shown.append([
+            first["name"], ", ".join(f"{states[state]} {state}" for state in STATES if states[state]),
+            "" if error is None else f"{error:.2f}" + (f" ± {deviation:.2f}" if deviation is not None else ""),
+            first.get("params"), first.get("mult_adds_exact"), first["reason"][:60],
+        ])  # fmt: skip
+    headers = ["runs, by the first of them", "state", "error %", "params", "mult-adds, exact", "why"]
+    align = ("left", "left", "right", "right", "right", "left")
+    return tabulate(shown, headers, intfmt=",", floatfmt=",.0f", disable_numparse=[0, 1, 2, 5], colalign=align)
+
+
+def _refuse_other(path: Path) -> None:
+    """RequestError where a schedule, or anything but an earlier collation, has the name."""
+    if path.exists():
+        try:
+            document = json.loads(cli.read_file(str(path)))
+        except ValueError:
+            document = None
+        if not isinstance(document, dict) or "runs" not in document:
+            raise RequestError(f"{path} exists and is no collation of runs: choose another -o")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    request = options(arguments)
+    output = Path(request.output.removesuffix(".csv").removesuffix(".json"))
+    _refuse_other(output.with_name(f"{output.name}.json"))
+    rows, conflicts = collate(request.folders, request.schedule)
+    document = json.dumps({"runs": rows, "conflicts": conflicts}, allow_nan=True)
+    for suffix, text in ((".csv", as_csv(rows)), (".json", document)):
+        path = output.with_name(output.name + suffix)
+        write_atomically(path, lambda file, text=text: file.write(text.encode()))
+    print(table(rows))
+    for conflict in conflicts:
+        print(f"conflict: {conflict}")
+    states = Counter(each["state"] for each in rows)
+    print(
+        f"{output}.csv and .json: {len(rows)} runs, "
+        + ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
