@@ -9,6 +9,8 @@ The configuration is what a checkpoint keeps, so a teacher is rebuilt from it th
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 import torch
@@ -18,7 +20,7 @@ import blocks
 import cli
 import models
 from datasets import DATASETS
-from errors import MachineFault, RequestError, first_line
+from errors import MachineFault, RequestError, SwapconvError, first_line
 from initial import materialise
 from layers.base import Block, ConvSpec
 from names import parse_conv
@@ -58,6 +60,19 @@ class UserConv:
 
     def __str__(self) -> str:
         return f"Conv of {self.path}"
+
+
+@contextmanager
+def of_module(config: dict) -> Iterator[None]:
+    """Whatever a forward pass of the user's module may raise becomes a RequestError that names its file."""
+    try:
+        yield
+    except SwapconvError:
+        raise
+    except Exception as error:
+        if not config["module"]:
+            raise
+        raise RequestError(f"--module {config['module']}: {type(error).__name__}: {first_line(error)}")
 
 
 def build(config: dict) -> nn.Module:

@@ -136,6 +136,14 @@ def file_digest(path: str) -> str:
     return hashlib.sha256(read_file(path)).hexdigest()[:16]
 
 
+def duration(seconds: float) -> str:
+    """`45 s`, `12.5 min`, `3.2 h`, `4.1 days`."""
+    for unit, size, upto in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 72)):
+        if seconds < upto * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 86400:.3g} days"
+
+
 def check(resolve: Callable[[], argparse.Namespace]) -> None:
     """Ends the process if the command line asks for help or cannot be meant; for what comes before `run`."""
     if status := run(lambda: resolve() and 0):

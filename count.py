@@ -24,9 +24,9 @@ import torch
 from tabulate import tabulate
 from torch import Size, nn
 
-from build import build, reference
+from build import build, of_module, reference
 from datasets import DATASETS
-from errors import RequestError, SwapconvError, first_line
+from errors import RequestError, SwapconvError
 from models.output import Output
 from shapes import Layer, nothing, walk
 
@@ -91,14 +91,8 @@ def outline(model: nn.Module, side: int) -> Output:
 
 def summary(config: dict, batch: int = 128) -> dict:
     """All that count.py knows of a resolved configuration, as one object ready for JSON."""
-    try:
+    with of_module(config):
         costs = count(build(config), DATASETS[config["dataset"]].side, batch)
-    except SwapconvError:
-        raise
-    except Exception as error:  # whatever a user's forward may raise
-        if not config["module"]:
-            raise
-        raise RequestError(f"--module {config['module']}: {type(error).__name__}: {first_line(error)}")
     reference_params = numbers(reference(config)) - costs.auxiliary
     return {
         "dataset": config["dataset"],

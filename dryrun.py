@@ -4,6 +4,7 @@ measured = measure(network, criterion, optimizer, data)
 measured.train_seconds, measured.test_seconds, measured.peak_bytes
 """
 
+import os
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import torch
 from tabulate import tabulate
 from torch import Tensor, nn
 
+from cli import duration
 from companions import Companion
 from data import Data
 from train import Meter, evaluate, train_step
@@ -77,34 +79,56 @@ def _peak(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
 
 
-def report(
+def estimate(
     measured: Measured, data: Data, costs: dict, epochs: int, done: tuple[int, int], needed: int, free: int
-) -> str:
-    """A table of what the run would take. `epochs` of which `done` = (epochs, steps) are over; `needed` and `free` bytes
-    of disk."""
+) -> dict:
+    """What the run would take, ready for JSON. `epochs` of which `done` = (epochs, steps) are over; `needed` and `free`
+    bytes of disk."""
     steps = data.steps(data.training)
     tests = sum(data.steps(split) for split in (data.test, data.validation) if split is not None)
     epoch = steps * measured.train_seconds + tests * measured.test_seconds
-    left = (epochs - done[0]) * epoch - done[1] * measured.train_seconds
-    where = f"on {data.device}" if data.device.type == "cuda" else "of this process"
+    return {
+        "params": costs["params"],
+        "mult_adds": costs["mult_adds"],
+        "mult_adds_exact": costs["mult_adds_exact"],
+        "batch_size": data.batch_size,
+        **measured._asdict(),
+        "device": str(data.device),
+        "memory_bytes": _memory(data.device),
+        "disk_bytes": needed,
+        "free_disk_bytes": free,
+        "steps": steps,
+        "test_steps": tests,
+        "epoch_seconds": epoch,
+        "epochs": epochs,
+        "epochs_done": done[0],
+        "seconds": (epochs - done[0]) * epoch - done[1] * measured.train_seconds,
+    }
+
+
+def _memory(device: torch.device) -> int:
+    """All that there is, of the GPU or of this machine."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def report(of: dict) -> str:
+    """An estimate as a table for a person."""
+    where = f"on {of['device']}" if of["device"] != "cpu" else "of this process"
+    ahead = of["epochs"] - of["epochs_done"]
     rows = [
-        ["parameters", f"{costs['params']:,}"],
-        ["mult-adds an image", f"{costs['mult_adds']:.5E} published, {costs['mult_adds_exact']:.5E} exact"],
-        ["training step", f"{measured.train_seconds:.4g} s ({data.batch_size} images, median of {measured.repeats})"],
-        ["test step", f"{measured.test_seconds:.4g} s"],
-        ["peak memory", f"{measured.peak_bytes / 1e6:,.0f} MB {where}"],
-        ["disk", f"{needed / 1e6:,.1f} MB for checkpoints, {free / 1e6:,.0f} MB are free"],
-        ["an epoch", f"{_duration(epoch)}: {steps:,} training and {tests:,} test steps"],
+        ["parameters", f"{of['params']:,}"],
+        ["mult-adds an image", f"{of['mult_adds']:.5E} published, {of['mult_adds_exact']:.5E} exact"],
+        ["training step", f"{of['train_seconds']:.4g} s ({of['batch_size']} images, median of {of['repeats']})"],
+        ["test step", f"{of['test_seconds']:.4g} s"],
+        ["peak memory", f"{of['peak_bytes'] / 1e6:,.0f} MB {where}"],
+        ["disk", f"{of['disk_bytes'] / 1e6:,.1f} MB for checkpoints, {of['free_disk_bytes'] / 1e6:,.0f} MB are free"],
+        ["an epoch", f"{duration(of['epoch_seconds'])}: {of['steps']:,} training and {of['test_steps']:,} test steps"],
         [
             "the run",
-            f"{_duration(left)} for {epochs - done[0]:,} epochs" + (f", {done[0]} are done" if done[0] else ""),
+            f"{duration(of['seconds'])} for {ahead:,} epochs"
+            + (f", {of['epochs_done']} are done" * (ahead < of["epochs"])),
         ],
     ]
     return tabulate(rows, tablefmt="plain", disable_numparse=True)
-
-
-def _duration(seconds: float) -> str:
-    for unit, size, upto in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 72)):
-        if seconds < upto * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 86400:.3g} days"

@@ -10,6 +10,7 @@ NOT_IDENTITY = (
     "download",
     "resume",
     "dry_run",
+    "json",
     "checkpoint_every",
     "checkpoint_activations",
     "budget",

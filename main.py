@@ -18,6 +18,7 @@ import options
 if __name__ == "__main__":
     cli.check(options.training)  # --help and a wrong request are answered before torch is imported
 
+import json
 import os
 import platform
 import random
@@ -26,7 +27,7 @@ import sys
 import textwrap
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -89,7 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
     structured = blocks.structured_parameters(network)
     optimizer = sgd(network, structured, request.lr, request.momentum, request.weight_decay, scale)
     companions, autocast = companions_of(request), precision_of(request, device)
-    announce(name, config, request, source, data, costs, optimizer, budgeted)
+    with redirect_stdout(sys.stderr) if request.json else nullcontext():
+        announce(name, config, request, source, data, costs, optimizer, budgeted)
 
     def prepare() -> None:
         if request.checkpoint_activations:
@@ -103,7 +105,8 @@ def main(arguments: list[str] | None = None) -> int:
             prepare()
             measured = dryrun.measure(network, criterion, optimizer, data, companions, autocast)
         done = (found.state["epoch"], found.state["step"]) if found.state else (0, 0)
-        print(dryrun.report(measured, data, costs, request.epochs, done, needed, free))
+        estimate = dryrun.estimate(measured, data, costs, request.epochs, done, needed, free)
+        print(json.dumps(estimate) if request.json else dryrun.report(estimate))
         return 0
 
     about = {"argv": sys.argv, "counts": {k: v for k, v in costs.items() if k != "layers"}, "versions": versions()}

@@ -8,6 +8,7 @@ A flag that the user gave always wins over a preset. What cannot be meant is one
 
 import argparse
 from collections.abc import Sequence
+from functools import cache
 
 from cli import Parser, amount, choice, filename, gpus, milestones, number, pattern
 from datasets import DATASETS
@@ -53,6 +54,7 @@ def add_network_flags(parser: Parser) -> None:
     group.add_argument("--seed", type=number(int, 0, 2**53), default=0, help="of the weights, the hashes and the input")
 
 
+@cache
 def training_parser() -> Parser:
     parser = Parser(
         prog="main.py", description="Train one network: a teacher (or anything alone), or a student of a teacher."
@@ -77,6 +79,7 @@ def training_parser() -> Parser:
     run.add_argument(
         "--dry_run", action="store_true", help="build, load and time one step of all, say what it takes, write nothing"
     )
+    run.add_argument("--json", action="store_true", help="what --dry_run says, as one JSON object")
     run.add_argument(
         "--print_freq", type=number(int, 1, 10**9), default=10, help="steps between two updates of the bar"
     )
@@ -162,6 +165,8 @@ def training(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for flag in {"epoch_step", "lr_decay_ratio"} & given:
         if options.schedule != "step":
             raise RequestError(f"--{flag} goes with --schedule step, not {options.schedule}")
+    if options.json and not options.dry_run:
+        raise RequestError("--json goes with --dry_run")
     if options.nocrswd and options.crs_factor is not None:
         raise RequestError(f"--crs_factor {options.crs_factor:g} contradicts --nocrswd")
     if options.crs_factor is None:

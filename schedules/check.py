@@ -3,18 +3,20 @@
 check("study.json", read("study.json"))      # RequestError where a layer, a budget or a map does not fit
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from torch import nn
+import torch
 
 import budget
-from build import build
+from build import build, of_module
 from count import outline
 from datasets import DATASETS
 from distill import check_taps
 from errors import RequestError
 from models import NETWORKS
 from schedules.schedule import Job, faulty, recorded
+
+Taps = list[torch.Tensor]
 
 
 def shape(config: dict) -> tuple:
@@ -26,45 +28,52 @@ def shape(config: dict) -> tuple:
 def check(where: str, jobs: Sequence[Job]) -> None:
     """RequestError where anything does not fit, each fault with all the jobs that have it."""
     faults: dict[str, list[int]] = {}
-    seen: dict[tuple, str | None] = {}
-    made: dict[str, dict] = {}
+    taps: dict[tuple, Taps | RequestError] = {}
+    made = {job.name: vars(job.options) for job in jobs}
 
-    def find(key: tuple, attempt: Callable[..., object], *configs: dict) -> str | None:
-        if key not in seen:
+    def taps_of(config: dict) -> Taps:
+        """Of a network's attention maps, on the meta device. RequestError where it cannot be built."""
+        if (key := shape(config)) not in taps:
             try:
-                attempt(*configs)
-                seen[key] = None
+                network = build(budget.resolve(config)[0])
+                with of_module(config):
+                    taps[key] = outline(network, DATASETS[config["dataset"]].side).taps
             except RequestError as error:
-                seen[key] = str(error)
-        return seen[key]
+                taps[key] = error
+        if isinstance(taps[key], RequestError):
+            raise taps[key]
+        return taps[key]
+
+    def examine(config: dict) -> None:
+        own, name = taps_of(config), config["teacher_checkpoint"]
+        teacher = made.get(name) or _trained(name)
+        if config["mode"] == "teacher" or not config["beta"] or teacher is None:
+            return
+        if teacher["network"] == config["network"]:
+            teacher = teacher | {"AT_split": config["AT_split"]}  # a teacher is tapped as its student is
+        try:
+            check_taps(own, taps_of(teacher))
+        except RequestError:
+            raise
+        except ValueError as error:
+            raise RequestError(f"student and teacher do not go together: {error}")
 
     for job in jobs:
-        config = made[job.name] = vars(job.options)
-        fault = find(shape(config), _build, config)
-        if fault is None and config["mode"] == "student" and config["beta"]:
-            name = config["teacher_checkpoint"]
-            teacher = made.get(name) or recorded(name)
-            if teacher is not None:
-                fault = find((shape(config), shape(teacher)), compare_taps, config, teacher)
-        if fault is not None:
-            faults.setdefault(fault, []).append(job.number)
+        try:
+            examine(vars(job.options))
+        except RequestError as error:
+            faults.setdefault(str(error), []).append(job.number)
     if faults:
         raise faulty(where, [f"{_numbers(numbers)}: {fault}" for fault, numbers in faults.items()])
 
 
-def _build(config: dict) -> nn.Module:
-    return build(budget.resolve(config)[0])
-
-
-def compare_taps(student: dict, teacher: dict) -> None:
-    """RequestError where the attention maps of a student's and its teacher's configuration do not match."""
-    if teacher["network"] == student["network"]:
-        teacher = teacher | {"AT_split": student["AT_split"]}  # a teacher is tapped as its student is
-    networks = map(_build, (student, teacher))
-    try:
-        check_taps(*(outline(network, DATASETS[student["dataset"]].side).taps for network in networks))
-    except ValueError as error:
-        raise RequestError(f"student and teacher do not go together: {error}")
+def _trained(name: str) -> dict | None:
+    """What builds the network of a run that is there already, with the number that its budget found; None where its record
+    does not say, which is main.py's to tell."""
+    config = recorded(name) or {}
+    flags = NETWORKS[config["network"]][1].values() if config.get("network") in NETWORKS else None
+    known = flags is not None and {*flags, "dataset", "conv", "module", "where", "seed"} <= config.keys()
+    return config | {"budget": None, "budget_mult_adds": None} if known else None
 
 
 def _numbers(numbers: list[int]) -> str:

@@ -139,12 +139,13 @@ def add_groups(rows: Sequence[dict]) -> None:
         groups.setdefault(_group_key(each, by_name), []).append(each)
     for members in groups.values():
         finished = [each for each in members if each["state"] == "finished"]
+        shared = {"group": members[0]["name"], "seeds": len(finished)}
+        for metric in METRICS:
+            values = [each[metric] for each in finished if each[metric] is not None]
+            shared[f"mean_{metric}"] = mean(values) if values else None
+            shared[f"std_{metric}"] = stdev(values) if len(values) > 1 else None
         for each in members:
-            each["group"], each["seeds"] = members[0]["name"], len(finished)
-            for metric in METRICS:
-                values = [other[metric] for other in finished if other[metric] is not None]
-                each[f"mean_{metric}"] = mean(values) if values else None
-                each[f"std_{metric}"] = stdev(values) if len(values) > 1 else None
+            each.update(shared)
 
 
 def _group_key(each: dict, by_name: dict[str, dict], depth: int = 0) -> str:

@@ -111,8 +111,9 @@ def _checked(request: Namespace) -> Namespace:
         check_run_name(request.tag, "--tag")
     if request.teacher:
         check_run_name(request.teacher, "--teacher")
-    for flag in ("-t", "-s", "--teacher_checkpoint", "--student_checkpoint", "--seed", "--conv", "--resume", "-r"):
-        if flag in request.flags:
+    own = {"--teacher_checkpoint", "--student_checkpoint", "--seed", "--conv", "--network", "--resume"}
+    for flag in request.flags:
+        if flag.partition("=")[0] in own or flag[:2] in ("-t", "-s", "-r"):
             raise RequestError(f"{flag} after --: every job has its own")
     request.output = Path(request.output or f"{request.study}{f'.{request.tag}' if request.tag else ''}.json")
     return request
@@ -193,7 +194,7 @@ def commands(study: Study, request: Namespace, chosen: Sequence[Setting]) -> lis
         for seed in range(request.seeds):
             of_seed = ["--seed", str(seed)] if request.seeds > 1 else []
             suffix = (f".seed{seed}" if of_seed else "") + tail
-            flags = [*study.flags.split(), *setting.flags, *of_seed, *request.flags]
+            flags = [*study.flags.split(), *request.flags, *setting.flags, *of_seed]  # what comes last wins
             name = f"{request.study}.{setting.name}"
             taught = ["student", "-t", teacher, "-s", f"{name}.student{suffix}"]
             alone = ["teacher", "-t", f"{name}{suffix}"]

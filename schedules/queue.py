@@ -23,6 +23,7 @@ WAITING, RUNNING, ELSEWHERE, FINISHED, DIVERGED, FAILED, BLOCKED = (
 )  # fmt: skip
 OVER = (FINISHED, DIVERGED, FAILED, BLOCKED)
 LOOK_AGAIN = 2.0  # seconds until a run that another process trains is looked at again
+LONGEST_WAIT = 300.0  # seconds until a job that has failed is tried again
 
 
 @dataclass
@@ -80,6 +81,7 @@ class Queue:
                 if size > room:  # what is large waits for its room, and is not overtaken for ever
                     return
                 record = place.record()
+                ending.clear(place.folder)  # of the process before: this one may end before it has a record
                 place.state, place.reason, place.was_run = RUNNING, "", True
                 place.epochs, place.began = record.epochs_done if record else 0, time.time()
                 room -= size
@@ -125,7 +127,8 @@ class Queue:
         elif status == 2 or place.tries > self.retries:
             place.state = FAILED
         else:
-            place.state, place.not_before = WAITING, time.monotonic() + 4.0 ** (place.tries - 1)
+            wait = min(4.0 ** min(place.tries - 1, 9), LONGEST_WAIT)
+            place.state, place.not_before = WAITING, time.monotonic() + wait
         return place
 
 

@@ -95,17 +95,19 @@ def parse(document: Sequence[object]) -> tuple[list[Job], list[str]]:
 def _job(number: int, argv: object) -> Job:
     if not isinstance(argv, list) or not all(isinstance(each, str) for each in argv):
         raise RequestError(f"{json.dumps(argv)[:80]} is not a list of strings")
+    if odd := [each for each in argv if "\0" in each or each.encode(errors="replace").decode() != each]:
+        raise RequestError(f"{odd[0][:80]!r} has a character that no argument can have")
     words = [Path(each).name for each in argv]
     script = next((place for place, each in enumerate(words) if place and not each.startswith("-")), 0)
     if not script or words[script] != "main.py" or not re.fullmatch(r"python[0-9.]*", words[0]):
         raise RequestError(f"{' '.join(argv)[:80]!r} does not begin with 'python', 'main.py'")
     arguments = argv[script + 1 :]
-    if {"-h", "--help"} & set(arguments):
+    if any(re.match("-r*h|--help$", each) for each in arguments):  # -rh too
         raise RequestError("--help trains nothing")
     resolved = options.training(arguments)
     if resolved.dry_run:
         raise RequestError("--dry_run trains nothing: give it to schedules.run, for the whole schedule")
-    return Job(number, tuple(argv), tuple(arguments), resolved)
+    return Job(number, tuple(argv), tuple(each for each in arguments if each != "--"), resolved)  # flags are added
 
 
 def conflicts(jobs: Sequence[Job]) -> Iterable[str]:
@@ -148,6 +150,9 @@ def _other_configuration(job: Job) -> list[str]:
 
 
 def _lacking(job: Job, need: str, what: str, earlier: dict[str, Job], makers: dict[str, Job]) -> Iterable[str]:
+    if need == job.name:
+        yield f"job {job.number}: it would start from itself"
+        return
     maker = earlier.get(need.lower())
     if maker is not None and maker.name == need:
         dataset = maker.options.dataset

@@ -12,20 +12,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from cli import duration
 from schedules.queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Place, Queue
 from schedules.runs import Record
 
 RENEWED = 1.0  # seconds between two looks at the running runs' metrics
 SHOWN = 30  # running jobs that are shown
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.2 h`, `4.1 days`."""
-    for unit, size, upto in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 72)):
-        if seconds < upto * size:
-            value = seconds / size
-            return f"{value:.0f} {unit}" if unit != "h" else f"{value:.3g} h"
-    return f"{seconds / 86400:.3g} days"
 
 
 class View:

@@ -84,4 +84,4 @@ def test_what_goes_wrong(workplace, capsys, monkeypatch):
     "seconds, shown", [(0.5, "0.5 s"), (119, "119 s"), (7100, "118 min"), (9e4, "25 h"), (1e6, "11.6 days")]
 )
 def test_durations(seconds, shown):
-    assert dryrun._duration(seconds) == shown
+    assert cli.duration(seconds) == shown

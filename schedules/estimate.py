@@ -1,0 +1,146 @@
+"""What a study would take: main.py's dry run of each distinct job, and the sums. `python -m schedules.run FILE --dry_run`.
+
+    print(estimate(read("study.json"), options))
+
+The jobs are measured one after the other, with nothing beside them, in a folder that is thrown away. A teacher that has yet
+to be trained is stood in for by one with random weights.
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tabulate import tabulate
+from tqdm import tqdm
+
+import checkpoint
+import cli
+from budget import resolve
+from build import build
+from cli import duration
+from files import checkpoint_path
+from initial import materialise
+from schedules.check import shape
+from schedules.launchers.local import Local
+from schedules.queue import FINISHED, Place, Queue
+from schedules.schedule import Job, recorded
+
+# What a step's time and memory depend on, besides the networks.
+OF_A_STEP = (
+    "mode",
+    "batch_size",
+    "precision",
+    "compile",
+    "checkpoint_activations",
+    "device",
+    "dataset",
+    "augment",
+    "val_size",
+)
+
+
+class Measured(NamedTuple):
+    """What main.py's dry run said of the first of several equal jobs, or why it could not."""
+
+    jobs: list[Place]
+    said: dict
+    fault: str
+
+
+def estimate(jobs: Sequence[Job], options: Namespace) -> str:
+    """A table with a row for each distinct job, and what all that is left takes, for a person."""
+    places = [place for place in Queue(jobs, 0).places.values() if place.state != FINISHED]
+    if not places:
+        return f"all {len(jobs)} runs are finished, nothing is left to do"
+    made = {job.name: job for job in jobs}
+    groups: dict[tuple, list[Place]] = {}
+    for place in places:
+        groups.setdefault(_step(place.job, made), []).append(place)
+    local, measured = Local(options), []
+    for group in tqdm(groups.values(), "measuring", unit="job", leave=False, disable=None):
+        with tempfile.TemporaryDirectory() as folder:
+            measured.append(_measure(group, made, Path(folder), local))
+    return report(measured, local.slots, options.price)
+
+
+def _step(job: Job, made: dict[str, Job]) -> tuple:
+    """Equal for jobs whose steps take the same."""
+    config = vars(job.options)
+    teacher = _config(config["teacher_checkpoint"], made) if config["mode"] == "student" else None
+    lesson = (bool(config["alpha"]), bool(config["beta"]), bool(config["cutout"]))
+    return shape(config), teacher and shape(teacher), lesson, *(config[key] for key in OF_A_STEP)
+
+
+def _config(name: str, made: dict[str, Job]) -> dict | None:
+    return vars(made[name].options) if name in made else recorded(name)
+
+
+def _measure(group: list[Place], made: dict[str, Job], folder: Path, local: Local) -> Measured:
+    """Runs the first one's dry run in an empty folder, beside what it comes from."""
+    job = group[0].job
+    for need in job.needs:
+        there, here = checkpoint_path(need).absolute(), folder / checkpoint_path(need)
+        here.parent.mkdir(exist_ok=True)
+        if there.exists():
+            here.symlink_to(there)
+        else:
+            _stand_in(here, dict(vars(made[need].options)))
+    data = os.path.abspath(job.options.data_dir or os.environ.get("DATA_DIR") or "data")
+    module = ["--module", os.path.abspath(job.options.module)] if job.options.module else []
+    command = [each for each in job.command() if each != "--resume"]
+    ran = subprocess.run(
+        [*command, *module, "--data_dir", data, "--dry_run", "--json"],
+        cwd=folder, env={**os.environ, **local.environment}, capture_output=True, text=True,
+    )  # fmt: skip
+    if ran.returncode == 0:
+        return Measured(group, json.loads(ran.stdout), "")
+    last = (ran.stderr.strip() or f"exit status {ran.returncode}").splitlines()[-1]
+    return Measured(group, {}, last.removeprefix("error: ").removesuffix("; nothing was written"))
+
+
+def _stand_in(path: Path, config: dict) -> None:
+    """A checkpoint of a finished run with the weights that it would begin with."""
+    config, _ = resolve(config)
+    if config["module"]:
+        config["module"] = os.path.abspath(config["module"])
+        config["module_digest"] = cli.file_digest(config["module"])
+    network = materialise(build(config), config["seed"])
+    empty = {part: kind() for part, kind in checkpoint.PARTS.items() if part != "format"}
+    checkpoint.save(path, empty | {"epoch": config["epochs"], "model": network.state_dict(), "config": config})
+
+
+def report(measured: Sequence[Measured], slots: int, price: float | None) -> str:
+    rows, total, faults = [], 0.0, []
+    for jobs, said, fault in measured:
+        name = jobs[0].job.name
+        if fault:
+            rows.append([name, len(jobs), None, None, None, None, None, "no: see below"])
+            faults.append(f"{name}: {fault}")
+            continue
+        epochs = [
+            place.job.options.epochs - (record.epochs_done if (record := place.record()) else 0) for place in jobs
+        ]
+        hours = sum(epochs) * said["epoch_seconds"] / 3600
+        total += hours
+        beside = slots if said["device"] == "cpu" else 1
+        fits = said["peak_bytes"] * beside < said["memory_bytes"] and said["disk_bytes"] < said["free_disk_bytes"]
+        each = said["epoch_seconds"] * jobs[0].job.options.epochs
+        rows.append([
+            name, len(jobs), f"{said['params']:,}", duration(said["train_seconds"]), f"{said['peak_bytes'] / 1e9:.2f}",
+            duration(each), duration(3600 * hours), "yes" if fits else "no",
+        ])  # fmt: skip
+    headers = ["job, the first of its kind", "jobs", "params", "step", "memory, GB", "each", "left", "fits"]
+    lines = [tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * 6, "left"))]
+    disk = sum(said["disk_bytes"] * len(jobs) for jobs, said, _ in measured if said)
+    devices = {said["device"] for _, said, _ in measured if said}
+    unit = "GPU-hours" if any(device != "cpu" for device in devices) else "slot-hours"
+    cost = f", {total * price:,.2f} at {price:g} an hour" if price is not None else ""
+    lines.append(
+        f"{total:.3g} {unit} are left{cost}: {duration(3600 * total / slots)} on {slots} slots; {disk / 1e9:.3g} GB of checkpoints"
+    )
+    return "\n".join(lines + faults)

@@ -1,0 +1,76 @@
+"""All runs: how far each has got, its error, and the command that goes on with it or repeats it.
+
+python -m schedules.list
+python -m schedules.list study.json --state failed
+"""
+
+import shlex
+import sys
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+import cli
+from cli import Parser, choice
+from errors import RequestError
+from files import RUNS
+from schedules.runs import STATES, Record, read
+from schedules.schedule import Job
+from schedules.schedule import read as read_schedule
+
+
+def options(arguments: Sequence[str] | None = None) -> Namespace:
+    parser = Parser(prog="schedules.list", description="All runs here: state, epoch, error, command.")
+    parser.add_argument(
+        "schedule", nargs="?", type=cli.filename, metavar="FILE", help="only its jobs, those too that have not begun"
+    )
+    parser.add_argument(
+        "--state", type=choice("state", STATES), metavar="STATE", help="only those: " + " | ".join(STATES)
+    )
+    return parser.parse_args(arguments)
+
+
+def repeat(record: Record | None, job: Job | None = None) -> str:
+    """The command that goes on with a run."""
+    arguments = list(job.arguments) if job else record.document.get("argv", [])[1:]
+    arguments = [each for each in arguments if each not in ("-r", "--resume", "--dry_run")]
+    return f"python main.py {shlex.join(arguments)} --resume" if arguments else ""
+
+
+def line(name: str, record: Record | None, job: Job | None) -> list:
+    """A run's name, state, epochs, error, and its command, or why it ended."""
+    if record is None:
+        return [name, "planned", f"0/{job.options.epochs}", "", repeat(record, job)]
+    error = f"{record.last['test_top1_error']:.2f}" if "test_top1_error" in record.last else ""
+    planned = job.options.epochs if job else record.epochs_planned
+    command = repeat(record, job)
+    note = f"  # {record.reason}" if record.reason else ""
+    return [name, record.state, f"{record.epochs_done}/{planned}", error, command + note]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    request = options(arguments)
+    if request.schedule:
+        jobs = {job.name: job for job in read_schedule(request.schedule)}
+        lines = [line(name, read(RUNS / name), job) for name, job in jobs.items()]
+    else:
+        folders = sorted(RUNS.iterdir()) if RUNS.is_dir() else []
+        lines = [line(folder.name, record, None) for folder in folders if (record := read(folder))]
+        if not lines:
+            raise RequestError(f"there is no run in {RUNS}/")
+    states = Counter(each[1] for each in lines)
+    shown = [each for each in lines if request.state in (None, each[1])]
+    headers = ["run", "state", "epoch", "error %", "again"]
+    print(
+        tabulate(shown, headers, disable_numparse=True, colalign=("left", "left", "right", "right", "left"))
+        if shown
+        else ""
+    )
+    print(f"{len(lines)} runs: " + ", ".join(f"{states[state]} {state}" for state in STATES if states[state]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main, reader_may_leave=True))
