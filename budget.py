@@ -9,7 +9,6 @@ taken. Where two steps are equally close, the smaller number wins.
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction as Rational
 from functools import cache
@@ -19,7 +18,7 @@ import torch
 
 import blocks
 from build import build, reference
-from count import count, numbers
+from count import count, numbers, parts
 from datasets import DATASETS
 from errors import RequestError
 from layers.base import Unmet
@@ -98,22 +97,12 @@ def _of_width(config: dict, exact: bool, batch: int) -> float:
 
 def _of_number(config: dict, name: OpenName, exact: bool, batch: int) -> Cost:
     """Cost of the network as a function of the family's number: only the swapped layers change."""
-    network = reference(config)
-    swapped = blocks.chosen(network, config["where"])
-    inputs = {}  # of the layers that are swapped: height and width
-    fixed = 0
-    for layer in count(network, DATASETS[config["dataset"]].side, batch).layers:
-        owner = next((each for each in swapped if f"{layer.name}.".startswith(f"{each}.")), None)
-        if owner is None:
-            fixed += layer.exact_of_batch if exact else layer.parameters
-        else:
-            inputs.setdefault(owner, tuple(layer.input[1:]))
-    layers = Counter((blocks.spec_of(network.get_submodule(each)), inputs[each]) for each in swapped)
-    first = {spec: each for each in reversed(swapped) if (spec := blocks.spec_of(network.get_submodule(each)))}
+    of = parts(config, batch)
+    fixed = sum(layer.exact_of_batch if exact else layer.parameters for layer in of.staying)
 
     def cost(value: float) -> float:
         conv, total, too_large = name.named(value), fixed, False
-        for (spec, sides), times in layers.items():
+        for (spec, sides), times in of.swapped.items():
             try:
                 with torch.device("meta"):
                     block = blocks.build_block(conv, spec)
@@ -122,7 +111,7 @@ def _of_number(config: dict, name: OpenName, exact: bool, batch: int) -> Cost:
                     return -math.inf
                 too_large = True
             except ValueError as error:
-                raise RequestError(f"layer {first[spec]!r} ({spec.in_channels} -> {spec.out_channels}): {error}")
+                raise RequestError(f"layer {of.first[spec]!r} ({spec.in_channels} -> {spec.out_channels}): {error}")
             else:
                 total += times * (block.exact_mult_adds(*sides, batch) if exact else block.parameter_count())
         return math.inf if too_large else total

@@ -11,8 +11,10 @@ as published tables count, and exactly (shapes.py). A head that only training us
 import json
 import sys
 from argparse import Namespace
+from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import cli
 import options
@@ -24,9 +26,11 @@ import torch
 from tabulate import tabulate
 from torch import Size, nn
 
+import blocks
 from build import build, of_module, reference
 from datasets import DATASETS
 from errors import RequestError, SwapconvError
+from layers.base import ConvSpec
 from models.output import Output
 from shapes import Layer, nothing, walk
 
@@ -87,6 +91,32 @@ def outline(model: nn.Module, side: int) -> Output:
     """The network's output for one RGB image as to shapes alone."""
     with walk(model.eval(), 1), torch.no_grad():
         return model(nothing(Size([1, 3, side, side])))
+
+
+class Parts(NamedTuple):
+    """A network as swaps see it: the layers that stay, and what is swapped: how often each kind of convolution with its
+    rows and columns, and where the first of a kind stands."""
+
+    staying: list[Layer]
+    swapped: Counter[tuple[ConvSpec, tuple[int, ...]]]
+    first: dict[ConvSpec, str]
+
+
+def parts(config: dict, batch: int = 128) -> Parts:
+    """Of the network with nothing swapped yet: a swap changes only the swapped layers, and alike ones alike."""
+    network = reference(config)
+    chosen = blocks.chosen(network, config["where"])
+    sides: dict[str, tuple[int, ...]] = {}
+    staying = []
+    for layer in count(network, DATASETS[config["dataset"]].side, batch).layers:
+        owner = next((each for each in chosen if f"{layer.name}.".startswith(f"{each}.")), None)
+        if owner is None:
+            staying.append(layer)
+        else:
+            sides.setdefault(owner, tuple(layer.input[1:]))
+    specs = {each: blocks.spec_of(network.get_submodule(each)) for each in chosen}
+    swapped = Counter((spec, sides[each]) for each, spec in specs.items())
+    return Parts(staying, swapped, {spec: each for each, spec in reversed(specs.items())})
 
 
 def summary(config: dict, batch: int = 128) -> dict:

@@ -1,0 +1,141 @@
+"""What compression-ratio scaled weight decay gains: groups that differ in it alone, a row for each setting.
+
+    found = rows(pair)                            # [(label, {0.0: group without, 1.0: group with}), …]
+    figure = ablation(pair, study.measure)        # None where nothing was trained both ways
+
+Its strength is `crs_factor`, or 0 with `nocrswd`.
+"""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from schedules.figures.style import FAINT, INK, MUTED, PAPER, SMALL, TINY, log_ticks, look
+from schedules.figures.tradeoff import SIZE, caption, family_name, measure_name
+from schedules.outcomes import Group, Pair, setup
+
+Row = tuple[str, dict[float, Group]]
+
+
+def strength(group: Group) -> float:
+    """What the compression ratio is multiplied by: 0 is without CRS, where all decays alike."""
+    factor = group.first.get("crs_factor")
+    return 0.0 if group.first.get("nocrswd") is True else float(1.0 if factor is None else factor)
+
+
+def rows(pair: Pair) -> list[Row]:
+    """The settings that were trained with several strengths and are otherwise the same, the largest difference first."""
+    by_setting: dict[tuple, dict[float, Group]] = {}
+    for group in pair.groups:
+        run = group.first
+        rest = setup(run, without=("nocrswd", "crs_factor"))
+        key = (group.family, run.get("conv"), run.get("module"), group.taught, str(rest))
+        by_setting.setdefault(key, {})[strength(group)] = group
+    found = []
+    for arms in by_setting.values():
+        if len(arms) > 1:
+            group = arms[max(arms)]
+            base = group.first.get("conv") or family_name(group.family)
+            found.append((base, dict(sorted(arms.items()))))
+    return sorted(found, key=lambda row: _gain(row[1]))
+
+
+def ablation(pair: Pair, measure: str) -> Figure | None:
+    """The figure of one network on one dataset: errors from left to right, settings from what CRS helps most down."""
+    found = rows(pair)
+    if not found:
+        return None
+    height = 1.25 + 0.27 * len(found)
+    figure = Figure((SIZE[0], height))
+    axes = figure.add_axes((0.27, 0.72 / height, 0.56, 0.27 * len(found) / height))
+    ends = [
+        group.error + sign * (group.std or 0) for _, arms in found for group in arms.values() for sign in (-1, 0, 1)
+    ]
+    _scale(axes, max(min(ends), 0.01), max(ends))
+    axes.set_ylim(len(found) - 0.5, -0.5)
+    axes.grid(True, axis="x", color=FAINT, linewidth=0.4, alpha=0.6)
+    axes.spines["left"].set_visible(False)
+    taught = {group.taught for _, arms in found for group in arms.values()}
+    for place, (words, arms) in enumerate(found):
+        group = arms[max(arms)]
+        words += "" if len(taught) == 1 else ", taught" if group.taught else ", alone"
+        extra = _different(found, place)
+        _row(axes, place, words + extra, arms)
+    axes.set_yticks([])
+    axes.set_xlabel(f"{measure_name(measure)}, %")
+    figure.text(0.012, 1 - 0.2 / height, "Weight decay scaled by the compression ratio (CRS), or not", fontsize=SMALL,
+                fontweight="bold", va="center", gid="heading")  # fmt: skip
+    figure.text(
+        0.988, 1 - 0.2 / height, f"{pair.dataset}, {pair.network}", fontsize=SMALL, color=MUTED, ha="right", va="center"
+    )
+    _legend(figure, height, {each for _, arms in found for each in arms})
+    caption(figure, pair, [group for _, arms in found for group in arms.values()])
+    return figure
+
+
+def _gain(arms: dict[float, Group]) -> float:
+    """Error with the strongest scaling less that with the weakest: below 0 where CRS helps."""
+    return arms[max(arms)].error - arms[min(arms)].error
+
+
+def _different(found: list[Row], place: int) -> str:
+    """What tells settings of the same name apart."""
+    words, arms = found[place]
+    group = arms[max(arms)]
+    mine = setup(group.first, without=("nocrswd", "crs_factor"))
+    twins = [arms[max(arms)] for at, (other, arms) in enumerate(found) if other == words and at != place]
+    others = [setup(twin.first, without=("nocrswd", "crs_factor")) for twin in twins if twin.taught == group.taught]
+    fields = [name for name in mine if any(str(other[name]) != str(mine[name]) for other in others)]
+    return "".join(f", {name} {mine[name]}" for name in fields[:2])
+
+
+def _scale(axes: Axes, low: float, high: float) -> None:
+    """error_scale serves vertical axes: here the same on the horizontal one."""
+    if high / low > 4:
+        axes.set_xscale("log")
+        axes.set_xlim(low / (high / low) ** 0.06, high * (high / low) ** 0.06)
+        log_ticks(axes.xaxis, *axes.get_xlim(), "{:g}".format)
+    else:
+        margin = 0.06 * (high - low) or 0.1 * high
+        axes.set_xlim(low - margin, high + margin)
+
+
+def _style(family: str, factor: float) -> dict:
+    """Without CRS hollow grey, with it the family's colour; other factors than 1 smaller."""
+    if factor == 0:
+        return dict(marker="o", markersize=5.5, markerfacecolor=PAPER, markeredgecolor=MUTED, color=MUTED)
+    colour = look(family).colour
+    size = 6.5 if factor == 1 else 4.5
+    return dict(marker="o", markersize=size, markerfacecolor=colour, markeredgecolor=PAPER, color=colour)
+
+
+def _row(axes: Axes, place: int, words: str, arms: dict[float, Group]) -> None:
+    errors = [group.error for group in arms.values()]
+    family = next(iter(arms.values())).family
+    axes.plot([min(errors), max(errors)], [place, place], color=look(family).colour, linewidth=2.2, alpha=0.35, zorder=2,
+              gid=f"pair-{place}")  # fmt: skip
+    for factor, group in arms.items():
+        style = _style(group.family, factor)
+        if group.std:
+            ends = [group.error - group.std, group.error + group.std]
+            axes.plot(ends, [place, place], color=style["color"], linewidth=0.8, zorder=2.5)
+        axes.plot(group.error, place, linestyle="none", zorder=4, gid=f"point-{group.number}", **style)
+        if factor not in (0, 1):
+            axes.annotate(f"×{factor:g}", (group.error, place), (0, 4.5), textcoords="offset points", ha="center",
+                          fontsize=TINY - 1.5, color=style["color"])  # fmt: skip
+    left = dict(xycoords=("axes fraction", "data"), textcoords="offset points", va="center", fontsize=TINY)
+    axes.annotate(words, (0, place), (-8, 0), ha="right", color=INK, gid=f"row-{place}", **left)
+    gain = _gain(arms)
+    axes.annotate(f"{gain:+.2f} points".replace("-", "−"), (1, place), (8, 0), color=INK if gain < 0 else MUTED, **left)
+
+
+def _legend(figure: Figure, height: float, factors: set[float]) -> None:
+    shown = [(0.0, "without CRS"), (1.0, "with CRS")] + [(0.5, "with another factor")] * bool(factors - {0.0, 1.0})
+    handles = []
+    for factor, words in shown:
+        style = _style("Conv", factor) if factor == 0 else _style("Conv", factor) | dict(markerfacecolor=INK)
+        handles.append(Line2D([], [], linestyle="none", label=words, **style))
+    figure.legend(
+        handles=handles, loc="center left", bbox_to_anchor=(0.255, 1 - 0.41 / height), ncols=len(handles), frameon=False,
+        fontsize=TINY, handletextpad=0.1, columnspacing=1.2, borderpad=0,
+    )  # fmt: skip

@@ -1,0 +1,141 @@
+"""Learning curves: error against epoch, the mean of every group, test thick and train thin.
+
+    figure = curves(pair, study.measure)          # None where no run has kept its epochs
+
+Few groups share one panel. Many are told apart by a panel for each family, with all others in grey behind.
+"""
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from schedules.figures.labels import spread
+from schedules.figures.style import FAINT, INK, MUTED, SMALL, TINY, error_scale, look, rule
+from schedules.figures.tradeoff import SIZE, caption, families, family_name, heading, measure_name
+from schedules.outcomes import Group, Pair
+
+TOGETHER = 10  # groups up to which one panel holds all
+COLUMNS = 3
+FINE = 120  # points of a curve in a small panel, which are a point apart
+
+
+def curves(pair: Pair, measure: str) -> Figure | None:
+    """The figure of one network on one dataset; None where there is nothing to draw."""
+    measure = measure.removeprefix("best_")  # an epoch has no best
+    shown = {group.number: group.curve(measure) for group in pair.groups}
+    groups = [group for group in pair.groups if shown[group.number]]
+    if not groups:
+        return None
+    train = {group.number: group.curve(measure.replace("test", "train").replace("val", "train")) for group in groups}
+    lines = {number: np.array(curve) for number, curve in shown.items() if curve}
+    if len(groups) <= TOGETHER:
+        figure = Figure(SIZE)
+        panels = {figure.add_axes((0.06, 0.135, 0.725, 0.79)): groups}
+    else:
+        figure, panels = _panels(groups)
+    first = next(iter(panels))
+    scale = _range(list(lines.values()))
+    for axes, members in panels.items():
+        axes.set_xlim(0, max(line[-1, 0] for line in lines.values()))
+        axes.xaxis.set_major_locator(MaxNLocator(4 if len(panels) > 1 else 8, integer=True))
+        error_scale(axes, *scale)
+        rule(axes)
+        if axes.get_position().x0 > first.get_position().x0 + 0.01:
+            axes.set_yticklabels([])
+        for group in groups if len(panels) > 1 else ():
+            if group not in members:
+                axes.plot(*_thinned(lines[group.number], 40).T, color=FAINT, linewidth=0.35, zorder=1)
+        for group in members:
+            most = FINE if len(panels) > 1 else 10 * FINE
+            shorter = _thinned(np.array(train[group.number] or np.empty((0, 2))), most)
+            _draw(axes, group, _thinned(lines[group.number], most), shorter, 1.0 if len(members) <= 5 else 0.7)
+        _ends(axes, members, lines, short=len(panels) > 1)
+    heading(figure, first, f"{measure_name(measure)}, %", f"{pair.dataset}, {pair.network}" if len(panels) == 1 else "")
+    if len(panels) > 1:
+        figure.text(0.988, first.get_position().y1 + 0.3 / figure.get_figheight(), f"{pair.dataset}, {pair.network}",
+                    fontsize=SMALL, color=MUTED, ha="right")  # fmt: skip
+        figure.texts[0].set_y(first.get_position().y1 + 0.3 / figure.get_figheight())
+    lowest = [each for each in panels if each.get_position().y0 < axes.get_position().y0 + 0.01]
+    lowest[0].set_xlabel("epoch")
+    caption(figure, pair, groups, "; thin: training error" if any(train.values()) else "")
+    return figure
+
+
+def _panels(groups: list[Group]) -> tuple[Figure, dict[Axes, list[Group]]]:
+    """A panel for each family and, in it, its groups."""
+    kinds = families(groups)
+    columns = min(COLUMNS, len(kinds))
+    rows = math.ceil(len(kinds) / columns)
+    height = 0.95 + 1.75 * rows
+    figure, panels = Figure((SIZE[0], height)), {}
+    left, right, gap = 0.05, 0.005, 0.135  # the gap holds the labels at the ends
+    width = (1 - left - right) / columns - gap
+    for rank, family in enumerate(kinds):
+        row, column = divmod(rank, columns)
+        bottom = (height - 0.55 - 1.75 * (row + 1) + 0.35) / height
+        axes = figure.add_axes((left + column * (width + gap), bottom, width, 1.3 / height))
+        axes.set_title(
+            family_name(family), loc="left", fontsize=TINY + 0.5, color=look(family).colour, fontweight="bold", pad=3
+        )
+        panels[axes] = [group for group in groups if group.family == family]
+    return figure, panels
+
+
+def _thinned(line: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of its points, the first and the last among them."""
+    kept = np.linspace(0, len(line) - 1, most).round().astype(int)
+    return line[np.unique(kept)] if len(line) > most else line
+
+
+def _range(lines: list[np.ndarray]) -> tuple[float, float]:
+    """From the least error to the most after the first tenth of training, which would press the rest together."""
+    late = [line[min(len(line) - 1, len(line) // 10) :, 1] for line in lines]
+    return min(line[:, 1].min() for line in lines), max(each.max() for each in late)
+
+
+def _draw(axes: Axes, group: Group, line: np.ndarray, train: np.ndarray, width: float) -> None:
+    colour = INK if group.role == "teacher" else MUTED if group.role == "control" else look(group.family).colour
+    style = dict(color=colour, linestyle="-" if group.taught or group.role else (0, (3, 1.5)))
+    axes.plot(*line.T, linewidth=width, zorder=3, gid=f"curve-{group.number}", **style)
+    if len(train):
+        axes.plot(*train.T, linewidth=0.35, alpha=0.5, zorder=2, gid=f"train-{group.number}", **style)
+    if len(line) == 1:
+        axes.plot(*line.T, marker="o", markersize=3, zorder=3, **style)
+
+
+def _ends(axes: Axes, groups: list[Group], lines: dict[int, np.ndarray], short: bool) -> None:
+    """The groups' names to the right of where their curves end, moved apart as far as they must. Where there is no room
+    for all, the best ones are named."""
+    height = axes.get_position().height * axes.figure.get_figheight() * 72
+    least = TINY * 1.12
+    named = sorted(groups, key=lambda group: group.error)[: max(1, int(height / least))]
+    to_points = lambda value: axes.transAxes.inverted().transform(axes.transData.transform((1, value)))[1] * height  # noqa: E731
+    ends = [min(max(to_points(lines[group.number][-1, 1]), 0), height) for group in named]
+    places = spread(ends, least)
+    overshoot = max(0.0, max(places) - height)
+    undershoot = max(0.0, -min(places))
+    for group, end, place in zip(named, ends, places):
+        place += undershoot - overshoot
+        colour = INK if group.role == "teacher" else MUTED if group.role == "control" else look(group.family).colour
+        axes.annotate(
+            "", (1, end / height), (9, (place - end)), xycoords="axes fraction", textcoords="offset points",
+            arrowprops=dict(arrowstyle="-", color=colour, linewidth=0.4, shrinkA=0, shrinkB=0), annotation_clip=False,
+        )  # fmt: skip
+        axes.annotate(
+            _words(group, short), (1, end / height), (10, place - end), xycoords="axes fraction",
+            textcoords="offset points", va="center", fontsize=TINY - 0.5, color=colour, annotation_clip=False,
+            gid=f"label-{group.number}",
+        )  # fmt: skip
+
+
+def _words(group: Group, short: bool) -> str:
+    """Its label, without the family where the panel's title says it; and whether nobody taught it."""
+    words = group.label
+    if short and not group.role and not group.family.startswith("module "):
+        words = words.removeprefix(group.family.partition("_x_")[0]).lstrip("_").strip()
+        words = words if not words.startswith("(") else words[1:-1]
+    alone = "alone" if not group.taught and not group.role else "" if words else "taught"
+    return ", ".join(filter(None, (words, alone)))

@@ -1,0 +1,163 @@
+"""Labels beside points that cover neither each other nor a point, and as few lines as can be.
+
+    placed = place(axes, [Label(0, "SepHashed_0.1", (5e5, 5.2), "#009e87")], avoid=boxes, lines=[xy])
+
+Each label tries the places around its point, nearest first, and takes the one that costs least; one that finds none is left
+out, which is why the most important come first. What is drawn is therefore free of overlap by construction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.font_manager import FontProperties
+from matplotlib.text import Annotation, Text
+
+from schedules.figures.style import FONTS, TINY
+
+DISTANCES = (5.0, 9.0, 15.0, 23.0, 33.0, 46.0)  # from a point's centre to its label, in points
+ANGLES = np.deg2rad([0, 180, 90, 270, 35, 145, -35, -145, 18, 162, -18, -162, 60, 120, -60, -120])
+BELOW = np.deg2rad([-145, 180, -120, -162, 270, -60, -35, 0, 162, -18, 145, 35, 18, 120, 90, 60])
+GAP = 1.5  # pixels that stay free around a label
+LINE = 0.8  # what every 3 pixels of a line below a label cost, in points of distance
+AMBIGUOUS = 8.0  # what every other point costs that is nearer to a label than its own
+LEADER = 13.0  # points from which on a thin line leads from a label to its point
+
+
+@dataclass
+class Label:
+    """A text for the point at `at` in data units, which becomes an artist with the gid `label-<number>`."""
+
+    number: int | str
+    text: str
+    at: tuple[float, float]
+    colour: str
+    weight: str = "normal"
+    below: bool = False  # rather to the left of its point and below, where a front leaves room
+
+
+def place(
+    axes: Axes, labels: Sequence[Label], avoid: np.ndarray, lines: Sequence[np.ndarray], size: float = TINY
+) -> list[Annotation]:
+    """Draws the labels, the first ones first. The axes' limits must be final.
+
+    Args: avoid: (n, 4) boxes x0, y0, x1, y1 in pixels that no label may touch; lines: (m, 2) points each, in data units.
+    """
+    canvas = FigureCanvasAgg(axes.figure)
+    canvas.figure.draw_without_rendering()  # settles the layout
+    bounds, scale = axes.get_window_extent(), axes.figure.dpi / 72
+    crossed = _along([axes.transData.transform(line) for line in lines])
+    taken, drawn = np.array(avoid, float).reshape(-1, 4), []
+    centres = (taken[:, :2] + taken[:, 2:]) / 2
+    for label in labels:
+        width, height = _extent(axes, canvas, label, size)
+        centre = axes.transData.transform(label.at)
+        own = (
+            (taken[:, 0] <= centre[0])
+            & (centre[0] <= taken[:, 2])
+            & (taken[:, 1] <= centre[1])
+            & (centre[1] <= taken[:, 3])
+        )
+        best = None
+        for box, offset, preference in _candidates(centre, width, height, scale, label.below):
+            inside = box[0] > bounds.x0 and box[1] > bounds.y0 and box[2] < bounds.x1 and box[3] < bounds.y1
+            if not inside or _touches(taken, box):
+                continue
+            nearer = _distance(centres, box) < _distance(centre[None], box) - 0.1
+            cost = preference + LINE * _within(crossed, box).sum() + AMBIGUOUS * nearer.sum()
+            if best is not None and cost >= best[0]:
+                continue
+            leader = _leader(centre, box) if preference >= LEADER else np.empty((0, 2))
+            if not any(_within(leader, each).any() for each in taken[~own] if len(leader)):
+                best = (cost, box, offset, leader)
+        if best is None:
+            continue
+        _, box, offset, leader = best
+        arrow = dict(arrowstyle="-", color=label.colour, linewidth=0.4, alpha=0.7, shrinkA=0.5, shrinkB=3)
+        drawn.append(axes.annotate(
+            label.text, label.at, offset / scale, textcoords="offset points", ha="center", va="center", fontsize=size,
+            color=label.colour, fontweight=label.weight, arrowprops=arrow if len(leader) else None,
+            gid=f"label-{label.number}", zorder=6, annotation_clip=False,
+        ))  # fmt: skip
+        taken = np.vstack([taken, box, *(np.hstack([each - 1, each + 1])[None] for each in leader)])
+    return drawn
+
+
+def boxes_of(axes: Axes, points: Sequence[tuple[float, float]], radius: float) -> np.ndarray:
+    """Square boxes (n, 4) in pixels around points in data units; radius in points."""
+    axes.figure.draw_without_rendering()
+    centres = axes.transData.transform(np.array(points, float).reshape(-1, 2))
+    return np.hstack([centres - radius * axes.figure.dpi / 72, centres + radius * axes.figure.dpi / 72])
+
+
+def spread(wanted: Sequence[float], least: float) -> list[float]:
+    """The nearest positions to the wanted ones that keep their order and lie `least` apart (least squares)."""
+    order = sorted(range(len(wanted)), key=lambda each: wanted[each])
+    blocks: list[list[float]] = []  # sum of what its members want of the first one's place, and how many
+    for rank, index in enumerate(order):
+        blocks.append([wanted[index] - rank * least, 1])
+        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] >= blocks[-1][0] / blocks[-1][1]:
+            total, count = blocks.pop()
+            blocks[-1][0] += total
+            blocks[-1][1] += count
+    starts = [total / count for total, count in blocks for _ in range(int(count))]
+    result = [0.0] * len(wanted)
+    for rank, index in enumerate(order):
+        result[index] = starts[rank] + rank * least
+    return result
+
+
+def _extent(axes: Axes, canvas: FigureCanvasAgg, label: Label, size: float) -> tuple[float, float]:
+    """Width and height in pixels. Heights are of a text with all lengths, so that neighbours stand in line."""
+    font = FontProperties(family=FONTS, size=size, weight=label.weight)
+    text = Text(0, 0, label.text, fontproperties=font, figure=axes.figure)
+    box = text.get_window_extent(canvas.get_renderer())
+    return box.width, max(box.height, size * axes.figure.dpi / 72)
+
+
+def _candidates(centre: np.ndarray, width: float, height: float, scale: float, below: bool):
+    """Boxes around a point, with the offset of their middle in pixels and how far they are, in points."""
+    for distance in DISTANCES:
+        for rank, angle in enumerate(BELOW if below else ANGLES):
+            direction = np.array([np.cos(angle), np.sin(angle)])
+            # The label's middle lies where its nearest edge is `distance` away.
+            reach = np.array([width / 2, height / 2]) * np.clip(direction * 1.6, -1, 1)
+            offset = direction * distance * scale + reach
+            middle = centre + offset
+            half = np.array([width / 2 + GAP, height / 2 + GAP * 0.4])
+            yield np.concatenate([middle - half, middle + half]), offset, distance + 0.3 * rank
+
+
+def _touches(boxes: np.ndarray, box: np.ndarray) -> bool:
+    apart = (boxes[:, 2] <= box[0]) | (boxes[:, 0] >= box[2]) | (boxes[:, 3] <= box[1]) | (boxes[:, 1] >= box[3])
+    return bool((~apart).any())
+
+
+def _distance(points: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """From points to the nearest place of a box."""
+    return np.hypot(*(points - np.clip(points, box[:2], box[2:])).T)
+
+
+def _within(points: np.ndarray, box: np.ndarray) -> np.ndarray:
+    if not len(points):
+        return np.zeros(0, bool)
+    return (points[:, 0] > box[0]) & (points[:, 0] < box[2]) & (points[:, 1] > box[1]) & (points[:, 1] < box[3])
+
+
+def _leader(centre: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Points on the line from a point to the nearest place of its label's box."""
+    end = np.clip(centre, box[:2], box[2:])
+    return centre + np.linspace(0, 1, 8)[1:-1, None] * (end - centre)
+
+
+def _along(lines: Sequence[np.ndarray], step: float = 3.0) -> np.ndarray:
+    """Points every few pixels along polylines."""
+    found = [np.empty((0, 2))]
+    for line in lines:
+        for start, end in zip(line[:-1], line[1:]):
+            if np.isfinite([start, end]).all():
+                count = int(min(2000, max(2, np.hypot(*(end - start)) / step)))
+                found.append(start + np.linspace(0, 1, count)[:, None] * (end - start))
+    return np.vstack(found)

@@ -1,0 +1,147 @@
+"""How figures look: ink, type, and for every family of blocks one colour and one marker, whatever else is in a study.
+
+    with drawing():
+        axes.plot(cost, error, **point("SepHashed", taught=True))
+    human(2_500_000)                        # '2.5M'
+
+Kin share a hue: hashed green to blue-green, ACDC blue, tensor forms orange, purple and gold, low rank violet. Hues are those
+of Tol's and Okabe and Ito's colour-blind-safe sets; no two families share a marker, so colour is never the only sign.
+"""
+
+import math
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+INK, MUTED, FAINT, PAPER = "#222222", "#6b6b6b", "#d4d4d4", "#ffffff"
+WANTED = ("Arial", "Liberation Sans", "Helvetica", "DejaVu Sans")  # the first three are of the same widths
+FONTS = [name for name in WANTED if name in font_manager.get_font_names()]
+SMALL, TINY = 8.0, 7.0  # points
+RC = {
+    "font.family": "sans-serif", "font.sans-serif": FONTS, "font.size": SMALL, "text.color": INK,
+    "text.hinting": "none", "text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "swapconv",
+    "axes.edgecolor": MUTED, "axes.labelcolor": INK, "axes.linewidth": 0.6, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.labelsize": SMALL, "axes.titlesize": SMALL, "axes.unicode_minus": True,
+    "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+    "xtick.labelsize": SMALL, "ytick.labelsize": SMALL, "xtick.major.size": 3, "ytick.major.size": 3,
+    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "figure.dpi": 100, "savefig.dpi": 200,
+    "figure.facecolor": PAPER, "axes.facecolor": "none", "path.simplify": True,
+}  # fmt: skip
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """While it lasts, figures are made in this style. A letter that no font has, in the name of a user's file, is a box."""
+    with matplotlib.rc_context(RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        yield
+
+
+class Look(NamedTuple):
+    """A colour as hex digits, and what matplotlib takes for a marker that can be filled."""
+
+    colour: str
+    marker: object
+    size: float = 6.0
+
+
+HOURGLASS = [(-1, -1), (1, -1), (-1, 1), (1, 1), (-1, -1)]
+LYING_DIAMOND = [(-1, 0), (0, 0.6), (1, 0), (0, -0.6), (-1, 0)]
+LOOKS = {
+    "Conv": Look("#555555", "s", 5.2),
+    "Sep": Look("#8c564b", "D", 5.0),
+    "Generic": Look("#7b4fb5", "<"),
+    "LR": Look("#a97fd6", ">"),
+    "Hashed": Look("#117733", "p", 6.4),
+    "HashedDecimate": Look("#4fa35b", "h", 6.4),
+    "SepHashed": Look("#009e87", "o", 5.8),
+    "SepHashedFull": Look("#7a9a01", "P", 6.6),
+    "SepHashedDecimate": Look("#0b6e63", "X", 6.4),
+    "ACDC": Look("#0077bb", "^"),
+    "OriginalACDC": Look("#3fa7e0", "v"),
+    "PermutedACDC": Look("#2a4d9c", (3, 1, 0), 8.0),
+    "TensorTrain": Look("#e8702a", "d", 6.6),
+    "Tucker": Look("#aa3377", (4, 1, 0), 8.4),
+    "CP": Look("#b8900a", "*", 8.4),
+    "Shuffle": Look("#cc3311", HOURGLASS, 5.6),
+}
+TURNED = {"TensorTrain": LYING_DIAMOND, "Tucker": (4, 1, 45), "CP": (5, 1, 36)}  # of tensor forms with d other than 3
+SHADES = {"2": -0.5, "4": -0.28, "5": 0.22, "6": 0.38}  # towards black or white, by d
+OWN = ("8", "H", (6, 1, 0), (8, 1, 0))  # of a user's modules
+OWN_COLOURS = ("#ee3377", "#d0569a", "#b03060")
+
+
+def look(family: str) -> Look:
+    """The one look of a family. Modules of users, and families not known here, have one that hangs on their name."""
+    if family in LOOKS:
+        return LOOKS[family]
+    base, _, dimensions = family.partition("_x_")
+    if base in TURNED and dimensions in SHADES:
+        size = LOOKS[base].size
+        return Look(_shade(LOOKS[base].colour, SHADES[dimensions]), TURNED[base], size)
+    chance = zlib.crc32(family.encode())
+    return Look(OWN_COLOURS[chance % len(OWN_COLOURS)], OWN[chance // 7 % len(OWN)], 6.4)
+
+
+def point(family: str, taught: bool) -> dict:
+    """Keywords for Axes.plot of one point: filled if taught, hollow if alone."""
+    colour, marker, size = look(family)
+    face = colour if taught else PAPER
+    return dict(
+        linestyle="none", marker=marker, markersize=size, markerfacecolor=face,
+        markeredgecolor=PAPER if taught else colour, markeredgewidth=0.5 if taught else 1.1, color=colour,
+    )  # fmt: skip
+
+
+def _shade(colour: str, amount: float) -> str:
+    """Mixed with white (amount > 0) or black (amount < 0)."""
+    parts = [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
+    target = 255 if amount > 0 else 0
+    return "#" + "".join(f"{round(part + abs(amount) * (target - part)):02x}" for part in parts)
+
+
+def human(value: float) -> str:
+    """`950`, `100k`, `2.5M`, `5.24G`: three digits at most."""
+    for limit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit * 0.9995:
+            return f"{value / limit:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def log_ticks(axis: Axis, low: float, high: float, show: Callable[[float], str] = human, most: int = 8) -> None:
+    """A few round numbers on a logarithmic axis, and no minor ticks."""
+    steps = ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 4, 5, 7), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    for digits in steps:
+        ticks = [value for each in decades for digit in digits if low <= (value := digit * 10.0**each) <= high]
+        if len(ticks) <= most:
+            break
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(FixedFormatter([show(tick) for tick in ticks]))
+    axis.set_minor_locator(NullLocator())
+
+
+def error_scale(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic axis of errors in % where they lie far apart, so that small ones can still be told apart."""
+    if low > 0 and high / low > 4:
+        axes.set_yscale("log")
+        low, high = low / (high / low) ** 0.07, high * (high / low) ** 0.07
+        axes.set_ylim(low, high)
+        log_ticks(axes.yaxis, low, high, "{:g}".format, most=9)
+        return
+    margin = 0.08 * (high - low) or 0.1 * high or 1.0
+    axes.set_ylim(max(0.0, low - margin) if low >= 0 else low - margin, high + margin)
+
+
+def rule(axes: Axes) -> None:
+    """Thin lines to read values by, behind everything."""
+    axes.grid(True, color=FAINT, linewidth=0.4, alpha=0.6)
+    axes.set_axisbelow(True)

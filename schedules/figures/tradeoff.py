@@ -1,0 +1,230 @@
+"""Error against cost: one point a group, one look a family, and the front of those that no other beats.
+
+    figure = tradeoff(pair, "params", study.measure)
+    figure.savefig("tradeoff.png")
+
+Filled points were taught, hollow ones trained alone. What a test or a page wants to find has a gid: `point-<group>`,
+`label-<group>`, `error-<group>`, `family-<family>-<taught|alone>`, `control`, `teacher-<group>` and `front`.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from names import FAMILIES
+from schedules.figures.labels import Label, boxes_of, place
+from schedules.figures.style import FAINT, INK, MUTED, PAPER, SMALL, TINY, error_scale, log_ticks, look, point, rule
+from schedules.outcomes import Group, Pair, network_name
+
+NAMES = {"params": "parameters", "mult_adds": "mult-adds per image (published convention)",
+         "mult_adds_exact": "mult-adds per image (exact)"}  # fmt: skip
+SIZE = (7.4, 4.7)  # inches
+ALL_LABELLED = 36  # groups up to which every point has a label; of more, only those on the front
+FRONT = dict(color=FAINT, linewidth=2.2)
+Point = tuple[float, float]
+
+
+def tradeoff(pair: Pair, cost: str, measure: str) -> Figure:
+    """The figure of one network on one dataset: errors in % on logarithmic or linear axes, `cost` always logarithmic."""
+    figure = Figure(SIZE)
+    axes = figure.add_axes((0.06, 0.135, 0.725, 0.79))
+    points = {group.number: (group.cost[cost], group.error) for group in pair.groups}
+    best = front(list(points.values()))
+    on_front = [pair.groups[index] for index in best]
+    _limits(axes, pair, list(points.values()))
+    rule(axes)
+    steps = _front(axes, [points[group.number] for group in on_front])
+    lines = _family_lines(axes, pair, points)
+    _guides(axes, pair)
+    bars = [_draw(axes, group, points[group.number]) for group in pair.groups]
+    _labels(axes, pair.groups, on_front, points, [*lines, *(bar for bar in bars if len(bar))], steps)
+    axes.set_xlabel(NAMES[cost])
+    heading(figure, axes, f"{measure_name(measure)}, %", f"{pair.dataset}, {pair.network}")
+    _legend(figure, pair)
+    caption(figure, pair, pair.groups)
+    return figure
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Which of (cost, error) no other beats: none is as good in both and better in one. In order of cost."""
+    best, kept = math.inf, []
+    for index in sorted(range(len(points)), key=lambda each: points[each]):
+        cost, error = points[index]
+        if error < best or (kept and (cost, error) == points[kept[-1]]):
+            kept.append(index)
+            best = error
+    return kept
+
+
+def measure_name(measure: str) -> str:
+    """`test top-1 error`, `best validation top-5 error`."""
+    return measure.replace("_", " ").replace("val ", "validation ").replace("top", "top-")
+
+
+def heading(figure: Figure, axes: Axes, what: str, where: str) -> None:
+    """What the vertical axis shows stands above it, to be read without turning the head; on the right, of what."""
+    box = axes.get_position()
+    figure.text(0.012, box.y1 + 0.03, what, fontsize=SMALL, fontweight="bold", gid="heading")
+    figure.text(box.x1, box.y1 + 0.03, where, fontsize=SMALL, color=MUTED, ha="right", gid="where")
+
+
+def caption(figure: Figure, pair: Pair, groups: Sequence[Group], more: str = "") -> None:
+    """How many runs stand behind it, and how many of which kind do not."""
+    drawn, seeds = sum(len(group.runs) for group in groups), max(len(group.runs) for group in groups)
+    text = f"{drawn} finished run{'s' * (drawn != 1)}"
+    if seeds > 1:
+        text += f" in {len(groups)} group{'s' * (len(groups) != 1)}: means over up to {seeds} seeds, bars of one standard deviation"
+    if pair.undrawn:
+        text += "; not drawn: " + ", ".join(f"{count} {why}" for why, count in sorted(pair.undrawn.items()))
+    figure.text(0.012, 0.018, text + more + ".", fontsize=TINY, color=MUTED, gid="caption")
+
+
+def families(groups: Sequence[Group]) -> list[str]:
+    """The families that are drawn, in the order of the registry, a user's modules last."""
+    order = {name: rank for rank, name in enumerate(FAMILIES)}
+    found = {group.family for group in groups}
+    return sorted(found, key=lambda family: (order.get(family.partition("_x_")[0], len(order)), family))
+
+
+def _limits(axes: Axes, pair: Pair, points: list[Point]) -> None:
+    axes.set_xscale("log")
+    costs = [x for x, _ in points]
+    low, high = min(costs), max(costs)
+    room = max((high / low) ** 0.07, 2 / (high / low) ** 0.5)  # of one point too, the axis says something
+    axes.set_xlim(low / room, high * room)
+    log_ticks(axes.xaxis, *axes.get_xlim())
+    ends = [group.error + sign * (group.std or 0) for group in [*pair.groups, *pair.guides] for sign in (-1, 1)]
+    least = min(group.error for group in [*pair.groups, *pair.guides])
+    error_scale(axes, max(min(ends), 0.5 * least), max(ends))
+
+
+def _front(axes: Axes, points: list[Point]) -> np.ndarray:
+    """The least error that can be had for a cost: it falls in steps."""
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    xs, ys = [xs[0], *xs, axes.get_xlim()[1]], [axes.get_ylim()[1], *ys, ys[-1]]
+    corners = [(xs[0], ys[0])]
+    for at in range(1, len(xs)):
+        corners += [(xs[at], ys[at - 1]), (xs[at], ys[at])]
+    axes.plot(*zip(*corners), zorder=1, gid="front", solid_joinstyle="miter", **FRONT)
+    return np.array(corners)
+
+
+def _family_lines(axes: Axes, pair: Pair, points: dict[int, Point]) -> list[np.ndarray]:
+    """Joins the settings of a family, and the control's widths with the teacher's."""
+    drawn: list[np.ndarray] = []
+    members: dict[tuple, list[Group]] = {}
+    for group in pair.groups:
+        key = ("control", group.taught, "") if group.role == "control" else (group.family, group.taught, group.suffix)
+        if group.role != "teacher":
+            members.setdefault(key, []).append(group)
+    references = {group.family for group in pair.groups if group.role == "control"}
+    for (family, taught, suffix), groups in members.items():
+        of_control = family == "control"
+        if of_control:  # it ends at the teachers, which are the same conv at their own widths
+            groups = groups + [each for each in pair.groups if each.role == "teacher" and each.family in references]
+        line = np.array(sorted(points[group.number] for group in groups))
+        if len(line) < 2:
+            continue
+        style = dict(color=MUTED, linestyle=(0, (4, 2.5)), linewidth=1.0) if of_control else dict(
+            color=look(family).colour, linewidth=0.8, alpha=0.75 if taught else 0.45
+        )  # fmt: skip
+        gid = "control" if of_control else f"family-{family}-{'taught' if taught else 'alone'}"
+        axes.plot(*line.T, zorder=2, gid=gid + (f"-{suffix}" if suffix else ""), **style)
+        drawn.append(line)
+    return drawn
+
+
+def _guides(axes: Axes, pair: Pair) -> None:
+    """Every teacher's error as a thin line right across; one from another network is named on it."""
+    own = {group.number for group in pair.groups}
+    for group in pair.guides:
+        axes.axhline(group.error, color=MUTED, linewidth=0.5, zorder=1.5, gid=f"teacher-{group.number}")
+        if group.number not in own:
+            words = f"teacher {network_name(group.first)}"
+            axes.annotate(
+                words, (1, group.error), (-2, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
+                ha="right", fontsize=TINY, color=MUTED, gid=f"guide-{group.number}",
+            )  # fmt: skip
+
+
+def _draw(axes: Axes, group: Group, at: Point) -> np.ndarray:
+    """The point with its error bar, which is returned as a line."""
+    style = point(group.family, group.taught)
+    if group.role:
+        shade = INK if group.role == "teacher" else MUTED
+        face = shade if group.taught else PAPER
+        style |= dict(color=shade, markerfacecolor=face, markeredgecolor=PAPER if group.taught else shade)
+        style |= dict(markersize=style["markersize"] + 1.5) if group.role == "teacher" else {}
+    axes.plot(*at, zorder=4, gid=f"point-{group.number}", clip_on=False, **style)
+    if not group.std:
+        return np.empty((0, 2))
+    bar = np.array([(at[0], max(group.error - group.std, axes.get_ylim()[0])), (at[0], group.error + group.std)])
+    axes.plot(*bar.T, color=style["color"], linewidth=0.9, zorder=3, gid=f"error-{group.number}")
+    return bar
+
+
+def _labels(
+    axes: Axes, groups: list[Group], on_front: list[Group], points: dict[int, Point], lines: list, steps: np.ndarray
+) -> None:
+    """Teachers, the front and the control come first; the rest has labels where there are few points."""
+    rank = {"teacher": 0, "control": 2}  # the front is between them
+    first = [group for group in groups if group.role or group in on_front]
+    first.sort(key=lambda group: 1 if group in on_front and group.role != "teacher" else rank[group.role])
+    chosen = first + [group for group in groups if group not in first and len(groups) <= ALL_LABELLED]
+    boxes = boxes_of(axes, list(points.values()), 3.6)
+    guides = [np.array([(axes.get_xlim()[0], y), (axes.get_xlim()[1], y)]) for y in _heights(axes)]
+    labels = [
+        Label(
+            group.number,
+            group.label,
+            points[group.number],
+            _colour(group),
+            weight="bold" if group.role == "teacher" else "normal",
+            below=group in on_front,
+        )
+        for group in chosen
+    ]
+    place(axes, labels, boxes, [*lines, *guides, steps])
+
+
+def _heights(axes: Axes) -> list[float]:
+    return [line.get_ydata()[0] for line in axes.lines if (line.get_gid() or "").startswith("teacher-")]
+
+
+def _colour(group: Group) -> str:
+    return {"teacher": INK, "control": MUTED}.get(group.role) or look(group.family).colour
+
+
+def _legend(figure: Figure, pair: Pair) -> None:
+    """A column on the right: families, then what filled, hollow and the grey lines mean."""
+    plain = [group for group in pair.groups if not group.role]
+    shown = [(point(family, True), family_name(family)) for family in families(plain)]
+    grey = dict(color=MUTED, linestyle="none", marker="o", markersize=5.2, markeredgecolor=MUTED, markeredgewidth=1.0)
+    notes = []
+    for taught, words in ((True, "taught by a teacher"), (False, "trained alone")):
+        if any(group.taught is taught for group in plain):
+            notes.append((grey | dict(markerfacecolor=MUTED if taught else PAPER), words))
+    if any(group.role == "control" for group in pair.groups):
+        family = next(group.family for group in pair.groups if group.role == "control")
+        notes.append((dict(color=MUTED, linestyle=(0, (4, 2.5)), linewidth=1.0), f"{family}, other widths"))
+    notes.append((FRONT, "best for its cost"))
+    handles = [Line2D([], [], label=words, **style) for style, words in [*shown, *notes]]
+    if shown:
+        handles.insert(len(shown), Line2D([], [], linestyle="none", label=" "))
+    figure.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(0.79, 0.94), frameon=False, fontsize=TINY, handlelength=1.9,
+        labelspacing=0.45 if len(handles) < 22 else 0.2, handletextpad=0.5, borderpad=0,
+    )  # fmt: skip
+
+
+def family_name(family: str) -> str:
+    """`TensorTrain, d = 4`; of a module its file's name."""
+    base, _, dimensions = family.partition("_x_")
+    if family.startswith("module "):
+        name = family.replace("\\", "/").rstrip("/").split("/")[-1].removeprefix("module ")
+        return name if len(name) <= 24 else name[:23] + "…"
+    return f"{base}, d = {dimensions}" if dimensions else family

@@ -1,0 +1,135 @@
+"""One page of a study that needs nothing else: its figures, a table of all runs, and a tooltip for every point.
+
+    html = page(study, [(0, "params", svg), …])        # figures as schedules.plot drew them, by pair and kind
+    Path("study.html").write_text(html)
+
+What the page shows is in page.html beside this file, which also works as it is from a disk. Names and reasons reach it as
+JSON and become text there, never markup.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+
+from schedules.figures.style import FAINT, INK, MUTED, PAPER, human, look
+from schedules.figures.tradeoff import measure_name
+from schedules.outcomes import Group, Run, Study
+
+TEMPLATE = Path(__file__).with_name("page.html")
+POINTS = 48  # of a learning curve in a tooltip
+TITLES = {
+    "params": "Error against parameters", "mult_adds": "Error against mult-adds", "curves": "Learning curves",
+    "crs": "Weight decay, scaled by the compression ratio or not",
+}  # fmt: skip
+COLUMNS = (
+    "state", "taught", "epochs_done", "epochs_planned", "params", "mult_adds", "mult_adds_exact", "crs_ratio",
+    "stored_bytes", "seconds", "seed", "dataset", "network",
+)  # fmt: skip
+
+
+def page(study: Study, figures: Iterable[tuple[int, str, str]]) -> str:
+    """The whole page. Figures are SVG files with their pair's place and their kind."""
+    parts, colours = [], {}
+    for number, (place, kind, svg) in enumerate(figures):
+        pair = study.pairs[place]
+        title = escape(f"{TITLES[kind]}: {pair.dataset}, {pair.network}")
+        parts.append(f'<figure class="{kind}"><h2>{title}</h2>{inline(svg, f"f{number}-", title, colours)}</figure>')
+    states = Counter(run["state"] for run in study.runs)
+    summary = ", ".join(f"{count} {state}" for state, count in sorted(states.items(), key=lambda each: -each[1]))
+    values = {
+        "TITLE": escape(study.path.stem),
+        "SUMMARY": escape(f"{len(study.runs)} runs: {summary}."),
+        "CONFLICTS": "".join(f"<li>{escape(text)}</li>" for text in study.conflicts),
+        "FIGURES": "\n".join(parts),
+        "LIGHT": " ".join(f"{name}: {colour};" for name, colour in colours.items()),
+        "DARK": " ".join(f"{name}: {_lightened(colour)};" for name, colour in colours.items()),
+        "DATA": _json(data(study)),
+    }
+    return re.sub(r"\{\{([A-Z]+)\}\}", lambda place: values[place[1]], TEMPLATE.read_text(encoding="utf-8"))
+
+
+def data(study: Study) -> dict:
+    """What the page's script reads: the runs for the table, the groups for tooltips."""
+    groups = [group for pair in study.pairs for group in pair.groups]
+    of_run = {id(run): group for group in groups for run in group.runs}
+    return {
+        "measure": measure_name(study.measure),
+        "runs": [_run(run, of_run.get(id(run)), study.measure) for run in study.runs],
+        "groups": {group.number: _group(group, study.measure) for group in groups},
+    }
+
+
+def inline(svg: str, prefix: str, title: str, colours: dict[str, str]) -> str:
+    """An SVG file as a part of a page: ids of its own, colours as variables (which `colours` collects, for the dark), and
+    points that can be reached by the keyboard."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', rf'\1role="group" aria-label="{title}"', svg, count=1)
+    svg = re.sub(r'id="(point|label|error|curve|train)-(\d+)"', _group_mark, svg)
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}", svg)
+
+    def variable(match: re.Match) -> str:
+        known = {INK: "ink", MUTED: "muted", FAINT: "faint", PAPER: "paper"}.get(match[1])
+        if known is None:
+            known = "c" + match[1][1:]
+            colours[f"--{known}"] = match[1]
+        return f": var(--{known})"
+
+    svg = re.sub(r": (#[0-9a-f]{6})\b", variable, svg)
+    return re.sub(r"\s*\n\s*", " ", svg)
+
+
+def _group_mark(match: re.Match) -> str:
+    what, number = match.groups()
+    return f'class="{what}" data-group="{number}"' + (' tabindex="0" role="img"' if what == "point" else "")
+
+
+def _run(run: Run, group: Group | None, measure: str) -> dict:
+    shown = {name: run.get(name) for name in COLUMNS} | {"name": run["name"], "reason": run["reason"]}
+    shown["conv"] = run.get("conv") or run["family"]
+    shown["error"] = run.get(measure)
+    if group is not None:
+        shown |= {"group": group.number, "mean": group.error, "std": group.std}
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def _group(group: Group, measure: str) -> dict:
+    """A tooltip's facts; its curve is thinned to what so small a picture can show."""
+    curve = group.curve(measure.removeprefix("best_"))
+    step = max(1, -(-len(curve) // POINTS))
+    return {
+        "label": group.label, "taught": group.taught, "role": group.role, "runs": [run["name"] for run in group.runs],
+        "error": round(group.error, 4), "std": group.std and round(group.std, 4),
+        "colour": {"teacher": "--ink", "control": "--muted"}.get(group.role) or f"--c{look(group.family).colour[1:]}",
+        "costs": [[words, f"{human(group.cost[cost])}"] for cost, words in
+                  (("params", "parameters"), ("mult_adds_exact", "mult-adds, exact"), ("mult_adds", "mult-adds, published"))],
+        "curve": [[epoch, round(error, 3)] for epoch, error in sorted({*curve[::-step]})],
+    }  # fmt: skip
+
+
+def _json(value: dict) -> str:
+    """JSON that may stand in a script element: without `<`, which could end it, and without what JSON does not know."""
+
+    def plain(part):
+        match part:
+            case dict():
+                return {str(name): plain(each) for name, each in part.items()}
+            case list():
+                return [plain(each) for each in part]
+            case float() if part != part or part in (float("inf"), float("-inf")):
+                return None
+        return part
+
+    text = json.dumps(plain(value), ensure_ascii=True, separators=(",", ":"))
+    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
+
+
+def _lightened(colour: str) -> str:
+    """The same hue where paper is black: halfway to white, or less if it is light already."""
+    parts = [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
+    luminance = (0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]) / 255
+    share = min(0.55, max(0.0, 0.72 - luminance))
+    return "#" + "".join(f"{round(part + share * (255 - part)):02x}" for part in parts)

@@ -1,0 +1,139 @@
+"""Figures of a study, from the table that `python -m schedules.collate` wrote: PNG (200 dpi) and SVG.
+
+    python -m schedules.plot study.csv --out figures
+    python -m schedules.plot study.csv --mult_adds published --html study.html
+
+For each dataset and network: error against parameters and against mult-adds, learning curves where study.json lies beside
+the table, and what compression-ratio scaled weight decay gains where something was trained with and without it. Prints
+each file that it wrote.
+"""
+
+import argparse
+import io
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cli
+from errors import RequestError, first_line
+from schedules.outcomes import MEASURES, Pair, Study, read
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = cli.Parser(prog="python -m schedules.plot", description="Figures of a study that has been collated.")
+    parser.add_argument("study", type=cli.filename, metavar="STUDY.csv", help="what schedules.collate wrote")
+    parser.add_argument(
+        "--out", type=cli.filename, metavar="FOLDER", help="where figures go (default: beside the study)"
+    )
+    parser.add_argument(
+        "--mult_adds",
+        type=cli.choice("convention", ["exact", "published"]),
+        default="exact",
+        help="exact | published: how mult-adds are counted",
+    )
+    parser.add_argument(
+        "--error", type=cli.choice("error", MEASURES), default=MEASURES[0], metavar="COLUMN", help=" | ".join(MEASURES)
+    )
+    parser.add_argument("--html", type=cli.filename, metavar="FILE", help="one page with everything in it too")
+    return parser.parse_args(arguments)
+
+
+def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
+    """Every figure with its pair and kind; None in place of one where there is nothing to draw."""
+    from schedules.figures.ablation import ablation
+    from schedules.figures.curves import curves
+    from schedules.figures.style import drawing
+    from schedules.figures.tradeoff import tradeoff
+
+    exact = "mult_adds_exact" if mult_adds == "exact" else "mult_adds"
+    for pair in study.pairs:
+        for kind, draw in {
+            "params": lambda pair=pair: tradeoff(pair, "params", study.measure),
+            "mult_adds": lambda pair=pair: tradeoff(pair, exact, study.measure),
+            "curves": lambda pair=pair: curves(pair, study.measure),
+            "crs": lambda pair=pair: ablation(pair, study.measure),
+        }.items():
+            with drawing():
+                figure = draw()
+            yield pair, kind, figure
+
+
+def file_names(study: Study) -> dict[int, str]:
+    """For each pair, by its place, how the names of its files begin: the study's, the dataset's and the network's."""
+    names: dict[int, str] = {}
+    for place, pair in enumerate(study.pairs):
+        name = re.sub(r"[^\w.+-]+", "_", f"{study.path.stem}.{pair.dataset}.{pair.network}")[:120]
+        names[place] = name if name.lower() not in {each.lower() for each in names.values()} else f"{name}.{place}"
+    return names
+
+
+def rendered(figure, format: str) -> bytes:
+    """The same bytes for the same figure, whenever it is drawn."""
+    from schedules.figures.style import drawing
+
+    stream = io.BytesIO()
+    with drawing():
+        figure.savefig(stream, format=format, metadata={"Date": None} if format == "svg" else {"Software": None})
+    return compact(stream.getvalue().decode()).encode() if format == "svg" else stream.getvalue()
+
+
+def compact(svg: str) -> str:
+    """Coordinates to a hundredth of a point, and fonts of the same widths wherever it is looked at."""
+    svg = re.sub(r'(?<= d=")[^"]+', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)
+    return re.sub(
+        r"(font(?:-family)?:[^;\"]*?)'(?:Arial|Liberation Sans|Helvetica)'",
+        r"\1Arial, 'Liberation Sans', Helvetica",
+        svg,
+    )
+
+
+def make_folders(folders: dict[str, Path]) -> None:
+    """By the flag that names each. RequestError where one cannot be made."""
+    for flag, folder in folders.items():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{flag}: the folder {str(folder)!r} cannot be made: {first_line(error)}")
+
+
+def write(path: Path, contents: bytes) -> None:
+    path.write_bytes(contents)
+    print(path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    request = parse(arguments)
+    study = read(request.study, request.error)
+    folder, page = Path(request.out or Path(request.study).parent), None
+    names = file_names(study)
+    drawn = [
+        (
+            study.pairs.index(pair),
+            kind,
+            {format: rendered(figure, format) for format in ("png", "svg")} if figure else None,
+        )
+        for pair, kind, figure in figures(study, request.mult_adds)
+    ]
+    if request.html:
+        from schedules.page import page as whole_page
+
+        page = whole_page(study, [(place, kind, files["svg"].decode()) for place, kind, files in drawn if files])
+    make_folders({"--out": folder} | ({"--html": Path(request.html).parent} if request.html else {}))
+    for place, kind, files in drawn:
+        for format, contents in (files or {}).items():
+            write(folder / f"{names[place]}.{kind}.{format}", contents)
+        if files is None:
+            pair = study.pairs[place]
+            why = {
+                "curves": "no run has kept its epochs (is the .json of the study beside it?)",
+                "crs": "no setting was trained with and without CRS (--nocrswd, --crs_factor)",
+            }[kind]
+            print(f"no {names[place]}.{kind} for {pair.dataset}, {pair.network}: {why}")
+    if page is not None:
+        write(Path(request.html), page.encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
