@@ -10,6 +10,7 @@ again, after whatever has happened, goes on. Exit status: 0 all are finished, 2 
 else, 4 some failed, 130 and 143 stopped by a signal.
 """
 
+import math
 import sys
 import time
 from argparse import Namespace
@@ -124,11 +125,13 @@ def work(queue: Queue, launcher: Launcher, view: View, stop: signals.Deferred) -
     """Until every job is over, or a signal has come."""
     while not (queue.is_over() or stop()):
         settle(queue, launcher, view)
-        begun = list(queue.ready(launcher.room(), launcher.has_gpus))
+        room = launcher.room()
+        begun = list(queue.ready(room, launcher.has_gpus))
         launcher.start([_task(place, launcher) for place in begun])
         for place in begun:
-            again = f" after {place.epochs} of {place.job.options.epochs} epochs" if place.epochs else ""
-            view.event(place.job.name, f"{'resumed' if again else 'started'}{again}")
+            what = "handed to the cluster" if math.isinf(room) else "resumed" if place.epochs else "started"
+            after = f", after {place.epochs} of {place.job.options.epochs} epochs" if place.epochs else ""
+            view.event(place.job.name, what + after)
         view.refresh()
         time.sleep(PULSE)
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 from schedules.launchers import Task
 
@@ -23,14 +24,15 @@ def begin(task: Task, environment: dict[str, str] | None = None) -> subprocess.P
         )  # fmt: skip
 
 
-def attend(task: Task) -> int:
+def attend(task: Task, environment: dict[str, str] | None = None) -> int:
     """Begins the process and waits for its end; a KeyboardInterrupt here asks it to stop, and still waits."""
-    process = begin(task)
-    while True:
+    process = begin(task, environment)
+    while process.poll() is None:
         try:
-            return process.wait()
+            time.sleep(0.1)  # not wait(): Ray interrupts this thread without a signal, which ends no system call
         except KeyboardInterrupt:
             process.terminate()
+    return process.returncode
 
 
 def _end_with_parent() -> None:

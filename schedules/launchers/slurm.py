@@ -1,13 +1,16 @@
 """Tasks as jobs of SLURM: one array for all that are handed over at once, by submitit (github.com/facebookincubator/submitit).
 
-    launcher = Slurm(Namespace(job_cpus=4, job_gpus=1, time_limit=60, partition="gpu", account=None, sbatch={"qos": "long"},
-                               slots=None, folder=Path("runs/.slurm")))
+    options = Namespace(job_cpus=4, job_gpus=None, time_limit=60, partition="gpu", account=None, sbatch={"qos": "long"},
+                        slots=None, folder=Path(".slurm"))
+    launcher = Slurm(options)
     launcher.start(tasks)
 
-A job that meets its time limit, or is preempted, writes a checkpoint and is queued again, any number of times; how it ends
-at last is read from the file that submitit leaves, so no accounting is needed. The folder has to be one that every node
-sees. Which job has which task stands in its `jobs.jsonl` before sbatch is called: a launcher that is killed and started
-again goes on with the same jobs.
+A job that meets its time limit or is preempted writes a checkpoint and is queued again, any number of times. How it ends at
+last is read from the file that submitit leaves, so no accounting is needed; the folder has to be one that all nodes see.
+Which tasks an array has is written there before sbatch is called: a launcher that is killed and started again adopts them.
+
+SLURM signals every process of a job's step, main.py too where it tracks them (not by process groups), so whatever is sent
+has to be what main.py stops at: USR1 before a time limit, TERM at a preemption or scancel, HUP from our own `stop`.
 """
 
 import json
@@ -22,9 +25,228 @@ import time
 import uuid
 from argparse import Namespace
 from collections.abc import Sequence
-from itertools import batched, groupby
 from pathlib import Path
 
-from errors import RequestError, first_line
+from errors import MachineFault, RequestError
 from schedules.launchers import Task
 from schedules.launchers.process import begin
+
+ROOT = Path(__file__).parents[2]
+STOPPED = 143  # main.py's exit status after any of these signals
+WARNING = 120  # seconds before its time limit at which a job is told to stop, where the limit is not short
+LOOK_EVERY = 5.0  # seconds between two questions to SLURM, whatever the number of jobs
+ANSWER = 30.0  # seconds for one question
+RESTART = 60.0  # seconds that SLURM's controller may be away
+PATIENCE = 30.0  # seconds that a result may take to be seen through a network's file system
+ENDED = {
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
+    "TIMEOUT",
+}  # fmt: skip
+
+
+class Slurm:
+    """Launcher whose queue is SLURM's own. `slots` limits how many run at once of those handed over together."""
+
+    def __init__(self, options: Namespace):
+        try:
+            import submitit  # here, for the launchers that do not need it
+        except ImportError:
+            raise RequestError("the launcher slurm needs submitit: pip install submitit")
+        for program in ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo"):
+            if shutil.which(program) is None:
+                raise RequestError(f"the launcher slurm needs SLURM's {program}, which is not on this machine's PATH")
+        for key in {"array", "job-name"} & set(options.sbatch):
+            raise RequestError(f"--{key} of sbatch cannot be chosen, the launcher sets it")
+        self.options, self.submitit = options, submitit
+        self.folder = Path(getattr(options, "folder", None) or ".slurm").absolute()
+        self.largest_array = _largest_array()
+        self.has_gpus = _has_gpus(options.partition) if options.job_gpus is None else options.job_gpus > 0
+        self.arrays: dict[str, list[str]] = {}  # the tasks of each array of this folder, by its job name
+        self.jobs: dict[str, str] = {}  # the job of each task whose end has not been told yet
+        self.missed: dict[str, float] = {}  # when a task's job was first not found
+        self.next_look = 0.0
+
+    def about(self) -> str:
+        each = [f"{self.options.job_cpus} CPUs", *(["GPUs"] if self.has_gpus else [])]
+        where = f" in {self.options.partition}" if self.options.partition else ""
+        most = f", at most {self.options.slots} at once" if self.options.slots else ""
+        return f"jobs of {' and '.join(each)} under SLURM{where}{most}"
+
+    def room(self) -> float:
+        return math.inf
+
+    def start(self, tasks: Sequence[Task]) -> None:
+        """RequestError, in SLURM's words, where it does not take them."""
+        if not tasks:
+            return
+        running = {name: job for job, name in self._certainly_live().items()}
+        self.jobs |= {task.name: running[task.name] for task in tasks if task.name in running}
+        batches = [
+            tasks_of_kind[start : start + self.largest_array]
+            for tasks_of_kind in _by_gpus([task for task in tasks if task.name not in running])
+            for start in range(0, len(tasks_of_kind), self.largest_array)
+        ]
+        for batch in batches:
+            self._submit(batch, max(1, (self.options.slots or sys.maxsize) // len(batches)))
+
+    def ended(self) -> list[tuple[str, int | None]]:
+        now = time.monotonic()
+        if not self.jobs or now < self.next_look:
+            return []
+        live, self.next_look = self._live(), now + LOOK_EVERY
+        if live is None:
+            return []
+        ends = []
+        for name, job in list(self.jobs.items()):
+            if job in live:
+                self.missed.pop(name, None)
+                continue
+            found, status = self._result(job)
+            if found or now - self.missed.setdefault(name, now) >= PATIENCE:
+                del self.jobs[name]
+                self.missed.pop(name, None)
+                ends.append((name, status))
+        return ends
+
+    def stop(self) -> None:
+        """Also those of an earlier launcher that nobody has adopted. Asks again and again, for a job may be between
+        queue and node, where no signal finds it."""
+        while live := self._certainly_live():
+            arrays = sorted({job.partition("_")[0] for job in live})
+            _call("scancel", "--quiet", "--state=PENDING", *arrays)
+            _call("scancel", "--quiet", "--state=RUNNING", "--signal=HUP", *arrays)
+            time.sleep(1)
+        self.jobs = {name: job for name, job in self.jobs.items() if self._result(job)[0]}
+        self.next_look = 0.0
+
+    def _submit(self, tasks: list[Task], at_once: int) -> None:
+        """One array; one plain job where there is one task."""
+        label = f"swapconv-{uuid.uuid4().hex[:8]}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / f"{label}.json").write_text(json.dumps([task.name for task in tasks]))
+        executor = self.submitit.SlurmExecutor(self.folder)
+        executor.update_parameters(**self._parameters(label, tasks[0].gpus, min(at_once, len(tasks))))
+        try:
+            jobs = executor.map_array(attend, tasks, [self.options.job_cpus] * len(tasks))
+        except self.submitit.core.utils.FailedJobError as error:
+            raise RequestError("sbatch refused: " + _last_words(str(error)))
+        self.jobs |= {task.name: job.job_id for task, job in zip(tasks, jobs)}
+
+    def _parameters(self, label: str, gpus: int, at_once: int) -> dict:
+        options, cpus = self.options, self.options.job_cpus
+        warning = min(WARNING, options.time_limit * 60 // 4) if options.time_limit else WARNING
+        chosen = {
+            "job_name": label,
+            "time": options.time_limit,  # None is the partition's own; submitit's would be five minutes
+            "cpus_per_task": cpus,
+            "gpus_per_node": gpus if self.has_gpus and gpus else None,
+            "partition": options.partition,
+            "account": options.account,
+            "array_parallelism": at_once,
+            "srun_args": [f"--cpus-per-task={cpus}"],  # since SLURM 22.05 a step does not have its job's
+            "setup": [f'export PYTHONPATH={shlex.quote(str(ROOT))}"${{PYTHONPATH:+:$PYTHONPATH}}"'],
+        }
+        further = {key: value or True for key, value in options.sbatch.items()}  # a flag such as exclusive has no value
+        return chosen | {"additional_parameters": {"requeue": True, "signal": f"USR1@{warning}", **further}}
+
+    def _live(self) -> dict[str, str] | None:
+        """The jobs of this folder that wait or run, each with its task; None where SLURM does not answer."""
+        done = _call("squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-o", "%i %T %j")
+        if done.returncode:
+            print(f"warning: {_last_words(done.stderr)}", file=sys.stderr)
+            return None
+        live = {}
+        for job, state, label in (line.split(maxsplit=2) for line in done.stdout.splitlines()):
+            if state not in ENDED and (names := self._tasks_of(label)):
+                live[job] = names[int(job.partition("_")[2] or 0)]
+        return live
+
+    def _certainly_live(self) -> dict[str, str]:
+        """The same, waiting for SLURM to answer. MachineFault where it does not for some time."""
+        deadline = time.monotonic() + RESTART
+        while (live := self._live()) is None:
+            if time.monotonic() >= deadline:
+                raise MachineFault("SLURM does not answer; its jobs go on, and so does the same command")
+            time.sleep(LOOK_EVERY)
+        return live
+
+    def _tasks_of(self, label: str) -> list[str]:
+        """Of the array of this name; none where it is not of this folder."""
+        if label not in self.arrays:
+            path = self.folder / f"{label}.json"
+            self.arrays[label] = json.loads(path.read_text()) if path.exists() else []
+        return self.arrays[label]
+
+    def _result(self, job: str) -> tuple[bool, int | None]:
+        """Whether the job has come to its own end, and its exit status; None where it could not even begin."""
+        path = self.submitit.core.utils.JobPaths(self.folder, job).result_pickle
+        if not path.exists():
+            return False, None
+        outcome, value = self.submitit.core.utils.pickle_load(path)
+        return True, value if outcome == "success" else None
+
+
+def attend(task: Task, cpus: int) -> int:
+    """What a job does: the task's process, and its exit status. Does not return if SLURM stops it, but queues the job
+    again where SLURM itself neither does nor was asked to cancel it."""
+    received: list[int] = []
+    process: subprocess.Popen | None = None
+
+    def pass_on(number: int, frame) -> None:
+        received.append(number)
+        if process is not None:
+            process.terminate()
+
+    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    process = begin(task, {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cpus))})
+    if received:  # before there was a process
+        process.terminate()
+    status = process.wait()
+    if status == STOPPED or status < 0:
+        time.sleep(1)  # SLURM may have signalled the process first, and this one is about to hear of it
+        if received and signal.SIGHUP not in received:
+            _go_on_later()
+    return status
+
+
+def _go_on_later() -> None:
+    import submitit
+
+    job = submitit.JobEnvironment().job_id  # not SLURM_JOB_ID: the last of an array has the id of the whole array
+    if _call("squeue", "-h", "-j", job, "-o", "%T").stdout.strip() == "RUNNING":
+        requeued = _call("scontrol", "requeue", job)
+        print(f"requeue of {job}: {requeued.stderr.strip() or 'done'}", flush=True)
+    sys.exit(STOPPED)  # and no result
+
+
+def _by_gpus(tasks: Sequence[Task]) -> list[list[Task]]:
+    """In groups that need the same, as the jobs of an array do."""
+    return [[task for task in tasks if task.gpus == gpus] for gpus in sorted({task.gpus for task in tasks})]
+
+
+def _largest_array() -> int:
+    """The most jobs of one array that this cluster takes. RequestError where it does not answer."""
+    shown = _call("scontrol", "show", "config")
+    if shown.returncode:
+        raise RequestError("SLURM does not answer: " + _last_words(shown.stderr))
+    values = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
+    return max(1, int({key.strip(): value for key, value in values.items()}.get("MaxArraySize", "1001")) - 1)
+
+
+def _has_gpus(partition: str | None) -> bool:
+    """Whether any node of the partition, or of the cluster, offers some."""
+    return "gpu" in _call("sinfo", "-h", "-o", "%G", *(["-p", partition] if partition else [])).stdout
+
+
+def _call(*command: str) -> subprocess.CompletedProcess:
+    """In a session of its own: a terminal's Ctrl-C is for this process alone."""
+    alone = {"stdin": subprocess.DEVNULL, "start_new_session": True}
+    try:
+        return subprocess.run(command, **alone, capture_output=True, text=True, timeout=ANSWER)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"{command[0]} has not answered in {ANSWER:g} s")
+
+
+def _last_words(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason given"])[-1]

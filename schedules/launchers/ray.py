@@ -1,0 +1,104 @@
+"""On a Ray cluster: one that runs already, or one of this machine alone that ends with the launcher.
+
+A job is a task that asks for CPUs and GPUs. Ray itself retries nothing: a task whose worker or node is lost is told as
+such, and the queue hands it over again. The folder of the runs has to be seen by all nodes under one path.
+"""
+
+import logging
+import math
+import os
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+
+from errors import MachineFault, RequestError, first_line
+from schedules import launchers
+from schedules.launchers import Task, process
+
+PULSE = 0.2  # seconds between two questions to the cluster
+PASSED_ON = ("DATA_DIR", "XDG_CACHE_HOME", "OMP_NUM_THREADS")  # of this process's environment
+
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # where it is 0, Ray leaves 127.0.0.1 as it is on any system
+
+
+class Ray:
+    """Tasks on every node of the cluster."""
+
+    def __init__(self, options: Namespace):
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if (options.address or "").startswith(("127.", "localhost")):
+            os.environ[LOOPBACK] = "0"
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        try:
+            import ray
+            from ray import cloudpickle
+        except ImportError as error:
+            raise RequestError(
+                f"--launcher ray needs the package ray ({error}): pip install -r requirements-clusters.txt"
+            )
+        self.ray, self.slots, self.cpus = ray, options.slots, options.job_cpus
+        self._connect(options)
+        resources = ray.cluster_resources()
+        self.has_gpus = resources.get("GPU", 0) >= 1 and options.job_gpus != 0
+        if resources.get("CPU", 0) < self.cpus:
+            raise RequestError(f"--job_cpus {self.cpus}: the cluster has {resources.get('CPU', 0):g} CPUs")
+        for module in (launchers, process):  # so that a node needs nothing of ours but main.py
+            cloudpickle.register_pickle_by_value(module)
+        self.attend = ray.remote(max_retries=0)(_attend)
+        self.running: dict = {}
+        self.asked = 0.0
+
+    def _connect(self, options: Namespace) -> None:
+        quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+        try:
+            self.ray.init(address=options.address or "auto", **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            if options.address or os.environ.get("RAY_ADDRESS"):
+                where = options.address or os.environ["RAY_ADDRESS"]
+                raise MachineFault(f"there is no Ray cluster at {where!r}: {first_line(error)}")
+            cpus = {"num_cpus": options.slots * options.job_cpus} if options.slots else {}
+            self.ray.init(address="local", _node_ip_address="127.0.0.1", include_dashboard=False, **cpus, **quiet)
+
+    def about(self) -> str:
+        resources, nodes = self.ray.cluster_resources(), [node for node in self.ray.nodes() if node["Alive"]]
+        gpus = f", {resources['GPU']:g} GPUs" if self.has_gpus else ""
+        return f"{len(nodes)} Ray node{'s' * (len(nodes) > 1)} with {resources.get('CPU', 0):g} CPUs{gpus}"
+
+    def room(self) -> float:
+        return self.slots - len(self.running) if self.slots else math.inf
+
+    def start(self, tasks: Sequence[Task]) -> None:
+        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        for task in tasks:
+            asks = self.attend.options(num_cpus=self.cpus, num_gpus=task.gpus, name=task.name)
+            self.running[asks.remote(task, os.getcwd(), environment)] = task.name
+
+    def ended(self) -> list[tuple[str, int | None]]:
+        if not self.running or time.monotonic() - self.asked < PULSE:
+            return []
+        self.asked = time.monotonic()
+        over, _ = self.ray.wait(list(self.running), num_returns=len(self.running), timeout=0)
+        return [(self.running.pop(each), self._status(each)) for each in over]
+
+    def _status(self, task) -> int | None:
+        try:
+            return self.ray.get(task)
+        except self.ray.exceptions.TaskCancelledError:
+            return 143
+        except self.ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, KeyboardInterrupt):
+                return 143
+            raise MachineFault(f"a node of the cluster cannot run jobs: {first_line(error.cause)}")
+        except self.ray.exceptions.RayError:  # its worker, its node, or what it returned is lost
+            return None
+
+    def stop(self) -> None:
+        for task in self.running:
+            self.ray.cancel(task)
+        self.ray.wait(list(self.running), num_returns=len(self.running)) if self.running else None
+        self.asked = 0.0
+
+
+def _attend(task: Task, folder: str, environment: dict[str, str]) -> int:
+    os.chdir(folder)
+    return process.attend(task, environment)
