@@ -15,12 +15,19 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 def begin(task: Task, environment: dict[str, str] | None = None) -> subprocess.Popen:
     """The task's process, in a session of its own so that a terminal's Ctrl-C reaches it only through us. Its standard
     output and error are appended to the log."""
+    libc = ctypes.CDLL(None)  # before the fork, after which another thread's lock might be held for ever
+
+    def end_with_parent() -> None:
+        """Linux only: SIGTERM, at which main.py writes a checkpoint, when the parent is gone, however it went."""
+        if sys.platform == "linux":
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
     task.log.parent.mkdir(parents=True, exist_ok=True)
     with task.log.open("ab") as log:
         return subprocess.Popen(
             task.argv,
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})}, start_new_session=True, preexec_fn=_end_with_parent,
+            env={**os.environ, **(environment or {})}, start_new_session=True, preexec_fn=end_with_parent,
         )  # fmt: skip
 
 
@@ -33,9 +40,3 @@ def attend(task: Task, environment: dict[str, str] | None = None) -> int:
         except KeyboardInterrupt:
             process.terminate()
     return process.returncode
-
-
-def _end_with_parent() -> None:
-    """Linux only: SIGTERM, at which main.py writes a checkpoint, when the parent is gone, however it went."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,7 +1,7 @@
 """Tasks as jobs of SLURM: one array for all that are handed over at once, by submitit (github.com/facebookincubator/submitit).
 
     options = Namespace(job_cpus=4, job_gpus=None, time_limit=60, partition="gpu", account=None, sbatch={"qos": "long"},
-                        slots=None, folder=Path(".slurm"))
+                        slots=None)
     launcher = Slurm(options)
     launcher.start(tasks)
 
@@ -32,6 +32,7 @@ from schedules.launchers import Task
 from schedules.launchers.process import begin
 
 ROOT = Path(__file__).parents[2]
+FOLDER = Path(".slurm")  # where submitit's files and the names of arrays lie
 STOPPED = 143  # main.py's exit status after any of these signals
 WARNING = 120  # seconds before its time limit at which a job is told to stop, where the limit is not short
 LOOK_EVERY = 5.0  # seconds between two questions to SLURM, whatever the number of jobs
@@ -51,14 +52,14 @@ class Slurm:
         try:
             import submitit  # here, for the launchers that do not need it
         except ImportError:
-            raise RequestError("the launcher slurm needs submitit: pip install submitit")
+            raise RequestError("--launcher slurm needs the package submitit: pip install -r requirements-clusters.txt")
         for program in ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo"):
             if shutil.which(program) is None:
-                raise RequestError(f"the launcher slurm needs SLURM's {program}, which is not on this machine's PATH")
+                raise RequestError(f"--launcher slurm needs SLURM's {program}, which is not on this machine's PATH")
         for key in {"array", "job-name"} & set(options.sbatch):
             raise RequestError(f"--{key} of sbatch cannot be chosen, the launcher sets it")
         self.options, self.submitit = options, submitit
-        self.folder = Path(getattr(options, "folder", None) or ".slurm").absolute()
+        self.folder = FOLDER.absolute()
         self.largest_array = _largest_array()
         self.has_gpus = _has_gpus(options.partition) if options.job_gpus is None else options.job_gpus > 0
         self.arrays: dict[str, list[str]] = {}  # the tasks of each array of this folder, by its job name

@@ -1,0 +1,209 @@
+"""What is gathered of runs, here and from other machines, and how they are listed."""
+
+import csv
+import json
+import shlex
+import shutil
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+from conftest import TINY
+
+import cli
+import ending
+import main
+import options
+from schedules import collate, list
+
+NETWORK = ["--wrn_depth", "10", "--wrn_width", "1", "--epochs", "3"]
+
+
+def run(*arguments, errors=(50.0, 40.0, 30.0), folder="runs", end=None, **counts):
+    """What a run with these flags leaves after as many epochs as there are errors."""
+    config = {key: value for key, value in vars(options.training([*arguments, *NETWORK])).items() if key != "resume"}
+    name = config["student_checkpoint"] or config["teacher_checkpoint"]
+    place = Path(folder) / name
+    place.mkdir(parents=True)
+    costs = {"params": 1000, "crs_ratio": 0.5, "mult_adds": 2e6, "mult_adds_exact": 1e6, "stored_bytes": 4000} | counts
+    document = {
+        "config": config,
+        "counts": costs,
+        "argv": ["main.py", *arguments, *NETWORK],
+        "versions": {"git_commit": "c"},
+    }
+    (place / "config.json").write_text(json.dumps(document))
+    rows = [
+        {"epoch": epoch, "test_top1_error": error, "test_top5_error": error / 5, "best_test_top1_error": min(errors[: epoch + 1]),
+         "seconds": 2.0, "images_per_second": 700.0}
+        for epoch, error in enumerate(errors)
+    ]  # fmt: skip
+    (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if end is not None:
+        ending.note(place, *end)
+    return place
+
+
+def teacher(name="t", **keywords):
+    return run("digits", "teacher", "-t", name, **keywords)
+
+
+def student(name, *flags, of="t", **keywords):
+    return run("digits", "student", "-t", of, "-s", name, *flags, **keywords)
+
+
+def table(name="study"):
+    with open(f"{name}.csv", newline="") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    document = json.loads(Path(f"{name}.json").read_text())
+    assert [*rows] == [each["name"] for each in document["runs"]]
+    return rows, {each["name"]: each for each in document["runs"]}, document["conflicts"]
+
+
+def told(capsys, main, *arguments):
+    status = cli.run(lambda: main([*arguments]))
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_every_state_is_a_row(workplace, capsys):
+    teacher(errors=(60.0, 20.0, 30.0))
+    student("diverged", "--lr", "9", errors=(), end=(3, "loss is nan in epoch 0"))
+    student("stopped", "--lr", "8", errors=(50.0,), end=(143, "stopped by SIGTERM"))
+    student("killed", "--lr", "7", errors=(50.0, 45.0))
+    student("full", "--lr", "6", errors=(50.0,), end=(4, "disk full"))
+    Path("runs/never").mkdir(), ending.note(Path("runs/never"), 2, "no such dataset")
+    damaged = student("damaged", "--lr", "5")
+    (damaged / "config.json").write_text("{")
+    status, out, err = told(capsys, collate.main, "-o", "study")
+    assert (status, err) == (0, "") and "7 runs, 1 finished, 2 incomplete, 1 diverged, 3 failed" in out
+    rows, runs, conflicts = table()
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "t": "finished", "diverged": "diverged", "stopped": "incomplete", "killed": "incomplete", "full": "failed",
+        "never": "failed", "damaged": "failed",
+    }  # fmt: skip
+    assert rows["diverged"]["reason"] == "loss is nan in epoch 0" and rows["never"]["reason"] == "no such dataset"
+    assert "damaged" in rows["damaged"]["reason"] and not conflicts
+    t = runs["t"]
+    assert (t["test_top1_error"], t["best_test_top1_error"], t["best_test_top5_error"]) == (30.0, 20.0, 4.0)
+    assert (t["epochs_done"], t["epochs_planned"], t["seconds"], t["params"]) == (3, 3, 6.0, 1000)
+    assert (t["family"], t["taught"], runs["full"]["taught"]) == ("Conv", False, True)
+    assert len(t["rows"]) == 3 and rows["killed"]["epochs_done"] == "2"
+    recorded = json.loads(Path("runs/t/config.json").read_text())["config"]
+    assert {key: t[key] for key in recorded} == recorded
+    assert rows["t"]["nocrswd"] == "false" and rows["t"]["epoch_step"] == ""
+
+
+def test_seeds_are_one_group_with_their_mean_and_deviation(workplace, capsys):
+    for seed in range(3):
+        teacher(f"t{seed}")
+    errors = [30.0, 33.0, 37.0]
+    for seed, error in enumerate(errors):
+        student(f"a{seed}", "--conv", "ACDC_4", "--seed", str(seed), errors=(50, 40, error), of=f"t{seed}")
+    student("a3", "--conv", "ACDC_4", "--seed", "3", errors=(50,))
+    student("slow", "--conv", "ACDC_4", "--lr", "0.01")
+    student("other", "--conv", "ACDC_4", of="of.another.study")
+    collate.main(["-o", "study"])
+    rows, runs, _ = table()
+    for name in ("a0", "a1", "a2", "a3"):
+        assert (runs[name]["group"], runs[name]["seeds"]) == ("a0", 3) or name == "a3"
+        assert runs[name]["mean_test_top1_error"] == (mean(errors) if name != "a3" else None)
+    assert runs["a1"]["std_test_top1_error"] == stdev(errors)
+    assert len({runs[name]["group"] for name in ("a0", "a3", "slow", "other", "t0")}) == 5
+    assert runs["t0"]["std_test_top1_error"] == runs["t0"]["std_test_top5_error"] == 0
+    assert runs["slow"]["std_test_top1_error"] is None
+    assert "33.33 ± 3.51" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("conv, family", [
+    ("SepHashed_0.1", "SepHashed"), ("TensorTrain_0.8_4", "TensorTrain_x_4"), ("Tucker_0.25", "Tucker"), ("ACDC", "ACDC"),
+    ("HashedDecimate", "HashedDecimate"), ("Shuffle_4", "Shuffle"),
+])  # fmt: skip
+def test_families(conv, family):
+    assert collate.family({"conv": conv, "module": None}) == family
+
+
+def test_a_module_is_a_family():
+    assert collate.family({"conv": None, "module": "mine.py"}) == "module mine.py"
+
+
+def test_machines_are_merged_by_name(workplace, capsys):
+    for folder, errors in (("a/runs", (50.0, 40.0)), ("b", (50.0, 40.0, 30.0))):
+        teacher(folder=folder, errors=errors)
+        student("same", folder=folder)
+    (
+        student("apart", folder="a/runs", errors=(50.0, 41.0, 30.0)),
+        student("apart", folder="b", errors=(50.0, 42.0, 31.0)),
+    )
+    student("lr", folder="a/runs", errors=(50.0,)), student("lr", "--lr", "0.5", folder="b")
+    student("only", folder="b")
+    status, out, _ = told(capsys, collate.main, "a", "b", "-o", "study")
+    rows, runs, conflicts = table()
+    assert status == 0 and [*rows] == ["apart", "lr", "same", "t", "only"]
+    assert runs["t"]["folder"] == "b/t" and runs["t"]["epochs_done"] == 3
+    assert runs["lr"]["lr"] == 0.5 and runs["apart"]["test_top1_error"] == 30.0
+    assert len(conflicts) == 2 and all(f"conflict: {each}" in out for each in conflicts)
+    assert "apart" in conflicts[0] and "the errors of 2 epochs differ, first of epoch 2" in conflicts[0]
+    assert "lr was 0.1, is 0.5" in conflicts[1]
+
+
+def test_what_a_schedule_plans_is_a_row_too(workplace, capsys):
+    teacher()
+    student("s")
+    run("digits", "teacher", "-t", "another")
+    jobs = [["python", "main.py", *shlex.split(line), *NETWORK] for line in (
+        "digits teacher -t t", "digits student -t t -s s", "digits student -t t -s later --conv ACDC_4",
+    )]  # fmt: skip
+    Path("study.json").write_text(json.dumps(jobs))
+    status, _, err = told(capsys, collate.main, "-o", "study", "--schedule", "study.json")
+    assert (status, err.count("\n")) == (2, 1) and "choose another -o" in err  # a schedule is not written over
+    assert json.loads(Path("study.json").read_text()) == jobs and not Path("study.csv").exists()
+    told(capsys, collate.main, "-o", "gathered", "--schedule", "study.json")
+    rows, runs, _ = table("gathered")
+    assert {name: row["state"] for name, row in rows.items()} == {"t": "finished", "s": "finished", "later": "planned"}
+    assert (runs["later"]["family"], runs["later"]["epochs_planned"], runs["later"]["rows"]) == ("ACDC", 3, [])
+    status, out, _ = told(capsys, list.main, "study.json")
+    assert status == 0 and "3 runs: 2 finished, 1 planned" in out and "another" not in out
+    assert "python main.py digits student -t t -s later --conv ACDC_4" in out
+
+
+def test_a_listing_says_how_to_go_on(workplace, capsys):
+    teacher()
+    student("b", "--conv", "ACDC_4", errors=(50.0,), end=(4, "no space left"))
+    status, out, err = told(capsys, list.main)
+    lines = out.splitlines()
+    assert (status, err) == (0, "") and lines[-1] == "2 runs: 1 finished, 1 failed"
+    assert [*map(str.split, lines[2:4])][0][:4] == ["b", "failed", "1/3", "50.00"]
+    command = f"python main.py digits student -t t -s b --conv ACDC_4 {' '.join(NETWORK)} --resume"
+    assert f"{command}  # no space left" in lines[2]
+    _, out, _ = told(capsys, list.main, "--state", "finished")
+    assert "30.00" in out and "50.00" not in out
+
+
+@pytest.mark.parametrize("main, arguments, says", [
+    (collate.main, ["-o", "x"], "runs is no folder"),
+    (collate.main, ["nowhere", "-o", "x"], "nowhere is no folder"),
+    (collate.main, ["empty", "-o", "x"], "empty holds no run"),
+    (collate.main, ["empty"], "-o"),
+    (collate.main, ["-o", "x", "--shedule", "a"], "did you mean '--schedule'"),
+    (list.main, [], "there is no run"),
+    (list.main, ["--state", "done"], "unknown state 'done'"),
+    (list.main, ["missing.json"], "missing.json cannot be read"),
+])  # fmt: skip
+def test_wrong_requests(workplace, capsys, main, arguments, says):
+    Path("empty").mkdir()
+    status, out, err = told(capsys, main, *arguments)
+    assert (status, out, len(err.splitlines())) == (2, "", 1) and says in err
+    assert [*workplace.iterdir()] == [workplace / "empty"]
+
+
+def test_of_real_runs(teacher, workplace, capsys):
+    """A finished one, and one that another process has: `teacher` is trained by main.py."""
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    capsys.readouterr()
+    assert main.main(["digits", "teacher", "-t", "t", *TINY, "--resume"]) == 0
+    error = capsys.readouterr().out.splitlines()[-1].split()[1]
+    told(capsys, collate.main, "-o", "study")
+    rows, runs, _ = table()
+    assert f"{runs['t']['test_top1_error']:.2f}" == error and rows["t"]["state"] == "finished"
+    assert runs["t"]["params"] == json.loads(Path("runs/t/config.json").read_text())["counts"]["params"]
