@@ -237,6 +237,9 @@ def substitute(model: nn.Module, conv: ConvName | Builder, where: str = "", seed
     RequestError names the layer that cannot take it, and says so if `where` matches nothing.
     """
     names = chosen(model, where)
+    places: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        places.setdefault(module, []).append(name)
     for name in names:
         old = model.get_submodule(name)
         if isinstance(conv, ConvName) and conv.family == "Conv" and isinstance(old, nn.Conv2d):
@@ -252,9 +255,8 @@ def substitute(model: nn.Module, conv: ConvName | Builder, where: str = "", seed
         new.to(like.dtype)
         if like.device.type != "meta":
             initialise(new, seed, name)
-        for alias, module in list(model.named_modules(remove_duplicate=False)):
-            if module is old:
-                model.set_submodule(alias, new)
+        for place in places.get(old, ()):
+            model.set_submodule(place, new)
     if any(isinstance(module, Seeded) for module in model.modules()):
         _remember_seed(model, seed)
     return names

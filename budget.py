@@ -22,11 +22,13 @@ from count import count, numbers, parts
 from datasets import DATASETS
 from errors import RequestError
 from layers.base import Unmet
+from models import NETWORKS
 from names import OpenName, Whole, parse_family
 from options import width_flag
 
 Cost = Callable[[float], float]  # a whole number, −inf where a layer cannot be so small, +inf where not so large
 SMALLEST, LONGEST, WIDEST = 1e-9, 10_000, 100.0  # the s, L and width that are tried
+OF_A_NETWORK = ("dataset", "network", "where")  # what its costs depend on, besides its own flags and the conv
 WIDTH_STEP = 1e-7  # widths nearer than that (relative) are one: steps lie much farther apart
 
 
@@ -51,20 +53,19 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
         return config, None
     per = batch if exact else 1  # exact costs are whole numbers for a whole batch
     name = parse_family(config["conv"])
+    varies = width_flag(config["network"], str(name)) if name.number is None else "conv"
+    fixed = {key: config[key] for key in (*OF_A_NETWORK, *NETWORKS[config["network"]][1].values())} | {varies: None}
+    cost = _cost(tuple(fixed.items()), name, exact, batch)
     if name.number is None:
-        flag = width_flag(config["network"], str(name))
-        cost = cache(lambda width: _of_width({**config, flag: width}, exact, batch))
         steps = _closest_float(cost, asked * per, 0.01, WIDEST, WIDTH_STEP)
+    elif isinstance(name.number, Whole):
+        steps = _closest_whole(cost, asked * per, _whole_numbers(config, name.number))
     else:
-        cost = cache(_of_number(config, name, exact, batch))
-        if isinstance(name.number, Whole):
-            steps = _closest_whole(cost, asked * per, _whole_numbers(config, name.number))
-        else:
-            steps = _closest_float(cost, asked * per, SMALLEST, 1.0)
+        steps = _closest_float(cost, asked * per, SMALLEST, 1.0)
     unit = "exact mult-adds" if exact else "parameters"
     value, least, most = steps
     if value is None:
-        what = name if name.number is not None else f"{name} by --{flag}"
+        what = name if name.number is not None else f"{name} by --{varies}"
         ends = (
             f"{math.ceil(Rational(least, per)):,} to {math.floor(Rational(most, per)):,}"
             if math.isfinite(least)
@@ -76,13 +77,24 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
         )
     share = None
     if name.number is None:
-        setting = f"{name} with --{flag} {value!r}".removesuffix(".0") + f" (instead of {config[flag]:g})"
-        given, config = numbers(reference(config)), {**config, flag: value}
+        setting = f"{name} with --{varies} {value!r}".removesuffix(".0") + f" (instead of {config[varies]:g})"
+        given, config = numbers(reference(config)), {**config, varies: value}
         share = numbers(build(config)) / given
     else:
         config, setting = {**config, "conv": str(name.named(value))}, str(name.named(value))
     achieved = Rational(cost(value), per)
     return config, Found(asked, int(achieved) if achieved.denominator == 1 else float(achieved), unit, setting, share)
+
+
+@cache
+def _cost(fixed: tuple[tuple[str, object], ...], name: OpenName, exact: bool, batch: int) -> Cost:
+    """What the network costs as a function of the number or the width. One function for one request, which remembers what
+    it has counted, so that several budgets share that."""
+    config = dict(fixed) | {"module": None, "seed": 0}
+    if name.number is None:
+        flag = width_flag(config["network"], str(name))
+        return cache(lambda width: _of_width({**config, "conv": str(name), flag: width}, exact, batch))
+    return cache(_of_number(config, name, exact, batch))
 
 
 def _of_width(config: dict, exact: bool, batch: int) -> float:

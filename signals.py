@@ -60,10 +60,12 @@ def _say(text: str) -> None:
 
 
 class Deferred:
-    """Within this context a signal is noted, and `stop()` true from then on. A second Ctrl-C ends the process at once."""
+    """Within this context a signal is noted, and `stop()` true from then on. A second Ctrl-C ends the process at once, as
+    `notice` says, if there is one, when the first comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, notice: str = "stopping after this step; Ctrl-C again stops at once") -> None:
         self.received: int | None = None
+        self.notice = notice
 
     def __call__(self) -> bool:
         return self.received is not None
@@ -75,8 +77,8 @@ class Deferred:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         stop_listening()
-        if number == signal.SIGINT:
-            _say("\nstopping after this step; Ctrl-C again stops at once\n")
+        if number == signal.SIGINT and self.notice:
+            _say(f"\n{self.notice}\n")
 
     def __enter__(self) -> "Deferred":
         on_signal(self._note)

@@ -128,8 +128,8 @@ def settings(study: Study, request: Namespace) -> list[Setting]:
     return chosen + ([_of_width(study.control.split())] if study.control and not request.convs else [])
 
 
-def _of_width(flags: Sequence[str], budget: int | None = None) -> Setting:
-    return Setting(tuple(flags), f"width_{flags[1].removesuffix('.0')}", budget)
+def _of_width(flags: Sequence[str], budget: int | None = None, conv: str = "") -> Setting:
+    return Setting(tuple(flags), f"{f'{conv.lower()}_' * bool(conv)}width_{flags[1].removesuffix('.0')}", budget)
 
 
 def _that_meet(study: Study, request: Namespace) -> list[Setting]:
@@ -157,7 +157,8 @@ def _that_meet(study: Study, request: Namespace) -> list[Setting]:
                 continue
             if name.number is None:
                 flag = WIDTHS[network]
-                setting = _of_width((f"--{flag}", repr(achieved[flag]), "--conv", str(name)), asked)
+                other = str(name) if str(name) != PRESETS[network]["conv"] else ""
+                setting = _of_width((f"--{flag}", repr(achieved[flag]), "--conv", str(name)), asked, other)
             else:
                 setting = Setting(("--conv", achieved["conv"]), achieved["conv"].lower(), asked)
             if setting.flags in found:

@@ -10,7 +10,7 @@ A job is what its run's folder says, so a launcher that was killed and started a
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import ending
@@ -36,8 +36,6 @@ class Place:
     tries: int = 0
     epochs: int = 0
     not_before: float = 0.0
-    began: float = field(default=0.0)
-    was_run: bool = False
 
     @property
     def folder(self) -> Path:
@@ -82,8 +80,8 @@ class Queue:
                     return
                 record = place.record()
                 ending.clear(place.folder)  # of the process before: this one may end before it has a record
-                place.state, place.reason, place.was_run = RUNNING, "", True
-                place.epochs, place.began = record.epochs_done if record else 0, time.time()
+                place.state, place.reason = RUNNING, ""
+                place.epochs = record.epochs_done if record else 0
                 room -= size
                 yield place
 
@@ -92,6 +90,8 @@ class Queue:
         record = place.record()
         if record is not None and record.state == "finished":
             place.state = FINISHED
+        elif record is not None and record.state == "diverged":  # and would again
+            place.state, place.reason = DIVERGED, record.reason
         elif record is not None and (process := holder(place.folder)):
             place.state, place.reason = ELSEWHERE, f"trained by {process}"
             place.not_before = time.monotonic() + LOOK_AGAIN
@@ -108,16 +108,20 @@ class Queue:
             return False
         return True
 
-    def ended(self, name: str, status: int | None) -> Place:
-        """The place of a job whose process has ended (None: with its worker), with its new state."""
+    def ended(self, name: str, status: int | None, stopping: bool = False) -> Place:
+        """The place of a job whose process has ended (None: with its worker), with its new state. `stopping`: it was asked
+        to, and that is no try."""
         place = self.places[name]
         record = place.record()
         if record is not None and record.state == "finished":
             place.state, place.reason = FINISHED, ""
             return place
         place.reason = _reason(place, record, status)
-        if status == 2 and "is being trained at this moment" in place.reason:
+        if status == 2 and self._is_elsewhere(place):
             place.state, place.not_before = ELSEWHERE, time.monotonic() + LOOK_AGAIN
+            return place
+        if stopping and status in (130, 143):
+            place.state = WAITING
             return place
         if record is None or record.end is None:
             ending.note(place.folder, -9 if status is None else status, place.reason)
@@ -130,6 +134,12 @@ class Queue:
             wait = min(4.0 ** min(place.tries - 1, 9), LONGEST_WAIT)
             place.state, place.not_before = WAITING, time.monotonic() + wait
         return place
+
+    def _is_elsewhere(self, place: Place) -> bool:
+        """Whether another process trains it, or did when this one was refused; both write to the same log."""
+        if process := holder(place.folder):
+            place.reason = f"trained by {process}"
+        return process is not None or "is being trained at this moment" in place.reason
 
 
 def _reason(place: Place, record: Record | None, status: int | None) -> str:

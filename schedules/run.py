@@ -93,12 +93,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(estimate(jobs, request))
         return 0
     queue = Queue(jobs, request.retries)
-    if queue.is_over():
+    if queue.count(FINISHED) == len(jobs):
         print(f"all {len(jobs)} runs are finished, nothing is left to do")
         return 0
     launcher = launchers.build(request.launcher, request)
     _check_size(jobs, launcher)
-    with View(queue, launcher.about()) as view, signals.Deferred() as stop:
+    with View(queue, launcher.about()) as view, signals.Deferred(notice="") as stop:
         skipped = f", {queue.skipped} finished already" if queue.skipped else ""
         view.say(f"{request.schedule}: {len(jobs)} jobs{skipped}; {launcher.about()}")
         try:
@@ -107,7 +107,8 @@ def main(arguments: list[str] | None = None) -> int:
             launcher.stop()
             raise
         if stop():
-            view.say(f"stopping {queue.count(RUNNING)} jobs, each with a checkpoint")
+            view.close()
+            view.say(f"stopping {queue.count(RUNNING)} jobs, each with a checkpoint; Ctrl-C again stops at once")
             launcher.stop()
             settle(queue, launcher, view, stopping=True)
             view.say(f"{view.summary()}; the same command goes on")
@@ -143,11 +144,11 @@ def _task(place: Place, launcher: Launcher) -> Task:
 def settle(queue: Queue, launcher: Launcher, view: View, stopping: bool = False) -> None:
     """Takes note of the jobs that have ended."""
     for name, status in launcher.ended():
-        place = queue.ended(name, status)
+        place = queue.ended(name, status, stopping)
         if place.state == FINISHED:
             view.event(name, result(place.record()), "green")
         elif stopping:
-            view.event(name, place.reason, "yellow")
+            view.event(name, place.reason.removesuffix(", repeat the command with --resume to go on"), "yellow")
         elif place.state == WAITING:
             view.event(name, f"to be tried again ({place.tries} of {queue.retries}): {place.reason}", "yellow")
         elif place.state == ELSEWHERE:

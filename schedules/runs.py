@@ -40,7 +40,13 @@ class Record:
     @cached_property
     def rows(self) -> list[dict]:
         """The metrics of the finished epochs."""
-        return [json.loads(line) for line in self.lines]
+        rows = []
+        for line in self.lines:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                continue  # what another program has damaged; the checkpoint has it, and so will a resume
+        return [row for row in rows if isinstance(row, dict)]
 
     @cached_property
     def last(self) -> dict:

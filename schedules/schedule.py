@@ -123,6 +123,8 @@ def conflicts(jobs: Sequence[Job]) -> Iterable[str]:
         elif existing.get(job.name.lower(), job.name) != job.name:
             clash = existing[job.name.lower()]
             yield f"job {job.number}: the name {job.name!r} differs from the existing run {clash!r} in case alone"
+        elif (RUNS / job.name).exists() and not (RUNS / job.name).is_dir():
+            yield f"job {job.number}: {RUNS / job.name} is no folder"
         elif different := _other_configuration(job):
             yield f"job {job.number}: the run {job.name!r} exists with another configuration ({'; '.join(different)})"
         for need, what in job.needs.items():

@@ -33,9 +33,14 @@ class View:
             self.live.start()
         return self
 
-    def __exit__(self, *exception) -> None:
+    def close(self) -> None:
+        """From now on lines alone."""
         if self.live:
             self.live.stop()
+            self.live = None
+
+    def __exit__(self, *exception) -> None:
+        self.close()
 
     def event(self, name: str, what: str, style: str = "") -> None:
         line = Text.assemble((f"{time.strftime('%H:%M:%S')} ", "dim"), (name, "bold"), " ", (what, style))
@@ -44,17 +49,16 @@ class View:
     def say(self, text: str) -> None:
         self.console.print(Text(text))
 
-    def refresh(self, now: bool = False) -> None:
-        if self.live and (now or time.monotonic() - self.renewed > RENEWED):
+    def refresh(self) -> None:
+        if self.live and (time.monotonic() - self.renewed > RENEWED):
             self.live.update(Group(self._table(), Text(self.summary(), "bold")), refresh=True)
             self.renewed = time.monotonic()
 
     def _table(self) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for column in ("running", "epoch", "error", "best", "images/s", "left"):
-            table.add_column(
-                column, justify="left" if column == "running" else "right", overflow="ellipsis", no_wrap=True
-            )
+        table.add_column("running", overflow="ellipsis", no_wrap=True, max_width=max(12, self.console.width - 52))
+        for column, width in (("epoch", 7), ("error", 7), ("best", 7), ("images/s", 8), ("left", 8)):
+            table.add_column(column, justify="right", no_wrap=True, min_width=width)
         running = [place for place in self.queue.places.values() if place.state in (RUNNING, ELSEWHERE)]
         for place in running[:SHOWN]:
             table.add_row(*self._row(place))

@@ -17,10 +17,14 @@ def begin(task: Task, environment: dict[str, str] | None = None) -> subprocess.P
     output and error are appended to the log."""
     libc = ctypes.CDLL(None)  # before the fork, after which another thread's lock might be held for ever
 
+    parent = os.getpid()
+
     def end_with_parent() -> None:
         """Linux only: SIGTERM, at which main.py writes a checkpoint, when the parent is gone, however it went."""
         if sys.platform == "linux":
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:  # gone already
+                os._exit(143)
 
     task.log.parent.mkdir(parents=True, exist_ok=True)
     with task.log.open("ab") as log:

@@ -1,0 +1,395 @@
+"""Schedules: what the generator writes, and that whatever cannot be meant is refused as a whole."""
+
+import json
+import time
+
+import pytest
+from results import snapshot
+
+import cli
+import options
+import schedules.run
+from count import summary
+from names import parse_conv
+from schedules import generate
+from schedules.check import check
+from schedules.schedule import conflicts, parse, read
+from schedules.studies import STUDIES
+
+TINY = ["--wrn_depth", "10", "--wrn_width", "0.25", "--epochs", "1"]
+
+
+def teacher(name, *flags):
+    return ["python", "main.py", "digits", "teacher", "-t", name, *TINY, *flags]
+
+
+def student(name, of="t", *flags):
+    return ["python", "main.py", "digits", "student", "-t", of, "-s", name, *TINY, *flags]
+
+
+def write(document, name="study.json"):
+    with open(name, "w") as file:
+        json.dump(document, file)
+    return name
+
+
+def jobs_of(name):
+    return read(name if name.endswith(".json") else f"{name}.json")
+
+
+def refused(capsys, main, *arguments):
+    """What a command that is refused says on stderr, and that it has left everything as it was."""
+    from pathlib import Path
+
+    before = snapshot(Path.cwd())
+    assert cli.run(lambda: main(list(arguments))) == 2
+    *faults, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("error: ") and not any(fault.startswith("error: ") for fault in faults)
+    assert snapshot(Path.cwd()) == before
+    return faults, last
+
+
+# What is generated
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_no_study_carries_another_s_settings(name):
+    """Every command parses again, to the network of its study, with one setting of it, under a name that says both."""
+    study, request = STUDIES[name], generate.options([name, "--seeds", "2"])
+    chosen = generate.settings(study, request)
+    jobs, faults = parse([argv for argv, _ in generate.commands(study, request, chosen)])
+    assert not faults and not list(conflicts(jobs))
+    assert len({job.name.lower() for job in jobs}) == len(jobs) == 1 + 4 * len(chosen)
+    assert jobs[0].name == f"{name}.teacher" and all(job.name.startswith(f"{name}.") for job in jobs)
+    own = vars(options.training([study.dataset, "teacher", "-t", "x", *study.flags.split()]))
+    control = study.control.split(" ")[0].removeprefix("--")
+    settings = set()
+    for job in jobs[1:]:
+        assert job.needs == ({f"{name}.teacher": "teacher"} if job.options.mode == "student" else {})
+        theirs = vars(job.options)
+        different = {key for key, value in own.items() if theirs[key] != value and not key.endswith("_checkpoint")}
+        different -= {"mode", "seed", "temperature", "alpha", "beta"}
+        assert different == {"conv"} or different == {control} or theirs["conv"] == own["conv"]
+        assert theirs["conv"].lower() in job.name or control in different
+        settings.add((theirs["conv"], theirs.get(control)))
+    assert len(settings) == len(chosen)
+    assert [vars(job.options)["conv"] for job in jobs[1::4]][: len(study.convs)] == [
+        str(parse_conv(conv)) for conv in study.convs
+    ]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_generates(workplace, name, capsys):
+    """Two settings of each, built and counted as the whole study is; the schedule is what the launcher reads."""
+    convs = [STUDIES[name].convs[0], STUDIES[name].convs[-1]]
+    assert generate.main([name, "--convs", ",".join(convs), "-o", "study.json"]) == 0
+    out = capsys.readouterr().out
+    assert "study.json: 5 jobs, all checked" in out and all(str(parse_conv(conv)) in out for conv in convs)
+    jobs = jobs_of("study")
+    assert len(jobs) == 5
+    check("study.json", jobs)
+
+
+def test_the_whole_of_digits(workplace, capsys):
+    assert generate.main(["digits"]) == 0
+    jobs = jobs_of("digits")
+    assert [job.options.mode for job in jobs] == ["teacher", *["student", "teacher"] * 4]
+    assert {job.options.epochs for job in jobs} == {8}
+    assert "of the teacher's" in capsys.readouterr().out
+
+
+def test_names_are_tagged_and_dated(workplace):
+    assert generate.main(["digits", "--convs", "ACDC_3", "--tag", "Dec18", "--seeds", "2"]) == 0
+    names = [job.name for job in jobs_of("digits.Dec18")]
+    assert names == [
+        "digits.teacher.Dec18", "digits.acdc_3.student.seed0.Dec18", "digits.acdc_3.seed0.Dec18",
+        "digits.acdc_3.student.seed1.Dec18", "digits.acdc_3.seed1.Dec18",
+    ]  # fmt: skip
+    assert [job.options.seed for job in jobs_of("digits.Dec18")] == [0, 0, 0, 1, 1]
+    dated = {time.strftime("%b") + str(time.localtime().tm_mday) for _ in range(2)}
+    assert generate.options(["digits", "--dated"]).tag in dated | {
+        time.strftime("%b") + str(time.localtime().tm_mday)  # midnight may have been in between
+    }
+
+
+@pytest.mark.parametrize("kind, modes", [("taught", {"student"}), ("alone", {"teacher"})])
+def test_only_one_kind(workplace, kind, modes):
+    assert generate.main(["digits", "--only", kind]) == 0
+    first, *rest = jobs_of("digits")
+    assert first.name == "digits.teacher" and {job.options.mode for job in rest} == modes and len(rest) == 4
+
+
+def test_a_teacher_that_exists(workplace, capsys):
+    """One of the study's own is then not made; a misspelt one is told with the nearest."""
+    (workplace / "checkpoints").mkdir()
+    (workplace / "checkpoints/best.teacher.pt").touch()
+    (fault, *_), last = refused(capsys, generate.main, "digits", "--teacher", "best.techer")
+    assert "no teacher 'best.techer'" in fault and "did you mean 'best.teacher'?" in fault
+    assert generate.main(["digits", "--teacher", "best.teacher"]) == 0
+    jobs = jobs_of("digits")
+    assert len(jobs) == 8 and {need for job in jobs for need in job.needs} == {"best.teacher"}
+
+
+def test_flags_for_every_job_do_not_undo_a_setting(workplace):
+    """They win over the study's, teacher included; what tells the settings apart wins over them."""
+    assert generate.main(["digits", "--seeds", "2", "--", "--epochs", "3", "--wrn_width", "2", "--nocrswd"]) == 0
+    jobs = jobs_of("digits")
+    assert all(job.options.epochs == 3 and job.options.nocrswd for job in jobs)
+    widths = {job.name: job.options.wrn_width for job in jobs}
+    assert widths.pop("digits.teacher") == 2
+    assert all(width == (0.5 if "width_0.5" in name else 2) for name, width in widths.items())
+    assert {job.options.seed for job in jobs} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--conv=ACDC", "--conv ACDC", "-t x", "-tx", "-s x", "--seed 3", "--seed=3", "--resume", "-r", "-rt x",
+        "--teacher_checkpoint=x", "--student_checkpoint x", "--network DARTS",
+    ],
+)  # fmt: skip
+def test_what_a_job_has_of_its_own_is_not_for_every_job(workplace, flags, capsys):
+    faults, last = refused(capsys, generate.main, "digits", "--", *flags.split())
+    assert not faults and "after --: every job has its own" in last
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ("digit", "did you mean 'digits'?"),
+        ("digits --convs ACDC --budgets 1e4", "--convs and --budgets: give one of them"),
+        ("digits --budgets 1e4 --budgets_mult_adds 1e6", "give one of them"),
+        ("digits --families ACDC", "--families goes with --budgets"),
+        ("digits --tag a --dated", "give one of them"),
+        ("digits --tag a/b", "--tag 'a/b'"),
+        ("digits --teacher ../t", "--teacher '../t'"),
+        ("digits --convs ACDK_3", "unknown conv 'ACDK_3'"),
+        ("digits --budgets 3e5:3e6", "LOW:HIGH:POINTS"),
+        ("digits --budgets 3e6:3e5:3", "not below"),
+        ("digits --budgets 3e5:3e6:1", "'1' is not a whole number of at least 2"),
+        ("digits --budgets 1e4 --families ACDC_3", "give ACDC"),
+        ("darts --budgets 1e6 --families Sep", "no width that could vary"),
+        ("digits --budgets 5 --families ACDC", "no family meets any of these budgets"),
+        ("digits --seeds 0", "'0' is not a whole number of at least 1"),
+        ("digits --only both", "unknown kind 'both'"),
+        ("digits --output", "expected one argument"),
+    ],
+)
+def test_requests_that_cannot_be_meant(workplace, arguments, said, capsys):
+    faults, last = refused(capsys, generate.main, *arguments.split())
+    assert not faults and said in last
+
+
+@pytest.mark.parametrize(
+    "flags, fault", [("--wrn_widht 2", "unknown flag"), ("--dry_run", "--dry_run"), ("-h", "help")]
+)
+def test_a_fault_of_every_job_is_told_of_every_job(workplace, flags, fault, capsys):
+    """Of what does not change the request itself, that is: before anything is written."""
+    faults, last = refused(capsys, generate.main, "digits", "--", *flags.split())
+    assert len(faults) == 9 and all(fault in each for each in faults) and "9 faults" in last
+
+
+def test_another_schedule_is_not_overwritten(workplace, capsys):
+    assert generate.main(["digits", "--convs", "ACDC_3"]) == 0
+    assert generate.main(["digits", "--convs", "ACDC_3"]) == 0  # the same
+    capsys.readouterr()
+    _, last = refused(capsys, generate.main, "digits", "--convs", "ACDC_4")
+    assert "digits.json exists and is another schedule" in last
+    (workplace / "folder").mkdir()
+    _, last = refused(capsys, generate.main, "digits", "--convs", "ACDC_4", "-o", "folder")
+    assert "folder cannot be read: it is no file" in last
+
+
+def test_budgets_from_one_to_another():
+    assert generate.budgets("3e5:3e6:5") == [300000, 533000, 949000, 1690000, 3000000]
+    assert generate.budgets("3e5,1e6") == [300000, 1000000] and generate.budgets("7:9:3") == [7, 8, 9]
+
+
+@pytest.mark.parametrize("flag, count", [("--budgets", "params"), ("--budgets_mult_adds", "mult_adds_exact")])
+def test_every_budget_is_met(workplace, flag, count, capsys):
+    """Counted anew from what was written. What cannot meet one is told and not written."""
+    asked = {"--budgets": [3000, 13000], "--budgets_mult_adds": [1_000_000, 2_500_000]}[flag]
+    families = "Hashed,TensorTrain_x_4,ACDC,Shuffle,Conv"
+    assert generate.main(["digits", flag, ",".join(map(str, asked)), "--families", families, "--only", "alone"]) == 0
+    out = capsys.readouterr().out
+    left_out = [line for line in out.splitlines() if line.startswith("left out: ")]
+    jobs = jobs_of("digits")[1:]
+    met = {}
+    for job in jobs:
+        costs = summary(vars(job.options))[count]
+        (budget,) = [each for each in asked if abs(costs - each) <= 0.05 * each]
+        met.setdefault(job.options.conv.split("_")[0], []).append(budget)
+        width = job.options.wrn_width
+        assert job.name == f"digits.{job.options.conv.lower()}" or job.name == f"digits.width_{width:g}"
+    assert set(asked) == set(met["Conv"]) and len(jobs) + len(left_out) == 10 and 0 < len(left_out) < 10
+    assert all("are in reach" in line or "comes nearest" in line or "nearest too" in line for line in left_out)
+
+
+# What is read
+
+
+def test_a_schedule_as_other_tools_write_it(workplace):
+    """Another Python, another place, flags in any order and form; what is added comes before no `--`."""
+    write(
+        [
+            ["python3.11", "-u", "/somewhere/main.py", *teacher("t")[2:], "--GPU", "0"],
+            ["/usr/bin/python", "./main.py", *student("s")[2:], "--GPU=0", "--resume"],
+            ["python3", "../main.py", "-talone", *TINY, "--", "digits", "teacher"],
+        ]
+    )
+    jobs = read("study.json")
+    check("study.json", jobs)
+    assert [job.name for job in jobs] == ["t", "s", "alone"] and [job.number for job in jobs] == [1, 2, 3]
+    for job in jobs:
+        interpreter, script, *arguments = job.command()
+        assert interpreter == schedules.run.sys.executable and script.endswith("/main.py")
+        resolved = vars(options.training(arguments))
+        assert resolved == {**vars(job.options), "resume": True, "GPU": resolved["GPU"]}
+        assert job.gpus == 1
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("", "study.json is not JSON"),
+        ("[[", "study.json is not JSON"),
+        ("[" * 100_000, "study.json is not JSON"),
+        ("\x80", "study.json is not JSON"),
+        ("{}", "study.json is not a list of argv lists, but dict"),
+        ('"python main.py"', "but str"),
+        ("null", "but NoneType"),
+        ("[]", "study.json is an empty list"),
+    ],
+)
+def test_what_is_no_schedule(workplace, text, said, capsys):
+    (workplace / "study.json").write_bytes(text.encode("latin-1"))
+    faults, last = refused(capsys, schedules.run.main, "study.json")
+    assert not faults and said in last
+
+
+def test_a_schedule_that_is_not_there(workplace, capsys):
+    assert "nowhere.json cannot be read" in refused(capsys, schedules.run.main, "nowhere.json")[1]
+    assert "it is no file" in refused(capsys, schedules.run.main, str(workplace))[1]
+
+
+def test_all_faults_are_listed_and_nothing_is_begun(workplace, capsys):
+    """One line each, with the number of the job."""
+    (workplace / "checkpoints").mkdir()
+    (workplace / "checkpoints/cifar.pt").touch(), (workplace / "checkpoints/Upper.pt").touch()
+    for name, flags in (("cifar", ["cifar10"]), ("there", ["digits", "--lr", "0.3"])):
+        (workplace / "runs" / name).mkdir(parents=True)
+        config = vars(options.training([*flags, "teacher", "-t", name, *TINY]))
+        (workplace / f"runs/{name}/config.json").write_text(json.dumps({"config": config}))
+    document = [
+        teacher("t"),                                                       # 1
+        student("s"),                                                       # 2
+        ["python", "train.py", "digits"],                                   # 3: another program
+        "python main.py digits",                                            # 4: one string
+        ["python", "main.py", 3],                                           # 5: a number
+        [],                                                                 # 6
+        teacher("a", "--epoch", "3"),                                       # 7: unknown flag
+        teacher("t", "--seed", "1"),                                        # 8: the name of 1
+        teacher("T"),                                                       # 9: the same but for case
+        student("early", "late"),                                           # 10: before its teacher
+        teacher("late"),                                                    # 11
+        student("orphan", "lat"),                                           # 12: no teacher, but one like it
+        student("other", "cifar"),                                          # 13: of another dataset
+        teacher("there"),                                                   # 14: exists, with another lr
+        teacher("b", "--help"),                                             # 15
+        teacher("c", "-rh"),                                                # 16
+        teacher("d", "--dry_run"),                                          # 17
+        ["python", "main.py", "digits", "student", "-t", "t", *TINY],       # 18: no name
+        teacher("e", "--conv", "Shufle_2"),                                 # 19
+        teacher("upper"),                                                   # 20: as a checkpoint, but for case
+        teacher("f", "--init_from", "f"),                                   # 21: from itself
+        teacher("g", "--data_dir", "a\0b"),                                 # 22: no argument of a process
+        teacher("h", "--data_dir", "\ud800"),                               # 23
+        ["bash", "-c", "rm -r runs; python main.py"],                       # 24
+        ["python", "-c", "import os", "main.py"],                           # 25
+        teacher("../x"),                                                    # 26
+    ]  # fmt: skip
+    faults, last = refused(capsys, schedules.run.main, write(document))
+    said = dict(fault.removeprefix("job ").split(": ", 1) for fault in faults)
+    assert len(said) == len(faults) and f"error: study.json: {len(faults)} faults, nothing was started" == last
+    expected = {
+        3: "does not begin with 'python', 'main.py'", 4: "is not a list of strings", 5: "is not a list of strings",
+        6: "does not begin", 7: "unknown flag '--epoch'; did you mean '--epochs'?",
+        8: "the name 't' is taken, job 1 has the same name", 9: "job 1 is named 't': the case alone differs",
+        10: "its teacher 'late' is made only by job 11", 12: "no teacher 'lat'", 13: "trained on cifar10, not digits",
+        14: "exists with another configuration (lr was 0.3, is 0.1)", 15: "--help trains nothing", 16: "--help trains",
+        17: "--dry_run trains nothing", 18: "needs -s", 19: "did you mean Shuffle_g", 20: "existing run 'Upper'",
+        21: "start from itself", 22: "a character that no argument can have", 23: "a character that no argument",
+        24: "does not begin", 25: "does not begin", 26: "'../x'",
+    }  # fmt: skip
+    assert {int(number) for number in said} == set(expected)
+    for number, words in expected.items():
+        assert words in said[str(number)], number
+    assert "did you mean 'late'?" in said["12"]
+
+
+def test_what_only_the_networks_can_tell(workplace, capsys):
+    """A conv that a layer cannot take, with all the jobs that have it, and attention maps that do not match."""
+    (workplace / "user.py").write_text("from torch.nn import Linear as Conv\n")
+    document = [
+        teacher("t"),
+        teacher("a", "--module", "user.py"),
+        student("b", "t", "--module", "user.py"),
+        teacher("c", "--where", "nothing"),
+        teacher("d", "--conv", "ACDC", "--budget", "5"),
+        teacher("narrow", "--AT_split", "1", "--wrn_depth", "16"),
+        student("matched", "narrow", "--AT_split", "1"),
+        student("e", "t", "--AT_split", "2"),
+    ]
+    faults, last = refused(capsys, schedules.run.main, write(document))
+    assert "jobs 2, 3: " in faults[0] and "user.py" in faults[0]
+    assert faults[1].startswith("job 4: --where 'nothing' matches none")
+    assert faults[2].startswith("job 5: a budget of 5 parameters is out of reach")
+    assert any(each.startswith("job 8: ") for each in faults[3:]) and f"{len(faults)} faults" in last
+
+
+def test_maps_of_a_teacher_that_exists(workplace, capsys):
+    """It may have been trained to a budget; what a damaged record does not say is left to main.py."""
+    from budget import resolve
+
+    (workplace / "checkpoints").mkdir()
+    for name, flags in (("wide", ["--budget", "9000", "--conv", "SepHashed"]), ("damaged", []), ("mobile", [])):
+        config = vars(options.training([*teacher(name)[2:], *flags, "--wrn_width", "1"]))
+        config = resolve(config)[0] if name == "wide" else {"epochs": 3} if name == "damaged" else config
+        (workplace / "runs" / name).mkdir(parents=True), (workplace / f"checkpoints/{name}.pt").touch()
+        (workplace / f"runs/{name}/config.json").write_text(json.dumps({"config": config}))
+    write([student("a", "wide"), student("b", "damaged"), student("c", "mobile")])
+    check("study.json", read("study.json"))
+    write([teacher("darts")[:6] + ["--network", "DARTS"], student("a", "darts")])
+    faults, _ = refused(capsys, schedules.run.main, "study.json")
+    assert len(faults) == 1 and faults[0].startswith("job 2: ") and "attention maps" in faults[0]
+    write([teacher("darts")[:6] + ["--network", "DARTS"], student("a", "darts", "--beta", "0")])
+    check("study.json", read("study.json"))
+
+
+def test_a_budget_may_have_found_what_the_run_records(workplace):
+    """Then the conv on the command line is that of its family, and the run is the same all the same."""
+    from budget import resolve
+
+    command = teacher("t", "--conv", "SepHashed", "--budget", "1900")
+    config = resolve(vars(options.training(command[2:])))[0]
+    (workplace / "runs/t").mkdir(parents=True)
+    (workplace / "runs/t/config.json").write_text(json.dumps({"config": config}))
+    assert [job.name for job in read(write([command]))] == ["t"]
+
+
+def test_two_thousand_jobs(workplace):
+    """Distinct networks are built once each, so a hundred seeds cost no more than one."""
+    import schedules.check
+
+    document = [teacher("t")] + [
+        student(f"s.{seed}", "t", "--conv", "ACDC_3", "--seed", str(seed)) for seed in range(1999)
+    ]
+    jobs = read(write(document))
+    built = []
+    original = schedules.check.build
+    try:
+        schedules.check.build = lambda config: built.append(config) or original(config)
+        check("study.json", jobs)
+    finally:
+        schedules.check.build = original
+    assert len(jobs) == 2000 and len(built) <= 4
