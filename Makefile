@@ -1,4 +1,4 @@
-# make demo: a teacher, its compressed student and the same student alone, on digits.   make test: all tests.
+# make demo: a teacher, its compressed student and the same student alone, on digits.   make test: all tests but the long ones.
 PYTHON ?= python3
 
 .venv/installed: requirements.txt

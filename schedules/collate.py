@@ -52,7 +52,7 @@ NOT_OF_GROUP = {
 
 
 def options(arguments: Sequence[str] | None = None) -> Namespace:
-    parser = Parser(prog="schedules.collate", description="Gather runs in STUDY.csv and STUDY.json.")
+    parser = Parser(prog="python -m schedules.collate", description="Gather runs in STUDY.csv and STUDY.json.")
     parser.add_argument(
         "folders", nargs="*", metavar="FOLDER", help="folders of runs, or that hold a runs/ (default: runs)"
     )

@@ -66,7 +66,7 @@ def options(arguments: Sequence[str] | None = None) -> Namespace:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     flags = arguments[arguments.index("--") + 1 :] if "--" in arguments else []
     parser = Parser(
-        prog="schedules.generate", description="Write the schedule of a study. After -- : flags for every job."
+        prog="python -m schedules.generate", description="Write the schedule of a study. After -- : flags for every job."
     )
     known = "; ".join(f"{name}: {study.title}" for name, study in STUDIES.items())
     parser.add_argument("study", type=choice("study", list(STUDIES)), metavar="STUDY", help=known)

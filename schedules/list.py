@@ -22,7 +22,7 @@ from schedules.schedule import read as read_schedule
 
 
 def options(arguments: Sequence[str] | None = None) -> Namespace:
-    parser = Parser(prog="schedules.list", description="All runs here: state, epoch, error, command.")
+    parser = Parser(prog="python -m schedules.list", description="All runs here: state, epoch, error, command.")
     parser.add_argument(
         "schedule", nargs="?", type=cli.filename, metavar="FILE", help="only its jobs, those too that have not begun"
     )

@@ -30,7 +30,7 @@ PULSE = 0.02  # seconds between two looks at the jobs that run
 
 
 def options(arguments: Sequence[str] | None = None) -> Namespace:
-    parser = Parser(prog="schedules.run", description="Run the jobs of a schedule until all of them are finished.")
+    parser = Parser(prog="python -m schedules.run", description="Run the jobs of a schedule until all of them are finished.")
     parser.add_argument("schedule", type=cli.filename, metavar="FILE", help="a JSON list of argv lists")
     parser.add_argument(
         "--launcher", type=choice("launcher", list(LAUNCHERS)), default="local", help=" | ".join(LAUNCHERS)

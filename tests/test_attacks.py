@@ -6,6 +6,8 @@ import pytest
 from attacks import ALL, FAILURES, RUNS, full_disk, race, sweep
 from children import Child
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):

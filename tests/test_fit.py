@@ -105,6 +105,7 @@ HALVES = [
 ]  # as others
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "conv, i, o, k",
     [(conv, 12, 8, 3) for conv in HALVES] + [(conv, 16, 12, 1) for conv in HALVES if conv in CLOSED],

@@ -143,6 +143,7 @@ def log(name):
     return Path(f"runs/{name}/log").read_text()
 
 
+@pytest.mark.long
 def test_a_study_of_real_processes(teacher, workplace):
     """From the command to the end, although one of its jobs is killed in the middle."""
     write(T, student("s", "t", "--conv", "SepHashed_0.5"))
