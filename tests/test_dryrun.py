@@ -1,5 +1,6 @@
 """--dry_run: everything is built and timed, nothing is written, what is wrong is told as by the run itself."""
 
+import json
 import re
 import shutil
 
@@ -45,6 +46,19 @@ def test_a_student_of_a_teacher(teacher, workplace, capsys):
         assert main.main([*student, *flags]) == 0
         assert "training step" in capsys.readouterr().out
     assert snapshot(workplace) == before
+
+
+def test_as_json(workplace, capsys):
+    """One object on standard output, and nothing else there."""
+    assert main.main(["digits", "teacher", "-t", "t", *TINY, "--dry_run", "--json"]) == 0
+    out, err = capsys.readouterr()
+    said = json.loads(out)
+    assert (said["params"], said["batch_size"], said["epochs"], said["device"]) == (6010, 64, 2, "cpu")
+    epoch = said["steps"] * said["train_seconds"] + said["test_steps"] * said["test_seconds"]
+    assert said["epoch_seconds"] == pytest.approx(epoch) and said["seconds"] == pytest.approx(2 * epoch)
+    assert 0 < said["peak_bytes"] < said["memory_bytes"] and "parameters" in err
+    assert cli.run(lambda: main.main(["digits", "teacher", "-t", "t", *TINY, "--json"])) == 2
+    assert "--json goes with --dry_run" in capsys.readouterr().err
 
 
 def test_of_a_run_that_is_there(teacher, workplace, capsys):
