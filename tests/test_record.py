@@ -12,9 +12,10 @@ from results import points, rows_of, same_run, saved
 from tensorboardX.event_file_writer import EventsWriter
 
 import cli
+import ending
 import main
 import record
-from errors import MachineFault, RequestError
+from errors import Diverged, Interrupted, MachineFault, RequestError
 
 DIGITS = ["digits", "teacher", "-t", "t", *TINY]
 
@@ -49,6 +50,24 @@ def test_a_finished_run_has_nothing_left_to_do(teacher, workplace, capsys):
     assert same_run(teacher, workplace, "t")
     assert sorted(p.name for p in (workplace / "checkpoints").iterdir()) == ["t.pt", "t.pt.previous"]
     assert {("lr", 1), ("train/loss", 1), ("test/top1_error", 2)} <= {point[:2] for point in points(workplace, "t")}
+
+
+def test_how_a_run_ended_is_noted_until_it_goes_on(workplace):
+    def ended(error):
+        with pytest.raises(type(error)):
+            with record.Run("t", {"epochs": 3}, {}, record.find("t"), resume=True):
+                assert ending.read(Path("runs/t")) is None
+                raise error
+        said = ending.read(Path("runs/t"))
+        return said["status"], said["reason"]
+
+    assert ended(Diverged("loss is nan")) == (3, "loss is nan")
+    assert ended(MachineFault("disk full")) == (4, "disk full")
+    assert ended(Interrupted("stopped by Ctrl-C", 130)) == (130, "stopped by Ctrl-C")
+    assert ended(KeyError("a bug")) == (1, "'a bug'")
+    with record.Run("t", {"epochs": 3}, {}, record.find("t"), resume=True):
+        pass
+    assert ending.read(Path("runs/t")) is None
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"PK\x03\x04" * 100])
