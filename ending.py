@@ -24,7 +24,8 @@ def note(folder: Path, status: int, reason: str) -> None:
 
 
 def clear(folder: Path) -> None:
-    (folder / "end.json").unlink(missing_ok=True)
+    with suppress(OSError):  # what cannot be removed, cannot be trained either, and that will be told
+        (folder / "end.json").unlink(missing_ok=True)
 
 
 def read(folder: Path) -> dict | None:

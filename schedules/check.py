@@ -1,20 +1,24 @@
-"""What of a schedule only its networks can tell: each is built, on the meta device, before anything starts.
+"""A schedule checked as a whole: what single commands, the runs that are there, and the networks tell, before anything starts.
 
-check("study.json", read("study.json"))      # RequestError where a layer, a budget or a map does not fit
+    jobs = checked("study.json")              # RequestError where anything does not fit, with every fault as a note
+
+Each distinct network is built, on the meta device.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 import budget
 from build import build, of_module
+from checkpoint import digest, load_run
 from count import outline
 from datasets import DATASETS
 from distill import check_taps
-from errors import RequestError
+from errors import RequestError, SwapconvError
+from files import checkpoint_path
 from models import NETWORKS
-from schedules.schedule import Job, faulty, recorded
+from schedules.schedule import Fault, Job, another_run, conflicts, faulty, load, recorded
 
 Taps = list[torch.Tensor]
 
@@ -25,10 +29,24 @@ def shape(config: dict) -> tuple:
     return tuple(config.get(key) for key in (*flags, "conv", "module", "where", "budget", "budget_mult_adds"))
 
 
-def check(where: str, jobs: Sequence[Job]) -> None:
-    """RequestError where anything does not fit, each fault with all the jobs that have it."""
-    faults: dict[str, list[int]] = {}
+def checked(path: str) -> list[Job]:
+    """The jobs of a schedule that may start."""
+    jobs, faults = load(path)
+    return without_faults(path, jobs, faults)
+
+
+def without_faults(where: str, jobs: list[Job], faults: Sequence[Fault] = ()) -> list[Job]:
+    """The jobs themselves. RequestError where they or their list have faults."""
+    faults = [*faults, *conflicts(jobs), *of_networks(jobs)]
+    if faults:
+        raise faulty(where, faults)
+    return jobs
+
+
+def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
+    """What only the networks tell: a layer or a budget that cannot be, attention maps or origins that do not match."""
     taps: dict[tuple, Taps | RequestError] = {}
+    weights: dict[str, str | None] = {}
     made = {job.name: vars(job.options) for job in jobs}
 
     def taps_of(config: dict) -> Taps:
@@ -44,27 +62,61 @@ def check(where: str, jobs: Sequence[Job]) -> None:
             raise taps[key]
         return taps[key]
 
-    def examine(config: dict) -> None:
-        own, name = taps_of(config), config["teacher_checkpoint"]
+    def of_teacher(config: dict, own: Taps) -> str | None:
+        name = config["teacher_checkpoint"]
         teacher = made.get(name) or _trained(name)
         if config["mode"] == "teacher" or not config["beta"] or teacher is None:
-            return
+            return None
         if teacher["network"] == config["network"]:
             teacher = teacher | {"AT_split": config["AT_split"]}  # a teacher is tapped as its student is
         try:
             check_taps(own, taps_of(teacher))
         except RequestError:
-            raise
+            return None  # it is the teacher's own fault
         except ValueError as error:
-            raise RequestError(f"student and teacher do not go together: {error}")
+            return f"student and teacher do not go together: {error}"
+
+    def of_origin(config: dict) -> str | None:
+        name = config["init_from"]
+        origin = (made.get(name) or _trained(name)) if name else None
+        for flag in ("network", *NETWORKS[config["network"]][1].values()) if origin else ():
+            if flag != "AT_split" and config[flag] != origin.get(flag):
+                return f"--init_from {name}: {flag} is {config[flag]} here, {origin.get(flag)} there"
+
+    def of_weights(job: Job) -> str | None:
+        """Whether what the run that exists came from has been trained anew since."""
+        before = recorded(job.name) or {}
+        for key, name in (
+            ("teacher_digest", before.get("teacher_checkpoint")),
+            ("init_digest", before.get("init_from")),
+        ):
+            if before.get(key) and name not in weights:
+                weights[name] = _digest_of(name)
+            if before.get(key) and weights[name] not in (None, before[key]):
+                return f"the run {job.name!r} exists, but {name!r}, which it came from, has other weights now"
 
     for job in jobs:
+        config = vars(job.options)
         try:
-            examine(vars(job.options))
+            own = taps_of(config)
+            if config["budget"] or config["budget_mult_adds"]:
+                yield from ((job.number, fault) for fault in another_run(job.name, budget.resolve(config)[0]))
         except RequestError as error:
-            faults.setdefault(str(error), []).append(job.number)
-    if faults:
-        raise faulty(where, [f"{_numbers(numbers)}: {fault}" for fault, numbers in faults.items()])
+            yield job.number, str(error)
+            continue
+        for fault in (of_teacher(config, own), of_origin(config), of_weights(job)):
+            if fault:
+                yield job.number, fault
+
+
+def _digest_of(name: str) -> str | None:
+    """Of a finished run's weights; None where it is to be trained yet, or cannot be read, which main.py tells."""
+    if not checkpoint_path(name).exists():
+        return None
+    try:
+        return digest(load_run(name, "run")["model"])
+    except SwapconvError:
+        return None
 
 
 def _trained(name: str) -> dict | None:
@@ -74,8 +126,3 @@ def _trained(name: str) -> dict | None:
     flags = NETWORKS[config["network"]][1].values() if config.get("network") in NETWORKS else None
     known = flags is not None and {*flags, "dataset", "conv", "module", "where", "seed"} <= config.keys()
     return config | {"budget": None, "budget_mult_adds": None} if known else None
-
-
-def _numbers(numbers: list[int]) -> str:
-    shown = ", ".join(map(str, numbers[:8])) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
-    return f"job{'s' * (len(numbers) > 1)} {shown}"

@@ -15,7 +15,8 @@ import json
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -26,8 +27,9 @@ from cli import Parser
 from errors import RequestError, SwapconvError
 from files import RUNS, write_atomically
 from identity import NOT_IDENTITY, differences
-from names import FAMILIES, OpenName, parse_conv
+from names import FAMILIES, OpenName, parse_conv, parse_family
 from schedules.runs import STATES, Record, read
+from schedules.schedule import Job
 from schedules.schedule import read as read_schedule
 
 METRICS = (
@@ -69,13 +71,12 @@ def gather(folders: Sequence[str]) -> tuple[dict[str, Record], list[str]]:
     """The runs of all folders by name, and what contradicts. RequestError where a folder is none or holds no run."""
     records: dict[str, Record] = {}
     conflicts: list[str] = []
-    for folder in folders or [str(RUNS)]:
+    for folder in folders:
         if not Path(folder).is_dir():
             raise RequestError(f"{folder} is no folder: give one with runs, such as {RUNS}")
-        place = Path(folder) / RUNS if (Path(folder) / RUNS).is_dir() else Path(folder)
-        found = [record for each in sorted(place.iterdir()) if each.is_dir() and (record := read(each))]
+        found = _records(Path(folder)) or _records(Path(folder) / RUNS)
         if not found:
-            raise RequestError(f"{place} holds no run")
+            raise RequestError(f"{folder} holds no run")
         for record in found:
             if before := records.get(record.name):
                 record, conflict = _merged(before, record)
@@ -84,10 +85,17 @@ def gather(folders: Sequence[str]) -> tuple[dict[str, Record], list[str]]:
     return records, conflicts
 
 
+def _records(folder: Path) -> list[Record]:
+    places = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [record for each in places if each.is_dir() and (record := read(each))]
+
+
 def _merged(a: Record, b: Record) -> tuple[Record, str]:
     """Of two records of one name that which got further, and what contradicts."""
     best, other = (b, a) if (b.state == "finished", b.epochs_done) > (a.state == "finished", a.epochs_done) else (a, b)
     where = f"{best.name}: {best.folder} ({best.epochs_done} epochs) is used, not {other.folder} ({other.epochs_done})"
+    if fault := a.fault or b.fault:
+        return best, f"{where}: {fault}"
     if not (a.config and b.config):
         return best, ""
     if different := differences(other.config, best.config):
@@ -98,10 +106,15 @@ def _merged(a: Record, b: Record) -> tuple[Record, str]:
     return best, ""
 
 
-def family(config: dict) -> str:
+def family(config: dict) -> str | None:
     """The curve that a run is a point of: a family, for tensors of other than three dimensions with those."""
     if config.get("module"):
         return f"module {config['module']}"
+    if not config.get("conv"):
+        return None
+    if config.get("budget") or config.get("budget_mult_adds"):  # of a job that has not begun: its number is to be found
+        with suppress(RequestError):
+            return str(parse_family(config["conv"]))
     name = parse_conv(config["conv"])
     numbers = FAMILIES[name.family].numbers
     return str(OpenName(name.family, numbers[0] if numbers else None, name.numbers[1:]))
@@ -109,14 +122,16 @@ def family(config: dict) -> str:
 
 def row(record: Record) -> dict:
     """All of one run, but for what it shares with others of its group."""
-    config, counts, last = record.config, record.document.get("counts", {}), record.last
+    config, counts, last = record.config, dict(record.document.get("counts", {})), record.last
+    if counts.get("uncounted"):  # by a user's module: a part of the mult-adds would look like a gain
+        counts["mult_adds"] = counts["mult_adds_exact"] = None
     best5 = [each["test_top5_error"] for each in record.rows if "test_top5_error" in each]
     return {
         "name": record.name,
         "state": record.state,
         "reason": record.reason,
-        "family": family(config) if config else None,
-        "taught": config.get("mode") == "student" if config else None,
+        "family": family(config),
+        "taught": config["mode"] == "student" if "mode" in config else None,
         **{metric: last.get(metric) for metric in METRICS},
         "best_test_top5_error": min(best5, default=None),
         "epochs_done": record.epochs_done,
@@ -134,9 +149,10 @@ def row(record: Record) -> dict:
 def add_groups(rows: Sequence[dict]) -> None:
     """Puts the runs that differ in their seed alone, their teachers' too, into one group, with its means."""
     by_name = {each["name"]: each for each in rows}
+    apart = dict(of_other_weights(rows))
     groups: dict[str, list[dict]] = {}
     for each in rows:
-        groups.setdefault(_group_key(each, by_name), []).append(each)
+        groups.setdefault(_group_key(each, by_name, apart), []).append(each)
     for members in groups.values():
         finished = [each for each in members if each["state"] == "finished"]
         shared = {"group": members[0]["name"], "seeds": len(finished)}
@@ -148,43 +164,63 @@ def add_groups(rows: Sequence[dict]) -> None:
             each.update(shared)
 
 
-def _group_key(each: dict, by_name: dict[str, dict], depth: int = 0) -> str:
+def of_other_weights(rows: Sequence[dict]) -> Iterator[tuple[str, int]]:
+    """Names of runs that others came from in several versions, and how many: on two machines, or trained anew."""
+    for name, digest in (("teacher_checkpoint", "teacher_digest"), ("init_from", "init_digest")):
+        versions: dict[str, set[str]] = {}
+        for each in rows:
+            if each.get(digest) and each.get(name):
+                versions.setdefault(each[name], set()).add(each[digest])
+        yield from ((origin, len(of)) for origin, of in versions.items() if len(of) > 1)
+
+
+def _group_key(each: dict, by_name: dict[str, dict], apart: Collection[str], depth: int = 0) -> str:
     if "dataset" not in each:  # of which nothing is known but its name
         return each["name"]
     own = {key: value for key, value in each.items() if value and key not in NOT_OF_GROUP | {*LEADING, "rows"}}
     origins = [each.get("init_from"), each.get("teacher_checkpoint") if each["taught"] else None]
     known = [
-        _group_key(by_name[name], by_name, depth + 1) if name in by_name and depth < 9 else name for name in origins
+        _group_key(by_name[name], by_name, apart, depth + 1) if name in by_name and depth < 9 else name
+        for name in origins
     ]
-    return json.dumps([own, known], sort_keys=True, default=str)
+    digests = [each.get(digest) for name, digest in zip(origins, ("init_digest", "teacher_digest")) if name in apart]
+    return json.dumps([own, known, digests], sort_keys=True, default=str)
 
 
-def planned(path: str, records: dict[str, Record]) -> tuple[dict[str, Record], list[dict]]:
-    """Of the records those of a schedule's jobs, and a row for each job that has none."""
-    jobs = read_schedule(path)
-    rest = [
-        {
-            "name": job.name, "state": "planned", "reason": "", "family": family(vars(job.options)) if job.options.conv else None,
+def planned(jobs: Sequence[Job], rows: dict[str, dict]) -> list[dict]:
+    """A row for each job of a schedule: what is known of its run, and else what its command says."""
+    found = []
+    for job in jobs:
+        config = vars(job.options)
+        said = {
+            "name": job.name, "state": "planned", "reason": "", "family": family(config),
             "taught": job.options.mode == "student", "epochs_done": 0, "epochs_planned": job.options.epochs,
-            **{metric: None for metric in METRICS}, **vars(job.options), "rows": [],
-        }
-        for job in jobs if job.name not in records
-    ]  # fmt: skip
-    return {job.name: records[job.name] for job in jobs if job.name in records}, rest
+            **dict.fromkeys(METRICS), **config, "rows": [],
+        }  # fmt: skip
+        row = rows.get(job.name, {})
+        if "dataset" not in row:  # it never began: the command knows more
+            said |= {key: row[key] for key in ("state", "reason", "folder") if key in row}
+            row = said
+        for need, what in job.needs.items():
+            state = rows.get(need, {}).get("state")
+            if row["state"] == "planned" and state in ("failed", "diverged"):
+                row["reason"] = f"its {what} {need} {state}"
+        found.append(row)
+    return found
 
 
 def collate(folders: Sequence[str], schedule: str | None = None) -> tuple[list[dict], list[str]]:
     """A row for each run, and what contradicts."""
-    records, conflicts = gather(folders)
-    records, rest = planned(schedule, records) if schedule else (records, [])
+    jobs = read_schedule(schedule) if schedule else []
+    records, conflicts = gather(folders or ([] if jobs and not RUNS.is_dir() else [str(RUNS)]))
     rows = []
     for record in records.values():
         try:
             rows.append(row(record))
-        except (SwapconvError, ValueError, KeyError, TypeError) as error:
-            fault = Record(record.folder, {}, [], f"its record is damaged: {type(error).__name__}: {error}")
-            rows.append(row(fault))
-    rows += rest
+        except SwapconvError as error:  # a conv that no version knows
+            rows.append(row(Record(record.folder, {}, [], f"its record is damaged: {error}")))
+    rows = planned(jobs, {each["name"]: each for each in rows}) if jobs else rows
+    conflicts += [f"{name}: runs came from {count} versions of it" for name, count in of_other_weights(rows)]
     add_groups(rows)
     return rows, conflicts
 
@@ -216,32 +252,33 @@ def table(rows: Iterable[dict]) -> str:
         shown.append([
             first["name"], ", ".join(f"{states[state]} {state}" for state in STATES if states[state]),
             "" if error is None else f"{error:.2f}" + (f" ± {deviation:.2f}" if deviation is not None else ""),
-            first.get("params"), first.get("mult_adds_exact"), first["reason"][:60],
+            first.get("params"), first.get("mult_adds_exact"), _cut(first["reason"]),
         ])  # fmt: skip
     headers = ["runs, by the first of them", "state", "error %", "params", "mult-adds, exact", "why"]
     align = ("left", "left", "right", "right", "right", "left")
     return tabulate(shown, headers, intfmt=",", floatfmt=",.0f", disable_numparse=[0, 1, 2, 5], colalign=align)
 
 
-def _refuse_other(path: Path) -> None:
-    """RequestError where a schedule, or anything but an earlier collation, has the name."""
-    if path.exists():
-        try:
-            document = json.loads(cli.read_file(str(path)))
-        except ValueError:
-            document = None
-        if not isinstance(document, dict) or "runs" not in document:
+def _refuse_others(output: Path) -> tuple[Path, Path]:
+    """The two files to write. RequestError where a schedule, or anything but an earlier collation, has the name."""
+    table, document = (output.with_name(output.name + suffix) for suffix in (".csv", ".json"))
+    ours = {table: f"{','.join(LEADING[:4])},".encode(), document: b'{"runs": '}
+    for path, beginning in ours.items():
+        if path.exists() and not cli.read_file(str(path)).startswith(beginning):
             raise RequestError(f"{path} exists and is no collation of runs: choose another -o")
+    return table, document
+
+
+def _cut(text: str, most: int = 70) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def main(arguments: list[str] | None = None) -> int:
     request = options(arguments)
     output = Path(request.output.removesuffix(".csv").removesuffix(".json"))
-    _refuse_other(output.with_name(f"{output.name}.json"))
+    files = _refuse_others(output)
     rows, conflicts = collate(request.folders, request.schedule)
-    document = json.dumps({"runs": rows, "conflicts": conflicts}, allow_nan=True)
-    for suffix, text in ((".csv", as_csv(rows)), (".json", document)):
-        path = output.with_name(output.name + suffix)
+    for path, text in zip(files, (as_csv(rows), json.dumps({"runs": rows, "conflicts": conflicts}))):
         write_atomically(path, lambda file, text=text: file.write(text.encode()))
     print(table(rows))
     for conflict in conflicts:

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import tempfile
+import time
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ import cli
 from budget import resolve
 from build import build
 from cli import duration
+from errors import RequestError
 from files import checkpoint_path
 from initial import materialise
 from schedules.check import shape
@@ -93,12 +95,15 @@ def _measure(group: list[Place], made: dict[str, Job], folder: Path, local: Loca
     data = os.path.abspath(job.options.data_dir or os.environ.get("DATA_DIR") or "data")
     module = ["--module", os.path.abspath(job.options.module)] if job.options.module else []
     command = [each for each in job.command() if each != "--resume"]
+    began = time.monotonic()
     ran = subprocess.run(
         [*command, *module, "--data_dir", data, "--dry_run", "--json"],
         cwd=folder, env={**os.environ, **local.environment}, capture_output=True, text=True,
     )  # fmt: skip
     if ran.returncode == 0:
-        return Measured(group, json.loads(ran.stdout), "")
+        said = json.loads(ran.stdout)
+        steps = (said["repeats"] + 1) * (said["train_seconds"] + said["test_seconds"])
+        return Measured(group, said | {"start_seconds": max(0.0, time.monotonic() - began - steps)}, "")
     last = (ran.stderr.strip() or f"exit status {ran.returncode}").splitlines()[-1]
     return Measured(group, {}, last.removeprefix("error: ").removesuffix("; nothing was written"))
 
@@ -115,6 +120,7 @@ def _stand_in(path: Path, config: dict) -> None:
 
 
 def report(measured: Sequence[Measured], slots: int, price: float | None) -> str:
+    """The table and its sums. RequestError, with them as notes, where a kind of job cannot be run."""
     rows, total, faults = [], 0.0, []
     for jobs, said, fault in measured:
         name = jobs[0].job.name
@@ -125,22 +131,28 @@ def report(measured: Sequence[Measured], slots: int, price: float | None) -> str
         epochs = [
             place.job.options.epochs - (record.epochs_done if (record := place.record()) else 0) for place in jobs
         ]
-        hours = sum(epochs) * said["epoch_seconds"] / 3600
-        total += hours
+        hours = (sum(epochs) * said["epoch_seconds"] + len(jobs) * said["start_seconds"]) / 3600
+        total += hours * max(1, jobs[0].job.gpus)
         beside = slots if said["device"] == "cpu" else 1
         fits = said["peak_bytes"] * beside < said["memory_bytes"] and said["disk_bytes"] < said["free_disk_bytes"]
-        each = said["epoch_seconds"] * jobs[0].job.options.epochs
+        each = said["start_seconds"] + said["epoch_seconds"] * jobs[0].job.options.epochs
         rows.append([
             name, len(jobs), f"{said['params']:,}", duration(said["train_seconds"]), f"{said['peak_bytes'] / 1e9:.2f}",
             duration(each), duration(3600 * hours), "yes" if fits else "no",
         ])  # fmt: skip
     headers = ["job, the first of its kind", "jobs", "params", "step", "memory, GB", "each", "left", "fits"]
     lines = [tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * 6, "left"))]
-    disk = sum(said["disk_bytes"] * len(jobs) for jobs, said, _ in measured if said)
-    devices = {said["device"] for _, said, _ in measured if said}
-    unit = "GPU-hours" if any(device != "cpu" for device in devices) else "slot-hours"
+    known = [(jobs, said) for jobs, said, _ in measured if said]
+    disk = sum(said["disk_bytes"] * len(jobs) for jobs, said in known)
+    free = min((said["free_disk_bytes"] for _, said in known), default=0)
+    unit = "GPU-hours" if any(said["device"] != "cpu" for _, said in known) else "slot-hours"
     cost = f", {total * price:,.2f} at {price:g} an hour" if price is not None else ""
-    lines.append(
-        f"{total:.3g} {unit} are left{cost}: {duration(3600 * total / slots)} on {slots} slots; {disk / 1e9:.3g} GB of checkpoints"
-    )
-    return "\n".join(lines + faults)
+    room = f"; {disk / 1e9:.3g} GB of checkpoints" + (f", but {free / 1e9:.3g} GB are free" if disk > free else "")
+    least = "at least " if faults else ""
+    took = duration(3600 * total / slots)
+    lines.append(f"{least}{total:.3g} {unit} are left{cost}: {took} on {slots} slot{'s' * (slots > 1)}{room}")
+    if not faults:
+        return "\n".join(lines)
+    error = RequestError(f"{len(faults)} of {len(measured)} kinds of job cannot be run as they are")
+    error.__notes__ = [*"\n".join(lines).splitlines(), *faults]
+    raise error

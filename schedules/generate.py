@@ -27,7 +27,7 @@ from errors import RequestError
 from files import write_atomically
 from names import FAMILIES, OpenName, check_run_name, parse_conv, parse_family
 from presets import PRESETS, WIDTHS
-from schedules.schedule import Job, conflicts, faulty, parse
+from schedules.schedule import Job, parse
 from schedules.studies import STUDIES, Study
 
 TOLERANCE = 0.05  # a budget counts as met within this share of it
@@ -66,7 +66,8 @@ def options(arguments: Sequence[str] | None = None) -> Namespace:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     flags = arguments[arguments.index("--") + 1 :] if "--" in arguments else []
     parser = Parser(
-        prog="python -m schedules.generate", description="Write the schedule of a study. After -- : flags for every job."
+        prog="python -m schedules.generate",
+        description="Write the schedule of a study. After -- : flags for every job.",
     )
     known = "; ".join(f"{name}: {study.title}" for name, study in STUDIES.items())
     parser.add_argument("study", type=choice("study", list(STUDIES)), metavar="STUDY", help=known)
@@ -143,17 +144,17 @@ def _that_meet(study: Study, request: Namespace) -> list[Setting]:
     for name in names:
         if name.number is None and network not in WIDTHS:
             raise RequestError(f"{name} has no number to find, and {network} no width that could vary instead")
+        missed: dict[str, list[str]] = {}
         for asked in request.budgets or request.budgets_mult_adds:
             goal = {"budget_mult_adds" if exact else "budget": asked}
             try:
                 achieved, result = resolve({**config, "conv": str(name), **goal})
             except RequestError as error:
-                print(f"left out: {error}")
+                missed.setdefault(str(error).partition(": ")[2], []).append(f"{asked:,}")
                 continue
             if abs(result.achieved - asked) > TOLERANCE * asked:
-                print(
-                    f"left out: {asked:,} {result.unit}, to which {result.setting} comes nearest with {result.achieved:,}"
-                )
+                nearest = f"{result.setting} comes nearest with {result.achieved:,}"
+                missed.setdefault(nearest, []).append(f"{asked:,}")
                 continue
             if name.number is None:
                 flag = WIDTHS[network]
@@ -162,8 +163,10 @@ def _that_meet(study: Study, request: Namespace) -> list[Setting]:
             else:
                 setting = Setting(("--conv", achieved["conv"]), achieved["conv"].lower(), asked)
             if setting.flags in found:
-                print(f"left out: {asked:,} {result.unit}, for which {result.setting} is nearest too")
+                missed.setdefault(f"{result.setting} is nearest to that too", []).append(f"{asked:,}")
             found.setdefault(setting.flags, setting)
+        if missed:
+            print(f"{name} leaves out " + "; ".join(f"{', '.join(of)} ({why})" for why, of in missed.items()))
     if not found:
         raise RequestError("no family meets any of these budgets")
     return list(found.values())
@@ -230,14 +233,13 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = settings(STUDIES[request.study], request)
     pairs = commands(STUDIES[request.study], request, chosen)
     argvs, of_jobs = [argv for argv, _ in pairs], [setting for _, setting in pairs]
-    jobs, faults = parse(argvs)
-    faults += conflicts(jobs)
-    if faults:
-        raise faulty(str(request.output), faults)
+    contents = ("[" + ",\n ".join(json.dumps(argv) for argv in argvs) + "]\n").encode()
+    if request.output.exists() and cli.read_file(str(request.output)) != contents:  # its runs may be under way
+        raise RequestError(f"{request.output} exists and is another schedule: choose another -o, or delete it")
     from count import summary
-    from schedules.check import check
+    from schedules.check import without_faults
 
-    check(str(request.output), jobs)
+    jobs = without_faults(str(request.output), *parse(argvs))
     dense = summary(_config(STUDIES[request.study], request))["params"]
     rows = weigh(jobs, of_jobs, dense, bool(request.budgets_mult_adds))
     headers = ["setting", "jobs", "params", "of the teacher's", "mult-adds, exact", "budget"]
@@ -247,17 +249,9 @@ def main(arguments: list[str] | None = None) -> int:
             [row[:columns] for row in rows], headers[:columns], intfmt=",", floatfmt=("", "", "", ".6f", ",.0f", "")
         )
     )
-    lines = ",\n ".join(json.dumps(argv) for argv in argvs)
-    _write(request.output, f"[{lines}]\n".encode())
+    write_atomically(request.output, lambda file: file.write(contents))
     print(f"{request.output}: {len(jobs)} jobs, all checked; python -m schedules.run {request.output} runs them")
     return 0
-
-
-def _write(path: Path, contents: bytes) -> None:
-    """RequestError where another schedule has the name: its runs may be under way."""
-    if path.exists() and cli.read_file(str(path)) != contents:
-        raise RequestError(f"{path} exists and is another schedule: choose another -o, or delete it")
-    write_atomically(path, lambda file: file.write(contents))
 
 
 if __name__ == "__main__":

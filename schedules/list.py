@@ -39,35 +39,36 @@ def repeat(record: Record | None, job: Job | None = None) -> str:
     return f"python main.py {shlex.join(arguments)} --resume" if arguments else ""
 
 
-def line(name: str, record: Record | None, job: Job | None) -> list:
-    """A run's name, state, epochs, error, and its command, or why it ended."""
+def describe(name: str, record: Record | None, job: Job | None) -> tuple[list[str], list[str]]:
+    """A run's name, state, epochs and error, and the lines below: why it ended, and its command."""
     if record is None:
-        return [name, "planned", f"0/{job.options.epochs}", "", repeat(record, job)]
+        return [name, "planned", f"0/{job.options.epochs}", ""], [repeat(record, job)]
     error = f"{record.last['test_top1_error']:.2f}" if "test_top1_error" in record.last else ""
     planned = job.options.epochs if job else record.epochs_planned
-    command = repeat(record, job)
-    note = f"  # {record.reason}" if record.reason else ""
-    return [name, record.state, f"{record.epochs_done}/{planned}", error, command + note]
+    below = [record.reason, repeat(record, job)]
+    return [name, record.state, f"{record.epochs_done}/{planned}", error], [each for each in below if each]
 
 
 def main(arguments: list[str] | None = None) -> int:
     request = options(arguments)
     if request.schedule:
         jobs = {job.name: job for job in read_schedule(request.schedule)}
-        lines = [line(name, read(RUNS / name), job) for name, job in jobs.items()]
+        lines = [describe(name, read(RUNS / name), job) for name, job in jobs.items()]
     else:
         folders = sorted(RUNS.iterdir()) if RUNS.is_dir() else []
-        lines = [line(folder.name, record, None) for folder in folders if (record := read(folder))]
+        lines = [describe(folder.name, record, None) for folder in folders if (record := read(folder))]
         if not lines:
             raise RequestError(f"there is no run in {RUNS}/")
-    states = Counter(each[1] for each in lines)
-    shown = [each for each in lines if request.state in (None, each[1])]
-    headers = ["run", "state", "epoch", "error %", "again"]
-    print(
-        tabulate(shown, headers, disable_numparse=True, colalign=("left", "left", "right", "right", "left"))
-        if shown
-        else ""
+    states = Counter(row[1] for row, _ in lines)
+    shown = [each for each in lines if request.state in (None, each[0][1])]
+    headers = ["run", "state", "epoch", "error %"]
+    table = tabulate(
+        [row for row, _ in shown], headers, disable_numparse=True, colalign=("left", "left", "right", "right")
     )
+    above, *rows = table.splitlines()[1:] if shown else [""]
+    print("\n".join([*table.splitlines()[:1], above]) if shown else "no run of this state")
+    for row, (_, below) in zip(rows, shown):
+        print(row, *(f"    {each}" for each in below), sep="\n")
     print(f"{len(lines)} runs: " + ", ".join(f"{states[state]} {state}" for state in STATES if states[state]))
     return 0
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ending
-from files import RUNS
+from files import RUNS, checkpoint_path
 from schedules.runs import Record, holder, read
 from schedules.schedule import Job
 
@@ -28,13 +28,16 @@ LONGEST_WAIT = 300.0  # seconds until a job that has failed is tried again
 
 @dataclass
 class Place:
-    """A job in the queue: its state, why, tries without a new epoch, epochs at its last start, when to look at it again."""
+    """A job in the queue: its state, why, tries without progress, epochs and checkpoint at its last start, when to look at it
+    again."""
 
     job: Job
     state: str = WAITING
     reason: str = ""
     tries: int = 0
     epochs: int = 0
+    saved: int = 0
+    began: float = 0.0
     not_before: float = 0.0
 
     @property
@@ -47,6 +50,13 @@ class Place:
 
     def record(self) -> Record | None:
         return read(self.folder)
+
+    def checkpoint(self) -> int:
+        """When it was last written."""
+        try:
+            return checkpoint_path(self.job.name).stat().st_mtime_ns
+        except OSError:
+            return 0
 
 
 class Queue:
@@ -80,8 +90,8 @@ class Queue:
                     return
                 record = place.record()
                 ending.clear(place.folder)  # of the process before: this one may end before it has a record
-                place.state, place.reason = RUNNING, ""
-                place.epochs = record.epochs_done if record else 0
+                place.state, place.reason, place.began = RUNNING, "", now
+                place.epochs, place.saved = record.epochs_done if record else 0, place.checkpoint()
                 room -= size
                 yield place
 
@@ -125,7 +135,7 @@ class Queue:
             return place
         if record is None or record.end is None:
             ending.note(place.folder, -9 if status is None else status, place.reason)
-        place.tries = 1 if record is not None and record.epochs_done > place.epochs else place.tries + 1
+        place.tries = 1 if self._got_further(place, record, status) else place.tries + 1
         if status == 3:
             place.state = DIVERGED
         elif status == 2 or place.tries > self.retries:
@@ -134,6 +144,17 @@ class Queue:
             wait = min(4.0 ** min(place.tries - 1, 9), LONGEST_WAIT)
             place.state, place.not_before = WAITING, time.monotonic() + wait
         return place
+
+    def _got_further(self, place: Place, record: Record | None, status: int | None) -> bool:
+        """By an epoch, or by a checkpoint within one, if what ended it came from outside."""
+        if record is not None and record.epochs_done > place.epochs:
+            return True
+        return (status is None or status < 0 or status in (130, 143)) and place.checkpoint() != place.saved
+
+    def give_up(self) -> None:
+        """What runs no longer, and of which nobody has told how it ended, waits for the next launcher."""
+        for place in self.places.values():
+            place.state = WAITING if place.state == RUNNING else place.state
 
     def _is_elsewhere(self, place: Place) -> bool:
         """Whether another process trains it, or did when this one was refused; both write to the same log."""

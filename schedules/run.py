@@ -23,14 +23,16 @@ from errors import Diverged, MachineFault, RequestError
 from schedules import launchers
 from schedules.launchers import LAUNCHERS, Launcher, Task
 from schedules.queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Place, Queue, tail
-from schedules.schedule import Job, read
+from schedules.schedule import Job
 from schedules.view import View, result
 
 PULSE = 0.02  # seconds between two looks at the jobs that run
 
 
 def options(arguments: Sequence[str] | None = None) -> Namespace:
-    parser = Parser(prog="python -m schedules.run", description="Run the jobs of a schedule until all of them are finished.")
+    parser = Parser(
+        prog="python -m schedules.run", description="Run the jobs of a schedule until all of them are finished."
+    )
     parser.add_argument("schedule", type=cli.filename, metavar="FILE", help="a JSON list of argv lists")
     parser.add_argument(
         "--launcher", type=choice("launcher", list(LAUNCHERS)), default="local", help=" | ".join(LAUNCHERS)
@@ -83,10 +85,9 @@ def setting(text: str) -> tuple[str, str]:
 
 def main(arguments: list[str] | None = None) -> int:
     request = options(arguments)
-    jobs = read(request.schedule)
-    from schedules.check import check
+    from schedules.check import checked
 
-    check(request.schedule, jobs)
+    jobs = checked(request.schedule)
     if request.dry_run:
         from schedules.estimate import estimate
 
@@ -108,18 +109,20 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         if stop():
             view.close()
-            view.say(f"stopping {queue.count(RUNNING)} jobs, each with a checkpoint; Ctrl-C again stops at once")
+            running = queue.count(RUNNING)
+            view.say(f"stopping {running} job{'s' * (running > 1)} after the step; Ctrl-C again stops at once")
             launcher.stop()
             settle(queue, launcher, view, stopping=True)
+            queue.give_up()
             view.say(f"{view.summary()}; the same command goes on")
             stop.interrupt()
     return report(queue)
 
 
 def _check_size(jobs: Sequence[Job], launcher: Launcher) -> None:
-    largest = max(jobs, key=lambda job: job.gpus)
-    if launcher.has_gpus and largest.gpus > launcher.room():
-        raise RequestError(f"job {largest.number} asks for {largest.gpus} GPUs, there are {launcher.room()} slots")
+    largest, most = max(jobs, key=lambda job: job.gpus), min(launcher.most_gpus, launcher.room())
+    if launcher.has_gpus and largest.gpus > most:
+        raise RequestError(f"job {largest.number} asks for {largest.gpus} GPUs, a job may have {most:g} here")
 
 
 def work(queue: Queue, launcher: Launcher, view: View, stop: signals.Deferred) -> None:
@@ -146,9 +149,10 @@ def settle(queue: Queue, launcher: Launcher, view: View, stopping: bool = False)
     for name, status in launcher.ended():
         place = queue.ended(name, status, stopping)
         if place.state == FINISHED:
+            view.took(place)
             view.event(name, result(place.record()), "green")
         elif stopping:
-            view.event(name, place.reason.removesuffix(", repeat the command with --resume to go on"), "yellow")
+            view.event(name, _kept(place), "yellow")
         elif place.state == WAITING:
             view.event(name, f"to be tried again ({place.tries} of {queue.retries}): {place.reason}", "yellow")
         elif place.state == ELSEWHERE:
@@ -157,22 +161,29 @@ def settle(queue: Queue, launcher: Launcher, view: View, stopping: bool = False)
             view.event(name, f"{place.state}: {place.reason}", "red")
 
 
+def _kept(place: Place) -> str:
+    """What a job says that was stopped: `stopped: 1 of 2 epochs and 10 steps are kept`."""
+    return "stopped: " + place.reason.partition("; ")[2].removesuffix(", repeat the command with --resume to go on")
+
+
 def report(queue: Queue) -> int:
     """What became of all, for a person: of each that failed the end of its log. The exit status."""
     for place in queue.places.values():
         if place.state in (FAILED, DIVERGED):
-            print(f"\n{place.job.name} {place.state}: {place.reason}\n  {place.log} ends with:")
-            print("\n".join(f"    {line}" for line in tail(place.log, 5)))
+            print(f"\n{place.job.name} {place.state}: {place.reason}\n  its log is {place.log}")
+            said = [line for line in tail(place.log, 9) if line.strip(" ^~") and place.reason not in line]
+            print(*(f"    {line}" for line in said[-5:]), sep="\n", end="\n" if said else "")
     for place in queue.places.values():
         if place.state == BLOCKED:
             print(f"{place.job.name} was not started: {place.reason}")
-    failed, diverged = queue.count(FAILED), queue.count(DIVERGED)
+    failed, diverged, blocked = queue.count(FAILED), queue.count(DIVERGED), queue.count(BLOCKED)
+    rest = f", {blocked} could not be started" if blocked else ""
     finished = f"{queue.count(FINISHED)} of {len(queue.places)} runs are finished"
     if failed:
-        raise MachineFault(f"{finished}, {failed} failed, {diverged} diverged")
+        raise MachineFault(f"{finished}, {failed} failed, {diverged} diverged{rest}")
     if diverged:
-        raise Diverged(f"{finished}, {diverged} diverged")
-    print(finished)
+        raise Diverged(f"{finished}, {diverged} diverged{rest}")
+    print(f"{finished}; python -m schedules.collate gathers their results")
     return 0
 
 

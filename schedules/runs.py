@@ -44,9 +44,9 @@ class Record:
         for line in self.lines:
             try:
                 rows.append(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue  # what another program has damaged; the checkpoint has it, and so will a resume
-        return [row for row in rows if isinstance(row, dict)]
+        return [row for row in rows if _is_row(row)]
 
     @cached_property
     def last(self) -> dict:
@@ -97,16 +97,34 @@ def read(folder: Path) -> Record | None:
     try:
         if (folder / "config.json").exists():
             document = json.loads((folder / "config.json").read_bytes())
-            if not isinstance(document["config"]["epochs"], int):
-                raise TypeError("its epochs are no number")
+            _check_document(document)
             if (folder / "metrics.jsonl").exists():
                 lines = (folder / "metrics.jsonl").read_bytes().split(b"\n")[:-1]
-                if lines and not isinstance(json.loads(lines[-1]), dict):
-                    raise TypeError("a line of its metrics is no object")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+                if lines and not _is_row(json.loads(lines[-1])):
+                    raise TypeError("the last line of its metrics is none")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         document, lines, fault = {}, [], f"its record is damaged: {type(error).__name__}: {first_line(error)}"
     record = Record(folder, document, lines, fault)
     return record if document or fault or record.end is not None or holder(folder) else None
+
+
+def _check_document(document: object) -> None:
+    """TypeError or KeyError where a config.json is not what main.py writes, as far as anybody relies on it."""
+    config = document["config"]
+    kinds = {"conv": str, "module": str, "mode": str, "dataset": str, "network": str, "teacher_checkpoint": str}
+    if not isinstance(config["epochs"], int):
+        raise TypeError("its epochs are no number")
+    if wrong := [key for key, kind in kinds.items() if not isinstance(config.get(key), kind | None)]:
+        raise TypeError(f"its {wrong[0]} is {config[wrong[0]]!r}")
+    if not all(isinstance(document.get(part, {}), dict) for part in ("counts", "versions")):
+        raise TypeError("its counts or versions are no object")
+    if not all(isinstance(each, str) for each in document.get("argv", [])):
+        raise TypeError("its argv are no words")
+
+
+def _is_row(row: object) -> bool:
+    """Whether it is an epoch's metrics, all of them numbers."""
+    return isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values())
 
 
 def holder(folder: Path) -> str | None:

@@ -1,6 +1,6 @@
 """A schedule: a JSON list of argv lists, each a run of main.py. Read, and checked as a whole before anything starts.
 
-    jobs = read("study.json")                 # RequestError, with each fault as a note, where it has any
+    jobs, faults = load("study.json")
     jobs[7].name, jobs[7].needs, jobs[7].options.epochs
 
     [["python", "main.py", "digits", "teacher", "-t", "digits.teacher"], ["python", "main.py", "digits", "student", ...]]
@@ -12,15 +12,16 @@ import json
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cli
 import options
-from errors import RequestError, SwapconvError, did_you_mean
+from errors import RequestError, SwapconvError, did_you_mean, first_line
 from files import CHECKPOINTS, RUNS, checkpoint_path
 from identity import differences, name_of
+from schedules import runs
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,39 +57,51 @@ class Job:
         return 0 if self.options.device == "cpu" else len(self.options.GPU or [0])
 
 
-def faulty(where: str, faults: Sequence[str]) -> RequestError:
-    """A schedule's faults as one error, each fault a line of its own before it."""
-    error = RequestError(f"{where}: {len(faults)} fault{'s' * (len(faults) > 1)}, nothing was started")
-    for fault in faults:
-        error.add_note(fault)
+Fault = tuple[int, str]  # the number of a job, and what is wrong with it
+
+
+def faulty(where: str, faults: Iterable[Fault]) -> RequestError:
+    """A schedule's faults as one error; each is a line of its own before it, with all the jobs that have it."""
+    jobs: dict[str, list[int]] = {}
+    for number, fault in sorted(faults):
+        jobs.setdefault(fault, []).append(number)
+    error = RequestError(f"{where}: {len(jobs)} fault{'s' * (len(jobs) > 1)}, nothing was begun")
+    for fault, numbers in jobs.items():
+        more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
+        error.add_note(f"job{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers[:8]))}{more}: {fault}")
     return error
 
 
-def read(path: str) -> list[Job]:
-    """The jobs of a schedule, in its order. RequestError where anything of it cannot be meant, with every fault as a note."""
+def load(path: str) -> tuple[list[Job], list[Fault]]:
+    """The jobs of a schedule, in its order, and the faults of those that are none. RequestError where it is no schedule."""
+    contents = cli.read_file(path)
     try:
-        document = json.loads(cli.read_file(path))
+        document = json.loads(contents)
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"{path} is not JSON: {error}")
+        raise RequestError(f"{path} is not JSON: {first_line(error)}")
     if not isinstance(document, list):
         raise RequestError(f"{path} is not a list of argv lists, but {type(document).__name__}")
     if not document:
         raise RequestError(f"{path} is an empty list: there is nothing to run")
-    jobs, faults = parse(document)
-    faults += list(conflicts(jobs))
+    return parse(document)
+
+
+def read(path: str) -> list[Job]:
+    """The jobs of a schedule, whatever is there of them. RequestError where a command cannot be meant."""
+    jobs, faults = load(path)
     if faults:
         raise faulty(path, faults)
     return jobs
 
 
-def parse(document: Sequence[object]) -> tuple[list[Job], list[str]]:
+def parse(document: Sequence[object]) -> tuple[list[Job], list[Fault]]:
     """The jobs of a list of argv lists, and the faults of those that are none."""
     jobs, faults = [], []
     for number, argv in enumerate(document, 1):
         try:
             jobs.append(_job(number, argv))
         except SwapconvError as error:
-            faults.append(f"job {number}: {error}")
+            faults.append((number, str(error)))
     return jobs, faults
 
 
@@ -110,62 +123,73 @@ def _job(number: int, argv: object) -> Job:
     return Job(number, tuple(argv), tuple(each for each in arguments if each != "--"), resolved)  # flags are added
 
 
-def conflicts(jobs: Sequence[Job]) -> Iterable[str]:
+def conflicts(jobs: Sequence[Job]) -> Iterator[Fault]:
     """What is wrong between jobs, or between a job and the runs that are there already."""
-    numbers: dict[str, Job] = {}
+    earlier: dict[str, Job] = {}
     existing = {path.name.lower(): path.name for path in RUNS.glob("*")}
     existing |= {path.stem.lower(): path.stem for path in CHECKPOINTS.glob("*.pt")}
     makers = {job.name: job for job in jobs}
     for job in jobs:
-        if other := numbers.get(job.name.lower()):
+        if other := earlier.get(job.name.lower()):
             same = "has the same name" if other.name == job.name else f"is named {other.name!r}: the case alone differs"
-            yield f"job {job.number}: the name {job.name!r} is taken, job {other.number} {same}"
+            yield job.number, f"the name {job.name!r} is taken, job {other.number} {same}"
         elif existing.get(job.name.lower(), job.name) != job.name:
             clash = existing[job.name.lower()]
-            yield f"job {job.number}: the name {job.name!r} differs from the existing run {clash!r} in case alone"
+            yield job.number, f"the name {job.name!r} differs from the existing run {clash!r} in case alone"
         elif (RUNS / job.name).exists() and not (RUNS / job.name).is_dir():
-            yield f"job {job.number}: {RUNS / job.name} is no folder"
-        elif different := _other_configuration(job):
-            yield f"job {job.number}: the run {job.name!r} exists with another configuration ({'; '.join(different)})"
+            yield job.number, f"{RUNS / job.name} is no folder"
+        else:
+            try:
+                yield from ((job.number, fault) for fault in another_run(job.name, _told(job)))
+            except RequestError as error:
+                yield job.number, str(error)
         for need, what in job.needs.items():
-            yield from _lacking(job, need, what, numbers, makers)
-        numbers.setdefault(job.name.lower(), job)
+            if fault := _lacking(job, need, what, earlier, makers):
+                yield job.number, fault
+        earlier.setdefault(job.name.lower(), job)
 
 
 def recorded(name: str) -> dict | None:
     """The configuration that a run was begun with, None where there is none."""
-    try:
-        config = json.loads((RUNS / name / "config.json").read_text())["config"]
-        return config if isinstance(config, dict) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    record = runs.read(RUNS / name)
+    return record.config if record and record.config else None
 
 
-def _other_configuration(job: Job) -> list[str]:
-    """What tells the job apart from the run of its name, as far as a command line says it."""
-    before, now = recorded(job.name), dict(vars(job.options))
+def another_run(name: str, config: dict) -> list[str]:
+    """Whether the run of this name that exists has another configuration, as far as `config` tells: none fault or one."""
+    before = recorded(name)
     if before is None:
         return []
-    found = {"conv", "wrn_width", "width_mult"} if job.options.budget or job.options.budget_mult_adds else set()
-    keys = {*now} - found
-    return differences({key: before.get(key) for key in keys}, {key: now[key] for key in keys})
+    different = differences({key: before.get(key) for key in config}, config)
+    return [f"the run {name!r} exists with another configuration ({'; '.join(different)})"] if different else []
 
 
-def _lacking(job: Job, need: str, what: str, earlier: dict[str, Job], makers: dict[str, Job]) -> Iterable[str]:
+def _told(job: Job) -> dict:
+    """What a command line tells of its run's configuration; what a budget finds, check.py knows."""
+    config = dict(vars(job.options))
+    if config["module"]:
+        config["module_digest"] = cli.file_digest(config["module"])
+    found = ("conv", "wrn_width", "width_mult") if config["budget"] or config["budget_mult_adds"] else ()
+    return {key: value for key, value in config.items() if key not in found}
+
+
+def _lacking(job: Job, need: str, what: str, earlier: dict[str, Job], makers: dict[str, Job]) -> str | None:
+    """Why what a job comes from will not be there when it starts, or will not do."""
     if need == job.name:
-        yield f"job {job.number}: it would start from itself"
-        return
-    maker = earlier.get(need.lower())
+        return "it would start from itself"
+    maker, there = earlier.get(need.lower()), checkpoint_path(need).exists()
     if maker is not None and maker.name == need:
         dataset = maker.options.dataset
-    elif checkpoint_path(need).exists():
+        record = runs.read(RUNS / need)
+        if record is not None and record.state == "finished" and not there:
+            return f"its {what} {need!r} is finished, but {checkpoint_path(need)} is missing"
+    elif there:
         dataset = (recorded(need) or {}).get("dataset", job.options.dataset)
     elif need in makers:
-        yield f"job {job.number}: its {what} {need!r} is made only by job {makers[need].number}: put that one before it"
-        return
+        return f"its {what} {need!r} is made only by job {makers[need].number}: put that one before it"
     else:
         hint = did_you_mean(need, [*makers, *(path.stem for path in CHECKPOINTS.glob("*.pt"))])
-        yield f"job {job.number}: no {what} {need!r}: no job before it makes it, and {checkpoint_path(need)} does not exist{hint}"
-        return
+        return f"no {what} {need!r}: no job before it makes it, and {checkpoint_path(need)} does not exist{hint}"
     if dataset != job.options.dataset and what == "teacher":
-        yield f"job {job.number}: its teacher {need!r} is trained on {dataset}, not {job.options.dataset}"
+        return f"its teacher {need!r} is trained on {dataset}, not {job.options.dataset}"
+    return None

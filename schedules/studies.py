@@ -76,7 +76,7 @@ STUDIES = {
         "--width_mult 0.5",
     ),
     "digits": Study(
-        "WRN-10-1 on digits: eight short runs that show a study as a whole",
+        "WRN-10-1 on digits: short runs that show a study as a whole",
         "digits",
         "--network WideResNet --wrn_depth 10 --wrn_width 1 --epochs 8",
         ("SepHashed_0.25", "ACDC_4", "Shuffle_4"),

@@ -5,6 +5,8 @@ with view(queue, "2 slots on this machine") as show:
     show.refresh()
 """
 
+import os
+import sys
 import time
 
 from rich.console import Console, Group
@@ -20,13 +22,22 @@ RENEWED = 1.0  # seconds between two looks at the running runs' metrics
 SHOWN = 30  # running jobs that are shown
 
 
+class Output(Console):
+    """Where nobody reads any more, what is printed goes nowhere: the jobs matter more."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class View:
     """Events scroll by above; on a terminal the table of what runs stays below them."""
 
     def __init__(self, queue: Queue, where: str):
-        self.queue, self.where, self.console = queue, where, Console(highlight=False, soft_wrap=True)
+        self.queue, self.where, self.console = queue, where, Output(highlight=False, soft_wrap=True)
         self.live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
         self.renewed = 0.0
+        self.seconds = self.epochs = 0.0  # that finished jobs took, from start to end
 
     def __enter__(self) -> "View":
         if self.live:
@@ -45,6 +56,7 @@ class View:
     def event(self, name: str, what: str, style: str = "") -> None:
         line = Text.assemble((f"{time.strftime('%H:%M:%S')} ", "dim"), (name, "bold"), " ", (what, style))
         self.console.print(line)
+        self.renewed = 0.0
 
     def say(self, text: str) -> None:
         self.console.print(Text(text))
@@ -56,7 +68,7 @@ class View:
 
     def _table(self) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        table.add_column("running", overflow="ellipsis", no_wrap=True, max_width=max(12, self.console.width - 52))
+        table.add_column("running", overflow="ellipsis", no_wrap=True, max_width=self._room())
         for column, width in (("epoch", 7), ("error", 7), ("best", 7), ("images/s", 8), ("left", 8)):
             table.add_column(column, justify="right", no_wrap=True, min_width=width)
         running = [place for place in self.queue.places.values() if place.state in (RUNNING, ELSEWHERE)]
@@ -66,9 +78,31 @@ class View:
             table.add_row(f"and {len(running) - SHOWN} more")
         return table
 
+    def _room(self) -> int:
+        """Columns that are left for a name."""
+        return max(16, self.console.width - 52)
+
+    def took(self, place: Place) -> None:
+        """Of a job that has finished."""
+        self.seconds += time.monotonic() - place.began
+        self.epochs += place.job.options.epochs - place.epochs
+
+    def left(self) -> str:
+        """About how long the rest takes, by what an epoch has taken so far."""
+        running = self.queue.count(RUNNING)
+        if not (self.epochs and running):
+            return ""
+        pace, seconds = self.seconds / self.epochs, 0.0
+        for place in self.queue.places.values():
+            if place.state in (WAITING, RUNNING):
+                since = time.monotonic() - place.began if place.state == RUNNING else 0.0
+                seconds += max(0.0, pace * (place.job.options.epochs - place.epochs) - since)
+        return f"; about {duration(seconds / running)} left"
+
     def _row(self, place: Place) -> list[str]:
         record, epochs = place.record(), place.job.options.epochs
-        name = place.job.name + (f" ({place.reason})" if place.state == ELSEWHERE else "")
+        name = shortened(place.job.name, self._room())
+        name += f" ({place.reason})" if place.state == ELSEWHERE else ""
         if record is None or not record.last:
             return [name, f"0/{epochs}", "", "", "", ""]
         last, left = record.last, record.seconds_left
@@ -85,7 +119,12 @@ class View:
             for state in (FINISHED, RUNNING, ELSEWHERE, WAITING, DIVERGED, FAILED, BLOCKED)
             if (count := self.queue.count(state))
         ]
-        return f"{', '.join(counts)}; {self.where}"
+        return f"{', '.join(counts)}{self.left()}; {self.where}"
+
+
+def shortened(name: str, width: int) -> str:
+    """Cut in its middle: how a name begins and how it ends tells it from others."""
+    return name if len(name) <= width else f"{name[: (width - 1) // 2]}…{name[len(name) - width // 2 :]}"
 
 
 def _percent(row: dict, metric: str) -> str:
@@ -96,4 +135,4 @@ def result(record: Record) -> str:
     """How a finished run ended, for a person."""
     seconds = sum(row.get("seconds", 0.0) for row in record.rows)
     error = _percent(record.last, "test_top1_error") or "unknown"
-    return f"finished: error {error}, {record.epochs_done} epochs in {duration(seconds)}"
+    return f"finished: error {error} in {duration(seconds)}"

@@ -147,6 +147,94 @@ def test_machines_are_merged_by_name(workplace, capsys):
     assert "lr was 0.1, is 0.5" in conflicts[1]
 
 
+def test_students_of_other_weights_are_another_group(workplace, capsys):
+    """Two machines trained a teacher of the same name: what it taught there is not averaged with what it taught here."""
+    for folder, digest, error in (("a", "1111", 12.0), ("b", "2222", 48.0)):
+        place = student(f"s{folder}", "--seed", "01"["ab".index(folder)], folder=folder, errors=(50.0, 50.0, error))
+        document = json.loads((place / "config.json").read_text())
+        document["config"]["teacher_digest"] = digest
+        (place / "config.json").write_text(json.dumps(document))
+    told(capsys, collate.main, "a", "b", "-o", "study")
+    _, runs, conflicts = table()
+    assert [runs[name]["mean_test_top1_error"] for name in ("sa", "sb")] == [12.0, 48.0]
+    assert conflicts == ["t: runs came from 2 versions of it"]
+
+
+def test_a_damaged_copy_is_told(workplace, capsys):
+    teacher(folder="a"), (teacher(folder="b") / "config.json").write_text("{")
+    told(capsys, collate.main, "b", "a", "-o", "study")
+    _, runs, (conflict,) = table()
+    assert runs["t"]["state"] == "finished" and "damaged" in conflict
+
+
+@pytest.mark.parametrize("damage", [
+    {"counts": [1]}, {"config": {"epochs": 3, "conv": 5}}, {"argv": [1, 2]}, {"config": 5}, {"versions": 1}, "[" * 200_000,
+])  # fmt: skip
+def test_a_record_that_is_none_is_a_failed_run(workplace, capsys, damage):
+    path = teacher() / "config.json"
+    text = damage if isinstance(damage, str) else json.dumps(json.loads(path.read_text()) | damage)
+    path.write_text(text), teacher("other")
+    assert told(capsys, collate.main, "-o", "study")[0] == told(capsys, list.main)[0] == 0
+    rows, _, _ = table()
+    assert (rows["t"]["state"], rows["other"]["state"]) == ("failed", "finished") and "damaged" in rows["t"]["reason"]
+
+
+def test_metrics_that_are_none(workplace, capsys):
+    path = teacher() / "metrics.jsonl"
+    first, second, third = path.read_text().splitlines()
+    path.write_text("\n".join([first, "{", third, ""]))
+    assert told(capsys, collate.main, "-o", "study")[0] == told(capsys, list.main)[0] == 0
+    assert len(table()[1]["t"]["rows"]) == 2
+    path.write_text(f'{first}\n{{"test_top1_error": null}}\n')
+    assert told(capsys, list.main)[0] == 0
+
+
+def test_a_run_of_the_name_runs(workplace, capsys):
+    teacher("runs"), teacher("other")
+    assert told(capsys, collate.main, "-o", "study")[0] == told(capsys, collate.main, ".", "-o", "study")[0] == 0
+    assert len(table()[0]) == 2
+
+
+def test_mult_adds_that_are_not_counted_are_not_shown(workplace, capsys):
+    teacher(uncounted=["block.conv"])
+    told(capsys, collate.main, "-o", "study")
+    assert table()[1]["t"]["mult_adds_exact"] is None and table()[1]["t"]["params"] == 1000
+
+
+def test_a_table_of_somebody_elses_is_not_written_over(workplace, capsys):
+    teacher(), Path("data.csv").write_text("my,precious,data\n")
+    status, _, err = told(capsys, collate.main, "-o", "data")
+    assert status == 2 and "choose another -o" in err and Path("data.csv").read_text() == "my,precious,data\n"
+    for _ in range(2):  # its own is
+        assert told(capsys, collate.main, "-o", "study.csv")[0] == 0
+
+
+def test_a_plan_of_which_nothing_is_there(workplace, capsys):
+    """Neither its runs nor a teacher from elsewhere; what a budget finds is not known yet."""
+    flags = [["-t", "of.elsewhere", "-s", "s", "--conv", "SepHashed", "--budget", "1e4"]]
+    Path("study.json").write_text(
+        json.dumps([["python", "main.py", "digits", "student", *each, *NETWORK] for each in flags])
+    )
+    assert told(capsys, collate.main, "-o", "gathered", "--schedule", "study.json")[0] == 0
+    (row,) = table("gathered")[1].values()
+    assert (row["state"], row["family"]) == ("planned", "SepHashed")
+    assert told(capsys, list.main, "study.json")[0] == 0
+
+
+def test_what_cannot_begin_says_why(workplace, capsys):
+    teacher(errors=(50.0,), end=(3, "loss is nan"))
+    Path("runs/early").mkdir(), ending.note(Path("runs/early"), 2, "no such dataset")
+    jobs = [["python", "main.py", *line.split(), *NETWORK] for line in (
+        "digits teacher -t t", "digits student -t t -s s", "digits teacher -t early --conv ACDC_4",
+    )]  # fmt: skip
+    Path("study.json").write_text(json.dumps(jobs))
+    told(capsys, collate.main, "-o", "gathered", "--schedule", "study.json")
+    runs = table("gathered")[1]
+    assert (runs["s"]["state"], runs["s"]["reason"]) == ("planned", "its teacher t diverged")
+    early = runs["early"]
+    assert (early["state"], early["reason"], early["conv"]) == ("failed", "no such dataset", "ACDC_4")
+
+
 def test_what_a_schedule_plans_is_a_row_too(workplace, capsys):
     teacher()
     student("s")
@@ -173,9 +261,9 @@ def test_a_listing_says_how_to_go_on(workplace, capsys):
     status, out, err = told(capsys, list.main)
     lines = out.splitlines()
     assert (status, err) == (0, "") and lines[-1] == "2 runs: 1 finished, 1 failed"
-    assert [*map(str.split, lines[2:4])][0][:4] == ["b", "failed", "1/3", "50.00"]
     command = f"python main.py digits student -t t -s b --conv ACDC_4 {' '.join(NETWORK)} --resume"
-    assert f"{command}  # no space left" in lines[2]
+    assert lines[2].split() == ["b", "failed", "1/3", "50.00"]
+    assert lines[3:5] == ["    no space left", f"    {command}"] and lines[5].split()[:2] == ["t", "finished"]
     _, out, _ = told(capsys, list.main, "--state", "finished")
     assert "30.00" in out and "50.00" not in out
 

@@ -10,6 +10,7 @@ from conftest import TINY
 from results import snapshot
 
 import cli
+from errors import RequestError
 from schedules import run
 from schedules.estimate import Measured, _step, report
 from schedules.queue import Queue
@@ -23,7 +24,7 @@ def jobs(*lines):
 
 
 SAID = {
-    "params": 1000, "train_seconds": 0.1, "peak_bytes": 2e9, "epoch_seconds": 1800.0, "device": "cuda:0",
+    "params": 1000, "train_seconds": 0.1, "peak_bytes": 2e9, "epoch_seconds": 1800.0, "start_seconds": 0.0, "device": "cuda:0",
     "memory_bytes": 8e9, "disk_bytes": 1e6, "free_disk_bytes": 1e9,
 }  # fmt: skip
 
@@ -38,12 +39,23 @@ def test_sums(workplace):
     Path("runs/a").mkdir(parents=True)  # of two epochs, one is done
     Path("runs/a/config.json").write_text(json.dumps({"config": {"epochs": 2}}))
     Path("runs/a/metrics.jsonl").write_text('{"epoch": 0}\n')
-    text = report([Measured(two, SAID, ""), Measured([one], {}, "out of memory on cuda:0")], 2, 3.0)
-    first, second = text.splitlines()[2:4]
+    text = report([Measured(two, SAID, "")], 2, 3.0)
+    first = text.splitlines()[2]
     assert re.split(r"\s{2,}", first) == ["a", "2", "1,000", "0.1 s", "2.00", "60 min", "90 min", "yes"]
-    assert re.split(r"\s{2,}", second.strip()) == ["c", "1", "no: see below"]
-    assert "1.5 GPU-hours are left, 4.50 at 3 an hour: 45 min on 2 slots" in text
-    assert text.splitlines()[-1] == "c: out of memory on cuda:0"
+    assert "\n1.5 GPU-hours are left, 4.50 at 3 an hour: 45 min on 2 slots; 0.002 GB of checkpoints" in text
+    assert "1.67 GPU-hours" in report([Measured(two, SAID | {"start_seconds": 300.0}, "")], 2, None)
+    assert "1.2 GB of checkpoints, but 1 GB are free" in report(
+        [Measured(two, SAID | {"disk_bytes": 6e8}, "")], 2, None
+    )
+
+
+def test_what_cannot_be_run_is_told(workplace):
+    two = places("digits teacher -t a", "digits teacher -t c --conv ACDC_3")
+    with pytest.raises(RequestError, match="1 of 2 kinds of job cannot be run") as error:
+        report([Measured(two[:1], SAID, ""), Measured(two[1:], {}, "out of memory on cuda:0")], 1, None)
+    told = error.value.__notes__
+    assert re.split(r"\s{2,}", told[3].strip()) == ["c", "1", "no: see below"]
+    assert told[4].startswith("at least 1 GPU-hours") and told[5] == "c: out of memory on cuda:0"
 
 
 @pytest.mark.parametrize("said, slots, fits", [
@@ -73,12 +85,15 @@ def test_of_real_jobs(workplace, capsys, monkeypatch):
     argvs = [job.argv for job in jobs("digits teacher -t t", "digits student -t t -s s", "cifar10 teacher -t c")]
     Path("study.json").write_text(json.dumps(argvs))
     before = snapshot(workplace)
-    assert cli.run(lambda: run.main(["study.json", "--dry_run", "--slots", "2", "--price", "2"])) == 0
-    out, _ = capsys.readouterr()
+    assert cli.run(lambda: run.main(["study.json", "--dry_run", "--slots", "2", "--price", "2"])) == 2
+    _, out = capsys.readouterr()
     t, s, c = (next(line for line in out.splitlines() if line.startswith(f"{name} ")) for name in "tsc")
     assert t.split()[-1] == s.split()[-1] == "yes" and c.endswith("no: see below")
-    assert "c: cifar10 is not in" in out or "c: no cifar10" in out or "c: cifar10" in out
-    assert "slot-hours are left" in out and "at 2 an hour" in out
+    assert "--download fetches it" in out and "at least " in out and "slot-hours are left" in out and "at 2 an hour" in out
+    Path("study.json").write_text(json.dumps(argvs[:2]))
+    before = snapshot(workplace)
+    assert cli.run(lambda: run.main(["study.json", "--dry_run"])) == 0
+    assert "slot-hours are left" in capsys.readouterr().out
     assert snapshot(workplace) == before
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+import ending
 from errors import RequestError
 from schedules import launchers
 from schedules.launchers import Task, process
@@ -98,6 +99,29 @@ def test_a_process_ends_with_whoever_started_it(workplace):
     wait_for(lambda: Path("a.log").exists() and "ready" in Path("a.log").read_text())
     parent.kill(), parent.wait()
     wait_for(lambda: "stopped" in Path("a.log").read_text())
+
+
+def test_a_log_that_cannot_be_written_is_the_end_of_its_job_alone(workplace, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    Path("runs/a/log").mkdir(parents=True)
+    launcher = Local(Namespace(slots=2))
+    bad, good = (Task(name, ["true"], Path(f"runs/{name}/log")) for name in "ab")
+    launcher.start([bad, good])
+    assert finish(launcher, 2) == {"a": 4, "b": 0} and launcher.room() == 2 and attend(bad) == 4
+    assert "it cannot be begun: " in ending.read(Path("runs/a"))["reason"]
+
+
+def test_nobody_has_to_look_on(workplace):
+    """Who looks on may leave, as behind `| head`: the jobs go on."""
+    script = (
+        "from schedules.queue import Queue; from schedules.view import View\n"
+        "with View(Queue([], 0), 'here') as view:\n    [view.event('a', 'started') for _ in range(9000)]\nprint('end')"
+    )
+    command = f'{sys.executable} -c "{script}" | head -1; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(
+        ["bash", "-c", command], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 1)
 
 
 def test_who_attends_a_process_asks_it_to_stop_and_waits(workplace, monkeypatch):

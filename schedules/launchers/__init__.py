@@ -35,6 +35,7 @@ class Launcher(Protocol):
     """Starts tasks and tells how they ended. Used from one thread, in the folder that the runs lie in."""
 
     has_gpus: bool
+    most_gpus: float  # that a task may ask for
 
     def about(self) -> str:
         """Where the tasks will run, in a few words for a person: `2 slots on this machine`."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from signal import SIGTERM
 
 from schedules.launchers import Task
-from schedules.launchers.process import begin
+from schedules.launchers.process import begin, cannot_begin
 
 
 def visible_gpus() -> list[str]:
@@ -29,10 +29,12 @@ class Local:
     def __init__(self, options: Namespace):
         self.gpus = visible_gpus()
         self.has_gpus = bool(self.gpus)
+        self.most_gpus = len({*self.gpus})
         self.slots = options.slots or max(1, len(self.gpus))
         threads = max(1, len(os.sched_getaffinity(0)) // self.slots)
         self.environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
         self.free = [self.gpus[slot % len(self.gpus)] if self.gpus else "" for slot in range(self.slots)]
+        self.not_begun: list[tuple[str, int]] = []
         self.running: dict[str, tuple[subprocess.Popen, list[str]]] = {}
 
     def about(self) -> str:
@@ -47,7 +49,11 @@ class Local:
             slots = self._slots(task)
             given = [gpu for gpu in slots if gpu] if task.gpus else []
             environment = self.environment | ({"CUDA_VISIBLE_DEVICES": ",".join(given)} if self.gpus else {})
-            self.running[task.name] = begin(task, environment), slots
+            try:
+                self.running[task.name] = begin(task, environment), slots
+            except OSError as error:
+                self.not_begun.append((task.name, cannot_begin(task, error)))
+                self.free += slots
 
     def _slots(self, task: Task) -> list[str]:
         """Takes the slots that a task needs: one, or one for each of its GPUs."""
@@ -62,6 +68,7 @@ class Local:
         over = [(name, process.poll()) for name, (process, _) in self.running.items() if process.poll() is not None]
         for name, _ in over:
             self.free += self.running.pop(name)[1]
+        over, self.not_begun = self.not_begun + over, []
         return over
 
     def stop(self) -> None:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import ending
+from errors import MachineFault, of_system
 from schedules.launchers import Task
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -35,9 +37,18 @@ def begin(task: Task, environment: dict[str, str] | None = None) -> subprocess.P
         )  # fmt: skip
 
 
+def cannot_begin(task: Task, error: OSError) -> int:
+    """The exit status of a task whose log cannot be written or whose program cannot be run; why, is noted."""
+    ending.note(task.log.parent, MachineFault.exit_status, f"it cannot be begun: {of_system(error)}")
+    return MachineFault.exit_status
+
+
 def attend(task: Task, environment: dict[str, str] | None = None) -> int:
     """Begins the process and waits for its end; a KeyboardInterrupt here asks it to stop, and still waits."""
-    process = begin(task, environment)
+    try:
+        process = begin(task, environment)
+    except OSError as error:
+        return cannot_begin(task, error)
     while process.poll() is None:
         try:
             time.sleep(0.1)  # not wait(): Ray interrupts this thread without a signal, which ends no system call

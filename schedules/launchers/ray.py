@@ -11,6 +11,9 @@ import time
 from argparse import Namespace
 from collections.abc import Sequence
 
+import ending
+import errors
+import files
 from errors import MachineFault, RequestError, first_line
 from schedules import launchers
 from schedules.launchers import Task, process
@@ -38,11 +41,14 @@ class Ray:
             )
         self.ray, self.slots, self.cpus = ray, options.slots, options.job_cpus
         self._connect(options)
-        resources = ray.cluster_resources()
-        self.has_gpus = resources.get("GPU", 0) >= 1 and options.job_gpus != 0
-        if resources.get("CPU", 0) < self.cpus:
-            raise RequestError(f"--job_cpus {self.cpus}: the cluster has {resources.get('CPU', 0):g} CPUs")
-        for module in (launchers, process):  # so that a node needs nothing of ours but main.py
+        cpus, self.most_gpus = (
+            max((node["Resources"].get(kind, 0) for node in ray.nodes() if node["Alive"]), default=0)
+            for kind in ("CPU", "GPU")
+        )
+        self.has_gpus = self.most_gpus >= 1 and options.job_gpus != 0
+        if cpus < self.cpus:
+            raise RequestError(f"--job_cpus {self.cpus}: the largest node of the cluster has {cpus:g} CPUs")
+        for module in (launchers, process, ending, errors, files):  # so that a node needs nothing of ours but main.py
             cloudpickle.register_pickle_by_value(module)
         self.attend = ray.remote(max_retries=0)(_attend)
         self.running: dict = {}

@@ -62,6 +62,7 @@ class Slurm:
         self.folder = FOLDER.absolute()
         self.largest_array = _largest_array()
         self.has_gpus = _has_gpus(options.partition) if options.job_gpus is None else options.job_gpus > 0
+        self.most_gpus = math.inf  # sbatch knows
         self.arrays: dict[str, list[str]] = {}  # the tasks of each array of this folder, by its job name
         self.jobs: dict[str, str] = {}  # the job of each task whose end has not been told yet
         self.missed: dict[str, float] = {}  # when a task's job was first not found
