@@ -13,6 +13,7 @@ import csv
 import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,8 +27,9 @@ SHARES = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5, 0.7, 1.0)
 LENGTHS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 GROUPS = (1, 2, 4, 8, 16, 32, 64)
 DIMENSIONS = (3, 4)  # of tensor forms
-NARROWER = (1, 0.8, 0.6, 0.45, 0.33, 0.25, 0.18, 0.125, 0.09, 0.0625)  # times the width that was asked for
+NARROWER = (0.8, 0.6, 0.45, 0.33, 0.25, 0.18, 0.125, 0.09, 0.0625)  # times the width that was asked for
 CONTROL = "narrower"
+REFUSED = ("conv", "module", "budget", "budget_mult_adds")  # flags that choose one conv
 
 
 class Cost(NamedTuple):
@@ -36,6 +38,9 @@ class Cost(NamedTuple):
     params: int
     mult_adds_exact: float
     mult_adds: int
+
+
+HEADER = ("family", "conv", "number", *Cost._fields)
 
 
 class Row(NamedTuple):
@@ -52,12 +57,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(prog="python -m schedules.costs", description="What every family costs over its settings.")
     options.add_network_flags(parser)
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for action in parser._actions:
+        if action.dest in REFUSED:  # it is known, to be refused with a reason, and not offered
+            action.help = argparse.SUPPRESS
     for each in (parser, own):
         output = each.add_argument_group("output")
         output.add_argument("--out", type=cli.filename, default=".", metavar="FOLDER", help="where figures go")
         output.add_argument("--csv", type=cli.filename, metavar="FILE", help="the table as CSV too")
     given = parser.parse_args(arguments)
-    for flag in ("conv", "module", "budget", "budget_mult_adds"):
+    for flag in REFUSED:
         if getattr(given, flag) is not None:
             raise RequestError(f"--{flag} chooses one conv: schedules.costs counts all families")
     ours, rest = own.parse_known_args(arguments)
@@ -127,8 +135,20 @@ def table(config: dict, batch: int = 128) -> list[Row]:
     return rows + control(config, batch)
 
 
+def left_out(rows: list[Row]) -> dict[str, list[str]]:
+    """By family, the settings that have no row since some layer cannot take them."""
+    there = {(row.family, row.number) for row in rows}
+    found = {
+        str(name): [str(name.named(value)) for value in settings(name.number) if (str(name), value) not in there]
+        for family in FAMILIES
+        for name in names(family)
+        if name.number is not None
+    }
+    return {family: convs for family, convs in found.items() if convs}
+
+
 def control(config: dict, batch: int) -> list[Row]:
-    """The network with its own convolutions at smaller widths, where it has a width."""
+    """The network with its own convolutions at smaller widths than it was asked for, where it has a width."""
     from build import build
     from count import count
     from datasets import DATASETS
@@ -151,30 +171,50 @@ def reference_cost(config: dict, rows: list[Row]) -> Row:
 
 
 def shown(rows: list[Row], reference: Row) -> str:
+    """The table, a paragraph a family, with neighbours of the same cost in one line, and what is to be said of it."""
     from tabulate import tabulate
 
-    lines = [[row.conv, row.cost.params, row.cost.params / reference.cost.params, row.cost.mult_adds_exact, row.cost.mult_adds] for row in rows]  # fmt: skip
+    lines: list[list] = []
+    for _, of_family in groupby(rows, key=lambda row: row.family):
+        lines += [[""] * 5] if lines else []
+        for cost, alike in groupby(of_family, key=lambda row: row.cost):
+            convs = [row.conv for row in alike]
+            name = convs[0] if len(convs) == 1 else f"{convs[0]} … {convs[-1]}"
+            lines.append([name, cost.params, cost.params / reference.cost.params, cost.mult_adds_exact, cost.mult_adds])
     headers = ["conv", "params", "ratio", "mult-adds, exact", "published"]
-    return tabulate(lines, headers, intfmt=",", floatfmt=("", "", ".4f", ",.0f", ",.0f"))
+    text = tabulate(lines, headers, intfmt=",", floatfmt=("", ",.0f", ".4f", ",.0f", ",.0f"))
+    text += f"\n\nratio: parameters of the whole network, relative to those with {reference.conv} ({reference.cost.params:,})"
+    if missing := left_out(rows):
+        told = "; ".join(", ".join(convs) for convs in missing.values())
+        text += f"\nleft out, since some layer of this network cannot take them: {told}"
+    return "\n".join(line.rstrip() for line in text.splitlines())
 
 
 def as_csv(rows: list[Row]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["family", "conv", "number", *Cost._fields])
+    writer.writerow(HEADER)
     writer.writerows([row.family, row.conv, row.number, *row.cost] for row in rows)
     return stream.getvalue()
 
 
+def is_table(start: bytes) -> bool:
+    """Whether a file that begins like this is a table that was written here, and may be written anew."""
+    return start.splitlines()[:1] == [",".join(HEADER).encode()]
+
+
 def main(arguments: list[str] | None = None) -> int:
+    from schedules.plot import keep, make_folders, rendered, write
+
     request = parse(arguments)
+    if request.csv:
+        keep("--csv", request.csv, "earlier table of schedules.costs", is_table)
     config = vars(request)
     rows = table(config, request.batch)
     reference = reference_cost(config, rows)
     print(shown(rows, reference))
     from schedules.figures.ranges import plane, ranges
     from schedules.outcomes import network_name
-    from schedules.plot import make_folders, rendered, write
 
     where = f"{request.dataset}, {network_name(config)}"
     figures = {"settings": ranges(rows, reference, where), "plane": plane(rows, reference, where)}

@@ -99,13 +99,15 @@ class Pair:
     runs: list[Run]
     groups: list[Group]
     guides: list[Group] = field(default_factory=list)  # teachers, which may be another network
+    strays: int = 0  # runs that ended before they had a configuration: of no network, and so told of with every one
 
     @property
     def undrawn(self) -> Counter:
-        """How many runs are in no group, by why."""
+        """How many runs are in no group, by why; those without a configuration too."""
         drawn = {id(run) for group in self.groups for run in group.runs}
         left = [run["state"] for run in self.runs if id(run) not in drawn]
-        return Counter("without result" if state == "finished" else state for state in left)
+        counts = Counter("without result" if state == "finished" else state for state in left)
+        return counts + Counter({"without a configuration": self.strays})
 
 
 @dataclass
@@ -132,11 +134,13 @@ def read(path: str, measure: str = MEASURES[0]) -> Study:
     if not groups:
         states = ", ".join(f"{count} {state}" for state, count in Counter(run["state"] for run in runs).items())
         raise RequestError(f"{path} has no finished run with a {measure} to draw ({states or 'no run at all'})")
+    strays = sum(run["state"] != "finished" and not (run["dataset"] and run["network"]) for run in runs)
     pairs = []
     for (dataset, network), members in by_pair.items():
         own = [group for group in groups if (group.first["dataset"], group.first["network"]) == (dataset, network)]
         if own:
             pairs.append(_pair(dataset, network, members, own, runs, groups))
+            pairs[-1].strays = strays if dataset and network else 0
     return Study(Path(path), measure, runs, pairs, conflicts)
 
 

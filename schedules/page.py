@@ -16,9 +16,10 @@ from pathlib import Path
 
 from schedules.figures.style import FAINT, INK, MUTED, PAPER, human, look
 from schedules.figures.tradeoff import measure_name
-from schedules.outcomes import Group, Run, Study
+from schedules.outcomes import Group, Run, Study, network_name
 
 TEMPLATE = Path(__file__).with_name("page.html")
+GENERATOR = '<meta name="generator" content="swapconv">'  # not in page.html, which is no page yet
 POINTS = 48  # of a learning curve in a tooltip
 TITLES = {
     "params": "Error against parameters", "mult_adds": "Error against mult-adds", "curves": "Learning curves",
@@ -40,6 +41,7 @@ def page(study: Study, figures: Iterable[tuple[int, str, str]]) -> str:
     states = Counter(run["state"] for run in study.runs)
     summary = ", ".join(f"{count} {state}" for state, count in sorted(states.items(), key=lambda each: -each[1]))
     values = {
+        "GENERATOR": GENERATOR,
         "TITLE": escape(study.path.stem),
         "SUMMARY": escape(f"{len(study.runs)} runs: {summary}."),
         "CONFLICTS": "".join(f"<li>{escape(text)}</li>" for text in study.conflicts),
@@ -51,13 +53,19 @@ def page(study: Study, figures: Iterable[tuple[int, str, str]]) -> str:
     return re.sub(r"\{\{([A-Z]+)\}\}", lambda place: values[place[1]], TEMPLATE.read_text(encoding="utf-8"))
 
 
+def is_page(start: bytes) -> bool:
+    """Whether a file that begins like this is a page that was made here, and may be made anew."""
+    return start.startswith(b"<!DOCTYPE html>") and GENERATOR.encode() in start
+
+
 def data(study: Study) -> dict:
     """What the page's script reads: the runs for the table, the groups for tooltips."""
     groups = [group for pair in study.pairs for group in pair.groups]
     of_run = {id(run): group for group in groups for run in group.runs}
+    usual = {pair.network: Counter(network_name(run) for run in pair.runs).most_common(1)[0][0] for pair in study.pairs}
     return {
         "measure": measure_name(study.measure),
-        "runs": [_run(run, of_run.get(id(run)), study.measure) for run in study.runs],
+        "runs": [_run(run, of_run.get(id(run)), study.measure, usual) for run in study.runs],
         "groups": {group.number: _group(group, study.measure) for group in groups},
     }
 
@@ -87,9 +95,17 @@ def _group_mark(match: re.Match) -> str:
     return f'class="{what}" data-group="{number}"' + (' tabindex="0" role="img"' if what == "point" else "")
 
 
-def _run(run: Run, group: Group | None, measure: str) -> dict:
+def _run(run: Run, group: Group | None, measure: str, usual: dict[str, str]) -> dict:
+    """A row's facts; its conv says the network where that is not as wide as most."""
     shown = {name: run.get(name) for name in COLUMNS} | {"name": run["name"], "reason": run["reason"]}
-    shown["conv"] = run.get("conv") or run["family"]
+    if not run["network"]:  # it ended before it had a configuration
+        shown |= dict.fromkeys(("dataset", "network", "taught"))
+    else:
+        shown["conv"] = run.get("conv") or run["family"]
+        if network_name(run) != usual.get(run["network"], network_name(run)):
+            shown["conv"] += f", {network_name(run)}"
+    if not run.get("epochs_planned"):
+        shown |= dict.fromkeys(("epochs_done", "epochs_planned"))
     shown["error"] = run.get(measure)
     if group is not None:
         shown |= {"group": group.number, "mean": group.error, "std": group.std}

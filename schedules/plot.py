@@ -12,7 +12,7 @@ import argparse
 import io
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cli
@@ -88,6 +88,21 @@ def compact(svg: str) -> str:
     )
 
 
+def keep(flag: str, path: str, what: str, is_ours: Callable[[bytes], bool]) -> None:
+    """RequestError where writing to `path` would lose anything but an earlier `what`, which `is_ours` knows by its first
+    4096 bytes."""
+    try:
+        if not Path(path).exists():
+            return
+        if Path(path).is_file():
+            with open(path, "rb") as file:
+                if is_ours(file.read(4096)):
+                    return
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise RequestError(f"{flag}: {path!r} cannot be read: {first_line(error)}")
+    raise RequestError(f"{flag}: {path!r} exists and is no {what}, so it is left as it is; choose another name")
+
+
 def make_folders(folders: dict[str, Path]) -> None:
     """By the flag that names each. RequestError where one cannot be made."""
     for flag, folder in folders.items():
@@ -104,6 +119,10 @@ def write(path: Path, contents: bytes) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     request = parse(arguments)
+    if request.html:
+        from schedules.page import is_page
+
+        keep("--html", request.html, "earlier page of schedules.plot", is_page)
     study = read(request.study, request.error)
     folder, page = Path(request.out or Path(request.study).parent), None
     names = file_names(study)

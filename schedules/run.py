@@ -163,7 +163,8 @@ def settle(queue: Queue, launcher: Launcher, view: View, stopping: bool = False)
 
 def _kept(place: Place) -> str:
     """What a job says that was stopped: `stopped: 1 of 2 epochs and 10 steps are kept`."""
-    return "stopped: " + place.reason.partition("; ")[2].removesuffix(", repeat the command with --resume to go on")
+    kept = place.reason.partition("; ")[2].removesuffix(", repeat the command with --resume to go on")
+    return f"stopped: {kept}" if kept else "stopped before its first step"
 
 
 def report(queue: Queue) -> int:

@@ -1,6 +1,7 @@
 """What families cost over their settings, against the counting of whole networks."""
 
 import csv
+import itertools
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -39,11 +40,37 @@ def test_table_files_and_figures(tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert {row["family"].partition("_x_")[0] for row in rows} == {*FAMILIES, costs.CONTROL}
     assert "TensorTrain_x_4" in {row["family"] for row in rows} and rows[0]["conv"] == "Conv"
+    assert len({row["conv"] for row in rows}) == len({tuple(row.values()) for row in rows})
+    for _, alike in itertools.groupby(rows, lambda row: tuple(row.values())[3:]):  # of these, the ends are shown
+        convs = [row["conv"] for row in alike]
+        assert convs[0] in said and (convs[-1] in said or len(convs) > 1)
+    assert "\n\nACDC" in said and "relative to those with Conv (" in said
+    assert "cannot take them: SepHashedFull_" in said
     for row in rows:
-        assert row["conv"] in said and int(row["params"]) > 0 and float(row["mult_adds_exact"]) > 0
+        assert int(row["params"]) > 0 and float(row["mult_adds_exact"]) > 0
     names = {f"costs.digits.WRN-10-1.{kind}.{end}" for kind in ("settings", "plane") for end in ("png", "svg")}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names and all(name in said for name in names)
     ElementTree.parse(tmp_path / "out" / "costs.digits.WRN-10-1.plane.svg")
+
+
+def test_a_table_replaces_nothing_but_a_table(tmp_path, capsys):
+    for name, contents in (("study.csv", b"name,state\na,finished\n"), ("empty.csv", b"")):
+        (tmp_path / name).write_bytes(contents)
+        request = ["digits", *SMALL, "--out", str(tmp_path / "out"), "--csv", str(tmp_path / name)]
+        assert cli.run(lambda: costs.main(request)) == 2  # noqa: B023
+        out, err = capsys.readouterr()
+        assert "exists and is no earlier table" in err and len(err.splitlines()) == 1 and not out
+        assert (tmp_path / name).read_bytes() == contents and not (tmp_path / "out").exists()
+    assert costs.is_table(costs.as_csv([]).encode()) and costs.is_table(
+        costs.as_csv([]).encode() + b"Conv,Conv,,1,1,1\n"
+    )
+
+
+def test_help_offers_only_what_is_taken(capsys):
+    with pytest.raises(SystemExit):
+        costs.parse(["--help"])
+    said = capsys.readouterr().out
+    assert "--wrn_width" in said and not any(f"--{flag}" in said for flag in costs.REFUSED)
 
 
 def test_what_the_figures_show():

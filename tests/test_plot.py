@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import study_samples as samples
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
 from PIL import Image
 
 import cli
@@ -21,7 +20,7 @@ from schedules.figures.ablation import ablation, rows
 from schedules.figures.curves import curves
 from schedules.figures.labels import spread
 from schedules.figures.tradeoff import front, tradeoff
-from schedules.page import data, inline, page
+from schedules.page import TEMPLATE, data, inline, is_page, page
 
 
 @pytest.fixture(autouse=True)
@@ -116,8 +115,9 @@ def test_what_is_drawn(tmp_path):
     for group in pair.groups:
         point = points[f"point-{group.number}"]
         mean = np.mean([run["test_top1_error"] for run in group.runs])
-        assert point.get_xydata().tolist() == [[group.first["params"], pytest.approx(mean)]]
-        hollow = to_hex(point.get_markerfacecolor()) == style.PAPER
+        cost = axes.get_xlim()[1] if group.role == "teacher" else group.first["params"]  # it would squeeze the others
+        assert point.get_xydata().tolist() == [[cost, pytest.approx(mean)]]
+        hollow = point.get_markerfacecolor() == style.HOLLOW
         assert hollow == (not group.taught) == (group.first["mode"] == "teacher")
         if not group.role:
             assert (
@@ -137,7 +137,9 @@ def test_what_is_drawn(tmp_path):
     for number in front([(group.first["params"], group.error) for group in pair.groups]):
         assert (pair.groups[number].first["params"], pair.groups[number].error) in corners
     ticks = [label.get_text() for label in axes.get_xticklabels()]
-    assert {"500k", "1M", "10M"} <= set(ticks) and len(ticks) <= 8
+    assert {"500k", "1M", "4M"} <= set(ticks) and len(ticks) <= 8
+    teacher = artists(figure, "label-")[f"label-{teachers[0].number}"].get_text()
+    assert teacher == "teacher WRN-28-10, 36.5M \N{RIGHTWARDS ARROW}"
     caption = artists(figure, "caption")["caption"].get_text()
     assert (
         caption.startswith("90 finished runs in 30 groups")
@@ -146,6 +148,74 @@ def test_what_is_drawn(tmp_path):
     words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert {"Tucker, d = 4", "taught by a teacher", "trained alone", "Conv, other widths"} <= set(words)
     assert "Conv" not in words
+
+
+def budgets(tmp_path):
+    """Families that all cost the same by design, taught and alone, with errors close to one another."""
+    convs = ["SepHashed_0.1", "TensorTrain_0.26", "Tucker_0.25", "ACDC"]
+    runs = [
+        run
+        for place, conv in enumerate(convs)
+        for taught in (True, False)
+        for params in (500_000 + 40 * place, 1_000_000 + 40 * place)
+        for run in samples.several(
+            conv, 6 - 1e-6 * params + 0.02 * place, 2, taught=taught, params=params, group=f"{conv}{taught}{params}"
+        )
+    ]
+    (pair,) = study(tmp_path, runs, curves=False).pairs
+    return pair
+
+
+def test_no_mark_hides_another_where_the_cost_is_the_same(tmp_path):
+    pair = budgets(tmp_path)
+    figure = tradeoff(pair, "params", "test_top1_error")
+    figure.draw_without_rendering()
+    drawn = {}
+    for kind in ("point", "error"):
+        lines = artists(figure, f"{kind}-")
+        drawn[kind] = {number: lines[f"{kind}-{number}"] for number in range(len(pair.groups))}
+    centres = {number: line.get_transform().transform(line.get_xydata()[0]) for number, line in drawn["point"].items()}
+    for group in pair.groups:
+        point, bar = (drawn[kind][group.number] for kind in ("point", "error"))
+        assert point.get_xdata()[0] == group.first["params"]  # moved on the paper, not in what it says
+        assert bar.get_transform().transform(bar.get_xydata())[0, 0] == pytest.approx(centres[group.number][0])
+        assert point.get_markerfacecolor() == (style.look(group.family).colour if group.taught else style.HOLLOW)
+    for one, other in itertools.combinations(pair.groups, 2):
+        across, up = abs(centres[one.number] - centres[other.number]) * 72 / figure.dpi
+        assert across > 5 or up > 5
+    words = artists(figure, "caption")["caption"].get_text()
+    assert ("stand side by side" in words) == any(
+        abs(centres[group.number][0] - figure.axes[0].transData.transform((group.first["params"], 1))[0]) > 9
+        for group in pair.groups
+    )
+
+
+def test_labels_say_who_was_alone(tmp_path):
+    runs = [
+        samples.run(conv, error + 2 * (not taught), taught=taught, params=params, wrn_width=width, teacher_checkpoint="the.teacher" if taught else None)
+        for conv, width, params, error in (("ACDC", 10.0, 600_000, 5), ("Conv", 1.3, 700_000, 7))
+        for taught in (True, False)
+    ] + [samples.run("Conv", 3.8, taught=False, name="the.teacher"), samples.run("Sep", 8, taught=False, params=800_000)]  # fmt: skip
+    read = study(tmp_path, runs, count=3)
+    (pair,) = read.pairs
+    words = {text.get_text() for text in artists(tradeoff(pair, "params", read.measure), "label-").values()}
+    assert words == {"ACDC", "ACDC, alone", "WRN-28-1.3", "WRN-28-1.3, alone", "teacher WRN-28-10", "Sep"}
+    figure = curves(pair, read.measure)
+    words = {text.get_text() for text in artists(figure, "label-").values()}
+    assert words == {"ACDC", "ACDC, alone", "WRN-28-1.3", "WRN-28-1.3, alone", "teacher WRN-28-10", "Sep, alone"}
+    for group in pair.groups:
+        dashed = artists(figure, "curve-")[f"curve-{group.number}"].get_linestyle() == "--"
+        assert dashed == (not group.taught and group.role != "teacher")
+    caption = artists(figure, "caption")["caption"].get_text()
+    assert "dashed: trained alone" in caption and "bars" not in caption and "grey" not in caption
+    assert figure.axes[0].get_xlim() == (1, 3)
+
+
+def test_runs_without_a_configuration_are_told_of(tmp_path):
+    lost = samples.run("ACDC", 0, state="failed", name="lost") | {"dataset": None, "network": None}
+    (pair,) = study(tmp_path, [*samples.published()[:2], lost], curves=False).pairs
+    caption = artists(tradeoff(pair, "params", "test_top1_error"), "caption")["caption"].get_text()
+    assert caption == "2 finished runs; not drawn: 1 without a configuration."
 
 
 def test_a_teacher_from_another_network_is_a_line(tmp_path):
@@ -305,6 +375,28 @@ def test_refusals(tmp_path, capsys, contents, says):
     assert command(path, "--out", tmp_path / "out", "--html", tmp_path / "page.html") == 2
     out, err = capsys.readouterr()
     assert says in err and len(err.splitlines()) == 1 and not out and sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("target", ["study.csv", "study.json", "schedule.json", "empty", "folder", "template.html"])
+def test_a_page_replaces_nothing_but_a_page(tmp_path, capsys, target):
+    path = samples.write(tmp_path / "study.csv", samples.published()[:2], count=1)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "schedule.json").write_text("{}")
+    (tmp_path / "empty").touch()
+    (tmp_path / "template.html").write_bytes(TEMPLATE.read_bytes())
+    before = {each: each.read_bytes() for each in tmp_path.iterdir() if each.is_file()}
+    assert command(path, "--out", tmp_path / "out", "--html", tmp_path / target) == 2
+    out, err = capsys.readouterr()
+    assert "exists and is no earlier page" in err and len(err.splitlines()) == 1 and not out
+    assert {each: each.read_bytes() for each in tmp_path.iterdir() if each.is_file()} == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_page_may_be_made_anew(tmp_path):
+    html = tmp_path / "new.html"
+    html.write_text(page(study(tmp_path, samples.published()[:1], curves=False), []))
+    plot.keep("--html", str(html), "page", is_page)
+    plot.keep("--html", str(tmp_path / "none.html"), "page", is_page)
 
 
 def test_damaged_json_and_wrong_flags(tmp_path, capsys):

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from schedules.figures.style import FAINT, INK, MUTED, PAPER, SMALL, TINY, log_ticks, look
+from schedules.figures.style import FAINT, HOLLOW, INK, MUTED, PAPER, SMALL, TINY, log_ticks, look
 from schedules.figures.tradeoff import SIZE, caption, family_name, measure_name
 from schedules.outcomes import Group, Pair, setup
 
@@ -69,7 +69,9 @@ def ablation(pair: Pair, measure: str) -> Figure | None:
         0.988, 1 - 0.2 / height, f"{pair.dataset}, {pair.network}", fontsize=SMALL, color=MUTED, ha="right", va="center"
     )
     _legend(figure, height, {each for _, arms in found for each in arms})
-    caption(figure, pair, [group for _, arms in found for group in arms.values()])
+    drawn = [group for _, arms in found for group in arms.values()]
+    bars = any(group.std for group in drawn)
+    caption(figure, pair, drawn, ", bars of one standard deviation" if bars else "")
     return figure
 
 
@@ -103,7 +105,7 @@ def _scale(axes: Axes, low: float, high: float) -> None:
 def _style(family: str, factor: float) -> dict:
     """Without CRS hollow grey, with it the family's colour; other factors than 1 smaller."""
     if factor == 0:
-        return dict(marker="o", markersize=5.5, markerfacecolor=PAPER, markeredgecolor=MUTED, color=MUTED)
+        return dict(marker="o", markersize=5.5, markerfacecolor=HOLLOW, markeredgecolor=MUTED, color=MUTED)
     colour = look(family).colour
     size = 6.5 if factor == 1 else 4.5
     return dict(marker="o", markersize=size, markerfacecolor=colour, markeredgecolor=PAPER, color=colour)
@@ -119,7 +121,9 @@ def _row(axes: Axes, place: int, words: str, arms: dict[float, Group]) -> None:
         if group.std:
             ends = [group.error - group.std, group.error + group.std]
             axes.plot(ends, [place, place], color=style["color"], linewidth=0.8, zorder=2.5)
-        axes.plot(group.error, place, linestyle="none", zorder=4, gid=f"point-{group.number}", **style)
+        axes.plot(
+            group.error, place, linestyle="none", zorder=4 if factor else 4.2, gid=f"point-{group.number}", **style
+        )
         if factor not in (0, 1):
             axes.annotate(f"×{factor:g}", (group.error, place), (0, 4.5), textcoords="offset points", ha="center",
                           fontsize=TINY - 1.5, color=style["color"])  # fmt: skip

@@ -39,8 +39,7 @@ def curves(pair: Pair, measure: str) -> Figure | None:
     first = next(iter(panels))
     scale = _range(list(lines.values()))
     for axes, members in panels.items():
-        axes.set_xlim(0, max(line[-1, 0] for line in lines.values()))
-        axes.xaxis.set_major_locator(MaxNLocator(4 if len(panels) > 1 else 8, integer=True))
+        _epochs(axes, list(lines.values()), 4 if len(panels) > 1 else 8)
         error_scale(axes, *scale)
         rule(axes)
         if axes.get_position().x0 > first.get_position().x0 + 0.01:
@@ -58,10 +57,21 @@ def curves(pair: Pair, measure: str) -> Figure | None:
         figure.text(0.988, first.get_position().y1 + 0.3 / figure.get_figheight(), f"{pair.dataset}, {pair.network}",
                     fontsize=SMALL, color=MUTED, ha="right")  # fmt: skip
         figure.texts[0].set_y(first.get_position().y1 + 0.3 / figure.get_figheight())
-    lowest = [each for each in panels if each.get_position().y0 < axes.get_position().y0 + 0.01]
-    lowest[0].set_xlabel("epoch")
-    caption(figure, pair, groups, "; thin: training error" if any(train.values()) else "")
+    for place, each in enumerate(panels):
+        if place + COLUMNS >= len(panels):  # no panel below it
+            each.set_xlabel("epoch", labelpad=1)
+    caption(figure, pair, groups, more=_signs(groups, any(train.values()), len(panels) > 1))
     return figure
+
+
+def _signs(groups: list[Group], train: bool, grey: bool) -> str:
+    """What the caption says of the kinds of lines that are there."""
+    signs = {
+        "dashed: trained alone": any(map(_alone, groups)),
+        "thin: training error": train,
+        "thin grey: the other families": grey,
+    }
+    return "".join(f"; {words}" for words, there in signs.items() if there)
 
 
 def _panels(groups: list[Group]) -> tuple[Figure, dict[Axes, list[Group]]]:
@@ -69,19 +79,28 @@ def _panels(groups: list[Group]) -> tuple[Figure, dict[Axes, list[Group]]]:
     kinds = families(groups)
     columns = min(COLUMNS, len(kinds))
     rows = math.ceil(len(kinds) / columns)
-    height = 0.95 + 1.75 * rows
+    height = 0.75 + 1.75 * rows
     figure, panels = Figure((SIZE[0], height)), {}
     left, right, gap = 0.05, 0.005, 0.135  # the gap holds the labels at the ends
     width = (1 - left - right) / columns - gap
     for rank, family in enumerate(kinds):
         row, column = divmod(rank, columns)
-        bottom = (height - 0.55 - 1.75 * (row + 1) + 0.35) / height
+        bottom = (height - 1.75 * (row + 1)) / height
         axes = figure.add_axes((left + column * (width + gap), bottom, width, 1.3 / height))
         axes.set_title(
             family_name(family), loc="left", fontsize=TINY + 0.5, color=look(family).colour, fontweight="bold", pad=3
         )
         panels[axes] = [group for group in groups if group.family == family]
     return figure, panels
+
+
+def _epochs(axes: Axes, lines: list[np.ndarray], most: int) -> None:
+    """From the first epoch, which is 1, to the last."""
+    first, last = int(min(line[0, 0] for line in lines)), int(max(line[-1, 0] for line in lines))
+    axes.set_xlim(first, last if last > first else first + 1)
+    ticks = [tick for tick in MaxNLocator(most, integer=True).tick_values(0, last) if first < tick <= last]
+    spare = len(ticks) < 2 or ticks[0] - first > (last - first) / 16
+    axes.set_xticks(([first] if spare else []) + ticks)
 
 
 def _thinned(line: np.ndarray, most: int) -> np.ndarray:
@@ -96,9 +115,14 @@ def _range(lines: list[np.ndarray]) -> tuple[float, float]:
     return min(line[:, 1].min() for line in lines), max(each.max() for each in late)
 
 
+def _alone(group: Group) -> bool:
+    """Whether it is to be told from one that was taught: only teachers are not, whom nobody teaches."""
+    return not group.taught and group.role != "teacher"
+
+
 def _draw(axes: Axes, group: Group, line: np.ndarray, train: np.ndarray, width: float) -> None:
     colour = INK if group.role == "teacher" else MUTED if group.role == "control" else look(group.family).colour
-    style = dict(color=colour, linestyle="-" if group.taught or group.role else (0, (3, 1.5)))
+    style = dict(color=colour, linestyle=(0, (3, 1.5)) if _alone(group) else "-")
     axes.plot(*line.T, linewidth=width, zorder=3, gid=f"curve-{group.number}", **style)
     if len(train):
         axes.plot(*train.T, linewidth=0.35, alpha=0.5, zorder=2, gid=f"train-{group.number}", **style)
@@ -137,5 +161,5 @@ def _words(group: Group, short: bool) -> str:
     if short and not group.role and not group.family.startswith("module "):
         words = words.removeprefix(group.family.partition("_x_")[0]).lstrip("_").strip()
         words = words if not words.startswith("(") else words[1:-1]
-    alone = "alone" if not group.taught and not group.role else "" if words else "taught"
+    alone = "alone" if _alone(group) else "" if words else "taught"
     return ", ".join(filter(None, (words, alone)))

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Annotation, Text
 
-from schedules.figures.style import FONTS, TINY
+from schedules.figures.style import FONTS, PAPER, TINY
 
 DISTANCES = (5.0, 9.0, 15.0, 23.0, 33.0, 46.0)  # from a point's centre to its label, in points
 ANGLES = np.deg2rad([0, 180, 90, 270, 35, 145, -35, -145, 18, 162, -18, -162, 60, 120, -60, -120])
@@ -39,11 +39,17 @@ class Label:
 
 
 def place(
-    axes: Axes, labels: Sequence[Label], avoid: np.ndarray, lines: Sequence[np.ndarray], size: float = TINY
+    axes: Axes,
+    labels: Sequence[Label],
+    avoid: np.ndarray,
+    lines: Sequence[np.ndarray],
+    size: float = TINY,
+    farthest: float = DISTANCES[-1],
 ) -> list[Annotation]:
     """Draws the labels, the first ones first. The axes' limits must be final.
 
-    Args: avoid: (n, 4) boxes x0, y0, x1, y1 in pixels that no label may touch; lines: (m, 2) points each, in data units.
+    Args: avoid: (n, 4) boxes x0, y0, x1, y1 in pixels that no label may touch; lines: (m, 2) points each, in data units;
+        farthest: points between a label and its own point from which on it is rather left out.
     """
     canvas = FigureCanvasAgg(axes.figure)
     canvas.figure.draw_without_rendering()  # settles the layout
@@ -63,7 +69,7 @@ def place(
         best = None
         for box, offset, preference in _candidates(centre, width, height, scale, label.below):
             inside = box[0] > bounds.x0 and box[1] > bounds.y0 and box[2] < bounds.x1 and box[3] < bounds.y1
-            if not inside or _touches(taken, box):
+            if not inside or preference > farthest or _touches(taken, box):
                 continue
             nearer = _distance(centres, box) < _distance(centre[None], box) - 0.1
             cost = preference + LINE * _within(crossed, box).sum() + AMBIGUOUS * nearer.sum()
@@ -80,6 +86,7 @@ def place(
             label.text, label.at, offset / scale, textcoords="offset points", ha="center", va="center", fontsize=size,
             color=label.colour, fontweight=label.weight, arrowprops=arrow if len(leader) else None,
             gid=f"label-{label.number}", zorder=6, annotation_clip=False,
+            bbox=dict(boxstyle="square,pad=0.04", facecolor=PAPER, edgecolor="none", alpha=0.8),  # no line strikes it
         ))  # fmt: skip
         taken = np.vstack([taken, box, *(np.hstack([each - 1, each + 1])[None] for each in leader)])
     return drawn
@@ -149,7 +156,7 @@ def _within(points: np.ndarray, box: np.ndarray) -> np.ndarray:
 def _leader(centre: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Points on the line from a point to the nearest place of its label's box."""
     end = np.clip(centre, box[:2], box[2:])
-    return centre + np.linspace(0, 1, 8)[1:-1, None] * (end - centre)
+    return centre + np.linspace(0, 1, 16)[1:-1, None] * (end - centre)
 
 
 def _along(lines: Sequence[np.ndarray], step: float = 3.0) -> np.ndarray:

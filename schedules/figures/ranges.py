@@ -14,6 +14,7 @@ from schedules.figures.labels import Label, boxes_of, place, spread
 from schedules.figures.style import INK, MUTED, SMALL, TINY, drawing, human, log_ticks, look, point, rule
 from schedules.figures.tradeoff import SIZE, family_name
 
+SHORT = 14.0  # points of the longest leader: where so many points are close, longer ones cross too much
 PANELS = {"s": "share s of the numbers", "L": "length L", "g": "at most g groups"}
 
 
@@ -35,21 +36,20 @@ def ranges(rows: list, reference, where: str) -> Figure:
     """Parameters of the whole network against a family's setting: a panel for each kind of setting, one scale for all."""
     with drawing():
         figure = Figure((SIZE[0], 4.2))
-        widths, left = {"s": 0.305, "L": 0.145, "g": 0.125}, 0.06
+        widths, left = {"s": (0.27, 0.185), "L": (0.12, 0.165), "g": (0.11, 0.09)}, 0.06
         of_family = {family: each for family, each in curves_of(rows).items() if symbol(family)}
         params = [row.cost.params for each in of_family.values() for row in each] + [reference.cost.params]
         low, high = min(params) / 1.25, max(params) * 1.25
         for kind, title in PANELS.items():
-            axes = figure.add_axes((left, 0.125, widths[kind], 0.765))
-            left += widths[kind] + 0.122
+            width, gap = widths[kind]  # the gap holds the names and the next panel's numbers
+            axes = figure.add_axes((left, 0.115, width, 0.81))
+            left += width + gap
             axes.set_xscale("log"), axes.set_yscale("log"), axes.set_ylim(low, high)
             members = {family: each for family, each in of_family.items() if symbol(family) == kind}
             numbers = [row.number for each in members.values() for row in each]
             axes.set_xlim(min(numbers), max(numbers))
-            log_ticks(axes.xaxis, *axes.get_xlim(), "{:g}".format, most=7)
+            log_ticks(axes.xaxis, *axes.get_xlim(), "{:g}".format, most=7 if kind == "s" else 4)
             log_ticks(axes.yaxis, low, high)
-            if kind != "s":
-                axes.set_yticklabels([])
             rule(axes)
             axes.axhline(reference.cost.params, color=INK, linewidth=0.8, zorder=2, gid="reference")
             for family, each in members.items():
@@ -102,23 +102,24 @@ def plane(rows: list, reference, where: str) -> Figure:
             line = np.array([(row.cost.params, row.cost.mult_adds_exact) for row in each])
             lines.append(line)
             if family not in FAMILIES and "_x_" not in family:
-                axes.plot(*line.T, color=MUTED, linestyle=(0, (4, 2.5)), linewidth=1.0, zorder=2, gid="control")
-                labels += [
-                    Label(row.conv, row.conv.partition("--")[2], line[at], MUTED) for at, row in enumerate(each) if at
-                ]
+                whole = [(reference.cost.params, reference.cost.mult_adds_exact), *line]
+                axes.plot(*zip(*whole), color=MUTED, linestyle=(0, (4, 2.5)), linewidth=1.0, zorder=2, gid="control")
+                axes.plot(*line.T, "s", color=MUTED, markersize=2.6, zorder=2.5, gid="widths")
+                labels += [Label(row.conv, row.conv.partition("--")[2], at, MUTED) for at, row in zip(line, each)]
                 continue
             style = point(family, True) | dict(markersize=look(family).size * 0.75)
             if family == reference.family:
-                style |= dict(color=INK, markerfacecolor=INK, markersize=7)
+                style |= dict(color=INK, markerfacecolor=INK, markersize=8.5)
             axes.plot(*line.T, color=look(family).colour, linewidth=0.8, alpha=0.8, zorder=3, gid=f"family-{family}")
-            axes.plot(*line.T, zorder=4, gid=f"points-{family}", clip_on=False, **style)
+            above = 0.5 if family == reference.family else 0  # others may cost the same
+            axes.plot(*line.T, zorder=4 + above, gid=f"points-{family}", clip_on=False, **style)
             handles.append(Line2D([], [], label=family_name(family), **style))
             for row in {each[0].conv: each[0], each[-1].conv: each[-1]}.values():
                 at = (row.cost.params, row.cost.mult_adds_exact)
                 colour = INK if row is reference else look(family).colour
                 labels.append(Label(row.conv, row.conv, at, colour, weight="bold" if row is reference else "normal"))
         labels.sort(key=lambda label: (label.weight != "bold", label.colour == MUTED))
-        place(axes, labels, boxes_of(axes, costs, 2.4), lines, size=TINY - 0.5)
+        place(axes, labels, boxes_of(axes, costs, 2.4), lines, size=TINY - 0.5, farthest=SHORT)
         axes.set_xlabel("parameters")
         if any(line.get_gid() == "control" for line in axes.lines):
             style = dict(color=MUTED, linestyle=(0, (4, 2.5)), linewidth=1.0)

@@ -22,6 +22,7 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 INK, MUTED, FAINT, PAPER = "#222222", "#6b6b6b", "#d4d4d4", "#ffffff"
+HOLLOW = "none"  # the face of a hollow marker: white would hide what is below
 WANTED = ("Arial", "Liberation Sans", "Helvetica", "DejaVu Sans")  # the first three are of the same widths
 FONTS = [name for name in WANTED if name in font_manager.get_font_names()]
 SMALL, TINY = 8.0, 7.0  # points
@@ -94,7 +95,7 @@ def look(family: str) -> Look:
 def point(family: str, taught: bool) -> dict:
     """Keywords for Axes.plot of one point: filled if taught, hollow if alone."""
     colour, marker, size = look(family)
-    face = colour if taught else PAPER
+    face = colour if taught else HOLLOW
     return dict(
         linestyle="none", marker=marker, markersize=size, markerfacecolor=face,
         markeredgecolor=PAPER if taught else colour, markeredgewidth=0.5 if taught else 1.1, color=colour,

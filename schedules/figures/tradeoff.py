@@ -3,27 +3,47 @@
     figure = tradeoff(pair, "params", study.measure)
     figure.savefig("tradeoff.png")
 
-Filled points were taught, hollow ones trained alone. What a test or a page wants to find has a gid: `point-<group>`,
+Filled points were taught, hollow ones trained alone. Those that would cover each other stand side by side, and a teacher
+that costs far more than all others stands at the right edge with an arrow. What a test or a page wants to find has a gid: `point-<group>`,
 `label-<group>`, `error-<group>`, `family-<family>-<taught|alone>`, `control`, `teacher-<group>` and `front`.
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 
 from names import FAMILIES
+from schedules.figures.dodge import TOLD, dodge, moved
 from schedules.figures.labels import Label, boxes_of, place
-from schedules.figures.style import FAINT, INK, MUTED, PAPER, SMALL, TINY, error_scale, log_ticks, look, point, rule
+from schedules.figures.style import (
+    FAINT,
+    HOLLOW,
+    INK,
+    MUTED,
+    PAPER,
+    SMALL,
+    TINY,
+    error_scale,
+    human,
+    log_ticks,
+    look,
+    point,
+    rule,
+)
 from schedules.outcomes import Group, Pair, network_name
 
 NAMES = {"params": "parameters", "mult_adds": "mult-adds per image (published convention)",
          "mult_adds_exact": "mult-adds per image (exact)"}  # fmt: skip
 SIZE = (7.4, 4.7)  # inches
+CAPTION = 150  # letters in a line of it
 ALL_LABELLED = 36  # groups up to which every point has a label; of more, only those on the front
+FAR = 4.0  # times the next largest cost, from which a teacher does not set the axis
 FRONT = dict(color=FAINT, linewidth=2.2)
 Point = tuple[float, float]
 
@@ -35,18 +55,36 @@ def tradeoff(pair: Pair, cost: str, measure: str) -> Figure:
     points = {group.number: (group.cost[cost], group.error) for group in pair.groups}
     best = front(list(points.values()))
     on_front = [pair.groups[index] for index in best]
-    _limits(axes, pair, list(points.values()))
+    far = far_teachers(pair, points)
+    _limits(axes, pair, [at for number, at in points.items() if number not in far])
     rule(axes)
+    at = {number: (axes.get_xlim()[1], error) if number in far else (x, error) for number, (x, error) in points.items()}
+    shifts = _shifts(axes, pair.groups, at)
+    seen = {number: moved(axes, at[number], shifts[number]) for number in at}
     steps = _front(axes, [points[group.number] for group in on_front])
-    lines = _family_lines(axes, pair, points)
+    lines = _family_lines(axes, pair, seen | {number: points[number] for number in far})
     _guides(axes, pair)
-    bars = [_draw(axes, group, points[group.number]) for group in pair.groups]
-    _labels(axes, pair.groups, on_front, points, [*lines, *(bar for bar in bars if len(bar))], steps)
+    for group in pair.groups:
+        _draw(axes, group, at[group.number], shifts[group.number])
+    bars = [
+        np.array([(seen[group.number][0], end) for end in _span(axes, group)]) for group in pair.groups if group.std
+    ]
+    far_words = {number: f", {human(points[number][0])} \N{RIGHTWARDS ARROW}" for number in far}
+    _labels(axes, pair.groups, on_front, seen, [*lines, *bars], steps, far_words)
     axes.set_xlabel(NAMES[cost])
     heading(figure, axes, f"{measure_name(measure)}, %", f"{pair.dataset}, {pair.network}")
     _legend(figure, pair)
-    caption(figure, pair, pair.groups)
+    aside = max(map(abs, shifts.values())) > TOLD
+    bars_told = ", bars of one standard deviation" if bars else ""
+    caption(figure, pair, pair.groups, bars_told, "; marks of nearly one cost stand side by side" if aside else "")
     return figure
+
+
+def far_teachers(pair: Pair, points: dict[int, Point]) -> set[int]:
+    """The teachers that would squeeze everything else into a part of the width."""
+    others = [points[group.number][0] for group in pair.groups if group.role != "teacher"]
+    teachers = [group.number for group in pair.groups if group.role == "teacher"]
+    return {number for number in teachers if others and points[number][0] > FAR * max(others)}
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -72,15 +110,16 @@ def heading(figure: Figure, axes: Axes, what: str, where: str) -> None:
     figure.text(box.x1, box.y1 + 0.03, where, fontsize=SMALL, color=MUTED, ha="right", gid="where")
 
 
-def caption(figure: Figure, pair: Pair, groups: Sequence[Group], more: str = "") -> None:
-    """How many runs stand behind it, and how many of which kind do not."""
+def caption(figure: Figure, pair: Pair, groups: Sequence[Group], bars: str = "", more: str = "") -> None:
+    """How many runs stand behind it, and how many of which kind do not. `bars`: what is said of bars, where there are."""
     drawn, seeds = sum(len(group.runs) for group in groups), max(len(group.runs) for group in groups)
     text = f"{drawn} finished run{'s' * (drawn != 1)}"
     if seeds > 1:
-        text += f" in {len(groups)} group{'s' * (len(groups) != 1)}: means over up to {seeds} seeds, bars of one standard deviation"
+        text += f" in {len(groups)} group{'s' * (len(groups) != 1)}: means over up to {seeds} seeds{bars}"
     if pair.undrawn:
         text += "; not drawn: " + ", ".join(f"{count} {why}" for why, count in sorted(pair.undrawn.items()))
-    figure.text(0.012, 0.018, text + more + ".", fontsize=TINY, color=MUTED, gid="caption")
+    lines = textwrap.wrap(text + more + ".", CAPTION, break_long_words=False, break_on_hyphens=False)
+    figure.text(0.012, 0.018, "\n".join(lines), fontsize=TINY, color=MUTED, linespacing=1.15, gid="caption")
 
 
 def families(groups: Sequence[Group]) -> list[str]:
@@ -151,43 +190,68 @@ def _guides(axes: Axes, pair: Pair) -> None:
             )  # fmt: skip
 
 
-def _draw(axes: Axes, group: Group, at: Point) -> np.ndarray:
-    """The point with its error bar, which is returned as a line."""
+def _shifts(axes: Axes, groups: list[Group], at: dict[int, Point]) -> dict[int, float]:
+    """In points, for each group: of those that would cover each other kin stand together, the taught one on the left."""
+    order = {family: rank for rank, family in enumerate(families(groups))}
+    sorted_ = sorted(groups, key=lambda group: (order[group.family], not group.taught, group.number))
+    radii = [_look(group)["markersize"] / 2 for group in sorted_]
+    places = [at[group.number] for group in sorted_]
+    shifts = dodge(axes, places, [_span(axes, group) for group in sorted_], radii)
+    return {group.number: shift for group, shift in zip(sorted_, shifts)}
+
+
+def _span(axes: Axes, group: Group) -> tuple[float, float]:
+    """From where to where its error bar goes."""
+    std = group.std or 0.0
+    return max(group.error - std, min(axes.get_ylim()[0], group.error)), group.error + std
+
+
+def _look(group: Group) -> dict:
+    """Keywords of its point."""
     style = point(group.family, group.taught)
     if group.role:
         shade = INK if group.role == "teacher" else MUTED
-        face = shade if group.taught else PAPER
+        face = shade if group.taught else HOLLOW
         style |= dict(color=shade, markerfacecolor=face, markeredgecolor=PAPER if group.taught else shade)
         style |= dict(markersize=style["markersize"] + 1.5) if group.role == "teacher" else {}
-    axes.plot(*at, zorder=4, gid=f"point-{group.number}", clip_on=False, **style)
-    if not group.std:
-        return np.empty((0, 2))
-    bar = np.array([(at[0], max(group.error - group.std, axes.get_ylim()[0])), (at[0], group.error + group.std)])
-    axes.plot(*bar.T, color=style["color"], linewidth=0.9, zorder=3, gid=f"error-{group.number}")
-    return bar
+    return style
+
+
+def _draw(axes: Axes, group: Group, at: Point, shift: float) -> None:
+    """The point with its error bar. Hollow ones are above, as they hide nothing."""
+    style, above = _look(group), 0 if group.taught else 0.2
+    aside = axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
+    axes.plot(*at, zorder=4 + above, gid=f"point-{group.number}", clip_on=False, transform=aside, **style)
+    if group.std:
+        bar = dict(color=style["color"], linewidth=0.9, zorder=3, transform=aside)
+        axes.plot([at[0]] * 2, _span(axes, group), gid=f"error-{group.number}", **bar)
 
 
 def _labels(
-    axes: Axes, groups: list[Group], on_front: list[Group], points: dict[int, Point], lines: list, steps: np.ndarray
+    axes: Axes,
+    groups: list[Group],
+    on_front: list[Group],
+    points: dict[int, Point],
+    lines: list,
+    steps: np.ndarray,
+    more: dict[int, str],
 ) -> None:
-    """Teachers, the front and the control come first; the rest has labels where there are few points."""
+    """Teachers, the front and the control come first; the rest has labels where there are few points. `more`: what some
+    say beyond their names."""
     rank = {"teacher": 0, "control": 2}  # the front is between them
     first = [group for group in groups if group.role or group in on_front]
     first.sort(key=lambda group: 1 if group in on_front and group.role != "teacher" else rank[group.role])
     chosen = first + [group for group in groups if group not in first and len(groups) <= ALL_LABELLED]
     boxes = boxes_of(axes, list(points.values()), 3.6)
     guides = [np.array([(axes.get_xlim()[0], y), (axes.get_xlim()[1], y)]) for y in _heights(axes)]
-    labels = [
-        Label(
-            group.number,
-            group.label,
-            points[group.number],
-            _colour(group),
-            weight="bold" if group.role == "teacher" else "normal",
-            below=group in on_front,
+    taught = {group.label for group in chosen if group.taught}
+    labels = []
+    for group in chosen:
+        words = (
+            group.label + (", alone" if not group.taught and group.label in taught else "") + more.get(group.number, "")
         )
-        for group in chosen
-    ]
+        weight = "bold" if group.role == "teacher" else "normal"
+        labels.append(Label(group.number, words, points[group.number], _colour(group), weight, below=group in on_front))
     place(axes, labels, boxes, [*lines, *guides, steps])
 
 
@@ -207,7 +271,7 @@ def _legend(figure: Figure, pair: Pair) -> None:
     notes = []
     for taught, words in ((True, "taught by a teacher"), (False, "trained alone")):
         if any(group.taught is taught for group in plain):
-            notes.append((grey | dict(markerfacecolor=MUTED if taught else PAPER), words))
+            notes.append((grey | dict(markerfacecolor=MUTED if taught else HOLLOW), words))
     if any(group.role == "control" for group in pair.groups):
         family = next(group.family for group in pair.groups if group.role == "control")
         notes.append((dict(color=MUTED, linestyle=(0, (4, 2.5)), linewidth=1.0), f"{family}, other widths"))

@@ -24,7 +24,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium to look at the page with")
 WIDTH, HEIGHT = 1400, 1500
 DARK = ("--blink-settings=preferredColorScheme=0",)
-ROWS = "[...document.querySelectorAll('tbody tr:not([hidden])')]"
+ROWS = "[...document.querySelectorAll('tbody tr:not(.reason):not([hidden])')]"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def painted(picture: np.ndarray, colour: str) -> int:
 
 def test_rows_and_points_are_there(page):
     dom = chromium(page, "--dump-dom")
-    assert dom.count("<tr data-group=") == 60 and len(re.findall("<tr[ >]", dom)) == 1 + 64
+    assert dom.count("<tr data-group=") == 60 and len(re.findall("<tr[ >]", dom)) == 1 + 64 + 4  # reasons
     for kind in ("params", "mult_adds"):
         figure = re.search(f'<figure class="{kind}">.*?</figure>', dom, re.DOTALL)[0]
         assert len(re.findall('<g class="point"', figure)) == 30 and 'aria-label="Shuffle_4, taught' in figure
@@ -149,6 +149,17 @@ def test_narrow_pages_do_not_scroll_sideways(page):
         script = "return [document.documentElement.scrollWidth, innerWidth]"
         scroll, inner = after(page, script, f"--window-size={width},900")
         assert scroll <= inner
+
+
+def test_the_table_is_as_wide_as_the_page_and_names_break_at_joints_only(page):
+    script = """const box = document.querySelector('.scroll'), spans = [...document.querySelectorAll('td.wide span')];
+        return [box.scrollWidth - box.clientWidth, spans.every(each => each.getClientRects().length === 1),
+                [...document.querySelectorAll('th')].map(each => each.textContent), document.getElementById('summary').textContent]"""
+    wider, whole, titles, summary = after(page, script, "--window-size=1300,900")
+    assert wider == 0 and whole and "In all: CRS ratio 0.0200, bytes 2M, time 83.3 min, cifar10, WideResNet." in summary
+    assert {"taught", "parameters", "mean ± std"} <= set(titles) and not {"dataset", "network"} & set(titles)
+    told = after(page, "return [...document.querySelectorAll('tr.reason')].map(each => each.offsetWidth / document.querySelector('table').offsetWidth)")  # fmt: skip
+    assert len(told) == 4 and min(told) > 0.98
 
 
 def test_nothing_is_wrong_or_fetched(page):
