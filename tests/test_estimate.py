@@ -89,7 +89,9 @@ def test_of_real_jobs(workplace, capsys, monkeypatch):
     _, out = capsys.readouterr()
     t, s, c = (next(line for line in out.splitlines() if line.startswith(f"{name} ")) for name in "tsc")
     assert t.split()[-1] == s.split()[-1] == "yes" and c.endswith("no: see below")
-    assert "--download fetches it" in out and "at least " in out and "slot-hours are left" in out and "at 2 an hour" in out
+    assert (
+        "--download fetches it" in out and "at least " in out and "slot-hours are left" in out and "at 2 an hour" in out
+    )
     Path("study.json").write_text(json.dumps(argvs[:2]))
     before = snapshot(workplace)
     assert cli.run(lambda: run.main(["study.json", "--dry_run"])) == 0
