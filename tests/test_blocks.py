@@ -170,6 +170,7 @@ def test_copies(conv):
     assert torch.equal(made.double().float()(x), out)  # a cast there and back
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("conv", CONVS)
 @pytest.mark.parametrize("k", [1, 3])
 def test_gradcheck(conv, k):

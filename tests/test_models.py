@@ -82,7 +82,12 @@ ALIKE = ("HashedDecimate", "OriginalACDC")  # Hashed with a tenth, ACDC without 
 
 @pytest.mark.parametrize(
     "conv, network",
-    [(conv, each) for conv in ONE_EACH for each in NETWORKS if conv not in ALIKE or each not in ("WRN_50_2", "DARTS")],
+    [
+        pytest.param(conv, each, marks=pytest.mark.long if each == "WRN_50_2" else ())
+        for conv in ONE_EACH
+        for each in NETWORKS
+        if conv not in ALIKE or each not in ("WRN_50_2", "DARTS")
+    ],
 )
 def test_every_conv_on_every_network(conv, network):
     """Builds at once, runs forward and backward (on small images), and is copied, pickled, saved and loaded."""
