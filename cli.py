@@ -131,6 +131,13 @@ def read_file(path: str) -> bytes:
     return contents
 
 
+def keep(flag: str, path: str, what: str, is_ours: Callable[[bytes], bool]) -> None:
+    """RequestError where writing to `path` would lose anything but an earlier `what`, which `is_ours` knows by its
+    contents."""
+    if os.path.lexists(path) and not (Path(path).is_file() and is_ours(read_file(path))):
+        raise RequestError(f"{path} exists and is no {what}, so it is left as it is: choose another {flag}")
+
+
 def file_digest(path: str) -> str:
     """What identifies a file's contents, such as a user's module. RequestError where it cannot be read."""
     return hashlib.sha256(read_file(path)).hexdigest()[:16]

@@ -264,8 +264,7 @@ def _refuse_others(output: Path) -> tuple[Path, Path]:
     table, document = (output.with_name(output.name + suffix) for suffix in (".csv", ".json"))
     ours = {table: f"{','.join(LEADING[:4])},".encode(), document: b'{"runs": '}
     for path, beginning in ours.items():
-        if path.exists() and not cli.read_file(str(path)).startswith(beginning):
-            raise RequestError(f"{path} exists and is no collation of runs: choose another -o")
+        cli.keep("-o", str(path), "collation of runs", lambda contents, of=beginning: contents.startswith(of))
     return table, document
 
 

@@ -198,21 +198,20 @@ def as_csv(rows: list[Row]) -> str:
     return stream.getvalue()
 
 
-def is_table(start: bytes) -> bool:
-    """Whether a file that begins like this is a table that was written here, and may be written anew."""
-    return start.splitlines()[:1] == [",".join(HEADER).encode()]
+def is_table(contents: bytes) -> bool:
+    """Whether a file is a table that was written here, and may be written anew."""
+    return contents.splitlines()[:1] == [",".join(HEADER).encode()]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    from schedules.plot import keep, make_folders, rendered, write
-
     request = parse(arguments)
     if request.csv:
-        keep("--csv", request.csv, "earlier table of schedules.costs", is_table)
+        cli.keep("--csv", request.csv, "earlier table of schedules.costs", is_table)
     config = vars(request)
     rows = table(config, request.batch)
     reference = reference_cost(config, rows)
     print(shown(rows, reference))
+    from schedules.figures.output import make_folders, rendered, write
     from schedules.figures.ranges import plane, ranges
     from schedules.outcomes import network_name
 

@@ -53,9 +53,9 @@ def page(study: Study, figures: Iterable[tuple[int, str, str]]) -> str:
     return re.sub(r"\{\{([A-Z]+)\}\}", lambda place: values[place[1]], TEMPLATE.read_text(encoding="utf-8"))
 
 
-def is_page(start: bytes) -> bool:
-    """Whether a file that begins like this is a page that was made here, and may be made anew."""
-    return start.startswith(b"<!DOCTYPE html>") and GENERATOR.encode() in start
+def is_page(contents: bytes) -> bool:
+    """Whether a file is a page that was made here, and may be made anew."""
+    return contents.startswith(b"<!DOCTYPE html>") and GENERATOR.encode() in contents[:4096]
 
 
 def data(study: Study) -> dict:

@@ -9,14 +9,12 @@ each file that it wrote.
 """
 
 import argparse
-import io
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cli
-from errors import RequestError, first_line
 from schedules.outcomes import MEASURES, Pair, Study, read
 
 
@@ -68,61 +66,14 @@ def file_names(study: Study) -> dict[int, str]:
     return names
 
 
-def rendered(figure, format: str) -> bytes:
-    """The same bytes for the same figure, whenever it is drawn."""
-    from schedules.figures.style import drawing
-
-    stream = io.BytesIO()
-    with drawing():
-        figure.savefig(stream, format=format, metadata={"Date": None} if format == "svg" else {"Software": None})
-    return compact(stream.getvalue().decode()).encode() if format == "svg" else stream.getvalue()
-
-
-def compact(svg: str) -> str:
-    """Coordinates to a hundredth of a point, and fonts of the same widths wherever it is looked at."""
-    svg = re.sub(r'(?<= d=")[^"]+', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)
-    return re.sub(
-        r"(font(?:-family)?:[^;\"]*?)'(?:Arial|Liberation Sans|Helvetica)'",
-        r"\1Arial, 'Liberation Sans', Helvetica",
-        svg,
-    )
-
-
-def keep(flag: str, path: str, what: str, is_ours: Callable[[bytes], bool]) -> None:
-    """RequestError where writing to `path` would lose anything but an earlier `what`, which `is_ours` knows by its first
-    4096 bytes."""
-    try:
-        if not Path(path).exists():
-            return
-        if Path(path).is_file():
-            with open(path, "rb") as file:
-                if is_ours(file.read(4096)):
-                    return
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise RequestError(f"{flag}: {path!r} cannot be read: {first_line(error)}")
-    raise RequestError(f"{flag}: {path!r} exists and is no {what}, so it is left as it is; choose another name")
-
-
-def make_folders(folders: dict[str, Path]) -> None:
-    """By the flag that names each. RequestError where one cannot be made."""
-    for flag, folder in folders.items():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except (OSError, ValueError) as error:
-            raise RequestError(f"{flag}: the folder {str(folder)!r} cannot be made: {first_line(error)}")
-
-
-def write(path: Path, contents: bytes) -> None:
-    path.write_bytes(contents)
-    print(path)
-
-
 def main(arguments: list[str] | None = None) -> int:
     request = parse(arguments)
     if request.html:
         from schedules.page import is_page
 
-        keep("--html", request.html, "earlier page of schedules.plot", is_page)
+        cli.keep("--html", request.html, "earlier page of schedules.plot", is_page)
+    from schedules.figures.output import make_folders, rendered, write
+
     study = read(request.study, request.error)
     folder, page = Path(request.out or Path(request.study).parent), None
     names = file_names(study)

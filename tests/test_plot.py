@@ -19,6 +19,7 @@ from schedules.figures import style
 from schedules.figures.ablation import ablation, rows
 from schedules.figures.curves import curves
 from schedules.figures.labels import spread
+from schedules.figures.output import rendered
 from schedules.figures.tradeoff import front, tradeoff
 from schedules.page import TEMPLATE, data, inline, is_page, page
 
@@ -291,7 +292,7 @@ def test_files_of_two_networks_and_a_page(tmp_path, capsys):
             svg = ElementTree.parse(tmp_path / "new" / "figures" / name)
             assert len({each.get("id") for each in svg.iter()} & {"point-0", "point-3", "curve-0", "curve-3"}) == 1
     again = tradeoff(outcomes.read(str(path)).pairs[1], "params", "test_top1_error")
-    assert plot.rendered(again, "svg") == (tmp_path / "new/figures/study.cifar10.DARTS.params.svg").read_bytes()
+    assert rendered(again, "svg") == (tmp_path / "new/figures/study.cifar10.DARTS.params.svg").read_bytes()
 
 
 NASTY = '</script><script>alert("x")</script>&amp;$\\frac{1}{2}$ \x01 日本'
@@ -328,9 +329,7 @@ def test_odd_names_and_empty_fields(tmp_path, capsys):
 
 def test_a_page_is_small(tmp_path):
     read = study(tmp_path, samples.published(1)[:26] + samples.large(13))
-    files = [
-        (0, kind, plot.rendered(figure, "svg").decode()) for _, kind, figure in plot.figures(read, "exact") if figure
-    ]
+    files = [(0, kind, rendered(figure, "svg").decode()) for _, kind, figure in plot.figures(read, "exact") if figure]
     assert len(read.runs) >= 39
     text = page(read, files)
     assert len(text.encode()) < 1_000_000
@@ -395,8 +394,8 @@ def test_a_page_replaces_nothing_but_a_page(tmp_path, capsys, target):
 def test_a_page_may_be_made_anew(tmp_path):
     html = tmp_path / "new.html"
     html.write_text(page(study(tmp_path, samples.published()[:1], curves=False), []))
-    plot.keep("--html", str(html), "page", is_page)
-    plot.keep("--html", str(tmp_path / "none.html"), "page", is_page)
+    cli.keep("--html", str(html), "page", is_page)
+    cli.keep("--html", str(tmp_path / "none.html"), "page", is_page)
 
 
 def test_damaged_json_and_wrong_flags(tmp_path, capsys):
