@@ -13,7 +13,7 @@ else, 4 some failed, 130 and 143 stopped by a signal.
 import math
 import sys
 import time
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 
 import cli
@@ -77,9 +77,7 @@ def options(arguments: Sequence[str] | None = None) -> Namespace:
 def setting(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not key or not equals:
-        import argparse
-
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+        raise ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     return key, value
 
 
@@ -151,7 +149,7 @@ def settle(queue: Queue, launcher: Launcher, view: View, stopping: bool = False)
         if place.state == FINISHED:
             view.took(place)
             view.event(name, result(place.record()), "green")
-        elif stopping:
+        elif stopping and place.state == WAITING:
             view.event(name, _kept(place), "yellow")
         elif place.state == WAITING:
             view.event(name, f"to be tried again ({place.tries} of {queue.retries}): {place.reason}", "yellow")
@@ -162,7 +160,9 @@ def settle(queue: Queue, launcher: Launcher, view: View, stopping: bool = False)
 
 
 def _kept(place: Place) -> str:
-    """What a job says that was stopped: `stopped: 1 of 2 epochs and 10 steps are kept`."""
+    """What a job says that was stopped: `stopped: 1 of 2 epochs and 10 steps are kept`. Something else may have been faster."""
+    if not place.reason.startswith("stopped by "):
+        return place.reason
     kept = place.reason.partition("; ")[2].removesuffix(", repeat the command with --resume to go on")
     return f"stopped: {kept}" if kept else "stopped before its first step"
 

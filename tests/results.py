@@ -1,10 +1,12 @@
-"""What runs have left, and whether two of them are the same."""
+"""What runs and commands have left, and whether two runs are the same."""
 
 import json
 from pathlib import Path
 
 import torch
 from tensorboardX.proto.event_pb2 import Event
+
+import cli
 
 TIMING = ("seconds", "images_per_second")
 
@@ -57,3 +59,16 @@ def same_run(a: Path, b: Path, name: str) -> bool:
         and shown[0] == shown[1]
         and len(set(shown[1])) == len(shown[1])
     )
+
+
+def refused(capsys, main, *arguments):
+    """What a command that is refused says on stderr, and that it has left everything as it was."""
+    before = snapshot(Path.cwd())
+    assert cli.run(lambda: main(list(arguments))) == 2
+    *faults, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("error: ") and not any(fault.startswith("error: ") for fault in faults)
+    assert snapshot(Path.cwd()) == before
+    return faults, last
+
+
+# What is generated
