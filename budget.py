@@ -19,7 +19,7 @@ import torch
 import blocks
 from build import build, reference
 from count import count, numbers, parts
-from datasets import DATASETS
+from datasets import side_of
 from errors import RequestError
 from layers.base import Unmet
 from models import NETWORKS
@@ -103,7 +103,7 @@ def _of_width(config: dict, exact: bool, batch: int) -> float:
         network = build(config)
     except RequestError:
         return -math.inf
-    costs = count(network, DATASETS[config["dataset"]].side, batch)
+    costs = count(network, side_of(config), batch)
     return costs.exact_of_batch if exact else costs.params
 
 

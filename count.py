@@ -28,7 +28,7 @@ from torch import Size, nn
 
 import blocks
 from build import build, of_module, reference
-from datasets import DATASETS
+from datasets import side_of
 from errors import RequestError, SwapconvError
 from layers.base import ConvSpec
 from models.output import Output
@@ -108,7 +108,7 @@ def parts(config: dict, batch: int = 128) -> Parts:
     chosen = blocks.chosen(network, config["where"])
     sides: dict[str, tuple[int, ...]] = {}
     staying = []
-    for layer in count(network, DATASETS[config["dataset"]].side, batch).layers:
+    for layer in count(network, side_of(config), batch).layers:
         owner = next((each for each in chosen if f"{layer.name}.".startswith(f"{each}.")), None)
         if owner is None:
             staying.append(layer)
@@ -122,7 +122,7 @@ def parts(config: dict, batch: int = 128) -> Parts:
 def summary(config: dict, batch: int = 128) -> dict:
     """All that count.py knows of a resolved configuration, as one object ready for JSON."""
     with of_module(config):
-        costs = count(build(config), DATASETS[config["dataset"]].side, batch)
+        costs = count(build(config), side_of(config), batch)
     reference_params = numbers(reference(config)) - costs.auxiliary
     return {
         "dataset": config["dataset"],
@@ -130,6 +130,7 @@ def summary(config: dict, batch: int = 128) -> dict:
         "wrn_depth": config["wrn_depth"],
         "wrn_width": config["wrn_width"],
         "width_mult": config["width_mult"],
+        "image_size": side_of(config),
         "conv": config["conv"],
         "module": config["module"],
         "where": config["where"],

@@ -1,8 +1,10 @@
 """Batches on the device that trains: whole-batch augmentation of byte tensors, every draw a pure function.
 
     data = Data(source.read(4), DATASETS["cifar10"], Augmentation(cutout=16), batch_size=128, seed=0, device="cuda")
-    for x, y in data.train(epoch=12): ...        # x: (128, 3, 32, 32) float, channels-last; y: (128,) int64
+    for batch in data.train(epoch=12): ...       # batch.x: (128, 3, 32, 32) float, channels-last; batch.y: (128,) int64
     for x, y in data.batches(data.test): ...     # as they are, in order
+
+`batch_size` is that of all processes together: each takes its `Share` of every batch.
 
 The order of an epoch depends on (seed, epoch), an image's crop, flip and cutout on (seed, epoch, image): not on batch
 boundaries, on resumes or on anything else that draws. The held-out images of `val_size` are the same for every seed, so
@@ -11,6 +13,7 @@ that a student is never validated on what its teacher has seen.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +23,29 @@ from errors import RequestError
 from hashing import below, hash64, key, permutation
 
 CROP_MARGIN = 4  # pixels of zero around a 32×32 image, before a crop of its own size
+
+
+class Share(NamedTuple):
+    """The part of every batch that this process takes: each `of`-th image from number `rank` on."""
+
+    rank: int = 0
+    of: int = 1
+
+    def take(self, batch):
+        return batch[self.rank :: self.of]
+
+
+WHOLE = Share()  # of a process that trains alone
+
+
+class Batch(NamedTuple):
+    """A process's share of a training batch: images (n, 3, S, S) and labels (n,); how many of them count (0 where its share
+    is empty and a stand-in takes its place); how many images the batch of all processes has."""
+
+    x: Tensor
+    y: Tensor
+    images: int
+    of: int
 
 
 @dataclass(frozen=True)
@@ -52,9 +78,9 @@ class Data:
 
     def __init__(
         self, images: Images, dataset: Dataset, augmentation: Augmentation, batch_size: int, seed: int,
-        device: torch.device | str = "cpu", val_size: int = 0,
+        device: torch.device | str = "cpu", val_size: int = 0, share: Share = WHOLE,
     ):  # fmt: skip
-        self.augmentation, self.batch_size, self.seed = augmentation, batch_size, seed
+        self.augmentation, self.batch_size, self.seed, self.share = augmentation, batch_size, seed, share
         self.side, self.device = dataset.side, torch.device(device)
         mean, std = dataset.mean, dataset.std
         if mean is None:
@@ -74,19 +100,22 @@ class Data:
         """Batches that a pass over a split takes; the last one may be smaller."""
         return -(-len(split) // self.batch_size)
 
-    def train(self, epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def train(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Shuffled, augmented, normalised batches of the training split, from number `first` on."""
         split = self.training
         order = permutation(len(split), key(self.seed, epoch, "order"), split.labels.device)
-        for indices in order.split(self.batch_size)[first:]:
+        for whole in order.split(self.batch_size)[first:]:
+            own = self.share.take(whole)
+            indices = own if len(own) else whole[:1]
             x = augment(
                 split.images[indices], split.numbers[indices], self.augmentation, self.seed, epoch, self.normalise
             )
-            yield x, split.labels[indices]
+            yield Batch(x, split.labels[indices], len(own), len(whole))
 
     def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-        """Normalised batches of a split, in order, not augmented."""
-        for images, labels in zip(split.images.split(self.batch_size), split.labels.split(self.batch_size)):
+        """This process's share of the normalised batches of a split, in order, not augmented; a share may be empty."""
+        for whole in zip(split.images.split(self.batch_size), split.labels.split(self.batch_size)):
+            images, labels = map(self.share.take, whole)
             yield self.normalise(images).permute(0, 3, 1, 2), labels
 
     def normalise(self, images: Tensor) -> Tensor:

@@ -46,6 +46,11 @@ class Dataset:
     std_of: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
+def side_of(config: dict) -> int:
+    """Rows and columns of the images that a resolved configuration's network is given."""
+    return config.get("image_size") or DATASETS[config["dataset"]].side
+
+
 def find(name: str, data_dir: Path, download: bool = False) -> Source:
     """The first place that holds the dataset; with `download`, torchvision's if there is none. Reads nothing yet."""
     dataset = DATASETS[name]

@@ -44,7 +44,7 @@ def measure(
 
     def train() -> None:
         network.train()
-        x, y = next(batches)
+        x, y, *_ = next(batches)
         lesson, gradient_norm = train_step(network, criterion, optimizer, x, y, companions, 0.0, autocast)
         meter.add(lesson, y, gradient_norm)
         meter.read()

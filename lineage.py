@@ -48,7 +48,7 @@ def build_teacher(request: Namespace, student: nn.Module) -> Teacher:
     teacher = restore(name, saved, **taps)
     if request.beta:
         try:
-            check_taps(outline(student, dataset.side).taps, outline(teacher, dataset.side).taps)
+            check_taps(*(outline(network, datasets.side_of(vars(request))).taps for network in (student, teacher)))
         except ValueError as error:
             split = "--AT_split says how many there are, " if request.AT_split else ""
             raise RequestError(f"{error}; {split}--beta 0 goes without")

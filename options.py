@@ -34,6 +34,12 @@ def add_network_flags(parser: Parser) -> None:
     group.add_argument(
         "--width_mult", type=number(float, 0, 100, above=True), help="times MobileNetV2's channels (preset: 1)"
     )
+    group.add_argument(
+        "--image_size",
+        type=number(int, 32, 1024),
+        metavar="PIXELS",
+        help="rows and columns of an ImageNet image (preset: 224)",
+    )
     group.add_argument("--conv", help="; ".join(map(form, FAMILIES)) + " (preset: Conv, for DARTS Sep)")
     group.add_argument(
         "--module",
@@ -77,6 +83,9 @@ def training_parser() -> Parser:
         help="keep a checkpoint within an epoch too (after each epoch there is one)",
     )
     run.add_argument(
+        "--evaluate", action="store_true", help="only test what -t (student mode: -s) names, write nothing"
+    )
+    run.add_argument(
         "--dry_run", action="store_true", help="build, load and time one step of all, say what it takes, write nothing"
     )
     run.add_argument("--json", action="store_true", help="what --dry_run says, as one JSON object")
@@ -84,19 +93,39 @@ def training_parser() -> Parser:
         "--print_freq", type=number(int, 1, 10**9), default=10, help="steps between two updates of the bar"
     )
     run.add_argument("--device", type=choice("device", ["cpu", "cuda"]), help="(default: cuda where there is a GPU)")
-    run.add_argument("--GPU", type=gpus, metavar="N", help="the number of the GPU to use (default: 0)")
+    run.add_argument(
+        "--GPU", type=gpus, metavar="N", help="the number of the GPU to use (default: 0); 0,1,2,3: a process on each"
+    )
     run.add_argument(
         "--precision", type=choice("precision", ["fp32", "tf32", "bf16"]), default="fp32", help="fp32 | tf32 | bf16"
     )
     run.add_argument(
         "--checkpoint_activations", action="store_true", help="recompute activations: less memory, more time"
     )
+    run.add_argument(
+        "--grad_accum",
+        type=number(int, 1, 10**6),
+        metavar="N",
+        help="compute a batch in N parts: less memory (default: 1)",
+    )
+    run.add_argument(
+        "--sync_bn", action="store_true", help="batch-norm over the images of all processes, instead of each its own"
+    )
     run.add_argument("--compile", action="store_true", help="torch.compile the networks")
     data = parser.add_argument_group("data")
     data.add_argument("--data_dir", help="where datasets lie (default: $DATA_DIR, else data)")
+    data.add_argument(
+        "--imagenet_loc",
+        metavar="PLACE",
+        help="a folder with train/<wnid>/ and val/<wnid>/, or shards: '/data/imagenet-{train,val}-{000..}.tar' (default: "
+        "imagenet in --data_dir)",
+    )
     data.add_argument("--download", action="store_true", help="fetch a missing dataset there through torchvision")
     data.add_argument(
-        "--workers", type=number(int, 1, 1024), help="threads that decode image files (default: torch's threads)"
+        "--workers",
+        type=number(int, 1, 1024),
+        help="threads that decode image files; imagenet: processes, of each "
+        "process that trains (default: its share of the CPUs)",
     )
     data.add_argument(
         "--val_size",
@@ -165,6 +194,8 @@ def training(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for flag in {"epoch_step", "lr_decay_ratio"} & given:
         if options.schedule != "step":
             raise RequestError(f"--{flag} goes with --schedule step, not {options.schedule}")
+    if options.imagenet_loc is not None and options.dataset != "imagenet":
+        raise RequestError(f"--imagenet_loc goes with imagenet, not {options.dataset}")
     if options.json and not options.dry_run:
         raise RequestError("--json goes with --dry_run")
     if options.nocrswd and options.crs_factor is not None:

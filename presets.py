@@ -12,17 +12,19 @@ PRESETS: dict[str, dict] = {
     ),
     "WRN_50_2": dict(
         conv="Conv", batch_size=256, epochs=90, lr=0.1, schedule="step", epoch_step=[30, 60], lr_decay_ratio=0.1,
-        weight_decay=1e-4,
+        weight_decay=1e-4, image_size=224,
     ),
     "MobileNetV2": dict(
         conv="Conv", width_mult=1.0, batch_size=256, epochs=150, lr=0.05, schedule="cosine", weight_decay=4e-5,
+        image_size=224,
     ),
 }  # fmt: skip
 DATASET_PRESETS: dict[str, dict] = {
     "digits": dict(batch_size=64, epochs=30, schedule="cosine"),
+    "imagenet": dict(cutout=0),
 }
 IMAGE_SIDE = {"WideResNet": 32, "DARTS": 32, "WRN_50_2": 224, "MobileNetV2": 224}
 # By what flag a network's width is set, and what is a network's own besides the flags that build it.
 WIDTHS = {"WideResNet": "wrn_width", "MobileNetV2": "width_mult"}
-OWN = {"drop_path_prob": {"DARTS"}}
+OWN = {"drop_path_prob": {"DARTS"}, "image_size": {"WRN_50_2", "MobileNetV2"}}
 CUTOUT = 16  # pixels, of a 32×32 image: DeVries & Taylor 2017 (1708.04552)

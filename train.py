@@ -91,7 +91,7 @@ def train_one_epoch(
     began, first, steps = time.perf_counter(), meter.steps, data.steps(data.training)
     name = f"epoch {epoch + 1}/{epochs}"
     with tqdm(total=steps, initial=first, desc=name, unit="batch", disable=None, leave=False) as bar:
-        for step, (x, y) in enumerate(data.train(epoch, first), start=first + 1):
+        for step, (x, y, *_) in enumerate(data.train(epoch, first), start=first + 1):
             t = (epoch + (step - 1) / steps) / epochs
             lesson, gradient_norm = train_step(model, criterion, optimizer, x, y, companions, t, autocast)
             meter.add(lesson, y, gradient_norm)

@@ -17,8 +17,8 @@ import torch
 from tabulate import tabulate
 
 import options
-import presets
 from build import build
+from datasets import side_of
 from initial import materialise
 from recompute import recompute
 
@@ -54,7 +54,7 @@ def main(steps: int = 3) -> None:
         config = vars(options.counting(flags))
         plain, spared = (materialise(build(config), 0) for _ in range(2))
         recompute(spared)
-        side = presets.IMAGE_SIDE[config["network"]]
+        side = side_of(config)
         x = torch.randn(8, 3, side, side)
         pairs = [(step(plain, x), step(spared, x)) for _ in range(steps)]
         ratio = median(after[0] / before[0] for before, after in pairs)

@@ -13,7 +13,7 @@ import budget
 from build import build, of_module
 from checkpoint import digest, load_run
 from count import outline
-from datasets import DATASETS
+from datasets import side_of
 from distill import check_taps
 from errors import RequestError, SwapconvError
 from files import checkpoint_path
@@ -25,7 +25,7 @@ Taps = list[torch.Tensor]
 
 def shape(config: dict) -> tuple:
     """Equal for configurations whose networks are equal but for their random numbers."""
-    flags = ("dataset", "network", *NETWORKS[config["network"]][1].values())
+    flags = ("dataset", "image_size", "network", *NETWORKS[config["network"]][1].values())
     return tuple(config.get(key) for key in (*flags, "conv", "module", "where", "budget", "budget_mult_adds"))
 
 
@@ -55,7 +55,7 @@ def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
             try:
                 network = build(budget.resolve(config)[0])
                 with of_module(config):
-                    taps[key] = outline(network, DATASETS[config["dataset"]].side).taps
+                    taps[key] = outline(network, side_of(config)).taps
             except RequestError as error:
                 taps[key] = error
         if isinstance(taps[key], RequestError):

@@ -151,13 +151,13 @@ def control(config: dict, batch: int) -> list[Row]:
     """The network with its own convolutions at smaller widths than it was asked for, where it has a width."""
     from build import build
     from count import count
-    from datasets import DATASETS
+    from datasets import side_of
 
     flag, conv, rows = WIDTHS.get(config["network"]), PRESETS[config["network"]]["conv"], []
     for share in NARROWER if flag else ():
         width = float(f"{config[flag] * share:.3g}")
         try:
-            costs = count(build({**config, "conv": conv, flag: width}), DATASETS[config["dataset"]].side, batch)
+            costs = count(build({**config, "conv": conv, flag: width}), side_of(config), batch)
         except RequestError:  # no channels are left
             continue
         cost = Cost(costs.params, costs.mult_adds_exact, costs.mult_adds)

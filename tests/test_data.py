@@ -28,7 +28,7 @@ def data(batch_size=8, augmentation=FULL, seed=0, val_size=0, count=40):
 
 def by_image(batches):
     """{label and image's number: the image}, from the red channel."""
-    return {int(image[0].max().round()): image for x, _ in batches for image in x}
+    return {int(image[0].max().round()): image for x, *_ in batches for image in x}
 
 
 def test_order_and_draws_do_not_depend_on_batches():
@@ -36,8 +36,8 @@ def test_order_and_draws_do_not_depend_on_batches():
     assert set(small) == set(large) == set(range(1, 41))
     for number, image in small.items():
         assert torch.equal(image, large[number])
-    order = torch.cat([y for _, y in data(batch_size=7).train(3)])
-    assert torch.equal(order, torch.cat([y for _, y in data(batch_size=16).train(3)]))
+    order = torch.cat([y for _, y, *_ in data(batch_size=7).train(3)])
+    assert torch.equal(order, torch.cat([y for _, y, *_ in data(batch_size=16).train(3)]))
 
 
 def test_epochs_and_seeds_differ_and_repeat():
@@ -45,7 +45,7 @@ def test_epochs_and_seeds_differ_and_repeat():
     assert all(torch.equal(first[n], again[n]) for n in first)
     for other in (by_image(data().train(1)), by_image(data(seed=1).train(0))):
         assert sum(torch.equal(first[n], other[n]) for n in first) < 5
-    orders = [torch.cat([y for _, y in data(seed=s).train(e)]).tolist() for s, e in ((0, 0), (0, 1), (1, 0))]
+    orders = [torch.cat([y for _, y, *_ in data(seed=s).train(e)]).tolist() for s, e in ((0, 0), (0, 1), (1, 0))]
     assert orders[0] != orders[1] and orders[0] != orders[2]
 
 
