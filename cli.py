@@ -171,7 +171,7 @@ def run(main: Callable[[], int], reader_may_leave: bool = False) -> int:
         return main()
     except SwapconvError as error:
         _tell(getattr(error, "__notes__", []))
-        message, status = f"error: {error}", error.exit_status
+        message, status = f"error: {error}" if str(error) else "", error.exit_status
     except Interrupted as error:
         message, status = str(error), error.exit_status
     except OSError as error:

@@ -36,9 +36,16 @@ def attention_map(feature: Tensor) -> Tensor:
 
 def check_taps(student: list[Tensor], teacher: list[Tensor]) -> None:
     """Raises ValueError where there is none, or where the taps of two networks differ in number or size."""
-    sizes = [["×".join(map(str, tap.shape[2:])) for tap in taps] for taps in (student, teacher)]
-    if sizes[0] != sizes[1] or not student:
-        shown = [", ".join(network) or "none" for network in sizes]
+    _check_sizes(_sizes(student), _sizes(teacher))
+
+
+def _sizes(taps: list[Tensor]) -> list[str]:
+    return ["×".join(map(str, tap.shape[2:])) for tap in taps]
+
+
+def _check_sizes(student: list[str], teacher: list[str]) -> None:
+    if student != teacher or not student:
+        shown = [", ".join(network) or "none" for network in (student, teacher)]
         raise ValueError(f"the student's attention maps ({shown[0]}) do not match the teacher's ({shown[1]})")
 
 
@@ -48,7 +55,12 @@ def attention_transfer(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
     Raises ValueError where the taps differ in number or size. The weight β is the caller's.
     """
     check_taps(student, teacher)
-    distances = [F.mse_loss(attention_map(s), attention_map(t)) for s, t in zip(student, teacher)]
+    return _transfer(student, [attention_map(tap) for tap in teacher])
+
+
+def _transfer(student: list[Tensor], maps: list[Tensor]) -> Tensor:
+    """The same, of the teacher's attention maps."""
+    distances = [F.mse_loss(attention_map(tap), taught) for tap, taught in zip(student, maps)]
     return torch.stack(distances).sum() * (3 / len(distances))
 
 
@@ -84,11 +96,14 @@ class Distill(Supervised):
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Lesson:
         with torch.no_grad():
-            taught = self.teacher(x)
+            logits, taps, _ = self.teacher(x)
+            sizes, maps = _sizes(taps), [attention_map(tap) for tap in taps]
+            del taps  # its maps are hundreds of times smaller, and the student is about to need the memory
         output = model(x)
         parts = {"cross_entropy": (1 - self.alpha) * F.cross_entropy(output.logits.float(), y)}
         if self.alpha:
-            parts["distillation"] = self.alpha * knowledge_distillation(output.logits, taught.logits, self.temperature)
+            parts["distillation"] = self.alpha * knowledge_distillation(output.logits, logits, self.temperature)
         if self.beta:
-            parts["attention"] = self.beta * attention_transfer(output.taps, taught.taps)
+            _check_sizes(_sizes(output.taps), sizes)
+            parts["attention"] = self.beta * _transfer(output.taps, maps)
         return self.lesson(model, x, y, output, parts)

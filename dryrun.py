@@ -15,12 +15,14 @@ from typing import NamedTuple
 
 import torch
 from tabulate import tabulate
-from torch import Tensor, nn
+from torch import nn
 
 from cli import duration
 from companions import Companion
-from data import Data
-from train import Meter, evaluate, train_step
+from data import Batch, Data
+from meter import Meter
+from parallel import ALONE, Team
+from train import TrainStep, evaluate
 
 REPEATS, PATIENCE = 5, 5.0  # a step is timed so often, but not again once that took so many seconds
 
@@ -37,36 +39,35 @@ class Measured(NamedTuple):
 
 def measure(
     network: nn.Module, criterion, optimizer: torch.optim.Optimizer, data: Data,
-    companions: list[Companion], autocast=nullcontext,
+    companions: list[Companion], autocast=nullcontext, parts: int = 1, team: Team = ALONE,
 ) -> Measured:  # fmt: skip
     """Trains and tests on one full batch, with everything that the loop does. Raises Diverged as it does."""
-    meter, batches, first = Meter("the dry run"), _full_batches(data), data.test.head(data.batch_size)
+    meter, batches, first = Meter(team, "the dry run"), _full_batches(data), data.test.head(data.batch_size)
+    step = TrainStep(network, criterion, optimizer, companions, autocast, parts, team)
 
     def train() -> None:
         network.train()
-        x, y, *_ = next(batches)
-        lesson, gradient_norm = train_step(network, criterion, optimizer, x, y, companions, 0.0, autocast)
-        meter.add(lesson, y, gradient_norm)
+        meter.add(step(next(batches), 0.0))
         meter.read()
 
     for companion in companions:
         companion.before_epoch(network, 0.0)
-    train_seconds, repeats = _median_seconds(train)
-    test_seconds, _ = _median_seconds(lambda: evaluate(network, data, first, autocast))
+    train_seconds, repeats = _median_seconds(train, team)
+    test_seconds, _ = _median_seconds(lambda: evaluate(network, data, first, autocast, team=team), team)
     return Measured(train_seconds, test_seconds, _peak(data.device), repeats)
 
 
-def _full_batches(data: Data) -> Iterator[tuple[Tensor, Tensor]]:
+def _full_batches(data: Data) -> Iterator[Batch]:
     """Without end; the last batch of an epoch only if it is the only one."""
     while True:
         yield from islice(data.train(0), max(1, len(data.training) // data.batch_size))
 
 
-def _median_seconds(step: Callable[[], object]) -> tuple[float, int]:
+def _median_seconds(step: Callable[[], object], team: Team) -> tuple[float, int]:
     """After one that warms up; both `train` and `evaluate` wait for the device, since they read what was measured."""
     step()
     seconds: list[float] = []
-    while len(seconds) < REPEATS and sum(seconds) < PATIENCE:
+    while team.same(len(seconds) < REPEATS and sum(seconds) < PATIENCE):
         began = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - began)

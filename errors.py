@@ -32,6 +32,14 @@ class MachineFault(SwapconvError):
     exit_status = 4
 
 
+class Elsewhere(SwapconvError):
+    """Another process of the same run tells what has happened; this one ends with the same status, in silence."""
+
+    def __init__(self, exit_status: int):
+        super().__init__()
+        self.exit_status = exit_status
+
+
 class Interrupted(KeyboardInterrupt):
     """Stopped by a signal. Like KeyboardInterrupt no Exception: nobody who handles failures shall take it for one."""
 

@@ -12,22 +12,33 @@ import signals
 if __name__ == "__main__":
     signals.on_signal(signals.end_at_once)
 
+import sys
+from argparse import Namespace
+
 import cli
+import launch
 import options
 
+
+def requested(arguments: list[str] | None = None) -> Namespace:
+    with launch.told_once():
+        return options.training(arguments)
+
+
 if __name__ == "__main__":
-    cli.check(options.training)  # --help and a wrong request are answered before torch is imported
+    cli.check(requested)  # --help and a wrong request are answered before torch is imported
+    gpus = requested().GPU or []
+    if len(gpus) > 1 and launch.count() == 1:
+        sys.exit(cli.run(lambda: launch.on_each(gpus)))
 
 import json
 import os
 import platform
 import random
 import subprocess
-import sys
 import textwrap
-from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -41,57 +52,77 @@ import budget
 import checkpoint
 import datasets
 import dryrun
+import ending
 import fitting
+import parallel
 import record
 from build import build
 from companions import ClipGradient, Companion, DropPath
 from count import summary, warn_of_uncounted
-from data import Augmentation, Data
+from data import Augmentation, Data, Share
 from distill import Distill, Supervised
 from errors import Diverged, Interrupted, MachineFault, RequestError, is_out_of_memory, of_system
 from files import checkpoint_path
+from hashing import key
+from identity import differences
 from initial import materialise
 from lineage import build_start, build_teacher
 from optim import Cosine, Schedule, Step, sgd
 from recompute import recompute
 from signals import Deferred
+from syncbn import synchronise
 from train import fit
 
 
 def main(arguments: list[str] | None = None) -> int:
-    request = options.training(arguments)
+    request = requested(arguments)
+    with launch.told_once():
+        device = choose_device(request)
+    with parallel.join(device) as team:
+        return train(request, device, team)
+
+
+def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
     config = {key: value for key, value in vars(request).items() if key != "resume"}
     name = request.teacher_checkpoint if request.mode == "teacher" else request.student_checkpoint
-    config, budgeted = budget.resolve(config)
-    device = choose_device(request)
-    source = datasets.find(request.dataset, data_folder(request), request.download)
-    network, costs, teacher, trained = build(config), summary(config), None, None
-    found = record.find(name)
-    if request.module:
-        config["module_digest"] = cli.file_digest(request.module)
-    if request.mode == "student":
-        teacher = build_teacher(request, network)
-        config["teacher_digest"] = teacher.digest
-    if request.init_from:
-        trained, config["init_digest"] = build_start(config, network, found)
-    record.refuse(name, config, found, request.resume)
-    needed, free = disk_room(name, network, request.momentum)  # up to here nothing is written
+    with team.together():
+        found = record.find(name) if team.is_first else None
+    shared = team.same(found and found.without_weights())
+    found = found or shared
+    with team.together():
+        config, budgeted = budget.resolve(config)
+        source = datasets.find(request.dataset, data_folder(request), request.download)
+        network, costs, teacher, trained = build(config), summary(config), None, None
+        if request.module:
+            config["module_digest"] = cli.file_digest(request.module)
+        if request.mode == "student":
+            teacher = build_teacher(request, network)
+            config["teacher_digest"] = teacher.digest
+        if request.init_from:
+            trained, config["init_digest"] = build_start(config, network, found)
+        if team.is_first:
+            record.refuse(name, config, found, request.resume)
+            needed, free = disk_room(name, network, request.momentum)  # up to here nothing is written
+    check_alike(config, team)
 
-    data = load_data(request, source, device)
-    random.seed(request.seed), np.random.seed(request.seed % 2**32), torch.manual_seed(request.seed)
+    data = load_data(request, source, device, team)
+    seed_everything(request.seed, team)
     network = settle(materialise(network, request.seed), device)
+    if request.sync_bn:
+        synchronise(network)
     criterion = Supervised()
     if teacher is not None:
         criterion = Distill(settle(teacher.network, device), request.alpha, request.beta, request.temperature)
-        if teacher.unfinished:
+        if teacher.unfinished and team.is_first:
             until = "this run can be resumed only until it goes on"
             print(f"warning: the teacher has only finished {teacher.unfinished}, {until}", file=sys.stderr)
     scale = 1.0 if request.nocrswd else costs["crs_ratio"] * request.crs_factor
     structured = blocks.structured_parameters(network)
     optimizer = sgd(network, structured, request.lr, request.momentum, request.weight_decay, scale)
-    companions, autocast = companions_of(request), precision_of(request, device)
-    with redirect_stdout(sys.stderr) if request.json else nullcontext():
-        announce(name, config, request, source, data, costs, optimizer, budgeted)
+    companions, autocast, parts = companions_of(request), precision_of(request, device), request.grad_accum or 1
+    if team.is_first:
+        with redirect_stdout(sys.stderr) if request.json else nullcontext():
+            announce(name, config, request, source, data, costs, optimizer, budgeted, team)
 
     def prepare() -> None:
         if request.checkpoint_activations:
@@ -101,63 +132,99 @@ def main(arguments: list[str] | None = None) -> int:
                 compile_for(each, data.side)
 
     if request.dry_run:
-        with told(request, device, None):
+        with told(request, device, None, team):
             prepare()
-            measured = dryrun.measure(network, criterion, optimizer, data, companions, autocast)
-        done = (found.state["epoch"], found.state["step"]) if found.state else (0, 0)
-        estimate = dryrun.estimate(measured, data, costs, request.epochs, done, needed, free)
-        print(json.dumps(estimate) if request.json else dryrun.report(estimate))
+            measured = dryrun.measure(network, criterion, optimizer, data, companions, autocast, parts, team)
+        if team.is_first:
+            done = (found.state["epoch"], found.state["step"]) if found.state else (0, 0)
+            estimate = dryrun.estimate(measured, data, costs, request.epochs, done, needed, free)
+            print(json.dumps(estimate) if request.json else dryrun.report(estimate))
         return 0
 
-    about = {"argv": sys.argv, "counts": {k: v for k, v in costs.items() if k != "layers"}, "versions": versions()}
-    with record.Run(name, config, about, found, request.resume) as run, told(request, device, run):
-        if request.resume:
+    about = {"argv": sys.argv, "versions": versions(), "processes": team.count}
+    about["counts"] = {key: value for key, value in costs.items() if key != "layers"}
+    with ExitStack() as stack:
+        run = None
+        with team.together():
+            if team.is_first:
+                run = stack.enter_context(record.Run(name, config, about, found, request.resume))
+                team.on_loss(lambda status, reason: ending.note(run.folder, status, reason))
+        stack.enter_context(told(request, device, run, team))
+        begun = team.same(run and run.state)
+        if run is not None and request.resume:
             print(run.beginning(), flush=True)
-        if trained is not None and run.state is None:
+        if run is not None and trained is not None and begun is None:  # the others are given what it begins with
             rows = fitting.fit_network(network, settle(trained, device))
             print(fitting.table(rows) if rows else f"all weights are those of {request.init_from}", flush=True)
         prepare()
-        with Deferred() as stop:
-            for row, state in fit(
-                network, criterion, optimizer, schedule_of(request), data, request.epochs, companions, run.state,
-                print_freq=request.print_freq, autocast=autocast,
-                checkpoint_every=request.checkpoint_every, stopping=stop,
-            ):  # fmt: skip
+        stop = stack.enter_context(Deferred())
+
+        def stopping() -> bool:
+            """Whether any process was told to stop; asked by all at the same moments."""
+            stop.hear(team.most(stop.received or 0))
+            return stop()
+
+        for row, state in fit(
+            network, criterion, optimizer, schedule_of(request), data, request.epochs, companions, begun,
+            print_freq=request.print_freq, autocast=autocast,
+            checkpoint_every=request.checkpoint_every, stopping=stopping, parts=parts, team=team,
+        ):  # fmt: skip
+            if run is not None:
                 row = run.save(row, state)
                 if row is not None:
                     print(line(row, request.epochs), flush=True)
-                if stop() and not run.is_finished():
-                    stop.interrupt()
-        last = run.rows[-1]
-        top1, top5, best = (last[f"{metric}_error"] for metric in ("test_top1", "test_top5", "best_test_top1"))
-        print(f"Error@1 {top1:.2f} Error@5 {top5:.2f} (best Error@1 {best:.2f})")
+            if stopping() and state["epoch"] < request.epochs:
+                stop.interrupt()
+        if run is not None:
+            last = run.rows[-1]
+            top1, top5, best = (last[f"{metric}_error"] for metric in ("test_top1", "test_top5", "best_test_top1"))
+            print(f"Error@1 {top1:.2f} Error@5 {top5:.2f} (best Error@1 {best:.2f})")
     return 0
 
 
+def check_alike(config: dict, team: parallel.Team) -> None:
+    """RequestError where the processes do not mean the same run, as with another file of a name on another machine."""
+    first, *others = team.gather(config)
+    for number, other in enumerate(others, 1):
+        if different := differences(first, other):
+            with launch.told_once():
+                raise RequestError(f"process {number} is given another run than process 0: {'; '.join(different)}")
+
+
+def seed_everything(seed: int, team: parallel.Team) -> None:
+    """For what draws from the common generators, as drop-path does: in each process other numbers, for other images."""
+    seed = seed if team.is_first else key(seed, team.rank)
+    random.seed(seed), np.random.seed(seed % 2**32), torch.manual_seed(seed)
+
+
 @contextmanager
-def told(request: Namespace, device: torch.device, run: record.Run | None) -> Iterator[None]:
-    """Whatever ends training says what of it is kept, and what would help."""
+def told(request: Namespace, device: torch.device, run: record.Run | None, team: parallel.Team) -> Iterator[None]:
+    """Whatever ends training says what of it is kept, and what would help. What ends all processes at once, the first one
+    tells."""
 
     def kept(on: str = "repeat the command with --resume to go on") -> str:
-        return f"{run.progress()} are kept, {on}" if run is not None else "nothing was written"
+        if run is not None:
+            return f"; {run.progress()} are kept, {on}"
+        return "; nothing was written" if team.is_first else ""
 
     try:
         yield
     except Interrupted as error:
-        raise Interrupted(f"{error}; {kept()}", error.exit_status)
+        raise Interrupted(f"{error}{kept()}" if team.is_first else "", error.exit_status)
     except Diverged as error:
-        raise Diverged(f"{error}; {kept('a lower --lr under another name may hold')}")
+        with launch.told_once():
+            raise Diverged(f"{error}{kept('a lower --lr under another name may hold')}")
     except MachineFault as error:
-        raise MachineFault(f"{error}; {kept()}")
+        raise MachineFault(f"{error}{kept()}")
     except OSError as error:
-        raise MachineFault(f"{of_system(error)}; {kept()}")
+        raise MachineFault(f"{of_system(error)}{kept()}")
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         less = f"a --batch_size below {request.batch_size} needs less memory"
         if not (request.checkpoint_activations or request.compile):
             less += ", --checkpoint_activations too"
-        raise MachineFault(f"out of memory on {device}: {less}; {kept()}")
+        raise MachineFault(f"out of memory on {device}: {less}{kept()}")
 
 
 def disk_room(name: str, network: nn.Module, momentum: float) -> tuple[int, int]:
@@ -178,32 +245,48 @@ def data_folder(request: Namespace) -> Path:
     return Path(request.data_dir or os.environ.get("DATA_DIR") or "data")
 
 
-def load_data(request: Namespace, source: datasets.Source, device: torch.device) -> Data:
-    """The dataset on the device that trains."""
+def load_data(request: Namespace, source: datasets.Source, device: torch.device, team: parallel.Team) -> Data:
+    """The dataset, for this process's share of every batch. The first process reads it before the others, which find what
+    it has kept of it."""
+    if request.batch_size < team.count:
+        with launch.told_once():
+            raise RequestError(f"--batch_size {request.batch_size}: {team.count} processes need an image each")
+    for turn in (True, False):
+        with team.together():
+            if team.is_first == turn:
+                data = _read(request, source, device, team.share)
+    return data
+
+
+def _read(request: Namespace, source: datasets.Source, device: torch.device, share: Share) -> Data:
     dataset = datasets.DATASETS[request.dataset]
     dataset = replace(dataset, std=dataset.std_of.get(request.network, dataset.std))
     images = source.read(request.workers or torch.get_num_threads(), not request.dry_run)
     moves = request.augment != "none"
     augmentation = Augmentation(crop=moves, flip=moves and dataset.flip, cutout=request.cutout)
-    data = Data(images, dataset, augmentation, request.batch_size, request.seed, device, request.val_size)
-    if len(images.train) != dataset.train_images:
+    data = Data(images, dataset, augmentation, request.batch_size, request.seed, device, request.val_size, share)
+    if share.rank == 0 and len(images.train) != dataset.train_images:
         has = f"{len(images.train):,} training images instead of {dataset.train_images:,}"
         print(f"warning: this {request.dataset} has {has}", file=sys.stderr)
     return data
 
 
 def choose_device(request: Namespace) -> torch.device:
-    """The GPU that was asked for, else the first one, else the CPU. RequestError where there is no such GPU."""
-    gpus = torch.cuda.device_count()
+    """The GPU that was asked for, else the first one (of the processes on one machine each its own), else the CPU.
+    RequestError where there is no such GPU."""
+    gpus, mine = torch.cuda.device_count(), launch.local_rank()
     if request.device == "cuda" and not gpus:
         raise RequestError("--device cuda: torch sees no GPU here, --device cpu is allowed")
-    number = request.GPU[0] if request.GPU else 0
-    if request.GPU and number >= gpus:
+    numbers = request.GPU or list(range(max(gpus, 1)))
+    if request.GPU and max(numbers) >= gpus:
         allowed = f"0 to {gpus - 1} are allowed" if gpus else "torch sees none here, leave --GPU out to use the CPU"
-        raise RequestError(f"--GPU {number}: there is no such GPU, {allowed}")
+        raise RequestError(f"--GPU {max(numbers)}: there is no such GPU, {allowed}")
     if request.device == "cpu" or not gpus:
         return torch.device("cpu")
-    return torch.device("cuda", number)
+    if launch.local_count() > len(numbers):
+        shown = ",".join(map(str, numbers))
+        raise RequestError(f"--GPU {shown}: {launch.local_count()} processes on this machine need a GPU each")
+    return torch.device("cuda", numbers[mine])
 
 
 def settle(network: nn.Module, device: torch.device) -> nn.Module:
@@ -248,7 +331,8 @@ def versions() -> dict[str, str]:
 
 
 def announce(
-    name: str, config: dict, request: Namespace, source: datasets.Source, data: Data, costs: dict, optimizer, budgeted: budget.Found | None
+    name: str, config: dict, request: Namespace, source: datasets.Source, data: Data, costs: dict, optimizer, budgeted: budget.Found | None,
+    team: parallel.Team,
 ) -> None:  # fmt: skip
     """What is about to be trained, on what, and what decays by how much."""
     conv, ratio = config["conv"] or request.module, costs["crs_ratio"]
@@ -259,7 +343,8 @@ def announce(
         f"{costs['mult_adds_exact']:.4E} mult-adds an image"
     )
     warn_of_uncounted(costs)
-    print(f"{request.dataset} from {source.where}: {len(data.training):,} training images, on {data.device}")
+    where = str(data.device) if team.count == 1 else f"{team.count} processes, each on its {data.device.type}"
+    print(f"{request.dataset} from {source.where}: {len(data.training):,} training images, on {where}")
     for group in optimizer.param_groups:
         numbers = sum(parameter.numel() for parameter in group["params"])
         print(f"weight decay {group['weight_decay']:.3g} on {numbers:,} {group['name']} numbers")

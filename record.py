@@ -32,6 +32,9 @@ from identity import differences, name_of
 BEFORE = {"lock", "config.json.partial", "end.json", "end.json.partial", "log"}
 
 
+HISTORY = ("argv", "versions", "processes")  # what is recorded of every time that a run was begun or went on
+
+
 class Found(NamedTuple):
     """What is there of a run: what tells whether the files are still the same, its configuration (None where the name is
     free), its checkpoint (None where no step has been kept) and the file of that."""
@@ -40,6 +43,10 @@ class Found(NamedTuple):
     config: dict | None = None
     state: dict | None = None
     used: Path | None = None
+
+    def without_weights(self) -> "Found":
+        """What those need to know who are given the weights later."""
+        return self._replace(state=self.state and {part: self.state[part] for part in ("epoch", "step")})
 
 
 def find(name: str) -> Found:
@@ -168,7 +175,7 @@ class Run:
         except (OSError, ValueError, AttributeError):
             return about
         if self.state is not None and not self.is_finished():
-            resumed = [*resumed, {"after": self.progress(), "argv": about["argv"], "versions": about["versions"]}]
+            resumed = [*resumed, {"after": self.progress(), **{key: about[key] for key in HISTORY}}]
         return about | {key: before[key] for key in about if key in before} | ({"resumed": resumed} if resumed else {})
 
     def save(self, row: dict | None, state: dict) -> dict | None:

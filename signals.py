@@ -74,6 +74,12 @@ class Deferred:
         """Interrupted, by the signal that was received."""
         interrupt(self.received)
 
+    def hear(self, number: int | None) -> None:
+        """Of a signal that another process of the same run has received; 0 or None: of none."""
+        if number and self.received is None:
+            self.received = number
+            stop_listening()
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         stop_listening()

@@ -145,7 +145,7 @@ def _install(mark: Path, stage: str, times: int, seconds: float = 60) -> None:
         case "record":
             around(record.Run, "_begin", after=True)
         case "step":
-            around(train, "train_step", after=True)
+            around(train.TrainStep, "__call__", after=True)
         case "evaluation":
             around(train, "evaluate", before=True)
         case "checkpoint half written":

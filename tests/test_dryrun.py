@@ -88,7 +88,7 @@ def test_what_goes_wrong(workplace, capsys, monkeypatch):
     def step(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
-    monkeypatch.setattr(dryrun, "train_step", step)
+    monkeypatch.setattr(dryrun.TrainStep, "__call__", step)
     assert cli.run(lambda: main.main(DIGITS)) == 4
     told = "a --batch_size below 64 needs less memory, --checkpoint_activations too; nothing was written"
     assert told in capsys.readouterr().err and list(workplace.iterdir()) == []

@@ -165,7 +165,7 @@ def test_memory_that_runs_out_later_loses_no_epoch(workplace, teacher):
 def fail_in_the_second_epoch() -> None:
     import train
 
-    original, steps = train.train_step, []
+    original, steps = train.TrainStep.__call__, []
 
     def step(*arguments):
         steps.append(1)
@@ -173,7 +173,7 @@ def fail_in_the_second_epoch() -> None:
             raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.\nSee the documentation")
         return original(*arguments)
 
-    train.train_step = step
+    train.TrainStep.__call__ = step
 
 
 def test_output_that_nobody_takes(workplace, teacher):

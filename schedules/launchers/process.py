@@ -1,39 +1,24 @@
 """One job's process, the same on every kind of machine: told to stop if who started it dies, its output in its log."""
 
-import ctypes
 import os
-import signal
 import subprocess
-import sys
 import time
 
 import ending
 from errors import MachineFault, of_system
+from launch import end_with_parent
 from schedules.launchers import Task
-
-PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def begin(task: Task, environment: dict[str, str] | None = None) -> subprocess.Popen:
     """The task's process, in a session of its own so that a terminal's Ctrl-C reaches it only through us. Its standard
     output and error are appended to the log."""
-    libc = ctypes.CDLL(None)  # before the fork, after which another thread's lock might be held for ever
-
-    parent = os.getpid()
-
-    def end_with_parent() -> None:
-        """Linux only: SIGTERM, at which main.py writes a checkpoint, when the parent is gone, however it went."""
-        if sys.platform == "linux":
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != parent:  # gone already
-                os._exit(143)
-
     task.log.parent.mkdir(parents=True, exist_ok=True)
     with task.log.open("ab") as log:
         return subprocess.Popen(
             task.argv,
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})}, start_new_session=True, preexec_fn=end_with_parent,
+            env={**os.environ, **(environment or {})}, start_new_session=True, preexec_fn=end_with_parent(),
         )  # fmt: skip
 
 

@@ -1,0 +1,107 @@
+"""Several processes of main.py, one a GPU: which of them this one is, and starting them where nobody else has.
+
+    torchrun --nproc_per_node=4 main.py ...       # starts them, on one machine or with --nnodes on several
+    python main.py ... --GPU 0,1,2,3              # starts them by itself, by the function below
+    sys.exit(on_each([0, 1, 2, 3]))
+
+Who starts them says in RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE who each one is, and in MASTER_ADDR and
+MASTER_PORT where they meet, as torchrun does. Imports no torch.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import signals
+from errors import Elsewhere, MachineFault, SwapconvError
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+LAST = 60  # seconds in which the others end after one has; parallel.py ends them earlier
+
+
+def rank() -> int:
+    """Which of the processes this one is, from 0."""
+    return int(os.environ.get("RANK", 0))
+
+
+def count() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def local_rank() -> int:
+    """Which of those on this machine."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def local_count() -> int:
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """For errors that every process finds alike: the first one tells."""
+    try:
+        yield
+    except SwapconvError as error:
+        raise error if rank() == 0 else Elsewhere(error.exit_status)
+
+
+def on_each(gpus: Sequence[int]) -> int:
+    """This very command, once for each GPU. Returns the exit status of the first that ended badly, 0 if none did.
+
+    A signal that this process hears is passed on, and a terminal's Ctrl-C reaches them only through it.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    threads = max(1, len(os.sched_getaffinity(0)) // len(gpus))
+    common = {"OMP_NUM_THREADS": str(threads), **os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common |= {key: str(len(gpus)) for key in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")}
+    started: list[subprocess.Popen] = []
+    signals.on_signal(lambda number, frame: [each.send_signal(number) for each in started])
+    try:
+        for number in range(len(gpus)):
+            environment = common | {"RANK": str(number), "LOCAL_RANK": str(number)}
+            command = [sys.executable, *sys.argv]
+            prepare = end_with_parent()
+            started.append(subprocess.Popen(command, env=environment, process_group=0, preexec_fn=prepare))
+    except OSError as error:
+        for each in started:
+            each.kill()
+        raise MachineFault(f"the process for GPU {gpus[len(started)]} cannot be started: {error}")
+    return _status(started)
+
+
+def _status(started: list[subprocess.Popen]) -> int:
+    """Waits until all have ended; those that do not, after another has failed, are killed."""
+    deadline = None
+    while any(each.poll() is None for each in started):
+        if deadline is None and any(each.returncode for each in started):
+            deadline = time.monotonic() + LAST
+        if deadline is not None and time.monotonic() > deadline:
+            for each in started:
+                each.kill()
+        time.sleep(0.05)
+    bad = [each.returncode for each in started if each.returncode]
+    return next((status for status in bad if status > 0), MachineFault.exit_status) if bad else 0
+
+
+def end_with_parent() -> Callable[[], None]:
+    """For a process that is about to be started: it gets SIGTERM, at which main.py writes a checkpoint, when this one is
+    gone, however it went. Linux only."""
+    libc = ctypes.CDLL(None)  # before the fork, after which another thread's lock might be held for ever
+    parent = os.getpid()
+
+    def prepare() -> None:
+        if sys.platform == "linux":
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:  # gone already
+                os._exit(143)
+
+    return prepare

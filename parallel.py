@@ -1,0 +1,233 @@
+"""Several processes that train one network: what they share, what they agree on, and how they end together.
+
+    with join(device) as team:                    # ALONE where there is only this process
+        with team.together(): ...                 # an error in one of them ends all
+        for progress in fit(..., team=team): ...
+
+Each holds the whole network and takes its share of every batch (data.Share); DistributedDataParallel averages the
+gradients. Sums over images are added up over all processes, so metrics are exact. Process 0 alone writes.
+
+A heartbeat tells within half a minute that a process was lost or has failed, and ends the others: torch's own
+collectives would wait for it for many minutes.
+"""
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+import launch
+from data import Share
+from errors import Elsewhere, Interrupted, MachineFault, SwapconvError, of_system
+
+BEAT = 1.0  # seconds between two heartbeats
+GRACE = 10.0  # seconds in which one process may end by itself after another has failed
+LOST = 30.0  # seconds after which a process that does not answer is taken for lost
+WAIT = timedelta(hours=2)  # for a collective: a process may load, test or save for long while the others wait
+
+
+class Team:
+    """The processes that train together, as one of them sees it. This class is the one that is alone."""
+
+    rank, count = 0, 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes and speaks."""
+        return self.rank == 0
+
+    @property
+    def share(self) -> Share:
+        return Share(self.rank, self.count)
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """What a training step is to call instead of the model, so that gradients are averaged over the processes."""
+        return model
+
+    def apart(self, model: nn.Module) -> AbstractContextManager:
+        """Within it, gradients of what `wrap` gave are only added up here."""
+        return nullcontext()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Added up over all processes."""
+        return values
+
+    def most(self, value: int) -> int:
+        """The largest that any process has."""
+        return value
+
+    def same(self, value: Any) -> Any:
+        """What the first process has."""
+        return value
+
+    def gather(self, value: Any) -> list:
+        """What each process has, in their order."""
+        return [value]
+
+    def align(self, model: nn.Module) -> None:
+        """Running statistics of batch-norm become those of the first process, as they are in a checkpoint."""
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All go on from here, or none: an error ends all, and the first process that has one tells it."""
+        yield
+
+    def on_loss(self, note: Callable[[int, str], Any]) -> None:
+        """What to do with the exit status and the reason before this process ends because another did."""
+
+    def explain(self, error: BaseException) -> None:
+        """Does not return where an error came of the loss of another process."""
+
+
+ALONE = Team()
+
+
+class Several(Team):
+    """One of `count` processes. `device` is what it computes on."""
+
+    def __init__(self, device: torch.device):
+        self.rank, self.count, self.device = launch.rank(), launch.count(), device
+        if os.environ.get("MASTER_ADDR") in ("127.0.0.1", "localhost"):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a machine's own name may not lead to itself
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        try:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=WAIT)
+            self.words = dist.new_group(backend="gloo", timeout=WAIT)
+            beats = dist.new_group(backend="gloo", timeout=timedelta(seconds=LOST))
+        except (RuntimeError, ValueError) as error:
+            raise MachineFault(f"process {self.rank} of {self.count} cannot reach the others: {error}")
+        self.heart = Heart(beats, self.rank)
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        unused = any(getattr(module, "initialises_itself", False) for module in model.modules())  # a user's may be so
+        return DistributedDataParallel(model, gradient_as_bucket_view=True, find_unused_parameters=unused)
+
+    def apart(self, model: nn.Module) -> AbstractContextManager:
+        return model.no_sync()
+
+    def sum(self, values: Tensor) -> Tensor:
+        dist.all_reduce(values)
+        return values
+
+    def most(self, value: int) -> int:
+        largest = torch.tensor(value)
+        dist.all_reduce(largest, dist.ReduceOp.MAX, group=self.words)
+        return int(largest)
+
+    def same(self, value: Any) -> Any:
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self.words)
+        return box[0]
+
+    def gather(self, value: Any) -> list:
+        values = [None] * self.count
+        dist.all_gather_object(values, value, group=self.words)
+        return values
+
+    def align(self, model: nn.Module) -> None:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        own: SwapconvError | None = None
+        try:
+            yield
+        except SwapconvError as error:
+            own = error
+        except OSError as error:
+            own = MachineFault(of_system(error))
+        statuses = self.gather(own and own.exit_status)
+        failed = [number for number, status in enumerate(statuses) if status]
+        if failed:
+            raise own if failed[0] == self.rank else Elsewhere(statuses[failed[0]])
+
+    def on_loss(self, note: Callable[[int, str], Any]) -> None:
+        self.heart.note = note
+
+    def explain(self, error: BaseException) -> None:
+        if isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "onnection")):
+            self.heart.join(LOST + 5 * BEAT)
+
+
+class Heart(threading.Thread):
+    """Meets those of the other processes once a second. Ends this process where one of them is lost or has failed."""
+
+    def __init__(self, group: dist.ProcessGroup, rank: int):
+        super().__init__(daemon=True, name="heartbeat")
+        self.group, self.rank = group, rank
+        self.done, self.status = threading.Event(), 0
+        self.note: Callable[[int, str], Any] = lambda status, reason: None
+        self.start()
+
+    def stop(self, status: int) -> None:
+        """The last beats: with status 0 all wait for each other, else the others end."""
+        self.status = status
+        self.done.set()
+        self.join(LOST + 5 * BEAT)
+
+    def run(self) -> None:
+        members = dist.get_world_size(self.group)
+        while True:
+            self.done.wait(BEAT)
+            done = self.done.is_set()
+            pulse = torch.tensor([int(done and self.status == 0), self.status])
+            try:
+                gathered = [torch.empty_like(pulse) for _ in range(members)]
+                dist.all_gather(gathered, pulse, group=self.group)
+            except RuntimeError:
+                if not done:
+                    self._end(MachineFault.exit_status, "was lost", tell=True)
+                return
+            statuses = [int(status) for _, status in gathered]
+            if any(statuses):
+                if done:
+                    time.sleep(BEAT / 2)  # until the others have this beat too
+                elif not self.done.wait(GRACE):
+                    self._end(next(filter(None, statuses)), "has failed", tell=False)
+                return
+            if all(finished for finished, _ in gathered):
+                return
+            if done:
+                time.sleep(BEAT / 10)
+
+    def _end(self, status: int, what: str, tell: bool) -> None:
+        reason = f"another process of this run {what}"
+        self.note(status, reason)
+        if tell:
+            where = f"process {self.rank} on {socket.gethostname()}"
+            print(f"error: {reason}, so {where} ends; repeat the command with --resume", file=sys.stderr, flush=True)
+        os._exit(status)
+
+
+@contextmanager
+def join(device: torch.device) -> Iterator[Team]:
+    """The team of this process while it lasts: ALONE where it was not started with others (launch.py)."""
+    if launch.count() == 1:
+        yield ALONE
+        return
+    team = Several(device)
+    status = 1
+    try:
+        yield team
+        status = 0
+    except (SwapconvError, Interrupted) as error:
+        status = error.exit_status
+        raise
+    except RuntimeError as error:
+        team.explain(error)
+        raise
+    finally:
+        team.heart.stop(status)
+        dist.destroy_process_group()
