@@ -33,14 +33,9 @@ if __name__ == "__main__":
 
 import json
 import os
-import platform
 import random
-import subprocess
-import textwrap
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, nullcontext, redirect_stdout
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -58,10 +53,11 @@ import parallel
 import record
 from build import build
 from companions import ClipGradient, Companion, DropPath
-from count import summary, warn_of_uncounted
+from count import summary
 from data import Augmentation, Data, Share
+from device import choose_device, compile_for, precision_of, settle
 from distill import Distill, Supervised
-from errors import Diverged, Interrupted, MachineFault, RequestError, is_out_of_memory, of_system
+from errors import MachineFault, RequestError
 from files import checkpoint_path
 from hashing import key
 from identity import differences
@@ -71,6 +67,7 @@ from optim import Cosine, Schedule, Step, sgd
 from recompute import recompute
 from signals import Deferred
 from syncbn import synchronise
+from telling import announce, line, told, versions
 from train import fit
 
 
@@ -197,36 +194,6 @@ def seed_everything(seed: int, team: parallel.Team) -> None:
     random.seed(seed), np.random.seed(seed % 2**32), torch.manual_seed(seed)
 
 
-@contextmanager
-def told(request: Namespace, device: torch.device, run: record.Run | None, team: parallel.Team) -> Iterator[None]:
-    """Whatever ends training says what of it is kept, and what would help. What ends all processes at once, the first one
-    tells."""
-
-    def kept(on: str = "repeat the command with --resume to go on") -> str:
-        if run is not None:
-            return f"; {run.progress()} are kept, {on}"
-        return "; nothing was written" if team.is_first else ""
-
-    try:
-        yield
-    except Interrupted as error:
-        raise Interrupted(f"{error}{kept()}" if team.is_first else "", error.exit_status)
-    except Diverged as error:
-        with launch.told_once():
-            raise Diverged(f"{error}{kept('a lower --lr under another name may hold')}")
-    except MachineFault as error:
-        raise MachineFault(f"{error}{kept()}")
-    except OSError as error:
-        raise MachineFault(f"{of_system(error)}{kept()}")
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        less = f"a --batch_size below {request.batch_size} needs less memory"
-        if not (request.checkpoint_activations or request.compile):
-            less += ", --checkpoint_activations too"
-        raise MachineFault(f"out of memory on {device}: {less}{kept()}")
-
-
 def disk_room(name: str, network: nn.Module, momentum: float) -> tuple[int, int]:
     """Bytes that the run's checkpoints need and that are free. MachineFault where they are too few."""
     tensors = [*network.state_dict().values(), *(network.parameters() if momentum else [])]
@@ -245,7 +212,9 @@ def data_folder(request: Namespace) -> Path:
     return Path(request.data_dir or os.environ.get("DATA_DIR") or "data")
 
 
-def load_data(request: Namespace, source: datasets.Source, device: torch.device, team: parallel.Team) -> Data:
+def load_data(
+    request: Namespace, source: datasets.Source, device: torch.device, team: parallel.Team = parallel.ALONE
+) -> Data:
     """The dataset, for this process's share of every batch. The first process reads it before the others, which find what
     it has kept of it."""
     if request.batch_size < team.count:
@@ -271,37 +240,6 @@ def _read(request: Namespace, source: datasets.Source, device: torch.device, sha
     return data
 
 
-def choose_device(request: Namespace) -> torch.device:
-    """The GPU that was asked for, else the first one (of the processes on one machine each its own), else the CPU.
-    RequestError where there is no such GPU."""
-    gpus, mine = torch.cuda.device_count(), launch.local_rank()
-    if request.device == "cuda" and not gpus:
-        raise RequestError("--device cuda: torch sees no GPU here, --device cpu is allowed")
-    numbers = request.GPU or list(range(max(gpus, 1)))
-    if request.GPU and max(numbers) >= gpus:
-        allowed = f"0 to {gpus - 1} are allowed" if gpus else "torch sees none here, leave --GPU out to use the CPU"
-        raise RequestError(f"--GPU {max(numbers)}: there is no such GPU, {allowed}")
-    if request.device == "cpu" or not gpus:
-        return torch.device("cpu")
-    if launch.local_count() > len(numbers):
-        shown = ",".join(map(str, numbers))
-        raise RequestError(f"--GPU {shown}: {launch.local_count()} processes on this machine need a GPU each")
-    return torch.device("cuda", numbers[mine])
-
-
-def settle(network: nn.Module, device: torch.device) -> nn.Module:
-    """On its device, channels-last (which both the CPU's and the GPU's convolutions are faster with)."""
-    return network.to(device, memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def compile_for(network: nn.Module, side: int) -> None:
-    """Compiles it after one pass, so that what is computed once stays out of the graph."""
-    device = next(network.parameters()).device
-    network.eval()(torch.zeros(1, 3, side, side, device=device))
-    network.compile()
-
-
 def companions_of(request: Namespace) -> list[Companion]:
     drop_path = [DropPath(request.drop_path_prob)] if request.drop_path_prob else []
     return drop_path + ([ClipGradient(request.clip_grad)] if request.clip_grad else [])
@@ -311,56 +249,6 @@ def schedule_of(request: Namespace) -> Schedule:
     if request.schedule == "cosine":
         return Cosine(request.lr)
     return Step(request.lr, tuple(epoch / request.epochs for epoch in request.epoch_step), request.lr_decay_ratio)
-
-
-def precision_of(request: Namespace, device: torch.device):
-    """The context of a forward pass; fp32 is strict, tf32 lets matrix products and convolutions of a GPU round."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = request.precision == "tf32"
-    torch.backends.cudnn.benchmark = True
-    return partial(torch.autocast, device.type, torch.bfloat16) if request.precision == "bf16" else nullcontext
-
-
-def versions() -> dict[str, str]:
-    """Of Python, torch and this repository (empty where git cannot tell)."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        commit = subprocess.run(command, capture_output=True, text=True).stdout
-    except OSError:
-        commit = ""
-    return {"python": platform.python_version(), "torch": torch.__version__, "git_commit": commit.strip()}
-
-
-def announce(
-    name: str, config: dict, request: Namespace, source: datasets.Source, data: Data, costs: dict, optimizer, budgeted: budget.Found | None,
-    team: parallel.Team,
-) -> None:  # fmt: skip
-    """What is about to be trained, on what, and what decays by how much."""
-    conv, ratio = config["conv"] or request.module, costs["crs_ratio"]
-    if budgeted is not None:
-        print(f"budget: {budgeted.asked:,} {budgeted.unit} asked, {budgeted.achieved:,} achieved by {budgeted.setting}")
-    print(
-        f"{name}: {conv} on {request.network}, {costs['params']:,} parameters ({ratio:.4f} of the reference), "
-        f"{costs['mult_adds_exact']:.4E} mult-adds an image"
-    )
-    warn_of_uncounted(costs)
-    where = str(data.device) if team.count == 1 else f"{team.count} processes, each on its {data.device.type}"
-    print(f"{request.dataset} from {source.where}: {len(data.training):,} training images, on {where}")
-    for group in optimizer.param_groups:
-        numbers = sum(parameter.numel() for parameter in group["params"])
-        print(f"weight decay {group['weight_decay']:.3g} on {numbers:,} {group['name']} numbers")
-    resolved = " ".join(
-        f"{key}={value}" for key, value in config.items() if value is not None and value is not False and value != ""
-    )
-    print(textwrap.fill(f"options: {resolved}", 110, subsequent_indent="    ", break_long_words=False), flush=True)
-
-
-def line(row: dict, epochs: int) -> str:
-    """An epoch as a person reads it."""
-    shown = [f"epoch {row['epoch'] + 1}/{epochs}", f"lr {row['lr']:.4g}", f"train loss {row['train_loss']:.4f}"]
-    for split in ("train", "val", "test"):
-        if f"{split}_top1_error" in row:
-            shown.append(f"{split} error {row[f'{split}_top1_error']:.2f}%")
-    return "  ".join([*shown, f"{row['images_per_second']:,.0f} images/s"])
 
 
 if __name__ == "__main__":
