@@ -150,16 +150,28 @@ def load_run(name: str, what: str) -> dict:
         known = [path.stem for path in sorted(CHECKPOINTS.glob("*.pt"))]
         there = f" (there: {', '.join(known[:5])}{', …' * (len(known) > 5)})" if known else ""
         raise RequestError(f"no {what} {name!r}: {path} does not exist{did_you_mean(name, known)}{there}")
-    try:
-        contents = _read(path)
-    except (OSError, _Damaged) as error:
-        raise MachineFault(
-            f"the {what} {name!r} cannot be used, {path} is damaged ({first_line(error)}): repeat that run's command "
-            f"with --resume, which goes on from the checkpoint before it"
-        )
+    contents = load_file(path, f"{what} {name!r}")
     if name_of(contents["config"]) != name:
         print(f"warning: {path} is a checkpoint of the run {name_of(contents['config'])!r}", file=sys.stderr)
     return contents
+
+
+def load_file(path: Path, what: str) -> dict:
+    """The checkpoint of another run, wherever it lies; `what` it is to this one. MachineFault where it is damaged."""
+    try:
+        return _read(path)
+    except (OSError, _Damaged) as error:
+        raise MachineFault(
+            f"the {what} cannot be used, {path} is damaged ({first_line(error)}): repeat that run's command "
+            f"with --resume, which goes on from the checkpoint before it"
+        )
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file ends as checkpoints do."""
+    with path.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - TRAILER))
+        return file.read(7) == b"sha256 "
 
 
 def digest(state: dict[str, torch.Tensor]) -> str:

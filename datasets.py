@@ -3,7 +3,8 @@
     source = find("digits", Path("data"))         # RequestError where the dataset is not there
     images = source.read(4)                       # images.train: (1500, 32, 32, 3) uint8
 
-A dataset is one entry of DATASETS. All of them end as whole arrays of bytes in memory; data.py makes batches of them.
+A dataset is one entry of DATASETS. They end as whole arrays of bytes in memory, of which data.py makes batches, or, imagenet,
+as an index of files, of which photos.py does.
 """
 
 import re
@@ -14,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from errors import MachineFault, RequestError, first_line
+from patterns import FORM, find_shards, is_pattern
+from photoindex import Photographs
 from reading import Form, Images, read_folder, read_idx, read_tar, read_torchvision
 
 
@@ -22,10 +25,11 @@ class Source:
     """A place where a dataset was found, and what reads it with (workers, keep)."""
 
     where: str
-    reader: Callable[[int, bool], Images]
+    reader: Callable[[int, bool], Images | Photographs]
 
-    def read(self, workers: int, keep: bool = True) -> Images:
-        """The expensive part; `keep` allows it to write a cache of what it decoded. MachineFault on damage."""
+    def read(self, workers: int, keep: bool = True) -> Images | Photographs:
+        """The expensive part; `keep` allows it to write a cache of what it decoded, or of what it found. MachineFault on
+        damage, RequestError where a folder of photographs is not laid out as it has to be."""
         return self.reader(workers, keep)
 
 
@@ -51,9 +55,14 @@ def side_of(config: dict) -> int:
     return config.get("image_size") or DATASETS[config["dataset"]].side
 
 
-def find(name: str, data_dir: Path, download: bool = False) -> Source:
-    """The first place that holds the dataset; with `download`, torchvision's if there is none. Reads nothing yet."""
+def find(name: str, data_dir: Path, download: bool = False, imagenet_loc: str | None = None) -> Source:
+    """The first place that holds the dataset; with `download`, torchvision's if there is none. Reads nothing yet.
+
+    imagenet_loc: of imagenet, the folder or the pattern of shards; default: the folder imagenet in `data_dir`.
+    """
     dataset = DATASETS[name]
+    if imagenet_loc is not None:
+        return _photographs(imagenet_loc)
     try:
         places = dataset.places(dataset, data_dir, download)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -141,7 +150,48 @@ def _fashionmnist(dataset: Dataset, data_dir: Path, download: bool) -> list[tupl
 
 
 def _imagenet(dataset: Dataset, data_dir: Path, download: bool) -> list[tuple[str, Source | None]]:
-    raise RequestError("imagenet: its networks can be counted, training on it is not there yet")
+    folder = data_dir / "imagenet"
+    return [(f"{folder}/train/<wnid>/", _photographs(str(folder)) if folder.is_dir() else None)]
+
+
+def _photographs(place: str) -> Source:
+    """A folder with train/ and val/, or shards. RequestError where it is neither."""
+    if is_pattern(place):
+        shards = {split: find_shards(place, split) for split in ("train", "val")}
+        counts = " and ".join(f"{len(paths):,} {split}" for split, paths in shards.items())
+        return Source(f"{place} ({counts} shards)", lambda workers, keep: _read_shards(shards, keep))
+    folder = Path(place).expanduser()
+    try:
+        if not folder.is_dir():
+            what = "is a file" if folder.is_file() else "is not there"
+            needed = f"it has to be a folder with train/ and val/, or a pattern of shards such as {FORM}"
+            raise RequestError(f"--imagenet_loc {place!r} {what}: {needed}; image-net.org gives the images")
+        for split in ("train", "val"):
+            if not (folder / split).is_dir():
+                has = ", ".join(sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))[:5])
+                raise RequestError(
+                    f"imagenet in {place} has no folder {split}/ (there are: {has or 'no files'}); the layout is "
+                    f"{split}/<wnid>/x.JPEG, image-net.org gives the images"
+                )
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise error if isinstance(error, RequestError) else RequestError(
+            f"--imagenet_loc {place!r} cannot be looked into: {first_line(error)}"
+        )  # fmt: skip
+    return Source(place, lambda workers, keep: _read_trees(folder, keep))
+
+
+def _read_trees(folder: Path, keep: bool) -> Photographs:
+    from tree import read_tree
+
+    train = read_tree(folder / "train", keep=keep)
+    return Photographs(train, read_tree(folder / "val", train.classes, keep))
+
+
+def _read_shards(shards: dict[str, list[Path]], keep: bool) -> Photographs:
+    from shards import read_shards
+
+    train = read_shards(shards["train"], keep=keep)
+    return Photographs(train, read_shards(shards["val"], train.classes, keep))
 
 
 DATASETS = {
@@ -156,5 +206,8 @@ DATASETS = {
         10, 32, (0.2860,) * 3, (0.3530,) * 3, True, 60_000, _fashionmnist, "FashionMNIST", ", so does apt-get install dataset-fashion-mnist"
     ),
     "digits": Dataset(10, 32, None, None, False, 1500, _digits),
-    "imagenet": Dataset(1000, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), True, 1_281_167, _imagenet),
+    "imagenet": Dataset(
+        1000, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), True, 1_281_167, _imagenet,
+        other_way="image-net.org gives it, --imagenet_loc names a folder or shards",
+    ),
 }  # fmt: skip

@@ -25,13 +25,17 @@ CONTENTS = {
     "module_digest": "the digest of --module's file",
 }
 
+ORIGINS = {"teacher_checkpoint": "teacher_digest", "init_from": "init_digest"}  # who is known by what weights
+
 
 def differences(before: dict, now: dict) -> list[str]:
-    """What tells two configurations apart, in words. A flag that one of them does not know yet is taken as off."""
+    """What tells two configurations apart, in words. A flag that one of them does not know yet is taken as off; the same
+    weights by another name or path are the same."""
     keys = [key for key in {**before, **now} if key not in NOT_IDENTITY]
+    alike = [name for name, digest in ORIGINS.items() if before.get(digest) and before.get(digest) == now.get(digest)]
     off = {key: None for key in keys if not (before.get(key) or now.get(key))}
     before, now = ({**configuration, **off} for configuration in (before, now))
-    different = [key for key in keys if before.get(key) != now.get(key)]
+    different = [key for key in keys if before.get(key) != now.get(key) and key not in alike]
     return [f"{CONTENTS.get(key, key)} was {before.get(key)}, is {now.get(key)}" for key in different]
 
 

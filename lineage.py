@@ -1,74 +1,137 @@
 """The trained networks that a run comes from: the teacher of a student, the network that `--init_from` starts from.
 
-teacher = build_teacher(request, student)      # RequestError where the two do not go together
-teacher.network, teacher.digest, teacher.unfinished
+    teacher = build_teacher(request, student)      # RequestError where the two do not go together
+    teacher.network, teacher.digest, teacher.unfinished, print(teacher.mapping)
+    origin("torchvision:mobilenet_v2", config, "run").network
+
+A source is the name of a run, the path of a checkpoint of one, a file that another tool has saved, or what a library
+publishes (foreign.py, mapping.py). Its digest is that of the weights by our names, so the same weights are the same
+teacher wherever they are from.
 """
 
 from argparse import Namespace
+from pathlib import Path
 from typing import NamedTuple
 
 from torch import nn
 
 import datasets
 import fitting
-from build import restore
-from checkpoint import digest, load_run
+import foreign
+import mapping
+from build import build, restore
+from checkpoint import digest, is_checkpoint, load_file, load_run
 from count import outline
 from distill import check_taps
 from errors import MachineFault, RequestError
+from files import checkpoint_path
+from initial import materialise
 from models import NETWORKS
+from names import is_file, is_run
 from record import Found, progress
 
 
-class Teacher(NamedTuple):
-    """A trained network, a digest of its weights, and how far it has got where it has not finished."""
+class Origin(NamedTuple):
+    """A trained network on the CPU (None where it is no longer needed), a digest of its weights, how far it has got where
+    it has not finished, the configuration that builds it, and, of foreign weights, who stands for whom."""
 
-    network: nn.Module
+    network: nn.Module | None
     digest: str
-    unfinished: str
+    unfinished: str = ""
+    config: dict = {}
+    mapping: str = ""
 
 
-def build_teacher(request: Namespace, student: nn.Module) -> Teacher:
+def origin(source: str, config: dict, what: str, fetch: bool = True, teaches: bool = False) -> Origin:
+    """The trained network that a source names, for a run of `config`; `what` it is to that, for errors.
+
+    One that `teaches` was trained on the same dataset, and is tapped as its student is. Without `fetch`, nothing is
+    downloaded. RequestError where there is no such source, or no network here takes its weights.
+    """
+    saved = _saved(source, what)
+    if saved is None:
+        return _of_foreign(source, config, fetch, teaches)
+    there = saved["config"]
+    if there.get("dataset") not in datasets.DATASETS or not isinstance(there.get("epochs"), int):
+        raise MachineFault(f"the checkpoint of {source!r} has a configuration that no run has")
+    if teaches and there["dataset"] != config["dataset"]:
+        trained, asked = (
+            f"{each['dataset']} ({datasets.DATASETS[each['dataset']].classes} classes)" for each in (there, config)
+        )
+        raise RequestError(f"the {what} {source!r} was trained on {trained}, not {asked}")
+    network = restore(source, saved, **_taps(config, there, teaches))
+    unfinished = progress(saved, there) if saved["epoch"] < there["epochs"] else ""
+    return Origin(network, digest(saved["model"]), unfinished, there)
+
+
+def facts(source: str, config: dict) -> dict:
+    """The configuration of what a foreign source names, without its weights where they would have to be fetched."""
+    saved = _saved(source, "run")
+    if saved is None:
+        return mapping.match(source, foreign.shapes(source, config["dataset"]), config).config
+    return saved["config"]
+
+
+def _saved(source: str, what: str) -> dict | None:
+    """The checkpoint that a source names, by a run's name or by a path; None for what is none of ours."""
+    if is_file(source):
+        foreign.check_file(source)
+        try:
+            return load_file(Path(source), f"{what} {source!r}") if is_checkpoint(Path(source)) else None
+        except OSError as error:
+            raise RequestError(f"{source} cannot be read: {error.strerror}")
+    if not is_run(source):
+        return None
+    if not checkpoint_path(source).exists() and Path(source).is_file():
+        raise RequestError(
+            f"no {what} {source!r}: {checkpoint_path(source)} does not exist; the file here is ./{source}"
+        )
+    return load_run(source, what)
+
+
+def _taps(config: dict, there: dict, teaches: bool) -> dict:
+    return {"AT_split": config["AT_split"]} if teaches and there.get("network") == config["network"] else {}
+
+
+def _of_foreign(source: str, config: dict, fetch: bool, teaches: bool) -> Origin:
+    found = mapping.match(source, foreign.read(source, config["dataset"], fetch), config)
+    network = materialise(build({**found.config, **_taps(config, found.config, teaches)}), config["seed"])
+    network.load_state_dict(found.state, strict=False)  # what may be missing stays as it is initially
+    headless = not any(name.startswith("auxiliary.") for name in found.state)
+    state = network.state_dict().items()
+    weights = {name: tensor for name, tensor in state if not (headless and name.startswith("auxiliary."))}
+    if infinite := next((name for name, tensor in weights.items() if not tensor.isfinite().all()), None):
+        raise RequestError(f"{source}: the weights that become {infinite} are not finite")
+    return Origin(network, digest(weights), "", found.config, found.table)
+
+
+def build_teacher(request: Namespace, student: nn.Module) -> Origin:
     """The teacher as its checkpoint says, tapped as the student is.
 
     RequestError where it was trained on other classes or its attention maps do not match the student's.
     """
-    name = request.teacher_checkpoint
-    saved = load_run(name, "teacher")
-    config, dataset = saved["config"], datasets.DATASETS[request.dataset]
-    trained_on = datasets.DATASETS.get(config.get("dataset"))
-    if trained_on is None or not isinstance(config.get("epochs"), int):
-        raise MachineFault(f"the checkpoint of {name!r} has a configuration that no run has")
-    if trained_on is not dataset:
-        raise RequestError(
-            f"the teacher {name!r} was trained on {config['dataset']} "
-            f"({trained_on.classes} classes), not {request.dataset} ({dataset.classes} classes)"
-        )
-    taps = {"AT_split": request.AT_split} if config.get("network") == request.network else {}
-    teacher = restore(name, saved, **taps)
+    teacher = origin(request.teacher_checkpoint, vars(request), "teacher", teaches=True)
     if request.beta:
         try:
-            check_taps(*(outline(network, datasets.side_of(vars(request))).taps for network in (student, teacher)))
+            check_taps(*(outline(each, datasets.side_of(vars(request))).taps for each in (student, teacher.network)))
         except ValueError as error:
             split = "--AT_split says how many there are, " if request.AT_split else ""
             raise RequestError(f"{error}; {split}--beta 0 goes without")
-    unfinished = progress(saved, config) if saved["epoch"] < config["epochs"] else ""
-    return Teacher(teacher, digest(saved["model"]), unfinished)
+    return teacher
 
 
-def build_start(config: dict, network: nn.Module, found: Found) -> tuple[nn.Module | None, str]:
+def start_of(config: dict, network: nn.Module, found: Found) -> Origin:
     """The trained network that `network` starts from, None where the run has long started, and a digest of its weights.
     RequestError where the two do not match."""
     name = config["init_from"]
     if found.state is not None and found.config.get("init_from") == name:
-        return None, found.config["init_digest"]
-    saved = load_run(name, "run")
-    trained = restore(name, saved)
+        return Origin(None, found.config["init_digest"])
+    start = origin(name, config, "run")
     for flag in ("network", *sorted(set(NETWORKS[config["network"]][1].values()) - {"AT_split"})):
-        if config[flag] != saved["config"].get(flag):
-            raise RequestError(f"--init_from {name}: {flag} is {config[flag]} here, {saved['config'].get(flag)} there")
+        if config[flag] != start.config.get(flag):
+            raise RequestError(f"--init_from {name}: {flag} is {config[flag]} here, {start.config.get(flag)} there")
     try:
-        fitting.check(network, trained)
+        fitting.check(network, start.network)
     except ValueError as error:
         raise RequestError(f"--init_from {name}: {error}")
-    return trained, digest(saved["model"])
+    return start

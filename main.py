@@ -32,11 +32,8 @@ if __name__ == "__main__":
         sys.exit(cli.run(lambda: launch.on_each(gpus)))
 
 import json
-import os
 import random
 from contextlib import ExitStack, nullcontext, redirect_stdout
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -45,7 +42,6 @@ from torch import nn
 import blocks
 import budget
 import checkpoint
-import datasets
 import dryrun
 import ending
 import fitting
@@ -54,7 +50,6 @@ import record
 from build import build
 from companions import ClipGradient, Companion, DropPath
 from count import summary
-from data import Augmentation, Data, Share
 from device import choose_device, compile_for, precision_of, settle
 from distill import Distill, Supervised
 from errors import MachineFault, RequestError
@@ -62,13 +57,15 @@ from files import checkpoint_path
 from hashing import key
 from identity import differences
 from initial import materialise
-from lineage import build_start, build_teacher
+from lineage import build_teacher, origin, start_of
+from loading import find, load_data
+from mapping import describe
 from optim import Cosine, Schedule, Step, sgd
 from recompute import recompute
 from signals import Deferred
 from syncbn import synchronise
 from telling import announce, line, told, versions
-from train import fit
+from train import evaluate, fit
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -76,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     with launch.told_once():
         device = choose_device(request)
     with parallel.join(device) as team:
-        return train(request, device, team)
+        return (test if request.evaluate else train)(request, device, team)
 
 
 def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
@@ -88,21 +85,23 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
     found = found or shared
     with team.together():
         config, budgeted = budget.resolve(config)
-        source = datasets.find(request.dataset, data_folder(request), request.download)
-        network, costs, teacher, trained = build(config), summary(config), None, None
+        source = find(request)
+        network, costs, teacher, start = build(config), summary(config), None, None
         if request.module:
             config["module_digest"] = cli.file_digest(request.module)
         if request.mode == "student":
             teacher = build_teacher(request, network)
             config["teacher_digest"] = teacher.digest
         if request.init_from:
-            trained, config["init_digest"] = build_start(config, network, found)
+            start = start_of(config, network, found)
+            config["init_digest"] = start.digest
         if team.is_first:
             record.refuse(name, config, found, request.resume)
             needed, free = disk_room(name, network, request.momentum)  # up to here nothing is written
     check_alike(config, team)
 
     data = load_data(request, source, device, team)
+    check_last_batch(network, data, team)
     seed_everything(request.seed, team)
     network = settle(materialise(network, request.seed), device)
     if request.sync_bn:
@@ -120,6 +119,9 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
     if team.is_first:
         with redirect_stdout(sys.stderr) if request.json else nullcontext():
             announce(name, config, request, source, data, costs, optimizer, budgeted, team)
+            for source_of in (teacher, start):
+                if source_of is not None and source_of.mapping:
+                    print(source_of.mapping, flush=True)
 
     def prepare() -> None:
         if request.checkpoint_activations:
@@ -150,8 +152,8 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
         begun = team.same(run and run.state)
         if run is not None and request.resume:
             print(run.beginning(), flush=True)
-        if run is not None and trained is not None and begun is None:  # the others are given what it begins with
-            rows = fitting.fit_network(network, settle(trained, device))
+        if run is not None and start is not None and begun is None:  # the others are given what it begins with
+            rows = fitting.fit_network(network, settle(start.network, device))
             print(fitting.table(rows) if rows else f"all weights are those of {request.init_from}", flush=True)
         prepare()
         stop = stack.enter_context(Deferred())
@@ -179,6 +181,23 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
     return 0
 
 
+def test(request: Namespace, device: torch.device, team: parallel.Team) -> int:
+    """`--evaluate`: the errors of a trained network. Writes nothing."""
+    name = request.teacher_checkpoint if request.mode == "teacher" else request.student_checkpoint
+    with team.together():
+        source, trained = find(request), origin(name, vars(request), "run", teaches=True)
+    data, autocast = load_data(request, source, device, team), precision_of(request, device)
+    with told(request, device, None, team):
+        metrics = evaluate(settle(trained.network, device), data, data.test, autocast, team=team)
+    if team.is_first:
+        print(trained.mapping or f"{name}: {describe(trained.config)}")
+        if trained.unfinished:
+            print(f"warning: {name} has only finished {trained.unfinished}", file=sys.stderr)
+        print(f"{request.dataset} from {source.where}: {len(data.test):,} test images")
+        print(f"Error@1 {metrics['top1_error']:.2f} Error@5 {metrics['top5_error']:.2f}")
+    return 0
+
+
 def check_alike(config: dict, team: parallel.Team) -> None:
     """RequestError where the processes do not mean the same run, as with another file of a name on another machine."""
     first, *others = team.gather(config)
@@ -186,6 +205,17 @@ def check_alike(config: dict, team: parallel.Team) -> None:
         if different := differences(first, other):
             with launch.told_once():
                 raise RequestError(f"process {number} is given another run than process 0: {'; '.join(different)}")
+
+
+def check_last_batch(network: nn.Module, data, team: parallel.Team) -> None:
+    """RequestError where it would leave a single image to an auxiliary head, whose last batch-norm has one value of it."""
+    last = len(data.training) % data.batch_size or data.batch_size
+    if hasattr(network, "auxiliary") and last < 2 * team.count:
+        with launch.told_once():
+            raise RequestError(
+                f"--batch_size {data.batch_size}: of {len(data.training):,} training images {last} are left for the last "
+                f"batch, but an auxiliary head needs two in each process"
+            )
 
 
 def seed_everything(seed: int, team: parallel.Team) -> None:
@@ -206,38 +236,6 @@ def disk_room(name: str, network: nn.Module, momentum: float) -> tuple[int, int]
             f"are kept and one that is written"
         )
     return needed, free
-
-
-def data_folder(request: Namespace) -> Path:
-    return Path(request.data_dir or os.environ.get("DATA_DIR") or "data")
-
-
-def load_data(
-    request: Namespace, source: datasets.Source, device: torch.device, team: parallel.Team = parallel.ALONE
-) -> Data:
-    """The dataset, for this process's share of every batch. The first process reads it before the others, which find what
-    it has kept of it."""
-    if request.batch_size < team.count:
-        with launch.told_once():
-            raise RequestError(f"--batch_size {request.batch_size}: {team.count} processes need an image each")
-    for turn in (True, False):
-        with team.together():
-            if team.is_first == turn:
-                data = _read(request, source, device, team.share)
-    return data
-
-
-def _read(request: Namespace, source: datasets.Source, device: torch.device, share: Share) -> Data:
-    dataset = datasets.DATASETS[request.dataset]
-    dataset = replace(dataset, std=dataset.std_of.get(request.network, dataset.std))
-    images = source.read(request.workers or torch.get_num_threads(), not request.dry_run)
-    moves = request.augment != "none"
-    augmentation = Augmentation(crop=moves, flip=moves and dataset.flip, cutout=request.cutout)
-    data = Data(images, dataset, augmentation, request.batch_size, request.seed, device, request.val_size, share)
-    if share.rank == 0 and len(images.train) != dataset.train_images:
-        has = f"{len(images.train):,} training images instead of {dataset.train_images:,}"
-        print(f"warning: this {request.dataset} has {has}", file=sys.stderr)
-    return data
 
 
 def companions_of(request: Namespace) -> list[Companion]:

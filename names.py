@@ -167,10 +167,41 @@ def parse_family(text: str) -> OpenName:
 
 
 RUN_NAME = re.compile(r"[A-Za-z0-9._+-]{1,100}")
+LIBRARIES = ("torchvision", "timm")  # whose published weights may be named, as in torchvision:mobilenet_v2
+WEIGHTS_FILES = (".pth", ".pth.tar")
+
+
+def is_published(source: str) -> bool:
+    """Whether it names weights that a library publishes."""
+    library, colon, _ = source.partition(":")
+    return bool(colon) and library in LIBRARIES
+
+
+def is_file(source: str) -> bool:
+    """Whether it names a file of weights: it has a slash, or ends as such files do, whatever is there. So `./x.pt` is one."""
+    return not is_published(source) and ("/" in source or source.endswith(WEIGHTS_FILES))
+
+
+def is_run(source: str) -> bool:
+    return not (is_published(source) or is_file(source))
+
+
+def check_source(source: str, flag: str) -> str:
+    """The source of trained weights itself, if it can be one: a run's name, a file, or what a library publishes.
+    RequestError otherwise."""
+    library, colon, name = source.partition(":")
+    if not is_run(source) and (is_file(source) or name):
+        return source
+    if colon and library.isidentifier():
+        known = ", ".join(f"{each}:NAME" for each in LIBRARIES)
+        raise RequestError(f"{flag} {source!r} is neither of {known}{did_you_mean(library, LIBRARIES)}")
+    return check_run_name(source, flag)
 
 
 def check_run_name(name: str, flag: str) -> str:
     """The name itself, if a run may have it. RequestError otherwise."""
+    if name.endswith(WEIGHTS_FILES) and RUN_NAME.fullmatch(name):
+        raise RequestError(f"{flag} {name!r} would be taken for a file of weights: a run's name does not end so")
     if not RUN_NAME.fullmatch(name) or not re.search("[A-Za-z0-9]", name):
         raise RequestError(
             f"{flag} {name!r}: a run's name is 1 to 100 letters, digits and . _ + - with at least one letter or digit"

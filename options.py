@@ -14,7 +14,7 @@ from cli import Parser, amount, choice, filename, gpus, milestones, number, patt
 from datasets import DATASETS
 from errors import RequestError
 from models import NETWORKS
-from names import FAMILIES, check_run_name, form, parse_conv, parse_family
+from names import FAMILIES, check_run_name, check_source, form, parse_conv, parse_family
 from presets import CUTOUT, DATASET_PRESETS, IMAGE_SIDE, OWN, PRESETS, WIDTHS
 
 
@@ -36,7 +36,7 @@ def add_network_flags(parser: Parser) -> None:
     )
     group.add_argument(
         "--image_size",
-        type=number(int, 32, 1024),
+        type=number(int, 64, 1024),
         metavar="PIXELS",
         help="rows and columns of an ImageNet image (preset: 224)",
     )
@@ -69,11 +69,17 @@ def training_parser() -> Parser:
     parser.add_argument("mode", type=choice("mode", ["teacher", "student"]), metavar="MODE", help="teacher | student")
     run = parser.add_argument_group("run")
     run.add_argument(
-        "-t", "--teacher_checkpoint", metavar="NAME", help="teacher mode: this run's name; student mode: who teaches"
+        "-t",
+        "--teacher_checkpoint",
+        metavar="NAME",
+        help="teacher mode: this run's name; student mode: who teaches, a run, torchvision:NAME[:WEIGHTS], timm:NAME or a "
+        "file of weights (with a slash, or *.pth); such a source with --evaluate in teacher mode too",
     )
     run.add_argument("-s", "--student_checkpoint", metavar="NAME", help="student mode: this run's name")
     run.add_argument(
-        "--init_from", metavar="NAME", help="start from this run's network, its convolutions fitted layer by layer"
+        "--init_from",
+        metavar="NAME",
+        help="start from this trained network (a run, or as -t), its convolutions fitted layer by layer",
     )
     run.add_argument("-r", "--resume", action="store_true", help="go on from the last checkpoint, if there is one")
     run.add_argument(
@@ -198,6 +204,9 @@ def training(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         raise RequestError(f"--imagenet_loc goes with imagenet, not {options.dataset}")
     if options.json and not options.dry_run:
         raise RequestError("--json goes with --dry_run")
+    for flag in ("dry_run", "resume", "init_from") if options.evaluate else ():
+        if getattr(options, flag):
+            raise RequestError(f"--evaluate only tests a trained network, --{flag} does not go with it")
     if options.nocrswd and options.crs_factor is not None:
         raise RequestError(f"--crs_factor {options.crs_factor:g} contradicts --nocrswd")
     if options.crs_factor is None:
@@ -218,8 +227,6 @@ def training(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         raise RequestError(f"--cutout {options.cutout} goes with --augment full, not {options.augment}")
     if options.cutout is None:
         options.cutout = CUTOUT if options.augment == "full" else 0
-    if options.GPU is not None and len(options.GPU) > 1:
-        raise RequestError(f"--GPU {','.join(map(str, options.GPU))}: a run takes one GPU so far, give one number")
     if options.device == "cpu" and options.GPU is not None:
         raise RequestError(f"--GPU {','.join(map(str, options.GPU))} contradicts --device cpu")
     if options.checkpoint_activations and options.compile:
@@ -268,9 +275,10 @@ def _names(options: argparse.Namespace) -> None:
     if options.teacher_checkpoint is None:
         what = "the name of this run" if options.mode == "teacher" else "the name of the teacher's run"
         raise RequestError(f"{options.mode} mode needs -t/--teacher_checkpoint, {what}")
-    check_run_name(options.teacher_checkpoint, "-t")
+    tested = options.mode == "student" or options.evaluate
+    (check_source if tested else check_run_name)(options.teacher_checkpoint, "-t")
     if options.init_from is not None:
-        check_run_name(options.init_from, "--init_from")
+        check_source(options.init_from, "--init_from")
     if options.mode == "teacher" and options.student_checkpoint is not None:
         raise RequestError(f"-s {options.student_checkpoint!r} is for student mode: in teacher mode -t names the run")
     if options.mode == "student":

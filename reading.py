@@ -7,14 +7,10 @@ Nothing is ever unpacked to disk. What cannot be used is a MachineFault that nam
 """
 
 import gzip
-import hashlib
 import math
-import os
 import stat
 import sys
 import tarfile
-import time
-import zipfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+import cache
 from errors import MachineFault, first_line
 
 SPLITS = ("train", "test")
@@ -106,9 +103,10 @@ def _files(folder: Path) -> Iterator[Entry]:
 
 def read_tar(path: Path, form: Form, workers: int, keep: bool) -> Images:
     """The images of a tar, read in place and in one pass; decoded once, into a cache that later runs load, if `keep`."""
-    cache, stamp = _cache_of(path), f"{CACHE_FORMAT} {path.stat().st_size} {path.stat().st_mtime_ns}"
-    if (images := _load_cache(cache, stamp)) is not None:
-        return images
+    stored = cache.load(kept_in := cache.place(path, "decoded"), ["stamp", *Images.__dataclass_fields__])
+    stamp = f"{CACHE_FORMAT} {path.stat().st_size} {path.stat().st_mtime_ns}"
+    if stored is not None and str(stored.pop("stamp")) == stamp:
+        return Images(**stored)
     print(f"decoding {path}" + ", once" * keep, file=sys.stderr)
     try:
         with tarfile.open(path, "r|*") as tar:
@@ -117,11 +115,7 @@ def read_tar(path: Path, form: Form, workers: int, keep: bool) -> Images:
         raise MachineFault(f"{path} cannot be read: {first_line(error)}")
     images = _decode(entries, str(path), form, workers)
     if keep:
-        try:
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            _save_cache(cache, stamp, images)
-        except OSError as error:
-            print(f"warning: the decoded images cannot be kept in {cache}: {first_line(error)}", file=sys.stderr)
+        cache.keep(kept_in, {"stamp": np.array(stamp), **vars(images)}, "decoded images")
     return images
 
 
@@ -178,46 +172,3 @@ def _decode(entries: list[Entry], where: str, form: Form, workers: int) -> Image
     labels = np.array([number[entry[1]] for entry in entries])
     train = np.array([entry[0] == "train" for entry in entries])
     return Images(decoded[train], labels[train], decoded[~train], labels[~train])
-
-
-def _cache_of(path: Path) -> Path:
-    """Beside the tar, or in the user's cache folder where that folder is read-only (to root too)."""
-    folder = path.resolve().parent
-    if folder.stat().st_mode & 0o222 and os.access(folder, os.W_OK):
-        return folder / f"{path.name}.decoded.npz"
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return (
-        home / "swapconv" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}-{path.name}.decoded.npz"
-    )
-
-
-def _load_cache(cache: Path, stamp: str) -> Images | None:
-    if not cache.exists():
-        return None
-    try:
-        with zipfile.ZipFile(cache) as archive:
-            if damaged := archive.testzip():
-                raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
-        with np.load(cache, allow_pickle=False) as stored:
-            if str(stored["stamp"]) != stamp:
-                return None
-            return Images(*(stored[name] for name in Images.__dataclass_fields__))
-    except Exception as error:  # whatever a damaged file makes zipfile or numpy raise: to make it anew is always right
-        print(f"warning: {cache} is damaged and is made anew: {first_line(error)}", file=sys.stderr)
-        return None
-
-
-def _save_cache(cache: Path, stamp: str, images: Images) -> None:
-    """Written beside and renamed, so that another run never sees half a cache."""
-    partial = cache.with_name(f"{cache.name}.{os.getpid()}.partial")
-    for other in cache.parent.glob(f"{cache.name}.*.partial"):
-        if time.time() - other.stat().st_mtime > 3600:  # of a process that was killed as it wrote
-            other.unlink(missing_ok=True)
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, stamp=np.array(stamp), **vars(images))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(cache)
-    finally:
-        partial.unlink(missing_ok=True)

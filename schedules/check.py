@@ -10,17 +10,20 @@ from collections.abc import Iterator, Sequence
 import torch
 
 import budget
+import lineage
 from build import build, of_module
 from checkpoint import digest, load_run
 from count import outline
 from datasets import side_of
 from distill import check_taps
-from errors import RequestError, SwapconvError
+from errors import MachineFault, RequestError, SwapconvError
 from files import checkpoint_path
 from models import NETWORKS
+from names import is_run
 from schedules.schedule import Fault, Job, another_run, conflicts, faulty, load, recorded
 
 Taps = list[torch.Tensor]
+OF_ONE_SIZE = {"budget": None, "budget_mult_adds": None}  # a trained network has nothing left to find
 
 
 def shape(config: dict) -> tuple:
@@ -46,6 +49,7 @@ def without_faults(where: str, jobs: list[Job], faults: Sequence[Fault] = ()) ->
 def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
     """What only the networks tell: a layer or a budget that cannot be, attention maps or origins that do not match."""
     taps: dict[tuple, Taps | RequestError] = {}
+    foreign: dict[tuple, dict | RequestError] = {}
     weights: dict[str, str | None] = {}
     made = {job.name: vars(job.options) for job in jobs}
 
@@ -62,23 +66,46 @@ def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
             raise taps[key]
         return taps[key]
 
+    def coming_from(source: str, config: dict) -> dict | None:
+        """What builds the network that a run comes from, as far as it is known. RequestError where it cannot be."""
+        if is_run(source):
+            return made.get(source) or _trained(source)
+        flags = NETWORKS[config["network"]][1].values()
+        if (key := (source, *(config[each] for each in ("dataset", "network", *flags)))) not in foreign:
+            try:
+                foreign[key] = _buildable(lineage.facts(source, config))
+            except (RequestError, MachineFault) as error:
+                foreign[key] = RequestError(str(error))
+        if isinstance(foreign[key], RequestError):
+            raise foreign[key]
+        return foreign[key]
+
     def of_teacher(config: dict, own: Taps) -> str | None:
-        name = config["teacher_checkpoint"]
-        teacher = made.get(name) or _trained(name)
-        if config["mode"] == "teacher" or not config["beta"] or teacher is None:
+        if config["mode"] == "teacher":
             return None
+        try:
+            teacher = coming_from(config["teacher_checkpoint"], config)
+        except RequestError as error:
+            return str(error)
+        if not config["beta"] or teacher is None:
+            return None
+        if teacher["dataset"] != config["dataset"] and not is_run(config["teacher_checkpoint"]):
+            return f"its teacher {config['teacher_checkpoint']!r} is trained on {teacher['dataset']}, not {config['dataset']}"
         if teacher["network"] == config["network"]:
             teacher = teacher | {"AT_split": config["AT_split"]}  # a teacher is tapped as its student is
         try:
             check_taps(own, taps_of(teacher))
-        except RequestError:
-            return None  # it is the teacher's own fault
+        except RequestError as error:
+            return None if is_run(config["teacher_checkpoint"]) else str(error)  # a run's is the fault of its own job
         except ValueError as error:
             return f"student and teacher do not go together: {error}"
 
     def of_origin(config: dict) -> str | None:
         name = config["init_from"]
-        origin = (made.get(name) or _trained(name)) if name else None
+        try:
+            origin = coming_from(name, config) if name else None
+        except RequestError as error:
+            return str(error)
         for flag in ("network", *NETWORKS[config["network"]][1].values()) if origin else ():
             if flag != "AT_split" and config[flag] != origin.get(flag):
                 return f"--init_from {name}: {flag} is {config[flag]} here, {origin.get(flag)} there"
@@ -91,7 +118,7 @@ def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
             ("init_digest", before.get("init_from")),
         ):
             if before.get(key) and name not in weights:
-                weights[name] = _digest_of(name)
+                weights[name] = _digest_of(name, vars(job.options))
             if before.get(key) and weights[name] not in (None, before[key]):
                 return f"the run {job.name!r} exists, but {name!r}, which it came from, has other weights now"
 
@@ -109,12 +136,15 @@ def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
                 yield job.number, fault
 
 
-def _digest_of(name: str) -> str | None:
-    """Of a finished run's weights; None where it is to be trained yet, or cannot be read, which main.py tells."""
-    if not checkpoint_path(name).exists():
+def _digest_of(name: str, config: dict) -> str | None:
+    """Of a finished run's weights, or those from elsewhere; None where they are to be trained or fetched yet, or cannot be
+    read, which main.py tells."""
+    if is_run(name) and not checkpoint_path(name).exists():
         return None
     try:
-        return digest(load_run(name, "run")["model"])
+        if is_run(name):
+            return digest(load_run(name, "run")["model"])
+        return lineage.origin(name, config, "run", fetch=False).digest
     except SwapconvError:
         return None
 
@@ -122,7 +152,11 @@ def _digest_of(name: str) -> str | None:
 def _trained(name: str) -> dict | None:
     """What builds the network of a run that is there already, with the number that its budget found; None where its record
     does not say, which is main.py's to tell."""
-    config = recorded(name) or {}
+    return _buildable(recorded(name) or {})
+
+
+def _buildable(config: dict) -> dict | None:
+    """A configuration without what its budget asked for; None where it is not one of a network."""
     flags = NETWORKS[config["network"]][1].values() if config.get("network") in NETWORKS else None
     known = flags is not None and {*flags, "dataset", "conv", "module", "where", "seed"} <= config.keys()
-    return config | {"budget": None, "budget_mult_adds": None} if known else None
+    return config | OF_ONE_SIZE if known else None

@@ -27,6 +27,7 @@ from cli import duration
 from errors import RequestError
 from files import checkpoint_path
 from initial import materialise
+from names import is_file, is_run
 from schedules.check import shape
 from schedules.launchers.local import Local
 from schedules.queue import FINISHED, Place, Queue
@@ -73,13 +74,17 @@ def estimate(jobs: Sequence[Job], options: Namespace) -> str:
 def _step(job: Job, made: dict[str, Job]) -> tuple:
     """Equal for jobs whose steps take the same."""
     config = vars(job.options)
-    teacher = _config(config["teacher_checkpoint"], made) if config["mode"] == "student" else None
+    teacher = _shape_of(config["teacher_checkpoint"], made) if config["mode"] == "student" else None
     lesson = (bool(config["alpha"]), bool(config["beta"]), bool(config["cutout"]))
-    return shape(config), teacher and shape(teacher), lesson, *(config[key] for key in OF_A_STEP)
+    return shape(config), teacher, lesson, *(config[key] for key in OF_A_STEP)
 
 
-def _config(name: str, made: dict[str, Job]) -> dict | None:
-    return vars(made[name].options) if name in made else recorded(name)
+def _shape_of(source: str, made: dict[str, Job]) -> tuple | str | None:
+    """Equal for teachers whose networks are equal, as far as their records say."""
+    if not is_run(source):
+        return source
+    config = vars(made[source].options) if source in made else recorded(source)
+    return config and shape(config)
 
 
 def _measure(group: list[Place], made: dict[str, Job], folder: Path, local: Local) -> Measured:
@@ -94,10 +99,14 @@ def _measure(group: list[Place], made: dict[str, Job], folder: Path, local: Loca
             _stand_in(here, dict(vars(made[need].options)))
     data = os.path.abspath(job.options.data_dir or os.environ.get("DATA_DIR") or "data")
     module = ["--module", os.path.abspath(job.options.module)] if job.options.module else []
+    flags = {"--teacher_checkpoint": job.options.teacher_checkpoint, "--init_from": job.options.init_from}
+    files = [
+        each for flag, source in flags.items() if source and is_file(source) for each in (flag, os.path.abspath(source))
+    ]
     command = [each for each in job.command() if each != "--resume"]
     began = time.monotonic()
     ran = subprocess.run(
-        [*command, *module, "--data_dir", data, "--dry_run", "--json"],
+        [*command, *module, *files, "--data_dir", data, "--dry_run", "--json"],
         cwd=folder, env={**os.environ, **local.environment}, capture_output=True, text=True,
     )  # fmt: skip
     if ran.returncode == 0:

@@ -25,7 +25,7 @@ import cli
 from cli import Parser, amount, choice, number
 from errors import RequestError
 from files import write_atomically
-from names import FAMILIES, OpenName, check_run_name, parse_conv, parse_family
+from names import FAMILIES, OpenName, check_run_name, check_source, parse_conv, parse_family
 from presets import PRESETS, WIDTHS
 from schedules.schedule import Job, parse
 from schedules.studies import STUDIES, Study
@@ -79,7 +79,9 @@ def options(arguments: Sequence[str] | None = None) -> Namespace:
         "--only", type=choice("kind", ["taught", "alone"]), help="only students, or only networks alone"
     )
     parser.add_argument(
-        "--teacher", metavar="NAME", help="a trained network that teaches, instead of one of the study's own"
+        "--teacher",
+        metavar="NAME",
+        help="a trained network that teaches (as -t of main.py), instead of one of the study's own",
     )
     parser.add_argument(
         "--convs", type=lambda text: text.split(","), metavar="A,B,C", help="instead of the study's settings"
@@ -111,7 +113,7 @@ def _checked(request: Namespace) -> Namespace:
     if request.tag:
         check_run_name(request.tag, "--tag")
     if request.teacher:
-        check_run_name(request.teacher, "--teacher")
+        check_source(request.teacher, "--teacher")
     own = {"--teacher_checkpoint", "--student_checkpoint", "--seed", "--conv", "--network", "--resume"}
     for flag in request.flags:
         if flag.partition("=")[0] in own or flag[:2] in ("-t", "-s", "-r"):

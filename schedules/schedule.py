@@ -21,6 +21,7 @@ import options
 from errors import RequestError, SwapconvError, did_you_mean, first_line
 from files import CHECKPOINTS, RUNS, checkpoint_path
 from identity import differences, name_of
+from names import is_run
 from schedules import runs
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +44,8 @@ class Job:
     def needs(self) -> dict[str, str]:
         """The runs that have to be finished before this one, and what they are to it."""
         needs = {self.options.init_from: "run"} if self.options.init_from else {}
-        return needs | ({self.options.teacher_checkpoint: "teacher"} if self.options.mode == "student" else {})
+        needs |= {self.options.teacher_checkpoint: "teacher"} if self.options.mode == "student" else {}
+        return {source: what for source, what in needs.items() if is_run(source)}
 
     def command(self) -> list[str]:
         """What is run: this interpreter and this main.py, going on where the run was left. The launcher gives a process
@@ -118,6 +120,8 @@ def _job(number: int, argv: object) -> Job:
     if any(re.match("-r*h|--help$", each) for each in arguments):  # -rh too
         raise RequestError("--help trains nothing")
     resolved = options.training(arguments)
+    if resolved.evaluate:
+        raise RequestError("--evaluate trains nothing")
     if resolved.dry_run:
         raise RequestError("--dry_run trains nothing: give it to schedules.run, for the whole schedule")
     return Job(number, tuple(argv), tuple(each for each in arguments if each != "--"), resolved)  # flags are added

@@ -129,7 +129,7 @@ def test_what_a_job_has_of_its_own_is_not_for_every_job(workplace, flags, capsys
         ("digits --families ACDC", "--families goes with --budgets"),
         ("digits --tag a --dated", "give one of them"),
         ("digits --tag a/b", "--tag 'a/b'"),
-        ("digits --teacher ../t", "--teacher '../t'"),
+        ("digits --teacher a*b", "--teacher 'a*b'"),
         ("digits --convs ACDK_3", "unknown conv 'ACDK_3'"),
         ("digits --budgets 3e5:3e6", "LOW:HIGH:POINTS"),
         ("digits --budgets 3e6:3e5:3", "not below"),

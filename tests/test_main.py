@@ -14,6 +14,7 @@ from samples import tree, write_folder
 
 import checkpoint
 import cli
+import loading
 import main
 import options
 
@@ -147,7 +148,7 @@ def test_what_main_hands_on():
 
     def data(text):
         request = options.training(text.split())
-        return main.load_data(request, find(request.dataset, None), torch.device("cpu"))
+        return loading.load_data(request, find(request.dataset, None), torch.device("cpu"))
 
     full = data("digits teacher -t x --cutout 5 --val_size 7 --batch_size 9")
     assert (full.augmentation.crop, full.augmentation.flip, full.augmentation.cutout) == (True, False, 5)
@@ -241,7 +242,7 @@ def test_darts_normalises_as_published(tmp_path, monkeypatch):
     source = Source("memory", lambda workers, keep: Images(grey, np.arange(6), grey, np.arange(6)))
     for network, deviations in (("DARTS", (0.2470, 0.2435, 0.2616)), ("WideResNet", (0.2023, 0.1994, 0.2010))):
         request = options.training(["cifar10", "teacher", "-t", "x", "--network", network])
-        data = main.load_data(request, source, torch.device("cpu"))
+        data = loading.load_data(request, source, torch.device("cpu"))
         x, _ = next(data.batches(data.test))
         expected = [(128 / 255 - mean) / std for mean, std in zip((0.4914, 0.4822, 0.4465), deviations)]
         assert x[0, :, 0, 0].tolist() == pytest.approx(expected, rel=1e-4)

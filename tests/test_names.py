@@ -3,7 +3,17 @@
 import pytest
 
 from errors import RequestError
-from names import FAMILIES, ConvName, check_run_name, parse_conv, parse_family
+from names import (
+    FAMILIES,
+    ConvName,
+    check_run_name,
+    check_source,
+    is_file,
+    is_published,
+    is_run,
+    parse_conv,
+    parse_family,
+)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +111,33 @@ def test_every_family_points_to_a_class():
 @pytest.mark.parametrize("name", ["a", "wrn_28_10.acdc.student.Dec11", "A+b-c_9", "x" * 100])
 def test_run_names(name):
     assert check_run_name(name, "-s") == name
+
+
+@pytest.mark.parametrize("name", ["x.pth", "model.pth.tar"])
+def test_a_run_is_not_called_as_files_are(name):
+    with pytest.raises(RequestError, match="would be taken for a file of weights"):
+        check_run_name(name, "-t")
+
+
+@pytest.mark.parametrize(
+    "source, kind",
+    [
+        ("t", is_run), ("x.pt", is_run), ("model.bin", is_run), ("pth", is_run), ("torchvision", is_run), ("timm.x", is_run),
+        ("x.pth", is_file), ("x.pth.tar", is_file), ("./x.pt", is_file), ("/a/b", is_file), ("a:b/c", is_file), ("é b.pth", is_file),
+        ("torchvision:mobilenet_v2", is_published), ("timm:a/b.pth", is_published), ("torchvision:x:Y", is_published),
+    ],
+)  # fmt: skip
+def test_sources_are_of_one_kind_whatever_is_there(source, kind):
+    assert check_source(source, "-t") == source
+    assert [each(source) for each in (is_run, is_file, is_published)] == [
+        each is kind for each in (is_run, is_file, is_published)
+    ]
+
+
+@pytest.mark.parametrize("source", ["", "a b", "timm:", "hub:resnet", "c:\\x", "~", ":x"])
+def test_sources_that_cannot_be(source):
+    with pytest.raises(RequestError):
+        check_source(source, "-t")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "...", "a/b", "a b", "é", "x" * 101, "a\n", "a\0", "../x", "-_."])

@@ -1,0 +1,60 @@
+"""The dataset that a command line names, as batches on the device that trains.
+
+source = find(request)                       # RequestError where it is not there
+data = load_data(request, source, device)    # data.Data, or photos.Photos for imagenet
+"""
+
+import os
+import sys
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+import datasets
+import launch
+from data import Augmentation, Data, Share
+from errors import RequestError
+from parallel import ALONE, Team
+from photoindex import Photographs
+from photos import Photos
+
+
+def find(request: Namespace) -> datasets.Source:
+    """Where it lies; reads nothing yet."""
+    folder = Path(request.data_dir or os.environ.get("DATA_DIR") or "data")
+    return datasets.find(request.dataset, folder, request.download, request.imagenet_loc)
+
+
+def load_data(
+    request: Namespace, source: datasets.Source, device: torch.device, team: Team = ALONE
+) -> Data | Photos:  # fmt: skip
+    """For this process's share of every batch. The first process reads before the others, which find what it has kept."""
+    if request.batch_size < team.count:
+        with launch.told_once():
+            raise RequestError(f"--batch_size {request.batch_size}: {team.count} processes need an image each")
+    for turn in (True, False):
+        with team.together():
+            if team.is_first == turn:
+                data = _read(request, source, device, team.share)
+    return data
+
+
+def _read(request: Namespace, source: datasets.Source, device: torch.device, share: Share) -> Data | Photos:
+    dataset = datasets.DATASETS[request.dataset]
+    dataset = replace(dataset, std=dataset.std_of.get(request.network, dataset.std))
+    moves = request.augment != "none"
+    augmentation = Augmentation(crop=moves, flip=moves and dataset.flip, cutout=request.cutout)
+    found = source.read(request.workers or torch.get_num_threads(), keep=not (request.dry_run or request.evaluate))
+    how = dataset, augmentation, request.batch_size, request.seed, device, request.val_size, share
+    if isinstance(found, Photographs):
+        workers = request.workers or max(1, len(os.sched_getaffinity(0)) // launch.local_count())
+        data = Photos(found, *how, side=request.image_size, workers=workers)
+    else:
+        data = Data(found, *how)
+    there = len(data.training) + request.val_size
+    if share.rank == 0 and there != dataset.train_images:
+        has = f"{there:,} training images instead of {dataset.train_images:,}"
+        print(f"warning: this {request.dataset} has {has}", file=sys.stderr)
+    return data

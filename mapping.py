@@ -1,0 +1,242 @@
+"""Weights saved by another tool find their places in a network of ours: module by module, in the order of registration.
+
+    found = match("x.pth", torch.load("x.pth", weights_only=True), config)     # RequestError where anything is left over
+    found.config["network"], found.config["wrn_depth"], found.state["classifier.weight"], print(found.table)
+
+Two networks of one architecture register their convolutions, batch-norms and linear maps in one order, whatever they are
+called. So modules are paired in order, each with one of its kind and shape; a linear map o×i and a 1×1 convolution
+o×i×1×1 are the same. An order that may not be that of registration is refused, unless all names are ours. What tensors
+do not tell (strides, activations, epsilons) is taken to be as here.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from tabulate import tabulate
+from torch import Tensor
+
+import blocks
+import models
+from datasets import DATASETS
+from errors import RequestError
+from models import NETWORKS
+from models.mobilenetv2 import multiple_of_8
+from names import parse_conv
+from presets import IMAGE_SIDE, PRESETS
+
+ROLES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")  # as PyTorch's modules register them
+
+
+class Module(NamedTuple):
+    """A module as its tensors show it: `tensors` are their names by role, `signature` what it has in common with another
+    that may stand for it."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    tensors: dict[str, str]
+
+    @property
+    def signature(self) -> tuple:
+        if self.kind == "batch-norm":
+            return self.kind, self.shape
+        return "map", (*self.shape, 1, 1)[:4], "bias" in self.tensors
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.kind} {_text(self.shape)})" if self.shape else f"{self.name} ({self.kind})"
+
+
+class Match(NamedTuple):
+    """What the weights are those of: its configuration, its state by our names, and who stands for whom, as a text."""
+
+    config: dict
+    state: dict[str, Tensor]
+    table: str
+
+
+def _text(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape)) or "a number"
+
+
+def modules(state: Mapping[str, Tensor]) -> list[Module]:
+    """The modules of a state dict in its order. A tensor that is called by no role is the weight of a module of its own."""
+    tensors: dict[str, dict[str, str]] = {}
+    for name in state:
+        prefix, _, role = name.rpartition(".")
+        owner = (prefix, role) if prefix and role in ROLES else (name, "weight")
+        tensors.setdefault(owner[0], {})[owner[1]] = name
+    return [_module(name, roles, state) for name, roles in tensors.items()]
+
+
+def _module(name: str, tensors: dict[str, str], state: Mapping[str, Tensor]) -> Module:
+    shapes = {role: tuple(state[each].shape) for role, each in tensors.items()}
+    shapes.pop("num_batches_tracked", None)
+    weight = shapes.get("weight", ())
+    if set(shapes) == {*ROLES[:4]} and len(weight) == 1 and len({*shapes.values()}) == 1:
+        return Module(name, "batch-norm", weight, tensors)
+    if len(weight) in (2, 4) and shapes in ({"weight": weight}, {"weight": weight, "bias": weight[:1]}):
+        biased = " with bias" if "bias" in shapes else ""
+        return Module(name, ("linear" if len(weight) == 2 else "conv") + biased, weight, tensors)
+    return Module(name, ", ".join(f"{role} {_text(shape)}" for role, shape in shapes.items()), (), tensors)
+
+
+def doubt(theirs: Sequence[Module]) -> str:
+    """Why the order of a state dict may not be that of registration: sorted by name it is another, and would map wrongly
+    where shapes are alike. Empty where there is no reason."""
+    last: dict[str, tuple[tuple, str]] = {}
+    for module in theirs:
+        given = list(module.tensors)
+        if given != [role for role in ROLES if role in given]:
+            return f"{module.name} has its {given[0]} before its {next(role for role in ROLES if role in given)}"
+        numbers = tuple((len(each), each) for each in (n.lstrip("0") for n in re.findall(r"[0-9]+", module.name)))
+        skeleton = _skeleton(module)
+        before, name = last.get(skeleton, (None, ""))
+        if before is not None and numbers <= before:
+            return f"{module.name} comes after {name}"
+        last[skeleton] = numbers, module.name
+    return ""
+
+
+def _skeleton(module: Module) -> str:
+    """Its name without the numbers."""
+    return re.sub(r"[0-9]+", "#", module.name)
+
+
+def _crossed(pairs: Sequence[tuple[Module, Module]]) -> str:
+    """Why shortcuts may have changed places with the 1×1 convolutions beside them, which have the same shape in some blocks:
+    they are not called alike in all. Empty where there is no reason."""
+    found = {_skeleton(there): there.name for there, here in pairs if "shortcut" in here.name and here.kind == "conv"}
+    return f"both {' and '.join(list(found.values())[:2])} would be shortcuts" if len(found) > 1 else ""
+
+
+def match(source: str, state: Mapping[str, Tensor], config: dict) -> Match:
+    """The network for the dataset of `config` that the weights called `source` are those of.
+
+    Tried are the network of `config` with its flags, then in the sizes that the weights show, then the others.
+    RequestError where none takes all of the weights, and them alone, or it has another number of classes.
+    """
+    theirs, dataset = modules(state), config["dataset"]
+    maps = [module for module in theirs if module.shape and module.kind != "batch-norm"] or theirs
+    last = next((module for module in maps if module.name == "classifier"), maps[-1])
+    classes = (last.shape or (0,))[0] or DATASETS[dataset].classes
+    reason, nearest = doubt(theirs), (-1.0, "")
+    for candidate in candidates(theirs, last, config):
+        try:
+            places = _places(candidate, classes)
+        except RequestError:  # a size that cannot be
+            continue
+        ours = modules(places)
+        headless = [module for module in ours if not module.name.startswith("auxiliary.")]
+        for used in (ours, headless) if len(headless) < len(ours) else (ours,):
+            named = {module.name: module for module in theirs}
+            by_name = named.keys() == {module.name for module in used}
+            if reason and not by_name:
+                continue
+            ordered = [named[module.name] for module in used] if by_name else theirs
+            if [module.signature for module in ordered] != [module.signature for module in used]:
+                nearest = max(nearest, _apart(ordered, used, describe(candidate)))
+            elif not by_name and (crossed := _crossed(list(zip(ordered, used)))):
+                raise _doubtful(source, crossed)
+            elif classes != DATASETS[dataset].classes:
+                has = f"{describe(candidate)} of {classes} classes"
+                raise RequestError(f"{source} is a {has}, {dataset} has {DATASETS[dataset].classes}")
+            else:
+                return _matched(source, state, candidate, list(zip(ordered, used)), places, len(used) < len(ours))
+    if nearest[1]:
+        raise RequestError(f"{source} fits no network for {dataset}; {nearest[1]}")
+    raise _doubtful(source, reason)
+
+
+def _doubtful(source: str, reason: str) -> RequestError:
+    how = "save the state dict as the network itself gives it"
+    return RequestError(f"{source}: the order of its modules is in doubt, {reason}: {how}")
+
+
+def _places(config: dict, classes: int) -> dict[str, Tensor]:
+    """The state of a network of so many classes, on the meta device."""
+    with torch.device("meta"):
+        network = models.build(config, classes)
+        blocks.substitute(network, parse_conv(config["conv"]))
+    return network.state_dict()
+
+
+def candidates(theirs: Sequence[Module], last: Module, config: dict) -> Iterator[dict]:
+    """Configurations of dense networks that the modules may be those of, the likeliest first."""
+    fitting = [name for name in NETWORKS if IMAGE_SIDE[name] == IMAGE_SIDE[config["network"]]]
+    for network in sorted(fitting, key=lambda name: name != config["network"]):
+        flags = {flag: None for _, of in NETWORKS.values() for flag in of.values()}
+        preset = {flag: value for flag, value in PRESETS[network].items() if flag in flags}
+        own = {flag: config[flag] for flag in preset} if network == config["network"] else preset
+        rest = {"network": network, "conv": PRESETS[network]["conv"], "module": None, "where": ""}
+        asked = {key: config.get(key) for key in ("dataset", "image_size", "seed")}
+        for size in ({}, *sizes(network, theirs, last)):
+            yield {**asked, **rest, **flags, **own, "AT_split": preset.get("AT_split"), **size}
+
+
+def sizes(network: str, theirs: Sequence[Module], last: Module) -> Iterator[dict]:
+    """The flags of a network that the number and the shapes of its modules show; `last` is the classifier."""
+    if len(last.shape) < 2:
+        return
+    convs = [module.shape for module in theirs if len(module.shape) == 4]
+    if network == "WideResNet":  # 6n 3×3 convolutions after the stem; int(64·width) channels before the classifier
+        depth = 6 * round((sum(shape[2:] == (3, 3) for shape in convs) - 1) / 6) + 4
+        width = next(decimals(last.shape[1] / 64, (last.shape[1] + 1) / 64), 0.0)  # int makes the same of all others
+        yield {"wrn_depth": depth, "wrn_width": width}
+    if network == "MobileNetV2":  # 320·width_mult channels, to a multiple of 8, before the last 1×1 to the classifier's
+        heads = [shape[1] for shape in convs if shape[2:] == (1, 1) and shape[0] == last.shape[1]]
+        for width in decimals((heads[0] - 4) / 320, (heads[0] + 4) / 320) if heads else ():
+            if multiple_of_8(32 * width) == convs[0][0]:
+                yield {"width_mult": width}
+
+
+def decimals(low: float, high: float) -> Iterator[float]:
+    """The numbers low <= x < high of at most 3 decimal places, those of fewer first, and of those 0.35 before 0.34."""
+    for places in range(4):
+        step = 10**places
+        wholes = range(math.ceil(low * step), math.ceil(high * step))
+        rounder_first = sorted(wholes, key=lambda whole: whole % 5 > 0)
+        yield from (whole / step for whole in rounder_first if places == 0 or whole % 10)
+
+
+def describe(config: dict) -> str:
+    """`WideResNet (wrn_depth 16, wrn_width 2)`."""
+    flags = (flag for flag in NETWORKS[config["network"]][1].values() if flag != "AT_split")
+    shown = ", ".join(f"{flag} {config[flag]:g}" for flag in flags)
+    return config["network"] + (f" ({shown})" if shown else "")
+
+
+def _apart(theirs: Sequence[Module], ours: Sequence[Module], what: str) -> tuple[float, str]:
+    """How near two lists of modules are, from 0 to 1, and the first that are left over between what they begin and end
+    with alike."""
+    begin = _alike(theirs, ours)
+    end = _alike(theirs[begin:][::-1], ours[begin:][::-1])
+    left = [each[begin : len(each) - end] for each in (theirs, ours)]
+    there, here = (", ".join(map(str, each[:3])) + f" and {len(each) - 3} more" * (len(each) > 3) for each in left)
+    text = f"left over are, against {what}: of theirs {there or 'nothing'}; of ours {here or 'nothing'}"
+    return (begin + end) / max(len(theirs), len(ours)), text
+
+
+def _alike(a: Sequence[Module], b: Sequence[Module]) -> int:
+    """How many modules two lists begin with alike."""
+    pairs = enumerate(zip(a, b))
+    return next((place for place, (x, y) in pairs if x.signature != y.signature), min(len(a), len(b)))
+
+
+def _matched(
+    source: str, state: Mapping[str, Tensor], config: dict, pairs: list[tuple[Module, Module]],
+    places: Mapping[str, Tensor], headless: bool,
+) -> Match:  # fmt: skip
+    found = {}
+    for there, here in pairs:
+        for role in here.tensors.keys() & there.tensors.keys():
+            found[here.tensors[role]] = state[there.tensors[role]].reshape(places[here.tensors[role]].shape)
+    rows = [(there.name, here.name, _text(here.shape)) for there, here in pairs]
+    lines = [f"{source} is a {describe(config)}:", tabulate(rows, ["theirs", "ours", "shape"], tablefmt="plain")]
+    if headless:
+        lines.append("it has no auxiliary head, which only training uses: that keeps its initial weights")
+    if any("num_batches_tracked" in here.tensors.keys() - there.tensors.keys() for there, here in pairs):
+        lines.append("it does not count its batches (num_batches_tracked), which changes nothing: they count from 0")
+    return Match(config, found, "\n".join(lines))

@@ -1,0 +1,133 @@
+"""Batches of photographs on the device that trains: data.Data's counterpart for images that are decoded as they are needed.
+
+    photos = Photos(photographs, DATASETS["imagenet"], Augmentation(cutout=0), batch_size=256, seed=0, workers=8)
+    for batch in photos.train(epoch=12): ...        # batch.x: (256, 3, 224, 224) float, channels-last; batch.y: (256,) int64
+    for x, y in photos.batches(photos.test): ...
+
+Worker processes read, decode, crop and flip (workers.py) and hand over bytes; the device normalises and cuts out. The order
+of an epoch is a pure function of (seed, epoch), an image's draws of (seed, epoch, image), so nothing depends on the workers, on
+resumes or on batch boundaries. Damaged images are left out, and told once each.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data import WHOLE, Augmentation, Batch, Share, augment
+from datasets import Dataset
+from errors import MachineFault, RequestError
+from hashing import key, permutation
+from photoindex import Photographs, PhotoIndex
+from workers import Decoded, Pool, Task
+
+FEW, SMALL_PART = 10, 0.001  # damaged images that a split may have: so many, or such a part of it if that is more
+
+
+@dataclass(frozen=True)
+class Split:
+    """Photographs by number (N,) int64: of the index "train" or "val". `title` is what a person calls them."""
+
+    title: str
+    index: str
+    numbers: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def head(self, count: int) -> "Split":
+        """The first `count` of them, or all."""
+        return replace(self, numbers=self.numbers[:count])
+
+
+class Photos:
+    """`training`, `validation` (None unless held out) and `test` are its splits; `damaged` says of what was left out, why."""
+
+    def __init__(
+        self, photographs: Photographs, dataset: Dataset, augmentation: Augmentation, batch_size: int, seed: int,
+        device: torch.device | str = "cpu", val_size: int = 0, share: Share = WHOLE, side: int = 224, workers: int = 0,
+    ):  # fmt: skip
+        self.photographs, self.augmentation, self.batch_size, self.seed = photographs, augmentation, batch_size, seed
+        self.share, self.side, self.device = share, side, torch.device(device)
+        self.scale = (1 / (255 * torch.tensor(dataset.std))).float().to(device)
+        self.shift = -(torch.tensor(dataset.mean) / torch.tensor(dataset.std)).float().to(device)
+        count = len(photographs.train)
+        if val_size >= count:
+            raise RequestError(f"--val_size {val_size}: there are {count} training images, some must remain")
+        shuffled = permutation(count, key("held out")).numpy()
+        self.held_out = np.zeros(count, bool)
+        self.held_out[shuffled[:val_size]] = True
+        self.training = Split("training", "train", np.flatnonzero(~self.held_out))
+        self.validation = Split("held-out", "train", np.flatnonzero(self.held_out)) if val_size else None
+        self.test = Split("test", "val", np.arange(len(photographs.val)))
+        self.damaged: dict[str, str] = {}
+        self.left_out: Counter[str] = Counter()
+        pin = self.device.type == "cuda"
+        self.pool = Pool(photographs, side, workers, augmentation.crop, augmentation.flip, pin)
+
+    def steps(self, split: Split) -> int:
+        """Batches that a pass over a split takes; the last one may be smaller."""
+        return -(-len(split) // self.batch_size)
+
+    def train(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Shuffled, augmented, normalised batches of the training split, from number `first` on."""
+        split, order = self.training, self.photographs.train.order(self.seed, epoch).numpy()
+        whole = self._batches(order[~self.held_out[order]] if self.validation else order)[first:]
+        own = [self.share.take(numbers) for numbers in whole]
+        tasks = [Task(split.index, some if len(some) else all[:1], self.seed, epoch) for some, all in zip(own, whole)]
+        later = replace(self.augmentation, crop=False, flip=False)  # than in the workers
+        for some, all, decoded in zip(own, whole, self.pool.run(tasks)):
+            count = len(decoded.labels) if len(some) else 0
+            if len(some):
+                self._tell(split, decoded)
+            if not len(decoded.labels):
+                decoded = self._stand_in()
+            images, labels, numbers = self._move(decoded)
+            x = augment(images, numbers, later, self.seed, epoch, self.normalise)
+            yield Batch(x, labels, count, len(all))
+
+    def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's share of the normalised batches of a split, in order, not augmented; a share may be empty."""
+        tasks = [Task(split.index, self.share.take(numbers)) for numbers in self._batches(split.numbers)]
+        for decoded in self.pool.run(tasks):
+            self._tell(split, decoded)
+            images, labels, _ = self._move(decoded)
+            yield self.normalise(images).permute(0, 3, 1, 2), labels
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Bytes (B, H, W, 3) to floats of about mean 0 and deviation 1, per channel."""
+        x = images.float()
+        return torch.addcmul(self.shift, x, self.scale, out=x)  # in place: on a CPU new memory costs as much as the sum
+
+    def _batches(self, numbers: np.ndarray) -> list[np.ndarray]:
+        return [numbers[start : start + self.batch_size] for start in range(0, len(numbers), self.batch_size)]
+
+    def _move(self, decoded: Decoded) -> Sequence[Tensor]:
+        """To the device; from pinned memory to a GPU nobody waits for it, since steps are only enqueued there."""
+        return [tensor.to(self.device, non_blocking=True) for tensor in decoded[:3]]
+
+    def _stand_in(self) -> Decoded:
+        """In place of a batch of which nothing is left."""
+        images = torch.zeros(1, self.side, self.side, 3, dtype=torch.uint8)
+        return Decoded(images, torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), [])
+
+    def _tell(self, split: Split, decoded: Decoded) -> None:
+        """Names what is damaged, once. MachineFault where it is more than a few."""
+        index: PhotoIndex = getattr(self.photographs, split.index)
+        for number, why in decoded.damaged:
+            name = index.name(number)
+            if name in self.damaged:
+                continue
+            self.damaged[name] = why
+            self.left_out[split.title] += 1
+            print(f"warning: damaged image left out: {name}: {why}", file=sys.stderr)
+            limit = max(FEW, int(SMALL_PART * len(split) / self.share.of))
+            if self.left_out[split.title] > limit:
+                raise MachineFault(
+                    f"{self.left_out[split.title]} {split.title} images are damaged, more than {limit}, the last one is "
+                    f"{name}: {why}"
+                )

@@ -1,0 +1,103 @@
+"""main.py on photographs: training, testing alone, going on, several processes, shards, a student of published weights."""
+
+import signal
+
+import pytest
+import torch
+from children import Child
+from photo_samples import photographs, write_shards
+from results import same, saved, snapshot
+from teams import Team
+from torchvision.models import mobilenet_v2
+
+import cli
+import main
+
+NETWORK = ["--network", "MobileNetV2", "--width_mult", "0.1", "--image_size", "64", "--batch_size", "5"]
+TEACHER = ["imagenet", "teacher", "-t", "t", *NETWORK, "--epochs", "2", "--lr", "0.01", "--workers", "1"]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """The same photographs as a tree and as shards."""
+    folder = tmp_path_factory.mktemp("photographs")
+    files = photographs()
+    for name, contents in files.items():
+        (folder / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "tree" / name).write_bytes(contents)
+    return {"tree": str(folder / "tree"), "shards": write_shards(folder / "shards", files)}
+
+
+@pytest.fixture(scope="module")
+def trained(places, tmp_path_factory):
+    """A folder with the run `t`, of which nothing else is known than that nobody disturbed it."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    folder.mkdir()
+    assert Child(*TEACHER, "--imagenet_loc", places["tree"], cwd=folder).wait() == 0
+    return folder
+
+
+def test_stopped_within_an_epoch_it_goes_on_to_the_same_end(trained, places, workplace):
+    """12 images, 3 steps an epoch; the decoding processes are other ones after it."""
+    command = [*TEACHER, "--imagenet_loc", places["tree"]]
+    child = Child(*command, cwd=workplace, pause=("step", 3, 0.5))
+    assert child.reaches_pause()
+    child.send(signal.SIGTERM)
+    assert child.wait() == 143 and (saved(workplace, "t")["epoch"], saved(workplace, "t")["step"]) == (1, 1)
+    more = ["--resume", "--workers", "2"]
+    assert Child(*command, *more, cwd=workplace).wait() == 0
+    whole, again = saved(trained, "t"), saved(workplace, "t")
+    assert all(same(whole[part], again[part]) for part in whole if part != "config")
+
+
+@pytest.mark.parametrize("place", ["tree", "shards"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_evaluate_is_the_last_test_and_writes_nothing(trained, places, place, count, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(trained / "cache"))
+    before = snapshot(trained)
+    command = ["imagenet", "teacher", "-t", "t", *NETWORK, "--evaluate", "--imagenet_loc", places[place]]
+    team = Team(count, *command, cwd=trained)
+    assert team.wait() == [0] * count
+    last = saved(trained, "t")["rows"][-1]
+    assert team.stdout.splitlines()[0] == "t: MobileNetV2 (width_mult 0.1)"
+    assert (
+        team.stdout.splitlines()[-1] == f"Error@1 {last['test_top1_error']:.2f} Error@5 {last['test_top5_error']:.2f}"
+    )
+    assert snapshot(trained) == before
+
+
+def test_shards_in_two_processes(places, workplace):
+    team = Team(2, *TEACHER, "--imagenet_loc", places["shards"], "--batch_size", "3", cwd=workplace)
+    assert team.wait() == [0, 0]
+    assert len(saved(workplace, "t")["rows"]) == 2
+
+
+def test_a_student_of_published_weights(places, workplace, capsys):
+    """Three steps with attention transfer from torchvision's network; what stands for what is printed."""
+    torch.save(mobilenet_v2().state_dict(), "weights.pth")
+    student = ["imagenet", "student", "-t", "./weights.pth", "-s", "s", "--conv", "SepHashed_0.5", *NETWORK]
+    student = [*student, "--width_mult", "1", "--epochs", "1", "--workers", "1", "--imagenet_loc", places["tree"]]
+    assert main.main(student) == 0
+    out = capsys.readouterr().out
+    assert "features.18.0" in out and "head.0" in out and saved(workplace, "s")["rows"][0]["train_loss_attention"] > 0
+    assert main.main(["imagenet", "teacher", "-t", "./weights.pth", "--evaluate", *student[-2:], *NETWORK]) == 0
+    assert "Error@1 " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        (["--evaluate", "--resume"], "--evaluate only tests a trained network, --resume does not go with it"),
+        (["--evaluate", "--dry_run"], "--evaluate only tests a trained network, --dry_run does not go with it"),
+        (["--evaluate"], "no run 't': checkpoints/t.pt does not exist"),
+        (["--imagenet_loc", "nowhere"], "--imagenet_loc 'nowhere' is not there"),
+        (["--image_size", "63"], "argument --image_size: '63' is not a whole number of at least 64"),
+        (["--network", "WideResNet", "--image_size", "64"], "--network WideResNet takes "),
+        (["--grad_accum", "0"], "argument --grad_accum: '0' is not a whole number of at least 1"),
+    ],
+)
+def test_what_is_refused(flags, told, places, workplace, capsys):
+    base = ["imagenet", "teacher", "-t", "t", "--network", "MobileNetV2", "--imagenet_loc", places["tree"]]
+    assert cli.run(lambda: main.main([*base, *flags])) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {told}") and list(workplace.iterdir()) == []
