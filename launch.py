@@ -17,10 +17,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import signals
 from errors import Elsewhere, MachineFault, SwapconvError
 
+LIBC = ctypes.CDLL(None)  # before any fork, after which another thread's lock might be held for ever
 PR_SET_PDEATHSIG = 1  # prctl(2)
 LAST = 60  # seconds in which the others end after one has; parallel.py ends them earlier
 
@@ -93,15 +95,14 @@ def _status(started: list[subprocess.Popen]) -> int:
 
 
 def end_with_parent() -> Callable[[], None]:
-    """For a process that is about to be started: it gets SIGTERM, at which main.py writes a checkpoint, when this one is
-    gone, however it went. Linux only."""
-    libc = ctypes.CDLL(None)  # before the fork, after which another thread's lock might be held for ever
-    parent = os.getpid()
+    """What a process that this one is about to start has to call first (subprocess's preexec_fn)."""
+    return partial(follow, os.getpid())
 
-    def prepare() -> None:
-        if sys.platform == "linux":
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != parent:  # gone already
-                os._exit(143)
 
-    return prepare
+def follow(parent: int) -> None:
+    """This process gets SIGTERM, at which main.py writes a checkpoint, when `parent`, which started it, is gone, however it
+    went. Linux only."""
+    if sys.platform == "linux":
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # gone already
+            os._exit(143)

@@ -157,6 +157,7 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
             print(fitting.table(rows) if rows else f"all weights are those of {request.init_from}", flush=True)
         prepare()
         stop = stack.enter_context(Deferred())
+        stack.enter_context(team.explained())  # who starts the processes may answer a loss with signals to the others
 
         def stopping() -> bool:
             """Whether any process was told to stop; asked by all at the same moments."""

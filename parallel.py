@@ -29,6 +29,7 @@ from torch.nn.parallel import DistributedDataParallel
 import launch
 from data import Share
 from errors import Elsewhere, Interrupted, MachineFault, SwapconvError, of_system
+from meeting import meet
 
 BEAT = 1.0  # seconds between two heartbeats
 GRACE = 10.0  # seconds in which one process may end by itself after another has failed
@@ -85,8 +86,10 @@ class Team:
     def on_loss(self, note: Callable[[int, str], Any]) -> None:
         """What to do with the exit status and the reason before this process ends because another did."""
 
-    def explain(self, error: BaseException) -> None:
-        """Does not return where an error came of the loss of another process."""
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Within it, an error that came of the loss of another process ends this one as the loss itself does."""
+        yield
 
 
 ALONE = Team()
@@ -102,7 +105,11 @@ class Several(Team):
         if device.type == "cuda":
             torch.cuda.set_device(device)
         try:
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=WAIT)
+            common = {"store": meet(self.rank, self.count), "rank": self.rank, "world_size": self.count, "timeout": WAIT}
+            if device.type == "cuda":
+                dist.init_process_group("nccl", device_id=device, **common)
+            else:
+                dist.init_process_group("gloo", **common)
             self.words = dist.new_group(backend="gloo", timeout=WAIT)
             beats = dist.new_group(backend="gloo", timeout=timedelta(seconds=LOST))
         except (RuntimeError, ValueError) as error:
@@ -156,9 +163,14 @@ class Several(Team):
     def on_loss(self, note: Callable[[int, str], Any]) -> None:
         self.heart.note = note
 
-    def explain(self, error: BaseException) -> None:
-        if isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "onnection")):
-            self.heart.join(LOST + 5 * BEAT)
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            if isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "onnection")):
+                self.heart.join(LOST + 5 * BEAT)
+            raise
 
 
 class Heart(threading.Thread):
@@ -220,13 +232,11 @@ def join(device: torch.device) -> Iterator[Team]:
     team = Several(device)
     status = 1
     try:
-        yield team
+        with team.explained():
+            yield team
         status = 0
     except (SwapconvError, Interrupted) as error:
         status = error.exit_status
-        raise
-    except RuntimeError as error:
-        team.explain(error)
         raise
     finally:
         team.heart.stop(status)

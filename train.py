@@ -129,7 +129,7 @@ def _sums(lesson: Lesson, y: Tensor, images: int) -> dict[str, Tensor]:
     losses = {"loss": lesson.loss, **{f"loss_{name}": part for name, part in lesson.parts.items()}}
     sums = {name: loss.detach() * images for name, loss in losses.items()}
     errors = count_errors(lesson.logits[:images], y[:images])
-    return sums | errors | {"images": torch.tensor(float(images), device=y.device)}
+    return sums | errors | {"images": _number(images, y)}
 
 
 def train_one_epoch(
@@ -169,15 +169,18 @@ def evaluate(
             with autocast():
                 logits = model(x).logits
             loss = F.cross_entropy(logits.float(), y, reduction="sum")
-            sums += torch.stack([value.double() for value in (loss, *count_errors(logits, y).values())] + [_number(y)])
+            sums += torch.stack(
+                [value.double() for value in (loss, *count_errors(logits, y).values(), _number(len(y), y))]
+            )
         if stopping():
             return None
     loss, top1, top5, images = team.sum(sums).tolist()
     return means({"loss": loss, "top1_error": top1, "top5_error": top5}, int(images))
 
 
-def _number(y: Tensor) -> Tensor:
-    return torch.tensor(len(y), dtype=torch.float64, device=y.device)
+def _number(value: int, like: Tensor) -> Tensor:
+    """On the device of another tensor, without waiting for it."""
+    return torch.full((), value, dtype=torch.float64, device=like.device)
 
 
 def count_errors(logits: Tensor, y: Tensor) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from crops import draws
 from decoding import Damaged, central_image, random_image
 from errors import MachineFault, first_line
+from launch import follow
 from photoindex import Photographs
 
 AHEAD = 2  # tasks that each worker has begun before they are asked for
@@ -81,23 +82,20 @@ class Pool:
     """Workers that start with the first task and stay (0: none, the process itself decodes)."""
 
     def __init__(self, photographs: Photographs, side: int, workers: int, crop: bool, flip: bool, pin: bool):
-        self.plan: list[Task] = []
+        self.plan: list[Task] = []  # what the loader goes through, each time that it begins
         self.running: object = None  # stands for the run that began last: all runs share the loader's iterator
         self.loader = DataLoader(
-            Decoder(photographs, side, crop, flip), batch_size=None, sampler=self, num_workers=workers, collate_fn=_as_is,
+            Decoder(photographs, side, crop, flip), batch_size=None, sampler=self.plan, num_workers=workers, collate_fn=_as_is,
             pin_memory=pin, worker_init_fn=_begin, prefetch_factor=AHEAD if workers else None,
             persistent_workers=workers > 0, generator=torch.Generator(),  # whose draws are nobody else's
         )  # fmt: skip
-
-    def __iter__(self) -> Iterator[Task]:
-        return iter(self.plan)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Decoded]:
         """Their results in order. Another run may come between two results: this one is then begun anew from there."""
         own, done = None, 0
         while done < len(tasks):
             if own is None or self.running is not own:
-                self.plan = list(tasks[done:])
+                self.plan[:] = tasks[done:]
                 with warnings.catch_warnings():  # of Python 3.12: what torch's threads do, no worker waits for
                     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
                     with _told(), _held():
@@ -125,15 +123,23 @@ def _told() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise worker_fault(error) or error
+    except (OSError, EOFError) as error:  # of the socket through which a worker hands over memory: it died just then
+        raise MachineFault(f"a process that decodes images is gone: {first_line(error)}")
 
 
 @contextmanager
 def _held() -> Iterator[None]:
-    """Workers begin without a moment in which a signal would find the handlers of the process that they come from."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [*IGNORED, signal.SIGTERM])
+    """Workers begin without a moment in which a signal would find the handlers of the process that they come from. And torch
+    does not keep its own for a worker's death, which would raise wherever this process is, in a checkpoint half written
+    too: a result that does not come tells it within seconds."""
+    before, of_children = (
+        signal.pthread_sigmask(signal.SIG_BLOCK, [*IGNORED, signal.SIGTERM]),
+        signal.getsignal(signal.SIGCHLD),
+    )
     try:
         yield
     finally:
+        signal.signal(signal.SIGCHLD, of_children)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
@@ -148,7 +154,10 @@ def _begin(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM])  # for the thread, which can tell who sent it
-    threading.Thread(target=_mind_sigterm, args=(multiprocessing.parent_process().pid,), daemon=True).start()
+    parent = multiprocessing.parent_process().pid
+    threading.Thread(target=_mind_sigterm, args=(parent,), daemon=True).start()
+    if multiprocessing.get_start_method() != "forkserver":  # whose processes are all started by one that lives on
+        follow(parent)  # torch itself would not notice a parent that ended a moment ago
 
 
 def _mind_sigterm(parent: int) -> None:

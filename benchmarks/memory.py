@@ -21,9 +21,9 @@ import options
 from build import build
 from count import outline, summary
 from data import Batch
+from device import settle
 from distill import Distill, Supervised
 from initial import materialise
-from device import settle
 from optim import sgd
 from recompute import recompute
 from train import TrainStep
@@ -96,7 +96,13 @@ def main(networks: list[str]) -> None:
         rows = [row(vars(options.counting(["imagenet", "--network", network, "--conv", conv]))) for conv in CONVS]
         print(
             f"\n{network}\n"
-            + tabulate(rows, headers, intfmt=",", floatfmt=("", "", ".5f", "", "", ",.1f", ",.1f", ",.1f", ",.1f")),
+            + tabulate(
+                rows,
+                headers,
+                disable_numparse=[3, 4],
+                intfmt=",",
+                floatfmt=("", "", ".5f", "", "", ",.1f", ",.1f", ",.1f", ",.1f"),
+            ),
             flush=True,
         )
     for network in networks:

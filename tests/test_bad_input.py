@@ -240,7 +240,7 @@ REQUESTS = [
     (T + "--GPU -1", "'-1' is not a GPU's number, or different ones such as '0,1,2'"),
     (T + "--GPU 0,0", "'0,0' is not a GPU's number"),
     (T + "--GPU 0,,1", "'0,,1' is not a GPU's number"),
-    (T + "--GPU 0,1", "--GPU 0,1: a run takes one GPU so far"),
+    (T + "--GPU 0,1", "--GPU 1: there is no such GPU"),
     (T + "--GPU all", "'all' is not a GPU's number"),
     (T + "--GPU 0;1", "'0;1' is not a GPU's number"),
     (T + "--device cpu --GPU 0", "--GPU 0 contradicts --device cpu"),

@@ -48,6 +48,11 @@ def test_the_published_commands_parse():
         "cifar10 student --conv ACDC -t wrn_28_10.patch -s wrn_28_10.acdc.student.Dec11 --wrn_depth 28 --wrn_width 10 --alpha 0. --beta 1e3",
     ):
         assert resolve(command).wrn_depth == 28
+    wide = resolve(
+        "imagenet student --GPU 0,1,2,3,4 --conv SepHashedDecimate --teacher_checkpoint wrn_50_2.imagenet.modelzoo "
+        "--student_checkpoint wrn_50_2.hashed_0.1.Jan7 --imagenet_loc /disk/scratch/datasets/imagenet --network WRN_50_2"
+    )
+    assert (wide.GPU, wide.batch_size, wide.image_size, wide.cutout) == ([0, 1, 2, 3, 4], 256, 224, 0)
     darts = resolve(
         "cifar10 student --conv Generic_0.12 -t darts.teacher -s darts.generic_0.12.student.Jan12 --network DARTS --alpha 0. --beta 1e3"
     )

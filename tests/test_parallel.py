@@ -23,7 +23,19 @@ from optim import sgd
 from train import TrainStep
 
 DIGITS = ["digits", "teacher", "-t", "r", *TINY]
-SMOOTH = ["--wrn_depth", "10", "--wrn_width", "1", "--epochs", "1", "--sync_bn", "--lr", "0.0005", "--batch_size", "250"]
+SMOOTH = [
+    "--wrn_depth",
+    "10",
+    "--wrn_width",
+    "1",
+    "--epochs",
+    "1",
+    "--sync_bn",
+    "--lr",
+    "0.0005",
+    "--batch_size",
+    "250",
+]
 STUDENT = ["digits", "student", "-t", "t", "-s", "r", "--conv", "SepHashed_0.5", "--alpha", "0.3", *SMOOTH]
 LOSSES = ("train_loss", "train_loss_cross_entropy", "train_loss_distillation", "train_loss_attention", "test_loss")
 
@@ -223,3 +235,21 @@ def test_shares_are_a_partition():
     numbers = torch.arange(28)
     shares = [Share(rank, 3).take(numbers) for rank in range(3)]
     assert sorted(torch.cat(shares).tolist()) == list(range(28)) and [len(share) for share in shares] == [10, 9, 9]
+
+
+@pytest.mark.long
+def test_torchrun_starts_a_run_again_that_lost_a_process(workplace):
+    """torchrun itself, and its --max-restarts: the second start goes on from the checkpoint, by --resume."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--max-restarts=1"]
+    command = [*command, str(ROOT / "main.py"), *DIGITS[:-1], "8", "--resume"]
+    with (workplace / "log").open("w") as log:
+        started = subprocess.Popen(command, cwd=workplace, stdout=log, stderr=log)
+    metrics, deadline = workplace / "runs/r/metrics.jsonl", time.monotonic() + 60
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 2):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    workers = subprocess.run(["pgrep", "-P", str(started.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    assert started.wait(100) == 0
+    text = (workplace / "log").read_text()
+    assert "resuming after " in text and len(rows_of(workplace, "r")) == 8
