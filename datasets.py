@@ -4,7 +4,7 @@
     images = source.read(4)                       # images.train: (1500, 32, 32, 3) uint8
 
 A dataset is one entry of DATASETS. They end as whole arrays of bytes in memory, of which data.py makes batches, or, imagenet,
-as an index of files, of which photos.py does.
+as an index of files, of which photos/ does.
 """
 
 import re
@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from errors import MachineFault, RequestError, first_line
-from patterns import FORM, find_shards, is_pattern
-from photoindex import Photographs
+from photos.index import Photographs
+from photos.patterns import FORM, find_shards, is_pattern
 from reading import Form, Images, read_folder, read_idx, read_tar, read_torchvision
 
 
@@ -181,14 +181,14 @@ def _photographs(place: str) -> Source:
 
 
 def _read_trees(folder: Path, keep: bool) -> Photographs:
-    from tree import read_tree
+    from photos.tree import read_tree
 
     train = read_tree(folder / "train", keep=keep)
     return Photographs(train, read_tree(folder / "val", train.classes, keep))
 
 
 def _read_shards(shards: dict[str, list[Path]], keep: bool) -> Photographs:
-    from shards import read_shards
+    from photos.shards import read_shards
 
     train = read_shards(shards["train"], keep=keep)
     return Photographs(train, read_shards(shards["val"], train.classes, keep))

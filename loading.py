@@ -17,8 +17,8 @@ import launch
 from data import Augmentation, Data, Share
 from errors import RequestError
 from parallel import ALONE, Team
-from photoindex import Photographs
-from photos import Photos
+from photos.index import Photographs
+from photos.loader import Photos
 
 
 def find(request: Namespace) -> datasets.Source:

@@ -105,7 +105,12 @@ class Several(Team):
         if device.type == "cuda":
             torch.cuda.set_device(device)
         try:
-            common = {"store": meet(self.rank, self.count), "rank": self.rank, "world_size": self.count, "timeout": WAIT}
+            common = {
+                "store": meet(self.rank, self.count),
+                "rank": self.rank,
+                "world_size": self.count,
+                "timeout": WAIT,
+            }
             if device.type == "cuda":
                 dist.init_process_group("nccl", device_id=device, **common)
             else:

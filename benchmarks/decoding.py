@@ -1,4 +1,4 @@
-"""Claim: decoding.py makes a training image in half the time of torchvision's transforms, and its pixels are theirs.
+"""Claim: photos/decoding.py makes a training image in half the time of torchvision's transforms, and its pixels are theirs.
 
     python benchmarks/decoding.py FOLDER [runs]
 
@@ -26,9 +26,9 @@ from PIL import Image
 from tabulate import tabulate
 from torchvision import transforms
 
-from crops import Box, crop_box, draws
 from datasets import DATASETS
-from decoding import random_image, resize
+from photos.crops import Box, crop_box, draws
+from photos.decoding import random_image, resize
 
 SIDE = 224
 EIGHTH = {"min_width": 1, "min_height": 1, "min_factor": 8}
@@ -114,7 +114,7 @@ def main(folder: str, runs: int = 7) -> None:
         **optional(),
         "simplejpeg, Pillow": by_simplejpeg,
         "simplejpeg, torch": by_simplejpeg_and_torch,
-        "decoding.py": lambda data, box: random_image(data, draw_of[id(data)], SIDE, flip=False),
+        "photos/decoding.py": lambda data, box: random_image(data, draw_of[id(data)], SIDE, flip=False),
         "only simplejpeg": lambda data, box: void(simplejpeg.decode_jpeg(data, strict=False)),
         "only simplejpeg, an eighth": lambda data, box: void(simplejpeg.decode_jpeg(data, strict=False, **EIGHTH)),
     }

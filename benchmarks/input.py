@@ -1,4 +1,4 @@
-"""Claim: photos.py feeds ImageNet's photographs at least 1.5 times as fast as torchvision's references with as many workers.
+"""Claim: photos/ feeds ImageNet's photographs at least 1.5 times as fast as torchvision's references with as many workers.
 
     python benchmarks/input.py FOLDER [workers] [runs] [repeats]
 
@@ -24,9 +24,9 @@ from torchvision.datasets import ImageFolder
 
 from data import Augmentation
 from datasets import DATASETS
-from photoindex import Packed, Photographs
-from photos import Photos
-from tree import Tree, read_tree
+from photos.index import Packed, Photographs
+from photos.loader import Photos
+from photos.tree import Tree, read_tree
 
 BATCH, SIDE = 64, 224
 
@@ -68,7 +68,7 @@ def main(folder: str, workers: int = 2, runs: int = 5, repeats: int = 20) -> Non
     ours_speed, theirs_speed = (statistics.median(column) for column in zip(*speeds))
     ratios = sorted(a / b for a, b in speeds)
     print(
-        f"photos.py {ours_speed:,.0f} images/s, torchvision's references {theirs_speed:,.0f}, ratio "
+        f"photos/ {ours_speed:,.0f} images/s, torchvision's references {theirs_speed:,.0f}, ratio "
         f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}; median of {runs}, {workers} workers)"
     )
 

@@ -13,10 +13,10 @@ from photo_samples import encoded, pixels
 from PIL import Image
 from torchvision import transforms
 
-import decoding
-from crops import Draw, central_box, crop_box, draws, resized_size
-from decoding import Damaged, central_image, decode, ordinary_jpeg, random_image
 from hashing import key
+from photos import decoding
+from photos.crops import Draw, central_box, crop_box, draws, resized_size
+from photos.decoding import Damaged, central_image, decode, ordinary_jpeg, random_image
 
 MASK = (1 << 64) - 1
 ROUNDING = 2  # how far torch's filter on bytes may be from Pillow's

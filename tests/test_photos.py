@@ -16,15 +16,15 @@ from photo_samples import CLASSES, encoded, photographs, pixels, write_shards
 from samples import write_folder
 
 import datasets
-import photos as photos_module
-from crops import draws
 from data import Augmentation, Data, Share
 from datasets import DATASETS
-from decoding import random_image
 from errors import MachineFault, RequestError
-from photos import Photos
+from photos import loader as photos_module
+from photos.crops import draws
+from photos.decoding import random_image
+from photos.loader import Photos
+from photos.workers import worker_fault
 from reading import Images
-from workers import worker_fault
 
 IMAGENET, SIDE = DATASETS["imagenet"], 32
 PLAIN = Augmentation(cutout=0)
@@ -246,7 +246,7 @@ PROGRAM = """
     import datasets
     from data import Augmentation
     from errors import MachineFault
-    from photos import Photos
+    from photos.loader import Photos
     from signals import Deferred
 
     if __name__ == "__main__":

@@ -11,10 +11,10 @@ from photo_samples import photographs, write_shards, write_tar
 from samples import write_folder
 
 import datasets
-import shards
 from errors import MachineFault, RequestError
-from patterns import find_shards
-from shards import read_shards
+from photos import shards
+from photos.patterns import find_shards
+from photos.shards import read_shards
 
 OLD = time.time() - 1000
 

@@ -10,10 +10,10 @@ from samples import write_folder
 
 import cache
 import datasets
-import tree
 from errors import MachineFault, RequestError
-from photoindex import Packed
-from tree import read_tree
+from photos import tree
+from photos.index import Packed
+from photos.tree import read_tree
 
 OLD = time.time() - 1000
 

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from crops import draws
-from decoding import Damaged, central_image, random_image
 from errors import MachineFault, first_line
 from launch import follow
-from photoindex import Photographs
+from photos.crops import draws
+from photos.decoding import Damaged, central_image, random_image
+from photos.index import Photographs
 
 AHEAD = 2  # tasks that each worker has begun before they are asked for
 IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)

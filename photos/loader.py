@@ -22,8 +22,8 @@ from data import WHOLE, Augmentation, Batch, Share, augment
 from datasets import Dataset
 from errors import MachineFault, RequestError
 from hashing import key, permutation
-from photoindex import Photographs, PhotoIndex
-from workers import Decoded, Pool, Task
+from photos.index import Photographs, PhotoIndex
+from photos.workers import Decoded, Pool, Task
 
 FEW, SMALL_PART = 10, 0.001  # damaged images that a split may have: so many, or such a part of it if that is more
 

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crops import Box, Draw, central_box, crop_box, resized_size
 from errors import first_line
+from photos.crops import Box, Draw, central_box, crop_box, resized_size
 from reading import FORMATS
 
 LARGEST = 178_956_970  # pixels: twice what Pillow warns of, where it speaks of a decompression bomb

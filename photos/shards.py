@@ -21,7 +21,7 @@ import numpy as np
 
 import cache
 from errors import MachineFault, RequestError, did_you_mean, first_line
-from photoindex import MOST_CLASSES, SUFFIXES, Packed, trusted
+from photos.index import MOST_CLASSES, SUFFIXES, Packed, trusted
 
 if TYPE_CHECKING:
     from torch import Tensor
