@@ -31,7 +31,22 @@ class Lesson(NamedTuple):
 
 def attention_map(feature: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, H·W): the mean over channels of the squares, flattened, of L2 norm 1 per image, in fp32."""
-    return F.normalize(feature.float().pow(2).mean(1).flatten(1), dim=1, eps=1e-12)
+    return F.normalize(_Energy.apply(feature).flatten(1), dim=1, eps=1e-12)
+
+
+class _Energy(torch.autograd.Function):
+    """(B, C, H, W) -> (B, H, W): the mean over channels of the squares, in fp32. To the bit what autograd makes of it, but
+    it keeps the feature alone, and its gradient is the only large tensor of the backward pass, which begins with it."""
+
+    @staticmethod
+    def forward(ctx, feature: Tensor) -> Tensor:
+        ctx.save_for_backward(feature)
+        return feature.float().pow(2).mean(1)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        (feature,) = ctx.saved_tensors
+        return (feature * (gradient / feature.shape[1] * 2)[:, None]).to(feature.dtype)
 
 
 def check_taps(student: list[Tensor], teacher: list[Tensor]) -> None:

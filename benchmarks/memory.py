@@ -45,7 +45,7 @@ def peak(config: dict, batch: int, recomputes: bool = False, teacher: dict | Non
     criterion, modules = Supervised(), [network]
     if teacher is not None:
         criterion = Distill(settle(materialise(build(teacher), 1), cpu), alpha=0.0, beta=1000.0, temperature=4.0)
-        modules.append(criterion.teacher)
+        modules.append(criterion.teacher.requires_grad_(True))  # MemTracker hooks all gradients; there will be none
     optimizer = sgd(network, [], 0.01, 0.9, 1e-4, 1.0)
     side = config["image_size"]
     x = torch.randn(batch, 3, side, side).to(memory_format=torch.channels_last)

@@ -89,6 +89,7 @@ def _run(arguments: tuple[str, ...], cwd: Path, output: Path, pause: tuple | Non
     import cli
     import main
 
+    multiprocessing.set_start_method("fork", force=True)  # of its own children, as where it is started by hand
     tqdm.set_lock(threading.RLock())  # its own would be a semaphore that nobody takes away when this is killed
     os.chdir(cwd)
     os.environ.pop("DATA_DIR", None)

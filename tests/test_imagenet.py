@@ -50,8 +50,9 @@ def test_stopped_within_an_epoch_it_goes_on_to_the_same_end(trained, places, wor
     assert all(same(whole[part], again[part]) for part in whole if part != "config")
 
 
-@pytest.mark.parametrize("place", ["tree", "shards"])
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(
+    "count, place", [(1, "shards"), (2, "tree"), pytest.param(2, "shards", marks=pytest.mark.long)]
+)
 def test_evaluate_is_the_last_test_and_writes_nothing(trained, places, place, count, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(trained / "cache"))
     before = snapshot(trained)
@@ -66,6 +67,7 @@ def test_evaluate_is_the_last_test_and_writes_nothing(trained, places, place, co
     assert snapshot(trained) == before
 
 
+@pytest.mark.long
 def test_shards_in_two_processes(places, workplace):
     team = Team(2, *TEACHER, "--imagenet_loc", places["shards"], "--batch_size", "3", cwd=workplace)
     assert team.wait() == [0, 0]

@@ -108,10 +108,10 @@ def test_a_stopped_process_is_lost_too(workplace):
 def be_impatient() -> None:
     import parallel
 
-    parallel.LOST = 3.0
+    parallel.LOST, parallel.GRACE = 3.0, 1.0
 
 
-@pytest.mark.parametrize("receiver", [0, 1])
+@pytest.mark.parametrize("receiver", [1, pytest.param(0, marks=pytest.mark.long)])
 def test_a_signal_to_one_stops_both_and_they_go_on_to_the_same_end(receiver, workplace, tmp_path_factory):
     whole = tmp_path_factory.mktemp("whole") / "run"
     whole.mkdir()
@@ -143,10 +143,10 @@ def test_what_ends_all_is_told_once(teacher, workplace):
         shutil.rmtree(workplace / "runs/r", ignore_errors=True)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_fault_of_one_ends_the_other_in_silence(rank, workplace):
     """It could not save, or has no memory left."""
-    prepare = [None, None]
+    prepare = [be_impatient, be_impatient]
     prepare[rank] = lose_the_disk if rank == 0 else lose_the_memory
     team = Team(2, *DIGITS, cwd=workplace, prepare=prepare)
     assert team.wait() == [4, 4]
