@@ -49,33 +49,30 @@ class _Energy(torch.autograd.Function):
         return (feature * (gradient / feature.shape[1] * 2)[:, None]).to(feature.dtype)
 
 
+def attention_maps(taps: list[Tensor]) -> list[Tensor]:
+    """Those of all taps, each (B, H, W)."""
+    return [attention_map(tap).view(len(tap), *tap.shape[2:]) for tap in taps]
+
+
 def check_taps(student: list[Tensor], teacher: list[Tensor]) -> None:
     """Raises ValueError where there is none, or where the taps of two networks differ in number or size."""
-    _check_sizes(_sizes(student), _sizes(teacher))
+    _check_sizes([tap.shape[2:] for tap in student], [tap.shape[2:] for tap in teacher])
 
 
-def _sizes(taps: list[Tensor]) -> list[str]:
-    return ["×".join(map(str, tap.shape[2:])) for tap in taps]
-
-
-def _check_sizes(student: list[str], teacher: list[str]) -> None:
+def _check_sizes(student: list[torch.Size], teacher: list[torch.Size]) -> None:
     if student != teacher or not student:
-        shown = [", ".join(network) or "none" for network in (student, teacher)]
+        shown = [", ".join("×".join(map(str, size)) for size in sizes) or "none" for sizes in (student, teacher)]
         raise ValueError(f"the student's attention maps ({shown[0]}) do not match the teacher's ({shown[1]})")
 
 
 def attention_transfer(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
     """Σ over taps of (3/#taps) · the mean over batch and positions of the squared difference of the attention maps.
 
-    Raises ValueError where the taps differ in number or size. The weight β is the caller's.
+    Args: student: its taps; teacher: its `attention_maps`, which are hundreds of times smaller than its taps. Raises
+    ValueError where they differ in number or size. The weight β is the caller's.
     """
-    check_taps(student, teacher)
-    return _transfer(student, [attention_map(tap) for tap in teacher])
-
-
-def _transfer(student: list[Tensor], maps: list[Tensor]) -> Tensor:
-    """The same, of the teacher's attention maps."""
-    distances = [F.mse_loss(attention_map(tap), taught) for tap, taught in zip(student, maps)]
+    _check_sizes([tap.shape[2:] for tap in student], [taught.shape[1:] for taught in teacher])
+    distances = [F.mse_loss(attention_map(tap), taught.flatten(1)) for tap, taught in zip(student, teacher)]
     return torch.stack(distances).sum() * (3 / len(distances))
 
 
@@ -112,13 +109,12 @@ class Distill(Supervised):
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Lesson:
         with torch.no_grad():
             logits, taps, _ = self.teacher(x)
-            sizes, maps = _sizes(taps), [attention_map(tap) for tap in taps]
-            del taps  # its maps are hundreds of times smaller, and the student is about to need the memory
+            maps = attention_maps(taps) if self.beta else []
+            del taps  # the student is about to need the memory
         output = model(x)
         parts = {"cross_entropy": (1 - self.alpha) * F.cross_entropy(output.logits.float(), y)}
         if self.alpha:
             parts["distillation"] = self.alpha * knowledge_distillation(output.logits, logits, self.temperature)
         if self.beta:
-            _check_sizes(_sizes(output.taps), sizes)
-            parts["attention"] = self.beta * _transfer(output.taps, maps)
+            parts["attention"] = self.beta * attention_transfer(output.taps, maps)
         return self.lesson(model, x, y, output, parts)

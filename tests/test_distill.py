@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from distill import Distill, Supervised, attention_map, attention_transfer, knowledge_distillation
+from distill import Distill, Supervised, attention_map, attention_maps, attention_transfer, knowledge_distillation
 from models import build
 from models.output import Output
 
@@ -26,9 +26,11 @@ def test_attention_transfer_by_hand():
     # maps (3/5, 4/5) against (1, 0): ((2/5)² + (4/5)²) / 2 = 0.4; the other image agrees, so the mean is 0.2
     student = torch.tensor([[[[3.0**0.5, 2.0]]], [[[1.0, 0.0]]]])
     teacher = torch.tensor([[[[5.0, 0.0]]], [[[2.0, 0.0]]]])
-    assert attention_transfer([student], [teacher]).item() == pytest.approx(0.2 * 3)
-    assert attention_transfer([student, teacher], [teacher, teacher]).item() == pytest.approx(0.2 * 3 / 2)
-    assert attention_transfer([student] * 3, [teacher] * 3).item() == pytest.approx(0.2 * 3)
+    assert attention_transfer([student], attention_maps([teacher])).item() == pytest.approx(0.2 * 3)
+    assert attention_transfer([student, teacher], attention_maps([teacher, teacher])).item() == pytest.approx(
+        0.2 * 3 / 2
+    )
+    assert attention_transfer([student] * 3, attention_maps([teacher] * 3)).item() == pytest.approx(0.2 * 3)
 
 
 def test_knowledge_distillation_by_hand():
@@ -47,11 +49,13 @@ def test_knowledge_distillation_by_hand():
 )
 def test_taps_that_do_not_match_are_an_error(student, teacher):
     with pytest.raises(ValueError, match="do not match"):
-        attention_transfer([torch.randn(shape) for shape in student], [torch.randn(shape) for shape in teacher])
+        attention_transfer(
+            [torch.randn(shape) for shape in student], attention_maps([torch.randn(shape) for shape in teacher])
+        )
 
 
 def test_channels_may_differ():
-    assert attention_transfer([torch.randn(2, 3, 4, 4)], [torch.randn(2, 9, 4, 4)]) > 0
+    assert attention_transfer([torch.randn(2, 3, 4, 4)], attention_maps([torch.randn(2, 9, 4, 4)])) > 0
 
 
 def wrn(seed):
@@ -111,3 +115,15 @@ def test_auxiliary_head_and_losses_join():
     torch.testing.assert_close(lesson.parts["auxiliary"], 0.4 * F.cross_entropy(model.linear(2 * x), y))
     torch.testing.assert_close(lesson.parts["penalty"], model.linear.weight.square().sum())
     torch.testing.assert_close(lesson.loss, sum(lesson.parts.values()))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_attention_maps_gradient_is_autograds_to_the_bit(dtype, layout):
+    feature = torch.randn(3, 7, 5, 6).to(dtype, memory_format=layout).requires_grad_()
+    other = feature.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    found = attention_map(feature)
+    expected = F.normalize(other.float().pow(2).mean(1).flatten(1), dim=1, eps=1e-12)
+    weights = torch.randn_like(found)
+    (found * weights).sum().backward(), (expected * weights).sum().backward()
+    assert torch.equal(found, expected) and torch.equal(feature.grad, other.grad)
