@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cli
+import flags
 import options
 from errors import RequestError
 from names import FAMILIES, Fraction, OpenName, Whole
@@ -55,7 +56,7 @@ class Row(NamedTuple):
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The resolved request, with `out` and `csv`."""
     parser = cli.Parser(prog="python -m schedules.costs", description="What every family costs over its settings.")
-    options.add_network_flags(parser)
+    flags.add_network_flags(parser)
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for action in parser._actions:
         if action.dest in REFUSED:  # it is known, to be refused with a reason, and not offered

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 import cli
-import options
+import flags
 from errors import RequestError, first_line
 from identity import NOT_IDENTITY, name_of
 from presets import PRESETS, WIDTHS
@@ -154,7 +154,7 @@ def network_name(run: Run) -> str:
 
 def setup(run: Run, without: Iterable[str] = ()) -> dict:
     """What a run was asked for beside its names, its conv and its seed."""
-    fields = {action.dest for action in options.training_parser()._actions} - ROLES - set(NOT_IDENTITY) - set(without)
+    fields = {action.dest for action in flags.training_parser()._actions} - ROLES - set(NOT_IDENTITY) - set(without)
     return {name: run.get(name) for name in sorted(fields)}
 
 

@@ -14,6 +14,7 @@ from results import snapshot
 
 import cli
 import count
+import flags
 import main
 import options
 from errors import RequestError
@@ -336,7 +337,7 @@ def test_no_gpu_as_a_process(workplace):
 
 
 FLAGS = sorted(
-    {flag for action in options.training_parser()._actions for flag in action.option_strings} - {"--help", "-h"}
+    {flag for action in flags.training_parser()._actions for flag in action.option_strings} - {"--help", "-h"}
 )
 TEXT = st.text(st.characters(exclude_categories=[]), max_size=20)
 VALUES = st.one_of(
