@@ -11,6 +11,7 @@ boundaries, on resumes or on anything else that draws. The held-out images of `v
 that a student is never validated on what its teacher has seen.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -95,6 +96,11 @@ class Data:
         self.training = _pick(everything, kept) if val_size else everything
         self.validation = _pick(everything, held_out) if val_size else None
         self.test = _split(images.test, images.test_labels, device)
+
+    def digest(self) -> str:
+        """What identifies the labels of all images: equal where two processes have read the same."""
+        everything = torch.cat([self.training.labels, self.test.labels]).cpu().numpy()
+        return hashlib.sha256(everything.tobytes()).hexdigest()
 
     def steps(self, split: Split) -> int:
         """Batches that a pass over a split takes; the last one may be smaller."""

@@ -55,14 +55,17 @@ def side_of(config: dict) -> int:
     return config.get("image_size") or DATASETS[config["dataset"]].side
 
 
-def find(name: str, data_dir: Path, download: bool = False, imagenet_loc: str | None = None) -> Source:
+def find(
+    name: str, data_dir: Path, download: bool = False, imagenet_loc: str | None = None, only_test: bool = False
+) -> Source:  # fmt: skip
     """The first place that holds the dataset; with `download`, torchvision's if there is none. Reads nothing yet.
 
-    imagenet_loc: of imagenet, the folder or the pattern of shards; default: the folder imagenet in `data_dir`.
+    imagenet_loc: of imagenet, the folder or the pattern of shards; default: the folder imagenet in `data_dir`. `only_test`: a
+    folder need not have train/, if val/ has all classes.
     """
     dataset = DATASETS[name]
     if imagenet_loc is not None:
-        return _photographs(imagenet_loc)
+        return _photographs(imagenet_loc, only_test)
     try:
         places = dataset.places(dataset, data_dir, download)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -154,7 +157,7 @@ def _imagenet(dataset: Dataset, data_dir: Path, download: bool) -> list[tuple[st
     return [(f"{folder}/train/<wnid>/", _photographs(str(folder)) if folder.is_dir() else None)]
 
 
-def _photographs(place: str) -> Source:
+def _photographs(place: str, only_test: bool = False) -> Source:
     """A folder with train/ and val/, or shards. RequestError where it is neither."""
     if is_pattern(place):
         shards = {split: find_shards(place, split) for split in ("train", "val")}
@@ -167,7 +170,7 @@ def _photographs(place: str) -> Source:
             needed = f"it has to be a folder with train/ and val/, or a pattern of shards such as {FORM}"
             raise RequestError(f"--imagenet_loc {place!r} {what}: {needed}; image-net.org gives the images")
         for split in ("train", "val"):
-            if not (folder / split).is_dir():
+            if not (folder / split).is_dir() and not (only_test and split == "train"):
                 has = ", ".join(sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))[:5])
                 raise RequestError(
                     f"imagenet in {place} has no folder {split}/ (there are: {has or 'no files'}); the layout is "
@@ -183,6 +186,12 @@ def _photographs(place: str) -> Source:
 def _read_trees(folder: Path, keep: bool) -> Photographs:
     from photos.tree import read_tree
 
+    if not (folder / "train").is_dir():
+        alone, classes = read_tree(folder / "val", keep=keep), DATASETS["imagenet"].classes
+        if len(alone.classes) != classes:
+            there = f"val/ has {len(alone.classes)} classes"
+            raise RequestError(f"{folder} has no train/, and {there}: which of {classes} they are, nothing tells")
+        return Photographs(alone, alone)
     train = read_tree(folder / "train", keep=keep)
     return Photographs(train, read_tree(folder / "val", train.classes, keep))
 

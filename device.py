@@ -31,6 +31,7 @@ def choose_device(request: Namespace) -> torch.device:
     if launch.local_count() > len(numbers):
         shown = ",".join(map(str, numbers))
         raise RequestError(f"--GPU {shown}: {launch.local_count()} processes on this machine need a GPU each")
+    torch.cuda.set_device(numbers[mine])  # or threads that pin memory would open another one
     return torch.device("cuda", numbers[mine])
 
 

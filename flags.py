@@ -115,6 +115,7 @@ def training_parser() -> Parser:
     data.add_argument("--data_dir", help="where datasets lie (default: $DATA_DIR, else data)")
     data.add_argument(
         "--imagenet_loc",
+        type=filename,
         metavar="PLACE",
         help="a folder with train/<wnid>/ and val/<wnid>/, or shards: '/data/imagenet-{train,val}-{000..}.tar' (default: "
         "imagenet in --data_dir)",

@@ -46,12 +46,12 @@ def local_count() -> int:
 
 
 @contextmanager
-def told_once() -> Iterator[None]:
-    """For errors that every process finds alike: the first one tells."""
+def told_once(on_each_machine: bool = False) -> Iterator[None]:
+    """For errors that every process finds alike, or every one of a machine: the first one tells."""
     try:
         yield
     except SwapconvError as error:
-        raise error if rank() == 0 else Elsewhere(error.exit_status)
+        raise error if (local_rank() if on_each_machine else rank()) == 0 else Elsewhere(error.exit_status)
 
 
 def on_each(gpus: Sequence[int]) -> int:
@@ -91,7 +91,8 @@ def _status(started: list[subprocess.Popen]) -> int:
                 each.kill()
         time.sleep(0.05)
     bad = [each.returncode for each in started if each.returncode]
-    return next((status for status in bad if status > 0), MachineFault.exit_status) if bad else 0
+    stopped = [signals.exit_status(-status) for status in bad if -status in signals.NAMES]
+    return next((status for status in bad if status > 0), *stopped[:1] or [MachineFault.exit_status]) if bad else 0
 
 
 def end_with_parent() -> Callable[[], None]:

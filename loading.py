@@ -24,7 +24,7 @@ from photos.loader import Photos
 def find(request: Namespace) -> datasets.Source:
     """Where it lies; reads nothing yet."""
     folder = Path(request.data_dir or os.environ.get("DATA_DIR") or "data")
-    return datasets.find(request.dataset, folder, request.download, request.imagenet_loc)
+    return datasets.find(request.dataset, folder, request.download, request.imagenet_loc, only_test=request.evaluate)
 
 
 def load_data(
@@ -38,6 +38,10 @@ def load_data(
         with team.together():
             if team.is_first == turn:
                 data = _read(request, source, device, team.share)
+    what = len(data.training), len(data.test), data.digest()
+    if len(set(team.gather(what))) > 1:
+        with launch.told_once():
+            raise RequestError(f"the processes do not find the same {request.dataset} in {source.where}")
     return data
 
 
@@ -54,7 +58,7 @@ def _read(request: Namespace, source: datasets.Source, device: torch.device, sha
     else:
         data = Data(found, *how)
     there = len(data.training) + request.val_size
-    if share.rank == 0 and there != dataset.train_images:
+    if share.rank == 0 and there != dataset.train_images and not request.evaluate:
         has = f"{there:,} training images instead of {dataset.train_images:,}"
         print(f"warning: this {request.dataset} has {has}", file=sys.stderr)
     return data

@@ -61,6 +61,7 @@ from lineage import build_teacher, origin, start_of
 from loading import find, load_data
 from mapping import describe
 from optim import Cosine, Schedule, Step, sgd
+from presets import PRESETS
 from recompute import recompute
 from signals import Deferred
 from syncbn import synchronise
@@ -70,7 +71,7 @@ from train import evaluate, fit
 
 def main(arguments: list[str] | None = None) -> int:
     request = requested(arguments)
-    with launch.told_once():
+    with launch.told_once(on_each_machine=True):
         device = choose_device(request)
     with parallel.join(device) as team:
         return (test if request.evaluate else train)(request, device, team)
@@ -101,7 +102,7 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
     check_alike(config, team)
 
     data = load_data(request, source, device, team)
-    check_last_batch(network, data, team)
+    check_parts(network, data, request.grad_accum or 1, team)
     seed_everything(request.seed, team)
     network = settle(materialise(network, request.seed), device)
     if request.sync_bn:
@@ -156,7 +157,7 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
             rows = fitting.fit_network(network, settle(start.network, device))
             print(fitting.table(rows) if rows else f"all weights are those of {request.init_from}", flush=True)
         prepare()
-        stop = stack.enter_context(Deferred())
+        stop = stack.enter_context(Deferred() if team.is_first else Deferred(notice=""))
         stack.enter_context(team.explained())  # who starts the processes may answer a loss with signals to the others
 
         def stopping() -> bool:
@@ -187,14 +188,22 @@ def test(request: Namespace, device: torch.device, team: parallel.Team) -> int:
     name = request.teacher_checkpoint if request.mode == "teacher" else request.student_checkpoint
     with team.together():
         source, trained = find(request), origin(name, vars(request), "run", teaches=True)
+    request.network = trained.config["network"]  # a trained network is what its checkpoint says
+    request.image_size = (
+        request.image_size or trained.config.get("image_size") or PRESETS[request.network].get("image_size")
+    )
     data, autocast = load_data(request, source, device, team), precision_of(request, device)
     with told(request, device, None, team):
         metrics = evaluate(settle(trained.network, device), data, data.test, autocast, team=team)
     if team.is_first:
-        print(trained.mapping or f"{name}: {describe(trained.config)}")
+        print(
+            trained.mapping
+            or f"{name}: {describe(trained.config)} with {trained.config['conv'] or trained.config['module']}"
+        )
         if trained.unfinished:
             print(f"warning: {name} has only finished {trained.unfinished}", file=sys.stderr)
-        print(f"{request.dataset} from {source.where}: {len(data.test):,} test images")
+        tested = f"{len(data.test) - metrics.get('left_out', 0):,} of {len(data.test):,} test images"
+        print(f"{request.dataset} from {source.where}: {tested}, {data.side}×{data.side}")
         print(f"Error@1 {metrics['top1_error']:.2f} Error@5 {metrics['top5_error']:.2f}")
     return 0
 
@@ -208,15 +217,17 @@ def check_alike(config: dict, team: parallel.Team) -> None:
                 raise RequestError(f"process {number} is given another run than process 0: {'; '.join(different)}")
 
 
-def check_last_batch(network: nn.Module, data, team: parallel.Team) -> None:
-    """RequestError where it would leave a single image to an auxiliary head, whose last batch-norm has one value of it."""
+def check_parts(network: nn.Module, data, parts: int, team: parallel.Team) -> None:
+    """RequestError where a single image would come to an auxiliary head, whose last batch-norm has one value of it."""
     last = len(data.training) % data.batch_size or data.batch_size
-    if hasattr(network, "auxiliary") and last < 2 * team.count:
-        with launch.told_once():
-            raise RequestError(
-                f"--batch_size {data.batch_size}: of {len(data.training):,} training images {last} are left for the last "
-                f"batch, but an auxiliary head needs two in each process"
-            )
+    for images in (min(data.batch_size, len(data.training)), last) if hasattr(network, "auxiliary") else ():
+        share = images // team.count
+        if share < 2 * max(1, min(parts, share)):
+            with launch.told_once():
+                raise RequestError(
+                    f"--batch_size {data.batch_size}: of {len(data.training):,} training images {images} are in a batch (the "
+                    f"last has {last}), but an auxiliary head needs two in each process and part"
+                )
 
 
 def seed_everything(seed: int, team: parallel.Team) -> None:

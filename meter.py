@@ -55,7 +55,7 @@ class Meter:
                 self.gradients += gradient_norm
                 self.largest_gradient = max(self.largest_gradient, gradient_norm)
             self.waiting.clear()
-        return means(self.sums, self.images)
+        return means(self.sums, self.images) if self.images else dict.fromkeys(self.names, math.nan)
 
     def metrics(self) -> dict[str, float]:
         """Of a whole epoch, as they are recorded."""

@@ -13,7 +13,7 @@ from datasets import DATASETS
 from errors import RequestError
 from flags import counting_parser, training_parser
 from models import NETWORKS
-from names import check_run_name, check_source, parse_conv, parse_family
+from names import WEIGHTS_FILES, check_run_name, check_source, is_published, parse_conv, parse_family
 from presets import CUTOUT, DATASET_PRESETS, IMAGE_SIDE, OWN, PRESETS, WIDTHS
 
 
@@ -26,6 +26,10 @@ def training(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for flag in {"epoch_step", "lr_decay_ratio"} & given:
         if options.schedule != "step":
             raise RequestError(f"--{flag} goes with --schedule step, not {options.schedule}")
+    if options.grad_accum == 1:
+        options.grad_accum = None  # as if it had not been given
+    if options.evaluate and "image_size" not in given:
+        options.image_size = None  # the network's own
     if options.imagenet_loc is not None and options.dataset != "imagenet":
         raise RequestError(f"--imagenet_loc goes with imagenet, not {options.dataset}")
     if options.json and not options.dry_run:
@@ -84,8 +88,13 @@ def _names(options: argparse.Namespace) -> None:
     if options.teacher_checkpoint is None:
         what = "the name of this run" if options.mode == "teacher" else "the name of the teacher's run"
         raise RequestError(f"{options.mode} mode needs -t/--teacher_checkpoint, {what}")
-    tested = options.mode == "student" or options.evaluate
-    (check_source if tested else check_run_name)(options.teacher_checkpoint, "-t")
+    if options.mode == "student" or options.evaluate:
+        check_source(options.teacher_checkpoint, "-t")
+    elif not (is_published(options.teacher_checkpoint) or options.teacher_checkpoint.endswith(WEIGHTS_FILES)):
+        check_run_name(options.teacher_checkpoint, "-t")
+    else:
+        ways = "--init_from starts from such weights, --evaluate tests them"
+        raise RequestError(f"-t {options.teacher_checkpoint!r}: in teacher mode it names this run; {ways}")
     if options.init_from is not None:
         check_source(options.init_from, "--init_from")
     if options.mode == "teacher" and options.student_checkpoint is not None:

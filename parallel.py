@@ -12,6 +12,7 @@ collectives would wait for it for many minutes.
 """
 
 import os
+import signal
 import socket
 import sys
 import threading
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import launch
+import signals
 from data import Share
 from errors import Elsewhere, Interrupted, MachineFault, SwapconvError, of_system
 from meeting import meet
@@ -102,8 +104,6 @@ class Several(Team):
         self.rank, self.count, self.device = launch.rank(), launch.count(), device
         if os.environ.get("MASTER_ADDR") in ("127.0.0.1", "localhost"):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a machine's own name may not lead to itself
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
         try:
             common = {
                 "store": meet(self.rank, self.count),
@@ -234,7 +234,9 @@ def join(device: torch.device) -> Iterator[Team]:
     if launch.count() == 1:
         yield ALONE
         return
+    signals.on_signal(signal.SIG_DFL)  # who waits for the others hears no handler, and there is nothing to lose
     team = Several(device)
+    signals.on_signal(signals.interrupt)
     status = 1
     try:
         with team.explained():
@@ -245,4 +247,5 @@ def join(device: torch.device) -> Iterator[Team]:
         raise
     finally:
         team.heart.stop(status)
-        dist.destroy_process_group()
+        if status == 0:  # else it might wait for who has left
+            dist.destroy_process_group()

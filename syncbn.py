@@ -41,7 +41,7 @@ class _Normalise(torch.autograd.Function):
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, eps: float):
         values = x.float()
         variance, mean = torch.var_mean(values, (0, 2, 3), correction=0)
-        own = torch.cat([mean, variance, mean.new_tensor([values.numel() / len(mean)])])
+        own = torch.cat([mean, variance, mean.new_full((1,), values.numel() / len(mean))])
         gathered = [own]
         if dist.is_initialized():
             gathered = [torch.empty_like(own) for _ in range(dist.get_world_size())]

@@ -34,7 +34,9 @@ def announce(
     )
     warn_of_uncounted(costs)
     where = str(data.device) if team.count == 1 else f"{team.count} processes, each on its {data.device.type}"
-    print(f"{request.dataset} from {source.where}: {len(data.training):,} training images, on {where}")
+    print(
+        f"{request.dataset} from {source.where}: {len(data.training):,} training and {len(data.test):,} test images, on {where}"
+    )
     for group in optimizer.param_groups:
         numbers = sum(parameter.numel() for parameter in group["params"])
         print(f"weight decay {group['weight_decay']:.3g} on {numbers:,} {group['name']} numbers")
@@ -50,6 +52,7 @@ def line(row: dict, epochs: int) -> str:
     for split in ("train", "val", "test"):
         if f"{split}_top1_error" in row:
             shown.append(f"{split} error {row[f'{split}_top1_error']:.2f}%")
+    shown += [f"{row[key]:,} {key.partition('_')[0]} images left out" for key in row if key.endswith("_left_out")]
     return "  ".join([*shown, f"{row['images_per_second']:,.0f} images/s"])
 
 

@@ -68,6 +68,8 @@ def fit(
         ):  # fmt: skip
             yield Progress(None, save_state(epoch, model, optimizer, companions, meter, team))
         row = {"epoch": epoch, "lr": lr, **meter.metrics()}
+        if meter.images < len(data.training):
+            row["train_left_out"] = len(data.training) - meter.images
         for name, split in (("val", data.validation), ("test", data.test)):
             if split is None:
                 continue
@@ -160,7 +162,7 @@ def evaluate(
     team: Team = ALONE,
 ) -> dict[str, float] | None:  # fmt: skip
     """Cross-entropy (`loss`), `top1_error` and `top5_error` in % over a split, each image counted once, by one of the
-    processes. None where `stopping`, which is asked after each batch, said so."""
+    processes, but for damaged ones, whose number is `left_out` where there are any. None where `stopping`, which is asked after each batch, said so."""
     team.align(model)
     model.eval()
     sums = torch.zeros(4, dtype=torch.float64, device=data.device)
@@ -175,7 +177,8 @@ def evaluate(
         if stopping():
             return None
     loss, top1, top5, images = team.sum(sums).tolist()
-    return means({"loss": loss, "top1_error": top1, "top5_error": top5}, int(images))
+    left_out = {"left_out": len(split) - int(images)} if images < len(split) else {}
+    return means({"loss": loss, "top1_error": top1, "top5_error": top5}, int(images)) | left_out
 
 
 def _number(value: int, like: Tensor) -> Tensor:

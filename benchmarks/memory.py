@@ -39,7 +39,7 @@ BATCHES = 1, 3
 def peak(config: dict, batch: int, recomputes: bool = False, teacher: dict | None = None) -> int:
     """Bytes."""
     cpu = torch.device("cpu")
-    network, tracked = settle(materialise(build(config), 0), cpu), MemTracker()
+    network = settle(materialise(build(config), 0), cpu)
     if recomputes:
         recompute(network)
     criterion, modules = Supervised(), [network]

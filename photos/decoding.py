@@ -28,7 +28,7 @@ SIZES, SKIPPED = (
     (0xC0, 0xC1, 0xC2),
     (0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE),
 )  # markers: frames, tables and the like
-SCAN, END = 0xDA, b"\xff\xd9"
+END = b"\xff\xd9"
 
 
 class Damaged(Exception):

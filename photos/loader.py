@@ -9,6 +9,7 @@ of an epoch is a pure function of (seed, epoch), an image's draws of (seed, epoc
 resumes or on batch boundaries. Damaged images are left out, and told once each.
 """
 
+import hashlib
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -69,6 +70,11 @@ class Photos:
         pin = self.device.type == "cuda"
         self.pool = Pool(photographs, side, workers, augmentation.crop, augmentation.flip, pin)
 
+    def digest(self) -> str:
+        """What identifies the labels of all images: equal where two processes have found the same."""
+        labels = [np.asarray(index.labels, np.int64).tobytes() for index in self.photographs]
+        return hashlib.sha256(b"".join(labels)).hexdigest()
+
     def steps(self, split: Split) -> int:
         """Batches that a pass over a split takes; the last one may be smaller."""
         return -(-len(split) // self.batch_size)
@@ -125,9 +131,9 @@ class Photos:
             self.damaged[name] = why
             self.left_out[split.title] += 1
             print(f"warning: damaged image left out: {name}: {why}", file=sys.stderr)
-            limit = max(FEW, int(SMALL_PART * len(split) / self.share.of))
+            limit = max(FEW, int(SMALL_PART * len(split)))
             if self.left_out[split.title] > limit:
                 raise MachineFault(
                     f"{self.left_out[split.title]} {split.title} images are damaged, more than {limit}, the last one is "
-                    f"{name}: {why}"
+                    f"{name}: {why}; replace or remove them"
                 )

@@ -14,6 +14,8 @@ from pathlib import Path
 from errors import RequestError, first_line
 
 SPLITS = re.compile(r"\{(train,val|val,train)\}")
+CLOSED_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+MOST = 100_000
 OPEN_RANGE = re.compile(r"\{(\d+)\.\.\}")
 FORM = "'/data/imagenet-{train,val}-{0000..0127}.tar', or {0000..} for as many as there are"
 
@@ -26,6 +28,10 @@ def find_shards(pattern: str, split: str) -> list[Path]:
     """The shards of "train" or "val", in order. RequestError where none is there, one is missing or the pattern is none."""
     from webdataset.shardlists import expand_urls
 
+    if "://" in pattern or pattern.startswith("pipe:"):
+        raise RequestError(f"--imagenet_loc {pattern!r}: only files can be read")
+    if any(int(last) - int(first) > MOST for first, last in CLOSED_RANGE.findall(pattern)):
+        raise _malformed(pattern, f"a range has at most {MOST:,} numbers")
     named = SPLITS.sub(split, os.path.expanduser(pattern))
     if named == os.path.expanduser(pattern):
         named = str(Path(named).parent / split / Path(named).name)
@@ -49,7 +55,12 @@ def find_shards(pattern: str, split: str) -> list[Path]:
         paths, missing = [path for name in names for path in _counted(name, opened[1])], []
     if missing or not paths:
         first = names[0].replace("\0", opened[1]) if opened else names[0]
-        raise RequestError(f"--imagenet_loc {pattern!r}: there is no {split} shard {first}")
+        wanted = Path(names[0].replace("\0", "*") if opened else first)
+        near = sorted(path.name for path in wanted.parent.glob(wanted.name if opened else "*.tar"))[:1]
+        hint = f" (there is {near[0]})" if near else ""
+        if not SPLITS.search(pattern):
+            hint += "; {train,val} in it stands for the split"
+        raise RequestError(f"--imagenet_loc {pattern!r}: there is no {split} shard {first}{hint}")
     return paths
 
 
@@ -59,6 +70,9 @@ def _counted(name: str, first: str) -> list[Path]:
     while (path := Path(name.replace("\0", f"{number:0{len(first)}}"))).is_file():
         paths.append(path)
         number += 1
+    beyond = [each for each in path.parent.glob(Path(name.replace("\0", "[0-9]" * len(first))).name) if each > path]
+    if paths and beyond:
+        raise RequestError(f"{path} is missing, but {min(beyond).name} is there")
     return paths
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 import cache
-from errors import MachineFault, RequestError, did_you_mean, first_line
+from errors import MachineFault, RequestError, first_line
 from photos.index import MOST_CLASSES, SUFFIXES, Packed, trusted
 
 if TYPE_CHECKING:
@@ -141,8 +141,7 @@ def _labels(paths: Sequence[Path], parts: list[Members], classes: Sequence[str] 
         raise RequestError(f"{where}: {len(names):,} classes, at most {MOST_CLASSES:,} are allowed")
     classes = names if classes is None else list(classes)
     if odd := sorted(set(names) - set(classes)):
-        hint = did_you_mean(odd[0], classes)
-        raise RequestError(f"{where}: the class {odd[0]!r} is none of the {len(classes)} to train on{hint}")
+        raise RequestError(f"{where}: the class {odd[0]!r} is none of the {len(classes)} to train on")
     number = {name: index for index, name in enumerate(classes)}
     numbers = [np.array([number[part.classes[i]] for i in range(len(part.classes))], np.int64) for part in parts]
     return np.concatenate([of[-1 - part.labels] for part, of in zip(parts, numbers)]), classes

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import cache
-from errors import MachineFault, RequestError, did_you_mean, first_line
+from errors import MachineFault, RequestError, first_line
 from photos.index import MOST_CLASSES, SUFFIXES, Packed, trusted
 
 if TYPE_CHECKING:
@@ -133,5 +133,4 @@ def _check(root: Path, folders: list[str], counts: np.ndarray, classes: Sequence
             raise RequestError(f"{root}/{folders[int(counts.argmin())]}/ holds no images")
         return
     if odd := sorted(set(folders) - set(classes)):
-        hint = did_you_mean(odd[0], classes)
-        raise RequestError(f"{root}/ has the class {odd[0]!r}, which is none of the {len(classes)} to train on{hint}")
+        raise RequestError(f"{root}/ has the class {odd[0]!r}, which is none of the {len(classes)} to train on")

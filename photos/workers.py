@@ -29,7 +29,8 @@ from photos.index import Photographs
 
 AHEAD = 2  # tasks that each worker has begun before they are asked for
 IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-GRACE = 60  # seconds that a worker lives on after a SIGTERM that its parent did not send, so that the last step and its checkpoint can be finished
+# Seconds that a worker lives on after a SIGTERM that its parent did not send: the last step and its checkpoint need them.
+GRACE = 60
 
 
 class Task(NamedTuple):

@@ -100,13 +100,15 @@ def _measure(group: list[Place], made: dict[str, Job], folder: Path, local: Loca
     data = os.path.abspath(job.options.data_dir or os.environ.get("DATA_DIR") or "data")
     module = ["--module", os.path.abspath(job.options.module)] if job.options.module else []
     flags = {"--teacher_checkpoint": job.options.teacher_checkpoint, "--init_from": job.options.init_from}
+    place = job.options.imagenet_loc
+    photos = ["--imagenet_loc", os.path.abspath(place)] if place else []
     files = [
         each for flag, source in flags.items() if source and is_file(source) for each in (flag, os.path.abspath(source))
     ]
     command = [each for each in job.command() if each != "--resume"]
     began = time.monotonic()
     ran = subprocess.run(
-        [*command, *module, *files, "--data_dir", data, "--dry_run", "--json"],
+        [*command, *module, *photos, *files, "--data_dir", data, "--dry_run", "--json"],
         cwd=folder, env={**os.environ, **local.environment}, capture_output=True, text=True,
     )  # fmt: skip
     if ran.returncode == 0:

@@ -118,6 +118,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _check_size(jobs: Sequence[Job], launcher: Launcher) -> None:
+    if not launcher.has_gpus and (asks := next((job for job in jobs if job.options.GPU), None)):
+        raise RequestError(f"job {asks.number} asks for --GPU, but there is none on {launcher.about()}")
     largest, most = max(jobs, key=lambda job: job.gpus), min(launcher.most_gpus, launcher.room())
     if launcher.has_gpus and largest.gpus > most:
         raise RequestError(f"job {largest.number} asks for {largest.gpus} GPUs, a job may have {most:g} here")

@@ -299,7 +299,7 @@ def test_schedules_of_foreign_teachers(weights, capsys):
     assert any("job 6: --init_from w/x.pth: wrn_depth is 16 here, 10 there" in fault for fault in faults)
     assert any("job 4: --AT_split 2: a group of WRN-10 has 1 blocks" in fault for fault in faults)
     assert any("job 8: --evaluate trains nothing" in fault for fault in faults)
-    assert any("job 7: -t 'x.pth' would be taken for a file" in fault for fault in faults)
+    assert any("job 7: -t 'x.pth': in teacher mode it names this run" in fault for fault in faults)
 
 
 def test_what_a_study_of_a_file_would_take(weights, capsys):

@@ -60,7 +60,7 @@ def test_evaluate_is_the_last_test_and_writes_nothing(trained, places, place, co
     team = Team(count, *command, cwd=trained)
     assert team.wait() == [0] * count
     last = saved(trained, "t")["rows"][-1]
-    assert team.stdout.splitlines()[0] == "t: MobileNetV2 (width_mult 0.1)"
+    assert team.stdout.splitlines()[0] == "t: MobileNetV2 (width_mult 0.1) with Conv"
     assert (
         team.stdout.splitlines()[-1] == f"Error@1 {last['test_top1_error']:.2f} Error@5 {last['test_top5_error']:.2f}"
     )

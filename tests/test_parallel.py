@@ -16,6 +16,8 @@ from results import rows_of, same_run, saved
 from teams import Team
 from torch import nn
 
+import cli
+import main
 from data import Batch, Share
 from distill import Supervised
 from models.output import Output
@@ -253,3 +255,54 @@ def test_torchrun_starts_a_run_again_that_lost_a_process(workplace):
     assert started.wait(100) == 0
     text = (workplace / "log").read_text()
     assert "resuming after " in text and len(rows_of(workplace, "r")) == 8
+
+
+def test_other_data_in_another_process_is_noticed(workplace):
+    """As on a machine that has its own copy: here one of them finds fewer images."""
+    team = Team(2, *DIGITS, cwd=workplace, prepare=[None, lose_images])
+    assert team.wait() == [2, 2]
+    assert team.told == ["error: the processes do not find the same digits in scikit-learn's digits"]
+
+
+def lose_images() -> None:
+    import datasets
+
+    read = datasets.Source.read
+
+    def fewer(self, workers, keep=True):
+        found = read(self, workers, keep)
+        return datasets.Images(found.train[1:], found.train_labels[1:], found.test, found.test_labels)
+
+    datasets.Source.read = fewer
+
+
+def test_who_waits_for_the_others_can_be_stopped(workplace):
+    """Torch waits where no handler of Python's is heard."""
+    alone = Child(*DIGITS, cwd=workplace, prepare=wait_for_another)
+    alone.until(lambda: (workplace / "waits").exists(), 30)
+    time.sleep(1)
+    alone.send(signal.SIGTERM)
+    assert alone.wait(10) == -signal.SIGTERM and list(workplace.iterdir()) == [workplace / "waits"]
+
+
+def wait_for_another() -> None:
+    from pathlib import Path
+
+    from teams import free_port, member
+
+    member(0, 2, free_port())
+    Path("waits").touch()
+
+
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        (["--batch_size", "1499"], "1 are in a batch"),
+        (["--batch_size", "2", "--grad_accum", "2"], "2 are in a batch"),
+    ],
+)
+def test_an_auxiliary_head_needs_two_images(flags, told, workplace, capsys):
+    command = ["digits", "teacher", "-t", "r", "--network", "DARTS", *flags]
+    assert cli.run(lambda: main.main(command)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line and "an auxiliary head needs two" in line and list(workplace.iterdir()) == []

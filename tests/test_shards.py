@@ -181,3 +181,28 @@ def test_patterns(tmp_path, files):
         with pytest.raises(RequestError, match=told) as error:
             find_shards(f"{tmp_path}/{pattern}", "train" if "missing" in told else "val")
         assert "\n" not in str(error.value)
+
+
+def test_a_shard_that_is_missing_in_an_open_range(tmp_path):
+    """It would hide all that come after it."""
+    pattern = write_shards(tmp_path, photographs())
+    (tmp_path / "imagenet-train-001.tar").unlink()
+    with pytest.raises(RequestError, match="imagenet-train-001.tar is missing, but imagenet-train-002.tar is there"):
+        find_shards(pattern, "train")
+
+
+@pytest.mark.parametrize(
+    "pattern, told",
+    [
+        ("imagenet-{train,val}-{0000..}.tar", r"no train shard .*imagenet-train-0000.tar \(there is imagenet-train-000.tar\)"),
+        ("imagenet-train-{000..003}.tar", r"no train shard .*; \{train,val\} in it stands for the split"),
+        ("imagenet-{train,val}-{0..9999999}.tar", "a range has at most 100,000 numbers"),
+        ("http://x/{000..003}.tar", "only files can be read"),
+        ("pipe:cat {000..003}.tar", "only files can be read"),
+    ],
+)  # fmt: skip
+def test_patterns_that_find_nothing_say_what_is_there(pattern, told, tmp_path):
+    write_shards(tmp_path, photographs())
+    where = pattern if ":" in pattern else str(tmp_path / pattern)
+    with pytest.raises(RequestError, match=told):
+        find_shards(where, "train")

@@ -115,9 +115,7 @@ def test_the_dataset_is_found(place, monkeypatch):
         assert source.where == str(place) and len(train) == len(val) == 12
     val_only = place / "val" / CLASSES[0]
     val_only.rename(place / "val" / "n01440765")
-    with pytest.raises(
-        RequestError, match="has the class 'n01440765', which is none of the 3 .*did you mean 'n01440764'"
-    ):
+    with pytest.raises(RequestError, match="has the class 'n01440765', which is none of the 3 to train on"):
         datasets.find("imagenet", place.parent).read(1)
     (place / "val" / "n01440765").rename(place / "elsewhere")  # fewer classes to test on are allowed
     assert datasets.find("imagenet", place.parent).read(1).val.labels.tolist() == [1] * 4 + [2] * 4
