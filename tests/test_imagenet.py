@@ -1,6 +1,8 @@
 """main.py on photographs: training, testing alone, going on, several processes, shards, a student of published weights."""
 
+import shutil
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +13,9 @@ from teams import Team
 from torchvision.models import mobilenet_v2
 
 import cli
+import datasets
 import main
+from errors import RequestError
 
 NETWORK = ["--network", "MobileNetV2", "--width_mult", "0.1", "--image_size", "64", "--batch_size", "5"]
 TEACHER = ["imagenet", "teacher", "-t", "t", *NETWORK, "--epochs", "2", "--lr", "0.01", "--workers", "1"]
@@ -103,3 +107,37 @@ def test_what_is_refused(flags, told, places, workplace, capsys):
     assert cli.run(lambda: main.main([*base, *flags])) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {told}") and list(workplace.iterdir()) == []
+
+
+def test_a_trained_network_is_tested_as_its_checkpoint_says(trained, places, monkeypatch, capsys):
+    """Neither --image_size nor --width_mult has to be given again."""
+    monkeypatch.chdir(trained)
+    command = ["imagenet", "teacher", "-t", "t", "--network", "WRN_50_2", "--evaluate", "--batch_size", "5"]
+    assert main.main([*command, "--workers", "1", "--imagenet_loc", places["tree"]]) == 0
+    last = saved(trained, "t")["rows"][-1]
+    first, where, errors = capsys.readouterr().out.splitlines()
+    assert first == "t: MobileNetV2 (width_mult 0.1) with Conv" and where.endswith("12 of 12 test images, 64×64")
+    assert errors == f"Error@1 {last['test_top1_error']:.2f} Error@5 {last['test_top5_error']:.2f}"
+
+
+def test_damaged_images_are_counted_in_the_metrics(places, workplace):
+    shutil.copytree(places["tree"], workplace / "tree")
+    for split, count in (("train", 2), ("val", 1)):
+        for path in sorted((workplace / "tree" / split).glob("*/*"))[:count]:
+            path.write_bytes(path.read_bytes()[:300])
+    team = Team(2, *TEACHER, "--imagenet_loc", "tree", cwd=workplace)
+    assert team.wait() == [0, 0]
+    for row in saved(workplace, "t")["rows"]:
+        assert (row["train_left_out"], row["test_left_out"]) == (2, 1)
+    assert team.stdout.count("2 train images left out  1 test images left out") == 2
+
+
+def test_testing_needs_no_training_images_if_val_has_all_classes(places, workplace, monkeypatch, capsys):
+    shutil.copytree(f"{places['tree']}/val", "only/val")
+    index = datasets.find("imagenet", None, imagenet_loc="only", only_test=True)
+    with pytest.raises(RequestError, match="only has no train/, and val/ has 3 classes: which of 1000 they are"):
+        index.read(1, False)
+    monkeypatch.setitem(datasets.DATASETS, "imagenet", replace(datasets.DATASETS["imagenet"], classes=3))
+    assert len(index.read(1, False).val) == 12
+    with pytest.raises(RequestError, match="has no folder train/"):
+        datasets.find("imagenet", None, imagenet_loc="only")
