@@ -74,24 +74,48 @@ class Split:
         return Split(self.images[:count], self.labels[:count], self.numbers[:count])
 
 
-class Data:
-    """A dataset on a device. `training`, `validation` (None unless held out) and `test` are its splits."""
+class Feed:
+    """What the loop is fed by. `training`, `validation` (None unless held out) and `test` are its splits, which have a length
+    and a `head(count)`; `train(epoch, first)` and `batches(split)` are what goes through the network."""
+
+    def __init__(
+        self, side: int, mean, std, augmentation: Augmentation, batch_size: int, seed: int, device: torch.device | str, share: Share
+    ):  # fmt: skip
+        self.side, self.device, self.share = side, torch.device(device), share
+        self.augmentation, self.batch_size, self.seed = augmentation, batch_size, seed
+        self.scale = (1 / (255 * torch.tensor(std))).float().to(device)
+        self.shift = -(torch.tensor(mean) / torch.tensor(std)).float().to(device)
+
+    def steps(self, split) -> int:
+        """Batches that a pass over a split takes; the last one may be smaller."""
+        return -(-len(split) // self.batch_size)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Bytes (B, H, W, 3) to floats of about mean 0 and deviation 1, per channel."""
+        x = images.float()
+        return torch.addcmul(self.shift, x, self.scale, out=x)  # in place: on a CPU new memory costs as much as the sum
+
+
+def shuffle(count: int, val_size: int, device: torch.device | str = "cpu") -> Tensor:
+    """The numbers of all training images, those first that are held out. RequestError where none would remain."""
+    if val_size >= count:
+        raise RequestError(f"--val_size {val_size}: there are {count} training images, some must remain")
+    return permutation(count, key("held out"), device)
+
+
+class Data(Feed):
+    """A dataset in the memory of a device."""
 
     def __init__(
         self, images: Images, dataset: Dataset, augmentation: Augmentation, batch_size: int, seed: int,
         device: torch.device | str = "cpu", val_size: int = 0, share: Share = WHOLE,
     ):  # fmt: skip
-        self.augmentation, self.batch_size, self.seed, self.share = augmentation, batch_size, seed, share
-        self.side, self.device = dataset.side, torch.device(device)
         mean, std = dataset.mean, dataset.std
         if mean is None:
             mean, std = images.train.mean((0, 1, 2)) / 255, images.train.std((0, 1, 2)) / 255
-        self.scale = (1 / (255 * torch.tensor(std))).float().to(device)
-        self.shift = -(torch.tensor(mean) / torch.tensor(std)).float().to(device)
+        super().__init__(dataset.side, mean, std, augmentation, batch_size, seed, device, share)
         everything = _split(images.train, images.train_labels, device)
-        if val_size >= len(everything):
-            raise RequestError(f"--val_size {val_size}: there are {len(everything)} training images, some must remain")
-        shuffled = permutation(len(everything), key("held out"), device)
+        shuffled = shuffle(len(everything), val_size, device)
         held_out, kept = shuffled[:val_size].sort().values, shuffled[val_size:].sort().values
         self.training = _pick(everything, kept) if val_size else everything
         self.validation = _pick(everything, held_out) if val_size else None
@@ -101,10 +125,6 @@ class Data:
         """What identifies the labels of all images: equal where two processes have read the same."""
         everything = torch.cat([self.training.labels, self.test.labels]).cpu().numpy()
         return hashlib.sha256(everything.tobytes()).hexdigest()
-
-    def steps(self, split: Split) -> int:
-        """Batches that a pass over a split takes; the last one may be smaller."""
-        return -(-len(split) // self.batch_size)
 
     def train(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Shuffled, augmented, normalised batches of the training split, from number `first` on."""
@@ -123,10 +143,6 @@ class Data:
         for whole in zip(split.images.split(self.batch_size), split.labels.split(self.batch_size)):
             images, labels = map(self.share.take, whole)
             yield self.normalise(images).permute(0, 3, 1, 2), labels
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """Bytes (B, H, W, 3) to floats of about mean 0 and deviation 1, per channel."""
-        return torch.addcmul(self.shift, images.float(), self.scale)
 
 
 def _split(images, labels, device) -> Split:

@@ -19,7 +19,7 @@ from torch import nn
 
 from cli import duration
 from companions import Companion
-from data import Batch, Data
+from data import Batch, Feed
 from meter import Meter
 from parallel import ALONE, Team
 from train import TrainStep, evaluate
@@ -38,7 +38,7 @@ class Measured(NamedTuple):
 
 
 def measure(
-    network: nn.Module, criterion, optimizer: torch.optim.Optimizer, data: Data,
+    network: nn.Module, criterion, optimizer: torch.optim.Optimizer, data: Feed,
     companions: list[Companion], autocast=nullcontext, parts: int = 1, team: Team = ALONE,
 ) -> Measured:  # fmt: skip
     """Trains and tests on one full batch, with everything that the loop does. Raises Diverged as it does."""
@@ -57,7 +57,7 @@ def measure(
     return Measured(train_seconds, test_seconds, _peak(data.device), repeats)
 
 
-def _full_batches(data: Data) -> Iterator[Batch]:
+def _full_batches(data: Feed) -> Iterator[Batch]:
     """Without end; the last batch of an epoch only if it is the only one."""
     while True:
         yield from islice(data.train(0), max(1, len(data.training) // data.batch_size))
@@ -81,7 +81,7 @@ def _peak(device: torch.device) -> int:
 
 
 def estimate(
-    measured: Measured, data: Data, costs: dict, epochs: int, done: tuple[int, int], needed: int, free: int
+    measured: Measured, data: Feed, costs: dict, epochs: int, done: tuple[int, int], needed: int, free: int
 ) -> dict:
     """What the run would take, ready for JSON. `epochs` of which `done` = (epochs, steps) are over; `needed` and `free`
     bytes of disk."""

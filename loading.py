@@ -14,7 +14,7 @@ import torch
 
 import datasets
 import launch
-from data import Augmentation, Data, Share
+from data import Augmentation, Data, Feed, Share
 from errors import RequestError
 from parallel import ALONE, Team
 from photos.index import Photographs
@@ -29,7 +29,7 @@ def find(request: Namespace) -> datasets.Source:
 
 def load_data(
     request: Namespace, source: datasets.Source, device: torch.device, team: Team = ALONE
-) -> Data | Photos:  # fmt: skip
+) -> Feed:  # fmt: skip
     """For this process's share of every batch. The first process reads before the others, which find what it has kept."""
     if request.batch_size < team.count:
         with launch.told_once():
@@ -45,7 +45,7 @@ def load_data(
     return data
 
 
-def _read(request: Namespace, source: datasets.Source, device: torch.device, share: Share) -> Data | Photos:
+def _read(request: Namespace, source: datasets.Source, device: torch.device, share: Share) -> Feed:
     dataset = datasets.DATASETS[request.dataset]
     dataset = replace(dataset, std=dataset.std_of.get(request.network, dataset.std))
     moves = request.augment != "none"

@@ -50,6 +50,7 @@ import record
 from build import build
 from companions import ClipGradient, Companion, DropPath
 from count import summary
+from data import Feed
 from device import choose_device, compile_for, precision_of, settle
 from distill import Distill, Supervised
 from errors import MachineFault, RequestError
@@ -217,7 +218,7 @@ def check_alike(config: dict, team: parallel.Team) -> None:
                 raise RequestError(f"process {number} is given another run than process 0: {'; '.join(different)}")
 
 
-def check_parts(network: nn.Module, data, parts: int, team: parallel.Team) -> None:
+def check_parts(network: nn.Module, data: Feed, parts: int, team: parallel.Team) -> None:
     """RequestError where a single image would come to an auxiliary head, whose last batch-norm has one value of it."""
     last = len(data.training) % data.batch_size or data.batch_size
     for images in (min(data.batch_size, len(data.training)), last) if hasattr(network, "auxiliary") else ():

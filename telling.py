@@ -16,12 +16,12 @@ import launch
 import parallel
 import record
 from count import warn_of_uncounted
-from data import Data
+from data import Feed
 from errors import Diverged, Interrupted, MachineFault, is_out_of_memory, of_system
 
 
 def announce(
-    name: str, config: dict, request: Namespace, source: datasets.Source, data: Data, costs: dict, optimizer, budgeted: budget.Found | None,
+    name: str, config: dict, request: Namespace, source: datasets.Source, data: Feed, costs: dict, optimizer, budgeted: budget.Found | None,
     team: parallel.Team,
 ) -> None:  # fmt: skip
     """What is about to be trained, on what, and what decays by how much."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from companions import Companion
-from data import Batch, Data, Split
+from data import Batch, Feed
 from distill import Lesson
 from errors import Diverged
 from meter import Meter, means
@@ -37,7 +37,7 @@ class Progress(NamedTuple):
 
 
 def fit(
-    model: nn.Module, criterion, optimizer: torch.optim.Optimizer, schedule: Schedule, data: Data, epochs: int,
+    model: nn.Module, criterion, optimizer: torch.optim.Optimizer, schedule: Schedule, data: Feed, epochs: int,
     companions: Iterable[Companion] = (), resumed: dict | None = None, until: int | None = None,
     print_freq: int = 10, autocast=nullcontext, checkpoint_every: int | None = None,
     stopping: Callable[[], bool] = lambda: False, parts: int = 1, team: Team = ALONE,
@@ -135,7 +135,7 @@ def _sums(lesson: Lesson, y: Tensor, images: int) -> dict[str, Tensor]:
 
 
 def train_one_epoch(
-    train_step: TrainStep, data: Data, epoch: int, epochs: int, print_freq: int, meter: Meter, due: Callable[[int], bool]
+    train_step: TrainStep, data: Feed, epoch: int, epochs: int, print_freq: int, meter: Meter, due: Callable[[int], bool]
 ) -> Iterator[None]:  # fmt: skip
     """What `meter` has not yet seen of a pass over the training split; yields after the steps that are `due`."""
     train_step.model.train()
@@ -158,7 +158,7 @@ def train_one_epoch(
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, data: Data, split: Split, autocast=nullcontext, stopping: Callable[[], bool] = lambda: False,
+    model: nn.Module, data: Feed, split, autocast=nullcontext, stopping: Callable[[], bool] = lambda: False,
     team: Team = ALONE,
 ) -> dict[str, float] | None:  # fmt: skip
     """Cross-entropy (`loss`), `top1_error` and `top5_error` in % over a split, each image counted once, by one of the

@@ -19,10 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data import WHOLE, Augmentation, Batch, Share, augment
+from data import WHOLE, Augmentation, Batch, Feed, Share, augment, shuffle
 from datasets import Dataset
-from errors import MachineFault, RequestError
-from hashing import key, permutation
+from errors import MachineFault
 from photos.index import Photographs, PhotoIndex
 from photos.workers import Decoded, Pool, Task
 
@@ -45,21 +44,16 @@ class Split:
         return replace(self, numbers=self.numbers[:count])
 
 
-class Photos:
-    """`training`, `validation` (None unless held out) and `test` are its splits; `damaged` says of what was left out, why."""
+class Photos(Feed):
+    """Photographs that are decoded as they are needed; `damaged` says of what was left out, why."""
 
     def __init__(
         self, photographs: Photographs, dataset: Dataset, augmentation: Augmentation, batch_size: int, seed: int,
         device: torch.device | str = "cpu", val_size: int = 0, share: Share = WHOLE, side: int = 224, workers: int = 0,
     ):  # fmt: skip
-        self.photographs, self.augmentation, self.batch_size, self.seed = photographs, augmentation, batch_size, seed
-        self.share, self.side, self.device = share, side, torch.device(device)
-        self.scale = (1 / (255 * torch.tensor(dataset.std))).float().to(device)
-        self.shift = -(torch.tensor(dataset.mean) / torch.tensor(dataset.std)).float().to(device)
-        count = len(photographs.train)
-        if val_size >= count:
-            raise RequestError(f"--val_size {val_size}: there are {count} training images, some must remain")
-        shuffled = permutation(count, key("held out")).numpy()
+        super().__init__(side, dataset.mean, dataset.std, augmentation, batch_size, seed, device, share)
+        self.photographs, count = photographs, len(photographs.train)
+        shuffled = shuffle(count, val_size).numpy()
         self.held_out = np.zeros(count, bool)
         self.held_out[shuffled[:val_size]] = True
         self.training = Split("training", "train", np.flatnonzero(~self.held_out))
@@ -74,10 +68,6 @@ class Photos:
         """What identifies the labels of all images: equal where two processes have found the same."""
         labels = [np.asarray(index.labels, np.int64).tobytes() for index in self.photographs]
         return hashlib.sha256(b"".join(labels)).hexdigest()
-
-    def steps(self, split: Split) -> int:
-        """Batches that a pass over a split takes; the last one may be smaller."""
-        return -(-len(split) // self.batch_size)
 
     def train(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Shuffled, augmented, normalised batches of the training split, from number `first` on."""
@@ -103,11 +93,6 @@ class Photos:
             self._tell(split, decoded)
             images, labels, _ = self._move(decoded)
             yield self.normalise(images).permute(0, 3, 1, 2), labels
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """Bytes (B, H, W, 3) to floats of about mean 0 and deviation 1, per channel."""
-        x = images.float()
-        return torch.addcmul(self.shift, x, self.scale, out=x)  # in place: on a CPU new memory costs as much as the sum
 
     def _batches(self, numbers: np.ndarray) -> list[np.ndarray]:
         return [numbers[start : start + self.batch_size] for start in range(0, len(numbers), self.batch_size)]
