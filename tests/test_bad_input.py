@@ -316,7 +316,7 @@ def test_there_are_enough():
     assert len(REQUESTS) + len(COUNTS) >= 150
 
 
-@pytest.mark.parametrize("start", [0, 6])
+@pytest.mark.parametrize("start", [0, pytest.param(6, marks=pytest.mark.long)])
 def test_refused_as_processes(start, workplace):
     """A dozen of those that need no files, each in a process of its own."""
     chosen = [text for text, _ in REQUESTS if isinstance(text, str) and text.startswith(T) and len(text) < 100]

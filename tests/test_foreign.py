@@ -302,6 +302,7 @@ def test_schedules_of_foreign_teachers(weights, capsys):
     assert any("job 7: -t 'x.pth': in teacher mode it names this run" in fault for fault in faults)
 
 
+@pytest.mark.long
 def test_what_a_study_of_a_file_would_take(weights, capsys):
     """Its dry runs are in folders of their own."""
     write([job("a", "-t", "w/x.pth"), job("b", "-t", "w/x.pth", "--seed", "1", "--init_from", "w/x.pth")])

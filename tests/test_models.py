@@ -83,7 +83,7 @@ ALIKE = ("HashedDecimate", "OriginalACDC")  # Hashed with a tenth, ACDC without 
 @pytest.mark.parametrize(
     "conv, network",
     [
-        pytest.param(conv, each, marks=pytest.mark.long if each == "WRN_50_2" else ())
+        pytest.param(conv, each, marks=pytest.mark.long if each in ("WRN_50_2", "DARTS") else ())
         for conv in ONE_EACH
         for each in NETWORKS
         if conv not in ALIKE or each not in ("WRN_50_2", "DARTS")

@@ -51,7 +51,7 @@ def one_process(tmp_path_factory, teacher):
     return rows_of(folder, "r")[0]
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.long)])
 def test_the_losses_are_those_of_one_process(count, teacher, workplace, one_process):
     """A student with attention transfer and distillation, six batches of 250 images: 125 + 125, 84 + 83 + 83."""
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
