@@ -8,22 +8,18 @@ Who starts them says in RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE who ea
 MASTER_PORT where they meet, as torchrun does. Imports no torch.
 """
 
-import ctypes
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import signals
 from errors import Elsewhere, MachineFault, SwapconvError
+from orphans import end_with_parent
 
-LIBC = ctypes.CDLL(None)  # before any fork, after which another thread's lock might be held for ever
-PR_SET_PDEATHSIG = 1  # prctl(2)
 LAST = 60  # seconds in which the others end after one has; parallel.py ends them earlier
 
 
@@ -93,17 +89,3 @@ def _status(started: list[subprocess.Popen]) -> int:
     bad = [each.returncode for each in started if each.returncode]
     stopped = [signals.exit_status(-status) for status in bad if -status in signals.NAMES]
     return next((status for status in bad if status > 0), *stopped[:1] or [MachineFault.exit_status]) if bad else 0
-
-
-def end_with_parent() -> Callable[[], None]:
-    """What a process that this one is about to start has to call first (subprocess's preexec_fn)."""
-    return partial(follow, os.getpid())
-
-
-def follow(parent: int) -> None:
-    """This process gets SIGTERM, at which main.py writes a checkpoint, when `parent`, which started it, is gone, however it
-    went. Linux only."""
-    if sys.platform == "linux":
-        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # gone already
-            os._exit(143)

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from errors import MachineFault, first_line
-from launch import follow
+from orphans import follow
 from photos.crops import draws
 from photos.decoding import Damaged, central_image, random_image
 from photos.index import Photographs

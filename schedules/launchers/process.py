@@ -6,7 +6,7 @@ import time
 
 import ending
 from errors import MachineFault, of_system
-from launch import end_with_parent
+from orphans import end_with_parent
 from schedules.launchers import Task
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import ending
 import errors
 import files
+import orphans
 from errors import MachineFault, RequestError, first_line
 from schedules import launchers
 from schedules.launchers import Task, process
@@ -48,7 +49,14 @@ class Ray:
         self.has_gpus = self.most_gpus >= 1 and options.job_gpus != 0
         if cpus < self.cpus:
             raise RequestError(f"--job_cpus {self.cpus}: the largest node of the cluster has {cpus:g} CPUs")
-        for module in (launchers, process, ending, errors, files):  # so that a node needs nothing of ours but main.py
+        for module in (
+            launchers,
+            process,
+            orphans,
+            ending,
+            errors,
+            files,
+        ):  # so that a node needs nothing of ours but main.py
             cloudpickle.register_pickle_by_value(module)
         self.attend = ray.remote(max_retries=0)(_attend)
         self.running: dict = {}

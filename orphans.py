@@ -1,0 +1,36 @@
+"""Processes that do not outlive the one that started them, however that one ended. Linux only.
+
+    subprocess.Popen(command, preexec_fn=end_with_parent())
+    follow(parent)                                # in a process that has begun already
+
+They get SIGTERM, at which main.py writes a checkpoint. Imports no torch.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def end_with_parent() -> Callable[[], None]:
+    """What a process that this one is about to start has to call first (subprocess's preexec_fn)."""
+    libc, parent = (
+        ctypes.CDLL(None),
+        os.getpid(),
+    )  # before the fork, after which another thread's lock might be held for ever
+    return lambda: _follow(parent, libc)
+
+
+def follow(parent: int) -> None:
+    """From now on this process ends with `parent`, which has started it."""
+    _follow(parent, ctypes.CDLL(None))
+
+
+def _follow(parent: int, libc: ctypes.CDLL) -> None:
+    if sys.platform == "linux":
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # gone already
+            os._exit(143)
