@@ -186,8 +186,9 @@ def test_a_study_goes_on_when_its_launcher_was_killed(workplace, monkeypatch):
 def test_a_time_limit_is_met_again_and_again_and_changes_nothing(limited):
     launcher, folder, twin, whole = limited
     log = folder / "runs/r/log"
-    until(lambda: log.read_text().count("stopped by SIGUSR1") > 1, 150)
-    subprocess.run(["scontrol", "update", f"JobId={launcher.jobs['r']}", "TimeLimit=60"])  # enough, if it has not ended
+    until(lambda: log.exists() and log.read_text().count("stopped by SIGUSR1") > 1, 150)
+    enough = ["scontrol", "update", f"JobId={launcher.jobs['r']}", "TimeLimit=60"]  # refused while it is queued again
+    until(lambda: "Error@1" in log.read_text() or subprocess.run(enough, capture_output=True).returncode == 0)
     assert ends(launcher, 1) == {"r": 0}
     assert twin.communicate()[1] == "" and twin.returncode == 0
     assert same_run(folder, whole, "r")
