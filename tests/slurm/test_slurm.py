@@ -189,6 +189,6 @@ def test_a_time_limit_is_met_again_and_again_and_changes_nothing(limited):
     until(lambda: log.exists() and log.read_text().count("stopped by SIGUSR1") > 1, 150)
     enough = ["scontrol", "update", f"JobId={launcher.jobs['r']}", "TimeLimit=60"]  # refused while it is queued again
     until(lambda: "Error@1" in log.read_text() or subprocess.run(enough, capture_output=True).returncode == 0)
-    assert ends(launcher, 1) == {"r": 0}
+    assert ends(launcher, 1, 240) == {"r": 0}
     assert twin.communicate()[1] == "" and twin.returncode == 0
     assert same_run(folder, whole, "r")
