@@ -55,7 +55,7 @@ class UserConv:
                 built = self.cls(**vars(spec))
             except Exception as error:
                 raise ValueError(f"{type(error).__name__}: {first_line(error)}")
-        built.initialises_itself = not isinstance(built, Block)
+        built.of_user, built.initialises_itself = True, not isinstance(built, Block)
         return built
 
     def __str__(self) -> str:

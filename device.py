@@ -14,6 +14,7 @@ from torch import nn
 
 import launch
 from errors import RequestError
+from layers.strided import slice_strided
 
 
 def choose_device(request: Namespace) -> torch.device:
@@ -36,7 +37,10 @@ def choose_device(request: Namespace) -> torch.device:
 
 
 def settle(network: nn.Module, device: torch.device) -> nn.Module:
-    """On its device, channels-last (which both the CPU's and the GPU's convolutions are faster with)."""
+    """On its device, channels-last (which both the CPU's and the GPU's convolutions are faster with). On a CPU every strided
+    1×1 convolution takes its pixels first (layers/strided.py)."""
+    if device.type == "cpu":
+        slice_strided(network)
     return network.to(device, memory_format=torch.channels_last)
 
 

@@ -7,10 +7,10 @@ depthwise k×k followed by a pointwise P (o, i): W[o, i] = P[o, i] · D[i].
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from layers.base import Block, ChannelMap, ConvSpec, dense_scale, draw_normal
+from layers.strided import conv2d
 
 
 class Conv(Block):
@@ -23,7 +23,7 @@ class Conv(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         spec = self.spec
-        return F.conv2d(x, self.kernel, self.bias, spec.stride, spec.padding, spec.dilation)
+        return conv2d(x, self.kernel, self.bias, spec.stride, spec.padding, spec.dilation)
 
     def weight(self) -> Tensor:
         return self.kernel

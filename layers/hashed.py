@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 from hashing import key as derived_key
 from hashing import permutation
 from layers.base import Block, ChannelMap, ConvSpec, Seeded, Unmet, dense_scale, draw_normal, shared_scale
+from layers.strided import conv2d
 
 
 class _Share(torch.autograd.Function):
@@ -97,7 +98,7 @@ class Hashed(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         spec = self.spec
-        return F.conv2d(x, self.weight(), self.bias, spec.stride, spec.padding, spec.dilation)
+        return conv2d(x, self.weight(), self.bias, spec.stride, spec.padding, spec.dilation)
 
     def weight(self) -> Tensor:
         spec = self.spec
@@ -206,7 +207,7 @@ class SepHashedDecimate(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         s = self.spec
-        x = F.conv2d(x, self._filters(), self.depthwise_bias, s.stride, s.padding, s.dilation, groups=s.in_channels)
+        x = conv2d(x, self._filters(), self.depthwise_bias, s.stride, s.padding, s.dilation, groups=s.in_channels)
         return F.conv2d(x, self._matrix(), self.bias)
 
     def weight(self) -> Tensor:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from layers.base import Block, ConvSpec, dense_scale, draw_normal, equalise, rms, shared_scale
+from layers.strided import conv2d
 
 
 class Shuffle(Block):
@@ -33,10 +34,10 @@ class Shuffle(Block):
     def forward(self, x: Tensor) -> Tensor:
         spec = self.spec
         if self._dense_pays(*x.shape[2:], x.shape[0]):
-            return F.conv2d(x, self.weight(), self.bias, spec.stride, spec.padding, spec.dilation)
+            return conv2d(x, self.weight(), self.bias, spec.stride, spec.padding, spec.dilation)
         x = F.conv2d(x, self.reduce, groups=self.groups)
         x = F.channel_shuffle(x, self.groups) if self.groups > 1 else x
-        x = F.conv2d(x, self.depthwise, None, spec.stride, spec.padding, spec.dilation, groups=self.middle)
+        x = conv2d(x, self.depthwise, None, spec.stride, spec.padding, spec.dilation, groups=self.middle)
         return F.conv2d(x, self.expand, self.bias, groups=self.groups)
 
     def _reduce_matrix(self) -> Tensor:
