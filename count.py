@@ -38,7 +38,7 @@ from shapes import Layer, nothing, walk
 @dataclass(frozen=True)
 class Costs:
     """What a network costs: parameters by formula and by looking (`sanity`), bytes of its saved state in fp32, and the
-    parameters of an auxiliary head, which are in neither but are saved."""
+    parameters of an auxiliary head, which are in none of them."""
 
     layers: list[Layer]
     batch: int
@@ -73,7 +73,8 @@ def count(model: nn.Module, side: int, batch: int = 128) -> Costs:
     """
     with walk(model.eval(), batch) as layers, torch.no_grad():
         model(nothing(Size([1, 3, side, side])))
-    stored = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    kept = [tensor for name, tensor in model.state_dict().items() if not name.startswith("auxiliary.")]
+    stored = sum(tensor.numel() * tensor.element_size() for tensor in kept)
     auxiliary = numbers(model.auxiliary) if hasattr(model, "auxiliary") else 0
     layers = [layer for layer in layers if not layer.name.startswith("auxiliary.")]
     costs = Costs(layers, batch, numbers(model) - auxiliary, stored, auxiliary)

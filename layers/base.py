@@ -13,6 +13,8 @@ Costs are computed from shapes alone, so they hold on the meta device too.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -186,7 +188,8 @@ class ChannelMap(nn.Module, ABC):
         return self.rebuild_mult_adds() + self.in_channels * self.out_channels * pixels
 
     def forward(self, x: Tensor) -> Tensor:
-        pixels = x.shape[0] * x.shape[2] * x.shape[3]
+        with untraced():
+            pixels = x.shape[0] * x.shape[2] * x.shape[3]
         factors = self.factor_mult_adds(pixels)
         if factors is not None and factors <= self._rebuilt(pixels):
             return self.apply_factors(x)
@@ -252,7 +255,7 @@ class Seeded(nn.Module, ABC):
         """What `_find_structure` says; found at the first call, and again on another device or in a copy."""
         if self._structure is None:
             # outside any graph: compiled kernels were seen to get wrapping 64-bit products wrong (torch 2.15, CPU)
-            with torch.inference_mode(False):
+            with torch.inference_mode(False), untraced():
                 self._structure = torch.compiler.disable(self._find_structure)()
         return self._structure
 
@@ -267,6 +270,22 @@ class Seeded(nn.Module, ABC):
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_structure": None}
+
+
+@contextmanager
+def _not_recorded() -> Iterator[None]:
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)
+
+
+def untraced() -> AbstractContextManager:
+    """Within it torch.jit.trace, by which other libraries count and export, records nothing: what depends on shapes alone is
+    then plain numbers, and what is found once is no part of the graph."""
+    return _not_recorded() if torch.jit.is_tracing() else nullcontext()
 
 
 def dense_scale(fan_out: int) -> float:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from layers.base import Block, ConvSpec, dense_scale, draw_normal, equalise, rms, shared_scale
+from layers.base import Block, ConvSpec, dense_scale, draw_normal, equalise, rms, shared_scale, untraced
 from layers.strided import conv2d
 
 
@@ -33,7 +33,9 @@ class Shuffle(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         spec = self.spec
-        if self._dense_pays(*x.shape[2:], x.shape[0]):
+        with untraced():
+            dense_pays = self._dense_pays(*x.shape[2:], x.shape[0])
+        if dense_pays:
             return conv2d(x, self.weight(), self.bias, spec.stride, spec.padding, spec.dilation)
         x = F.conv2d(x, self.reduce, groups=self.groups)
         x = F.channel_shuffle(x, self.groups) if self.groups > 1 else x

@@ -5,6 +5,7 @@ import io
 import math
 import pickle
 import re
+import warnings
 
 import pytest
 import torch
@@ -168,6 +169,10 @@ def test_copies(conv):
     fresh.load_state_dict(torch.load(stored, weights_only=True))
     assert torch.equal(fresh(x), out)
     assert torch.equal(made.double().float()(x), out)  # a cast there and back
+    traced = make(conv, shape)
+    with warnings.catch_warnings(action="ignore"):  # torch.jit is deprecated, but FLOP counters of other libraries use it
+        traced = torch.jit.trace(traced, x)
+    assert torch.equal(traced(x), out)
 
 
 @pytest.mark.long

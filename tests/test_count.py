@@ -148,6 +148,9 @@ def test_darts_where_as_published():
 def test_the_auxiliary_head_is_in_neither_count_but_in_the_ratio():
     costs = count.summary(request("cifar10", "--network", "DARTS", "--conv", "ACDC"))
     assert (costs["params"], costs["reference_params"], costs["auxiliary_params"]) == (847_414, 3_349_342, 476_426)
+    network = build(request("cifar10", "--network", "DARTS", "--conv", "ACDC"))
+    numbers = [t for name, t in network.state_dict().items() if not name.startswith("auxiliary.")]
+    assert costs["stored_bytes"] == sum(t.nbytes for t in numbers)
     assert costs["crs_ratio"] == (847_414 + 476_426) / (3_349_342 + 476_426)
     assert not any(layer["name"].startswith("auxiliary") for layer in costs["layers"]) and not costs["uncounted"]
 
