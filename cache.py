@@ -25,7 +25,7 @@ def place(path: Path, kind: str) -> Path:
     path = path.resolve()
     if path.parent.stat().st_mode & 0o222 and os.access(path.parent, os.W_OK):
         return path.parent / f"{path.name}.{kind}.npz"
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"))
     return home / "swapconv" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}-{path.name}.{kind}.npz"
 
 

@@ -105,9 +105,15 @@ def gpus(text: str) -> list[int]:
 
 
 def filename(text: str) -> str:
+    """A path, in which ~ stands for the home folder even where no shell has replaced it, as in --flag=~/x."""
     if not text:
-        raise argparse.ArgumentTypeError("'' is not the name of a file")
-    return text
+        raise argparse.ArgumentTypeError("'' is not the name of a file or folder")
+    return os.path.expanduser(text)
+
+
+def variable(name: str) -> str | None:
+    """A path in the environment, with ~ replaced; None where it is not set, or empty."""
+    return os.path.expanduser(os.environ.get(name, "")) or None
 
 
 def pattern(text: str) -> str:

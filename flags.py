@@ -4,6 +4,7 @@ training_parser().parse_args(["digits", "teacher", "-t", "demo.teacher"])
 """
 
 from functools import cache
+from os.path import expanduser
 
 from cli import Parser, amount, choice, filename, gpus, milestones, number, pattern
 from datasets import DATASETS
@@ -64,6 +65,7 @@ def training_parser() -> Parser:
     run.add_argument(
         "-t",
         "--teacher_checkpoint",
+        type=expanduser,
         metavar="NAME",
         help="teacher mode: this run's name; student mode: who teaches, a run, torchvision:NAME[:WEIGHTS], timm:NAME or a "
         "file of weights (with a slash, or *.pth); such a source with --evaluate in teacher mode too",
@@ -71,6 +73,7 @@ def training_parser() -> Parser:
     run.add_argument("-s", "--student_checkpoint", metavar="NAME", help="student mode: this run's name")
     run.add_argument(
         "--init_from",
+        type=expanduser,
         metavar="NAME",
         help="start from this trained network (a run, or as -t), its convolutions fitted layer by layer",
     )
@@ -112,7 +115,7 @@ def training_parser() -> Parser:
     )
     run.add_argument("--compile", action="store_true", help="torch.compile the networks")
     data = parser.add_argument_group("data")
-    data.add_argument("--data_dir", help="where datasets lie (default: $DATA_DIR, else data)")
+    data.add_argument("--data_dir", type=filename, metavar="FOLDER", help="where datasets lie (default: $DATA_DIR, else data)")
     data.add_argument(
         "--imagenet_loc",
         type=filename,

@@ -9,6 +9,7 @@ MASTER_PORT where they meet, as torchrun does. Imports no torch.
 """
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,28 +18,57 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import signals
-from errors import Elsewhere, MachineFault, SwapconvError
+import threads
+from errors import Elsewhere, MachineFault, RequestError, SwapconvError
 from orphans import end_with_parent
 
+ADVICE = "start the processes with torchrun, or unset the variable to train in one process"
+NEEDED = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # by each of several processes
 LAST = 60  # seconds in which the others end after one has; parallel.py ends them earlier
 
 
 def rank() -> int:
     """Which of the processes this one is, from 0."""
-    return int(os.environ.get("RANK", 0))
+    return _variable("RANK", 0)
 
 
 def count() -> int:
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return _variable("WORLD_SIZE", 1)
 
 
 def local_rank() -> int:
     """Which of those on this machine."""
-    return int(os.environ.get("LOCAL_RANK", 0))
+    return _variable("LOCAL_RANK", 0)
 
 
 def local_count() -> int:
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return _variable("LOCAL_WORLD_SIZE", 1)
+
+
+def _variable(name: str, alone: int) -> int:
+    """A whole number of the environment; `alone`, that of a process that trains alone, where it is not set or empty."""
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return alone
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise RequestError(f"the environment has {name}={text!r}, which is not a whole number: {ADVICE}")
+    return int(text)
+
+
+def check() -> None:
+    """RequestError where the variables that tell processes apart contradict each other, or some of them are missing."""
+    needed = NEEDED if count() > 1 else ()
+    if missing := [name for name in needed if not os.environ.get(name, "").strip()]:
+        raise RequestError(f"the environment has WORLD_SIZE={count()}, but no {missing[0]}: {ADVICE}")
+    for name, number, least, most in (
+        ("WORLD_SIZE", count(), 1, 10**6),
+        ("RANK", rank(), 0, count() - 1),
+        ("LOCAL_WORLD_SIZE", local_count(), 1, count()),
+        ("LOCAL_RANK", local_rank(), 0, local_count() - 1),
+        ("MASTER_PORT", _variable("MASTER_PORT", 0), 1 if needed else 0, 2**16 - 1),
+    ):
+        if not least <= number <= most:
+            raise RequestError(f"the environment has {name}={number}, {least} to {most} is allowed here: {ADVICE}")
 
 
 @contextmanager
@@ -58,8 +88,8 @@ def on_each(gpus: Sequence[int]) -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    threads = max(1, len(os.sched_getaffinity(0)) // len(gpus))
-    common = {"OMP_NUM_THREADS": str(threads), **os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    own = max(1, threads.cpus() // len(gpus))
+    common = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(own), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     common |= {key: str(len(gpus)) for key in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")}
     started: list[subprocess.Popen] = []
     signals.on_signal(lambda number, frame: [each.send_signal(number) for each in started])

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import torch
 
+import cli
 import datasets
 import launch
+import threads
 from data import Augmentation, Data, Feed, Share
 from errors import RequestError
 from parallel import ALONE, Team
@@ -23,7 +25,7 @@ from photos.loader import Photos
 
 def find(request: Namespace) -> datasets.Source:
     """Where it lies; reads nothing yet."""
-    folder = Path(request.data_dir or os.environ.get("DATA_DIR") or "data")
+    folder = Path(request.data_dir or cli.variable("DATA_DIR") or "data")
     return datasets.find(request.dataset, folder, request.download, request.imagenet_loc, only_test=request.evaluate)
 
 
@@ -53,7 +55,7 @@ def _read(request: Namespace, source: datasets.Source, device: torch.device, sha
     found = source.read(request.workers or torch.get_num_threads(), keep=not (request.dry_run or request.evaluate))
     how = dataset, augmentation, request.batch_size, request.seed, device, request.val_size, share
     if isinstance(found, Photographs):
-        workers = request.workers or max(1, len(os.sched_getaffinity(0)) // launch.local_count())
+        workers = request.workers or max(1, threads.cpus() // launch.local_count())
         data = Photos(found, *how, side=request.image_size, workers=workers)
     else:
         data = Data(found, *how)

@@ -18,9 +18,11 @@ from argparse import Namespace
 import cli
 import launch
 import options
+import threads
 
 
 def requested(arguments: list[str] | None = None) -> Namespace:
+    launch.check()
     with launch.told_once():
         return options.training(arguments)
 
@@ -30,6 +32,7 @@ if __name__ == "__main__":
     gpus = requested().GPU or []
     if len(gpus) > 1 and launch.count() == 1:
         sys.exit(cli.run(lambda: launch.on_each(gpus)))
+    threads.configure()
 
 import json
 import random

@@ -56,7 +56,7 @@ NOT_OF_GROUP = {
 def options(arguments: Sequence[str] | None = None) -> Namespace:
     parser = Parser(prog="python -m schedules.collate", description="Gather runs in STUDY.csv and STUDY.json.")
     parser.add_argument(
-        "folders", nargs="*", metavar="FOLDER", help="folders of runs, or that hold a runs/ (default: runs)"
+        "folders", nargs="*", type=cli.filename, metavar="FOLDER", help="folders of runs, or that hold a runs/ (default: runs)"
     )
     parser.add_argument(
         "-o", "--output", required=True, type=cli.filename, metavar="STUDY", help="what to write, without .csv"

@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from signal import SIGTERM
 
+import threads
 from schedules.launchers import Task
 from schedules.launchers.process import begin, cannot_begin
 
@@ -31,8 +32,8 @@ class Local:
         self.has_gpus = bool(self.gpus)
         self.most_gpus = len({*self.gpus})
         self.slots = options.slots or max(1, len(self.gpus))
-        threads = max(1, len(os.sched_getaffinity(0)) // self.slots)
-        self.environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+        share = max(1, threads.cpus() // self.slots)
+        self.environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(share)}
         self.free = [self.gpus[slot % len(self.gpus)] if self.gpus else "" for slot in range(self.slots)]
         self.not_begun: list[tuple[str, int]] = []
         self.running: dict[str, tuple[subprocess.Popen, list[str]]] = {}
