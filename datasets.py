@@ -7,15 +7,16 @@ A dataset is one entry of DATASETS. They end as whole arrays of bytes in memory,
 as an index of files, of which photos/ does.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+import archives
 from errors import MachineFault, RequestError, first_line
 from photos.index import Photographs
+from photos.labels import of_imagenet
 from photos.patterns import FORM, find_shards, is_pattern
 from reading import Form, Images, read_folder, read_idx, read_tar, read_torchvision
 
@@ -104,19 +105,15 @@ def _digits(dataset: Dataset, data_dir: Path, download: bool) -> list[tuple[str,
 
 
 def _cifar(name: str, archive: str) -> Callable[[Dataset, Path, bool], list[tuple[str, Source | None]]]:
-    """torchvision's layout, else a folder of images, else a tar of such a folder."""
+    """torchvision's layout, else a folder of images, else an archive of such a folder."""
 
     def places(dataset: Dataset, data_dir: Path, download: bool) -> list[tuple[str, Source | None]]:
         unpacked, folder, form = data_dir / archive, data_dir / name, Form(dataset.classes, dataset.side)
-        tars = [
-            path
-            for path in sorted(data_dir.glob(f"{name}.tar*"))
-            if re.fullmatch(r".*\.tar(\.(gz|xz|bz2))?", path.name)
-        ]
+        packed = archives.find(data_dir, name)
         return [
             (str(unpacked), Source(str(unpacked), lambda w, keep: read_torchvision(dataset.torchvision, data_dir, False)) if unpacked.is_dir() else None),
             (f"{folder}/train/<class>/", Source(str(folder), lambda w, keep: read_folder(folder, form, w)) if (folder / "train").is_dir() else None),
-            (f"{folder}.tar[.xz|.gz|.bz2]", Source(str(tars[0]), lambda w, keep: read_tar(tars[0], form, w, keep)) if tars else None),
+            (f"{folder}.tar[.xz|.gz|.bz2|.zst] or .zip", Source(str(packed[0]), lambda w, keep: read_tar(packed[0], form, w, keep)) if packed else None),
         ]  # fmt: skip
 
     return places
@@ -187,20 +184,22 @@ def _read_trees(folder: Path, keep: bool) -> Photographs:
     from photos.tree import read_tree
 
     if not (folder / "train").is_dir():
-        alone, classes = read_tree(folder / "val", keep=keep), DATASETS["imagenet"].classes
-        if len(alone.classes) != classes:
+        alone, classes = read_tree(folder / "val", None, keep, of_imagenet), DATASETS["imagenet"].classes
+        if alone.labelled == "alphabet" and len(alone.classes) != classes:
             there = f"val/ has {len(alone.classes)} classes"
-            raise RequestError(f"{folder} has no train/, and {there}: which of {classes} they are, nothing tells")
+            raise RequestError(
+                f"{folder} has no train/, and {there}, {alone.labelling.odd!r} for one: which of {classes} they are, nothing tells"
+            )
         return Photographs(alone, alone)
-    train = read_tree(folder / "train", keep=keep)
-    return Photographs(train, read_tree(folder / "val", train.classes, keep))
+    train = read_tree(folder / "train", None, keep, of_imagenet)
+    return Photographs(train, read_tree(folder / "val", train.classes, keep, of_imagenet))
 
 
 def _read_shards(shards: dict[str, list[Path]], keep: bool) -> Photographs:
     from photos.shards import read_shards
 
-    train = read_shards(shards["train"], keep=keep)
-    return Photographs(train, read_shards(shards["val"], train.classes, keep))
+    train = read_shards(shards["train"], None, keep, of_imagenet)
+    return Photographs(train, read_shards(shards["val"], train.classes, keep, of_imagenet))
 
 
 DATASETS = {

@@ -19,6 +19,7 @@ from errors import RequestError
 from parallel import ALONE, Team
 from photos.index import Photographs
 from photos.loader import Photos
+from reading import Images
 
 
 def find(request: Namespace) -> datasets.Source:
@@ -57,8 +58,19 @@ def _read(request: Namespace, source: datasets.Source, device: torch.device, sha
         data = Photos(found, *how, side=request.image_size, workers=workers)
     else:
         data = Data(found, *how)
+    if share.rank == 0:
+        for note in _notes(found, source.where):
+            print(f"warning: {note}", file=sys.stderr)
     there = len(data.training) + request.val_size
     if share.rank == 0 and there != dataset.train_images and not request.evaluate:
         has = f"{there:,} training images instead of {dataset.train_images:,}"
         print(f"warning: this {request.dataset} has {has}", file=sys.stderr)
     return data
+
+
+def _notes(found: Images | Photographs, where: str) -> list[str]:
+    """What a person has to know of what was read."""
+    if isinstance(found, Images):
+        return list(found.notes)
+    splits = {"train": found.train, "val": found.val} if found.train is not found.val else {"val": found.val}
+    return list(filter(None, (index.passed.line(f"{where} ({split})") for split, index in splits.items())))
