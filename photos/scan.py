@@ -90,7 +90,8 @@ def _walk(
     inner: dict[str, list[str]] = {}
     for path in before:
         inner.setdefault(path.rpartition("/")[0], []).append(path)
-    todo, told = [(path, ()) for path in reversed(folders)], title is None
+    status = os.stat(root)
+    todo, told = [(path, ((status.st_dev, status.st_ino),)) for path in reversed(folders)], title is None
     while todo:
         path, above = todo.pop()
         status = os.stat(root / path)  # before it is scanned: what comes later changes it again
@@ -115,11 +116,9 @@ def _listed(folder: Path, changed: int) -> tuple[Folder, list[str]]:
         for entry in entries:
             if entry.is_dir():
                 within += [entry.name] * (not is_junk_folder(entry.name))
-            elif is_junk(entry.name):
-                continue
             elif is_image(entry.name):  # whatever is no file is told of when it is read
                 images.append((entry.name, _size(entry)))
-            else:
+            elif not is_junk(entry.name):
                 passed.append(entry.name)
     images.sort()
     sizes = np.array([size for _, size in images], np.int64)
