@@ -134,7 +134,9 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _of_tar(path: Path, file: IO[bytes], zstd: bool) -> Iterator[Member]:
-    with tarfile.open(fileobj=_unzstd(path, file) if zstd else file, mode="r|" if zstd else "r|*", tarinfo=StrictTarInfo) as tar:
+    with tarfile.open(
+        fileobj=_unzstd(path, file) if zstd else file, mode="r|" if zstd else "r|*", tarinfo=StrictTarInfo
+    ) as tar:
         for entry in tar:
             yield of_tar(tar, entry)
         check_end(tar)
@@ -144,7 +146,9 @@ def _unzstd(path: Path, file: IO[bytes]) -> IO[bytes]:
     try:
         import zstandard
     except ImportError:
-        raise RequestError(f"{shown(str(path))} is packed by zstd, which needs the package zstandard: pip install zstandard")
+        raise RequestError(
+            f"{shown(str(path))} is packed by zstd, which needs the package zstandard: pip install zstandard"
+        )
 
     class Reader:
         """A stream whose damage is an OSError. Where it was cut, the tar's own end is missing."""
@@ -168,7 +172,12 @@ def _of_zip(path: Path, file: IO[bytes]) -> Iterator[Member]:
             kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0  # 3: made on Unix
             name = info.filename.replace("\\", "/")
             yield Member(
-                name, info.file_size, name.endswith("/"), stat.S_ISLNK(kind), kind in (0, stat.S_IFREG), partial(_unzip, archive, info)
+                name,
+                info.file_size,
+                name.endswith("/"),
+                stat.S_ISLNK(kind),
+                kind in (0, stat.S_IFREG),
+                partial(_unzip, archive, info),
             )
 
 

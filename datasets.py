@@ -15,7 +15,7 @@ import numpy as np
 
 import archives
 from errors import MachineFault, RequestError, first_line
-from photos.index import PhotoIndex, Photographs
+from photos.index import Photographs, PhotoIndex
 from photos.labels import of_imagenet
 from photos.patterns import FORM, find_shards, is_pattern
 from reading import Form, Images, read_folder, read_idx, read_tar, read_torchvision
@@ -214,7 +214,9 @@ def _read_val(val: Path, train: PhotoIndex | None, keep: bool, val_labels: str |
         raise MachineFault(f"{error.filename or val} cannot be read: {first_line(error)}")
     if val_labels is not None:
         if folders:
-            raise RequestError(f"--val_labels {val_labels}: {val}/ has folders, {min(folders)}/ for one, which label its images")
+            raise RequestError(
+                f"--val_labels {val_labels}: {val}/ has folders, {min(folders)}/ for one, which label its images"
+            )
         return read_flat(val, of_list(Path(val_labels).expanduser(), labelling), keep)
     if not folders and (val / ANNOTATIONS).is_file():
         return read_flat(val, of_list(val / ANNOTATIONS, labelling, complete=False), keep)

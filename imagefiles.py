@@ -70,7 +70,9 @@ def contents(path: str | Path, largest: int, what: str) -> bytes:
 def fault(error: BaseException) -> str:
     """Why Pillow cannot read an image, in one line."""
     unknown = type(error).__name__ == "UnidentifiedImageError"  # whose words show an object of Python's
-    return f"cannot identify image file: it is no image, or none of {', '.join(FORMATS)}" if unknown else first_line(error)
+    return (
+        f"cannot identify image file: it is no image, or none of {', '.join(FORMATS)}" if unknown else first_line(error)
+    )
 
 
 def shown(name: str) -> str:

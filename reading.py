@@ -88,7 +88,9 @@ def read_torchvision(name: str, data_dir: Path, download: bool, targets: str | N
         ]
         labels = [each.targets if targets is None else _other_targets(each, targets) for each in splits]
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise MachineFault(f"{data_dir}: torchvision cannot {'download' if download else 'read'} it: {first_line(error)}")
+        raise MachineFault(
+            f"{data_dir}: torchvision cannot {'download' if download else 'read'} it: {first_line(error)}"
+        )
     return Images(splits[0].data, np.array(labels[0]), splits[1].data, np.array(labels[1]))
 
 
@@ -130,7 +132,7 @@ def read_folder(folder: Path, form: Form, workers: int) -> Images:
             names = (f"{label}/{found.names[number]}" for label, number in found.each())
             entries += [(split, *name.split("/", 1), _read(folder / split / name)) for name in names]
     except OSError as error:
-        raise MachineFault(f"{error.filename or folder} cannot be read: {first_line(error)}")
+        raise MachineFault(f"{shown(str(error.filename or folder))} cannot be read: {first_line(error)}")
     return _decode(entries, _notes(str(folder), there, passed), str(folder), form, workers)
 
 
@@ -140,7 +142,7 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise MachineFault(f"{path} cannot be used: {error}")
+        raise MachineFault(f"{shown(str(path))} cannot be used: {error}")
 
 
 def _taken(there: Iterable[str]) -> tuple[str, ...]:
@@ -216,7 +218,9 @@ def _decode(entries: list[Entry], notes: tuple[str, ...], where: str, form: Form
     test = next((entry[0] for entry in entries if entry[0] != TRAIN), "")
     train_classes, test_classes = ({entry[1] for entry in entries if entry[0] == split} for split in (TRAIN, test))
     if train_classes and not test:
-        raise MachineFault(f"{where}: there are images in {TRAIN}/, but none to test on, which are in {'/, '.join(TEST[:3])}/")
+        raise MachineFault(
+            f"{where}: there are images in {TRAIN}/, but none to test on, which are in {'/, '.join(TEST[:3])}/"
+        )
     if odd := min(train_classes ^ test_classes, default=None):
         there, missing = (TRAIN, test) if odd in train_classes else (test, TRAIN)
         raise MachineFault(f"{where}: the class {odd!r} has images in {there}/, but none in {missing}/")

@@ -17,6 +17,7 @@ import numpy as np
 
 from errors import RequestError, did_you_mean, first_line
 from imagefiles import shown
+from launch import rank
 from photos.labels import COUNT, TRUE, Labels, is_number, of_imagenet, wnids
 
 LARGEST = 1 << 26  # bytes of a list
@@ -115,7 +116,8 @@ def _by_wnid(path: Path, lines: list[Line]) -> list[Line]:
     for line, number in zip(lines, numbers):
         if number not in meanings:
             raise _refuse(where, line, f"{number} is none of the {COUNT} classes, {how}")
-    print(f"{where}: {len(lines):,} labels, {how}", file=sys.stderr)
+    if rank() == 0:
+        print(f"{where}: {len(lines):,} labels, {how}", file=sys.stderr)
     return [line._replace(label=meanings[number]) for line, number in zip(lines, numbers)]
 
 

@@ -163,7 +163,9 @@ def classes_of(folders: set[str], classes: Sequence[str] | None) -> dict[str, st
     the `classes`, or a WordNet id, else the first that follows those which all of the folders begin with."""
     split = {folder: folder.split("/") for folder in sorted(folders)}
     for known in (classes, wnids()):
-        found = {folder: next((part for part in parts if part in (known or ())), None) for folder, parts in split.items()}
+        found = {
+            folder: next((part for part in parts if part in (known or ())), None) for folder, parts in split.items()
+        }
         if None not in found.values():
             return found
     first, shortest = next(iter(split.values())), min(map(len, split.values()))

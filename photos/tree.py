@@ -35,7 +35,12 @@ class Tree:
         self, root: Path, found: Found, classes: Sequence[str], labelling: Labels, labels: np.ndarray | None = None
     ):
         self.root, self.folders, self.names, self.sizes = root, found.folders, found.names, found.sizes
-        self.ends, self.passed, self.classes, self.labelling = found.counts.cumsum(), found.passed, list(classes), labelling
+        self.ends, self.passed, self.classes, self.labelling = (
+            found.counts.cumsum(),
+            found.passed,
+            list(classes),
+            labelling,
+        )
         if labels is None:
             labels = np.repeat(np.array([labelling.number[each] for each in found.folders], np.int64), found.counts)
         self.labels = labels
@@ -77,7 +82,9 @@ def read_tree(
     except OSError as error:
         raise MachineFault(f"{error.filename or root} cannot be read: {first_line(error)}")
     if not len(found.names):
-        unsorted = f"; {len(loose):,} images lie in it unsorted, each has to be in the folder of its class" * bool(loose)
+        unsorted = f"; {len(loose):,} images lie in it unsorted, each has to be in the folder of its class" * bool(
+            loose
+        )
         unsorted += ", or --val_labels has to list their classes" * (bool(loose) and root.name == "val")
         raise RequestError(f"{root}/ holds no images in class folders, as in {root}/n01440764/x.JPEG{unsorted}")
     if classes is None and not found.counts.all():

@@ -148,7 +148,12 @@ def test_testing_needs_no_training_images(trained, places, workplace, monkeypatc
 def test_what_is_passed_over_is_told_of_every_split_always(places, workplace, capsys):
     """As the index is made, from what is kept of it, in a dry run, in testing alone."""
     shutil.copytree(places["tree"], "tree")
-    for name in ("train/n01440764/b.heic", "train/n01440764/a.heic", "val/n01443537/deep/c.heic", "val/n01443537/Thumbs.db"):
+    for name in (
+        "train/n01440764/b.heic",
+        "train/n01440764/a.heic",
+        "val/n01443537/deep/c.heic",
+        "val/n01443537/Thumbs.db",
+    ):
         (workplace / "tree" / name).parent.mkdir(exist_ok=True)
         (workplace / "tree" / name).write_bytes(b"x")
     files = {name.partition("/")[2]: data for name, data in photographs(1).items() if name.startswith("train")}
@@ -168,4 +173,6 @@ def test_what_is_passed_over_is_told_of_every_split_always(places, workplace, ca
             err = capsys.readouterr().err
             told = [line for line in err.splitlines() if "passed over" in line]
             assert len(told) == 2 and all(line in each for line, each in zip(lines, told)), told
-            assert all(line.startswith("warning: ") for line in told) and ("indexing" in err) == (more in (["--dry_run"], ["--epochs", "1"]))
+            assert all(line.startswith("warning: ") for line in told) and ("indexing" in err) == (
+                more in (["--dry_run"], ["--epochs", "1"])
+            )

@@ -15,11 +15,24 @@ from identity import differences
 from photos.labels import CLS, alphabetical, disagreement, of_imagenet, wnids
 from photos.lists import of_list
 
-NETWORK = ["--network", "MobileNetV2", "--width_mult", "0.35", "--image_size", "64", "--batch_size", "6", "--workers", "1"]
+NETWORK = [
+    "--network",
+    "MobileNetV2",
+    "--width_mult",
+    "0.35",
+    "--image_size",
+    "64",
+    "--batch_size",
+    "6",
+    "--workers",
+    "1",
+]
 
 
 def read(place, only_test=False, **keywords):
-    return datasets.find("imagenet", place, imagenet_loc=str(place), only_test=only_test, **keywords).read(1, keep=False)
+    return datasets.find("imagenet", place, imagenet_loc=str(place), only_test=only_test, **keywords).read(
+        1, keep=False
+    )
 
 
 def renamed(names) -> dict[str, bytes]:
@@ -108,10 +121,24 @@ def test_weights_from_elsewhere_are_tested_by_the_labels_of_the_1000_or_not_at_a
     assert run(*evaluate, "three") == 0
     assert "Error@1 66.67" in capsys.readouterr().out
     write_folder(workplace / "own", renamed(("cat", "dog", "n02102040")))
-    student = ["imagenet", "student", "-t", published, "-s", "s", *NETWORK, "--epochs", "1", "--dry_run", "--imagenet_loc"]
+    student = [
+        "imagenet",
+        "student",
+        "-t",
+        published,
+        "-s",
+        "s",
+        *NETWORK,
+        "--epochs",
+        "1",
+        "--dry_run",
+        "--imagenet_loc",
+    ]
     for command, what in ((evaluate, "run"), (student, "teacher")):
         assert run(*command, "own") == 2
-        (line,) = [line for line in capsys.readouterr().err.splitlines() if "indexing" not in line and "warning" not in line]
+        (line,) = [
+            line for line in capsys.readouterr().err.splitlines() if "indexing" not in line and "warning" not in line
+        ]
         assert f"the {what} './published.pth' counts the 1000 classes" in line and "'cat' is none" in line
     assert not (workplace / "runs").exists()
 
@@ -125,11 +152,27 @@ def test_a_run_is_not_tested_nor_goes_on_with_labels_of_another_meaning(workplac
         for before, after in zip(("cat", "dog", "emu"), CLASSES):
             (workplace / "d" / split / before).rename(workplace / "d" / split / after)
     capsys.readouterr()
-    student = ["imagenet", "student", "-t", "t", "-s", "s", *NETWORK, "--imagenet_loc", "d", "--epochs", "1", "--dry_run"]
+    student = [
+        "imagenet",
+        "student",
+        "-t",
+        "t",
+        "-s",
+        "s",
+        *NETWORK,
+        "--imagenet_loc",
+        "d",
+        "--epochs",
+        "1",
+        "--dry_run",
+    ]
     for command, what in (([*base, "--evaluate"], "run"), ([*train, "--resume"], "run"), (student, "teacher")):
         assert run(*command) == 2
         told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
-        assert len(told) == 1 and f"the {what} 't' cannot be used on these images: it was trained with labels by the alph" in told[0]
+        assert (
+            len(told) == 1
+            and f"the {what} 't' cannot be used on these images: it was trained with labels by the alph" in told[0]
+        )
 
 
 NAMES = ["ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000002.JPEG", "ILSVRC2012_val_00000003.JPEG"]
@@ -160,7 +203,9 @@ def meta_mat(path):
 )
 @pytest.mark.parametrize("only_test", [False, True])
 def test_lists_of_labels(tmp_path, text, only_test):
-    files = FLAT | ({} if only_test else {name: data for name, data in photographs(1).items() if name.startswith("train")})
+    files = FLAT | (
+        {} if only_test else {name: data for name, data in photographs(1).items() if name.startswith("train")}
+    )
     write_folder(tmp_path / "d", files)
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels/list.txt").write_bytes(text.encode())
@@ -169,7 +214,11 @@ def test_lists_of_labels(tmp_path, text, only_test):
             read(tmp_path / "d", only_test, val_labels=str(tmp_path / "labels/list.txt"))
         meta_mat(tmp_path / "labels/meta.mat")
     val = read(tmp_path / "d", only_test, val_labels=str(tmp_path / "labels/list.txt")).val
-    assert val.labels.tolist() == [217, 0, 1] and val.name(1) == f"{tmp_path}/d/{list(FLAT)[1]}" and val.read(2) == FLAT[f"val/{NAMES[2]}"]
+    assert (
+        val.labels.tolist() == [217, 0, 1]
+        and val.name(1) == f"{tmp_path}/d/{list(FLAT)[1]}"
+        and val.read(2) == FLAT[f"val/{NAMES[2]}"]
+    )
     assert val.labelled in ("wnid", "number") and not val.passed.count and len(val.fingerprint()) == 64
 
 
@@ -179,7 +228,10 @@ def test_lists_of_labels(tmp_path, text, only_test):
         ([f"{NAMES[0]} n01440764", f"{NAMES[1]} n01440764"], "labels 2 images, but there are 3"),
         ([f"{name} n01440764" for name in (*NAMES[:2], "x.JPEG")], "line 3: 'x.JPEG': there is no such image"),
         ([f"{name} n01440764" for name in (NAMES[0], NAMES[1], NAMES[1])], "line 3: .* was labelled before"),
-        ([f"{name} n01440765" for name in NAMES], "line 1: 'n01440765' is none of the 3 classes to train on; did you mean"),
+        (
+            [f"{name} n01440765" for name in NAMES],
+            "line 1: 'n01440765' is none of the 3 classes to train on; did you mean",
+        ),
         (["0", "1", "1001"], "line 3: 1001 is none of the 1000 classes"),
         (["0", "1", "5"], "line 3: 'n01496331' is none of the 3 classes"),
         (["0", "1"], "labels 2 images, but there are 3"),
@@ -190,7 +242,9 @@ def test_lists_of_labels(tmp_path, text, only_test):
     ],
 )
 def test_lists_that_do_not_go_with_the_images(tmp_path, lines, told):
-    write_folder(tmp_path / "d", FLAT | {name: data for name, data in photographs(1).items() if name.startswith("train")})
+    write_folder(
+        tmp_path / "d", FLAT | {name: data for name, data in photographs(1).items() if name.startswith("train")}
+    )
     (tmp_path / "list.txt").write_text("\n".join(lines))
     with pytest.raises(RequestError, match=told) as error:
         read(tmp_path / "d", val_labels=str(tmp_path / "list.txt"))
@@ -214,7 +268,9 @@ def test_tiny_imagenet(tmp_path):
     files = {f"train/{label}/images/{label}_{n}.JPEG": photo(n) for label in CLASSES for n in range(2)}
     files |= {f"train/{label}/{label}_boxes.txt": b"x" for label in CLASSES}
     files |= {f"val/images/val_{n}.JPEG": photo(10 + n) for n in range(4)} | {"test/images/test_0.JPEG": photo(0)}
-    files["val/val_annotations.txt"] = b"".join(b"val_%d.JPEG\t%s\t0\t0\t9\t9\n" % (n, CLASSES[n % 3].encode()) for n in (2, 1, 0))
+    files["val/val_annotations.txt"] = b"".join(
+        b"val_%d.JPEG\t%s\t0\t0\t9\t9\n" % (n, CLASSES[n % 3].encode()) for n in (2, 1, 0)
+    )
     write_folder(tmp_path, files)
     train, val = read(tmp_path)
     assert train.labels.tolist() == [n for n in LABELS for _ in range(2)] and train.passed.count == 0

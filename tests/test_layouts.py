@@ -11,7 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 import zstandard
-from samples import CLASSES, check, picture, tree, write_folder, write_tar
+from samples import check, picture, tree, write_folder, write_tar
 
 import archives
 import imagefiles
@@ -24,7 +24,12 @@ JUNK = {
     "train/class3/README": b"x", "train/class3/LICENSE.md": b"x", "train/class1/notes.txt": b"x", "train/lost+found/x.png": b"x",
     "__MACOSX/train/class1/._0000.png": b"x", "train/class1/._0000.png": b"x", "train/README.txt": b"x",
 }  # fmt: skip
-ODD = {"train/class4/zebra.heic": b"x", "train/class4/apple.jp2": b"x", "train/class2/labels.csv": b"x", "test/loose.png": b"x"}
+ODD = {
+    "train/class4/zebra.heic": b"x",
+    "train/class4/apple.jp2": b"x",
+    "train/class2/labels.csv": b"x",
+    "test/loose.png": b"x",
+}
 
 
 def write_zip(path, files, **keywords) -> None:
@@ -67,13 +72,19 @@ def test_junk_is_passed_over_in_silence_and_what_else_is_no_image_with_a_word(tm
     check(images)
     assert images.notes == ()
     (tmp_path / "b").mkdir()
-    WRITERS[kind](tmp_path / "b", {("cifar10/" if kind != "folder" else "") + name: data for name, data in (tree() | ODD).items()})
+    WRITERS[kind](
+        tmp_path / "b", {("cifar10/" if kind != "folder" else "") + name: data for name, data in (tree() | ODD).items()}
+    )
     for _ in range(2):  # the second time from the cache
         images = read(tmp_path / "b")
         check(images)
         train, test = images.notes
         assert "/train: 3 files" in train.replace(" of", "", 0) or "3 files of" in train
-        assert "the first one is class2/labels.csv" in train or kind != "folder" and "the first one is class4/zebra.heic" in train
+        assert (
+            "the first one is class2/labels.csv" in train
+            or kind != "folder"
+            and "the first one is class4/zebra.heic" in train
+        )
         assert test.startswith("1 file of") and "test passed over, loose.png: it lies in no class folder" in test
     WRITERS[kind](tmp_path / "b", tree())
 
@@ -82,7 +93,15 @@ def test_junk_is_passed_over_in_silence_and_what_else_is_no_image_with_a_word(tm
 def test_other_suffixes_and_folders_within_class_folders(tmp_path, kind):
     files = tree()
     for number, (suffix, format) in enumerate(
-        (("tif", "TIFF"), ("TIFF", "TIFF"), ("ppm", "PPM"), ("gif", "GIF"), ("jfif", "JPEG"), ("JPE", "JPEG"), ("bmp", "BMP"))
+        (
+            ("tif", "TIFF"),
+            ("TIFF", "TIFF"),
+            ("ppm", "PPM"),
+            ("gif", "GIF"),
+            ("jfif", "JPEG"),
+            ("JPE", "JPEG"),
+            ("bmp", "BMP"),
+        )
     ):
         files.pop(f"train/class{number}/0001.png")
         files[f"train/class{number}/deep/er/1.{suffix}"] = picture(10 * number + 1, format=format)
@@ -118,11 +137,15 @@ def test_no_split_to_test_on(tmp_path):
 def test_class_folders_called_by_numbers_are_their_labels(tmp_path):
     """Of 100 the alphabet has 10 before 2."""
     files = {
-        f"{split}/{number}/x.png": picture(2 * number + (split == "test")) for split in ("train", "test") for number in range(100)
+        f"{split}/{number}/x.png": picture(2 * number + (split == "test"))
+        for split in ("train", "test")
+        for number in range(100)
     }
     write_folder(tmp_path / "cifar100", files)
     images = read(tmp_path, "cifar100")
-    assert (images.train[:, 0, 0, 0] == 2 * images.train_labels).all() and sorted(images.train_labels) == list(range(100))
+    assert (images.train[:, 0, 0, 0] == 2 * images.train_labels).all() and sorted(images.train_labels) == list(
+        range(100)
+    )
 
 
 @pytest.mark.parametrize("name", ["a b.png", "ä–本.png", "line\nbreak.png", "caf\udce9.png"])
@@ -135,7 +158,11 @@ def test_odd_names(tmp_path, name):
     with pytest.raises(MachineFault) as error:
         read(tmp_path)
     told = str(error.value)
-    assert "\n" not in told and "BytesIO" not in told and "cannot identify image file: it is no image, or none of PNG" in told
+    assert (
+        "\n" not in told
+        and "BytesIO" not in told
+        and "cannot identify image file: it is no image, or none of PNG" in told
+    )
     told.encode()
 
 
@@ -210,7 +237,9 @@ def test_an_archive_that_was_cut_off_is_never_a_smaller_one(tmp_path, kind):
     WRITERS[kind](tmp_path, tree())
     path = tmp_path / kind
     whole = path.read_bytes()
-    cuts = {len(whole) // 3, len(whole) // 2, len(whole) - 11000} if kind != "cifar10.tar" else range(512, 512 * 41, 2560)
+    cuts = (
+        {len(whole) // 3, len(whole) // 2, len(whole) - 11000} if kind != "cifar10.tar" else range(512, 512 * 41, 2560)
+    )
     for cut in sorted(cut for cut in cuts if cut > 0):
         path.write_bytes(whole[:cut])
         with pytest.raises(MachineFault, match=f"{kind} cannot be read: |{kind}: "):
@@ -272,8 +301,12 @@ def test_a_pickle_that_would_run_something_is_refused():
 def test_which_names_are_images():
     assert all(map(is_image, ("a.JPG", "a.v2.jpeg", "a b.TIFF", "x.pgm", "x.jfif", "license.png")))
     assert not any(map(is_image, ("a", ".jpg.swp", "a.jp2", "._x.png", "a.jpg.txt", "a.npy")))
-    assert all(map(is_junk, ("Thumbs.db", "DESKTOP.INI", "lost+found", "__MACOSX", "._x.png", "readme.md", "LICENSE", "b.txt")))
+    assert all(
+        map(is_junk, ("Thumbs.db", "DESKTOP.INI", "lost+found", "__MACOSX", "._x.png", "readme.md", "LICENSE", "b.txt"))
+    )
     assert not any(map(is_junk, ("a.jp2", "a", "license.png", "thumbs", "labels.csv")))
     assert set(imagefiles.FORMATS) == {"PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP"}
     assert shown("a\nb\udcff") == "a\\nb\\xff" and Passed().line("x") == ""
-    assert Passed().add("b.heic").add("a.heic").line("x").startswith("2 files of x passed over, the first one is b.heic: ")
+    assert (
+        Passed().add("b.heic").add("a.heic").line("x").startswith("2 files of x passed over, the first one is b.heic: ")
+    )

@@ -172,9 +172,16 @@ def test_all_suffixes_nested_folders_links_and_what_is_passed_over(place, scans,
     """However the index was made: at once, from what is kept, or in part."""
     label = CLASSES[1]
     write_folder(tmp_path / "elsewhere", {"a.gif": b"1", "deep/b.jfif": b"22"})
-    write_folder(place / "train" / label, {f"{n}.{s}": b"333" for n, s in enumerate(("tif", "TIFF", "ppm", "pgm", "jpe", "apng"))})
-    write_folder(place / "train" / label, {"in/ner/x.v2.jpg": b"4", "in/.x.jpg": b"", "in/ner/x.heic": b"", "a\nb ü.jpg": b"55"})
-    write_folder(place / "train" / CLASSES[0], {"b.raw": b"", "a.raw": b"", "Thumbs.db": b"", "LICENSE": b"", ".DS_Store": b""})
+    write_folder(
+        place / "train" / label,
+        {f"{n}.{s}": b"333" for n, s in enumerate(("tif", "TIFF", "ppm", "pgm", "jpe", "apng"))},
+    )
+    write_folder(
+        place / "train" / label, {"in/ner/x.v2.jpg": b"4", "in/.x.jpg": b"", "in/ner/x.heic": b"", "a\nb ü.jpg": b"55"}
+    )
+    write_folder(
+        place / "train" / CLASSES[0], {"b.raw": b"", "a.raw": b"", "Thumbs.db": b"", "LICENSE": b"", ".DS_Store": b""}
+    )
     write_folder(place / "train", {"lost+found/x.jpg": b"", ".cache/x.jpg": b"", "README.md": b""})
     (place / "train" / "zlink").symlink_to(tmp_path / "elsewhere"), (place / "train" / label / "loop").symlink_to("..")
     (place / "train" / label / "gone.jpg").symlink_to("nowhere"), os.mkfifo(place / "train" / label / "pipe.jpg")
