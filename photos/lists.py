@@ -48,6 +48,10 @@ def of_list(path: Path, train: Labels | None, complete: bool = True) -> Labeller
     def label(names: Sequence[str]) -> tuple[np.ndarray, Labels]:
         if complete and len(lines) != len(names):
             raise RequestError(f"{where} labels {len(lines):,} images, but there are {len(names):,}")
+        if lines[0].image is None and len({name.rpartition("/")[0] for name in names}) > 1:
+            raise RequestError(
+                f"{where} holds numbers alone, but the images lie in several folders: give lines of `name wnid`"
+            )
         found = np.full(len(names), -1, np.int64)
         places = _places(names) if lines[0].image is not None else None
         for order, (line, number) in enumerate(zip(lines, labels)):

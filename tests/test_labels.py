@@ -258,6 +258,10 @@ def test_where_a_list_does_not_belong(tmp_path, workplace, capsys):
         read(tmp_path / "d", val_labels=str(tmp_path / "list.txt"))
     with pytest.raises(RequestError, match="goes with a folder of images, shards hold their labels"):
         datasets.find("imagenet", tmp_path, imagenet_loc="s-{train,val}-{0..}.tar", val_labels="list.txt")
+    with pytest.raises(RequestError, match="the images lie in several folders"):
+        of_list(tmp_path / "list.txt", None)(["a/x.jpg"])  # as many as lines
+        (tmp_path / "list.txt").write_text("0\n1\n")
+        of_list(tmp_path / "list.txt", None)(["a/x.jpg", "b/x.jpg"])
     with pytest.raises(RequestError, match="the list of labels 'nowhere' is not there"):
         of_list(datasets.Path("nowhere"), None)
     assert run("digits", "teacher", "-t", "t", "--val_labels", "x") == 2
