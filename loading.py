@@ -4,7 +4,6 @@ source = find(request)                       # RequestError where it is not ther
 data = load_data(request, source, device)    # data.Data, or photos.Photos for imagenet
 """
 
-import os
 import sys
 from argparse import Namespace
 from dataclasses import replace
@@ -20,13 +19,17 @@ from data import Augmentation, Data, Feed, Share
 from errors import RequestError
 from parallel import ALONE, Team
 from photos.index import Photographs
+from photos.labels import Labels
 from photos.loader import Photos
+from reading import Images
 
 
 def find(request: Namespace) -> datasets.Source:
     """Where it lies; reads nothing yet."""
     folder = Path(request.data_dir or cli.variable("DATA_DIR") or "data")
-    return datasets.find(request.dataset, folder, request.download, request.imagenet_loc, only_test=request.evaluate)
+    return datasets.find(
+        request.dataset, folder, request.download, request.imagenet_loc, request.evaluate, request.val_labels
+    )
 
 
 def load_data(
@@ -59,8 +62,24 @@ def _read(request: Namespace, source: datasets.Source, device: torch.device, sha
         data = Photos(found, *how, side=request.image_size, workers=workers)
     else:
         data = Data(found, *how)
+    if share.rank == 0:
+        for note in _notes(found, source.where):
+            print(f"warning: {note}", file=sys.stderr)
     there = len(data.training) + request.val_size
     if share.rank == 0 and there != dataset.train_images and not request.evaluate:
         has = f"{there:,} training images instead of {dataset.train_images:,}"
         print(f"warning: this {request.dataset} has {has}", file=sys.stderr)
     return data
+
+
+def _notes(found: Images | Photographs, where: str) -> list[str]:
+    """What a person has to know of what was read."""
+    if isinstance(found, Images):
+        return list(found.notes)
+    splits = {"train": found.train, "val": found.val} if found.train is not found.val else {"val": found.val}
+    return list(filter(None, (index.passed.line(f"{where} ({split})") for split, index in splits.items())))
+
+
+def labels_of(data: Feed) -> Labels | None:
+    """What the labels of photographs stand for; None for other data, whose classes are always the same."""
+    return data.photographs.train.labelling if isinstance(data, Photos) else None

@@ -61,8 +61,8 @@ from files import checkpoint_path
 from hashing import key
 from identity import differences
 from initial import materialise
-from lineage import build_teacher, origin, start_of
-from loading import find, load_data
+from lineage import Origin, build_teacher, check_labels, origin, start_of
+from loading import find, labels_of, load_data
 from mapping import describe
 from optim import Cosine, Schedule, Step, sgd
 from presets import PRESETS
@@ -106,6 +106,7 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
     check_alike(config, team)
 
     data = load_data(request, source, device, team)
+    check_meaning(name, config, found, teacher, data)
     check_parts(network, data, request.grad_accum or 1, team)
     seed_everything(request.seed, team)
     network = settle(materialise(network, request.seed), device)
@@ -197,6 +198,8 @@ def test(request: Namespace, device: torch.device, team: parallel.Team) -> int:
         request.image_size or trained.config.get("image_size") or PRESETS[request.network].get("image_size")
     )
     data, autocast = load_data(request, source, device, team), precision_of(request, device)
+    with launch.told_once():
+        check_labels(name, "run", trained.config, labels_of(data), bool(trained.mapping))
     with told(request, device, None, team):
         metrics = evaluate(settle(trained.network, device), data, data.test, autocast, team=team)
     if team.is_first:
@@ -219,6 +222,20 @@ def check_alike(config: dict, team: parallel.Team) -> None:
         if different := differences(first, other):
             with launch.told_once():
                 raise RequestError(f"process {number} is given another run than process 0: {'; '.join(different)}")
+
+
+def check_meaning(name: str, config: dict, found: record.Found, teacher: Origin | None, data: Feed) -> None:
+    """Puts into `config` what the labels of photographs stand for. RequestError where the run or its teacher were trained on
+    others."""
+    labels = labels_of(data)
+    if labels is None:
+        return
+    config |= labels.record()
+    with launch.told_once():
+        if found.state is not None:
+            check_labels(name, "run", found.config, labels)
+        if teacher is not None:
+            check_labels(config["teacher_checkpoint"], "teacher", teacher.config, labels, bool(teacher.mapping))
 
 
 def check_parts(network: nn.Module, data: Feed, parts: int, team: parallel.Team) -> None:

@@ -32,6 +32,8 @@ def training(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         options.image_size = None  # the network's own
     if options.imagenet_loc is not None and options.dataset != "imagenet":
         raise RequestError(f"--imagenet_loc goes with imagenet, not {options.dataset}")
+    if options.val_labels is not None and options.dataset != "imagenet":
+        raise RequestError(f"--val_labels goes with imagenet, not {options.dataset}")
     if options.json and not options.dry_run:
         raise RequestError("--json goes with --dry_run")
     for flag in ("dry_run", "resume", "init_from") if options.evaluate else ():
