@@ -15,12 +15,13 @@ import ending
 import errors
 import files
 import orphans
+import threads
 from errors import MachineFault, RequestError, first_line
 from schedules import launchers
 from schedules.launchers import Task, process
 
 PULSE = 0.2  # seconds between two questions to the cluster
-PASSED_ON = ("DATA_DIR", "XDG_CACHE_HOME", "OMP_NUM_THREADS")  # of this process's environment
+PASSED_ON = ("DATA_DIR", "XDG_CACHE_HOME", "OMP_NUM_THREADS", *threads.WAITING)  # of this process's environment
 
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # where it is 0, Ray leaves 127.0.0.1 as it is on any system
 
