@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+import cache
+import cli
 import options
 
 
@@ -71,3 +74,18 @@ def test_help_and_wrong_requests_need_no_torch(program, tmp_path):
         assert done.returncode == status and "torch was imported" not in done.stderr
         assert len(done.stderr.splitlines()) == (status == 2)
         assert "--wrn_depth" in done.stdout or status == 2
+
+
+def test_home_in_every_path(tmp_path, monkeypatch):
+    """A shell leaves ~ as it is in --flag=~/x, and in the lines of most job scripts' settings."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DATA_DIR", "~/d")
+    asked = resolve("imagenet student -t ~/w.pth -s x --init_from=~/i.pth --module=~/m.py --imagenet_loc=~/i --data_dir=~/d --network WRN_50_2")
+    for path in (asked.teacher_checkpoint, asked.init_from, asked.module, asked.imagenet_loc, asked.data_dir):
+        assert path.startswith(f"{tmp_path}/")
+    assert cli.variable("DATA_DIR") == asked.data_dir
+    monkeypatch.setenv("XDG_CACHE_HOME", "~/c")
+    assert cache.place(Path("/proc/self/status"), "index").parent == tmp_path / "c" / "swapconv"
+    for variable in ("DATA_DIR", "NOT_SET"):
+        monkeypatch.setenv("DATA_DIR", "")
+        assert cli.variable(variable) is None
