@@ -26,9 +26,11 @@ from datasets import DATASETS
 from errors import RequestError
 from models import NETWORKS
 from models.mobilenetv2 import multiple_of_8
-from names import parse_conv
+from names import is_file, parse_conv
 from presets import IMAGE_SIDE, PRESETS
 from statedict import ROLES
+
+LARGE_PART = 0.4  # of the tensors, for a part to be tried as the network
 
 
 class Module(NamedTuple):
@@ -145,8 +147,25 @@ def match(source: str, state: Mapping[str, Tensor], config: dict) -> Match:
     if unclear:
         raise _doubtful(source, unclear)
     if nearest[1]:
-        raise RequestError(f"{source} fits no network for {dataset}; {nearest[1]}")
+        raise RequestError(f"{source} fits no network for {dataset}; {nearest[1]}{_part(source, state, config)}")
     raise _doubtful(source, reason)
+
+
+def _part(source: str, state: Mapping[str, Tensor], config: dict) -> str:
+    """Which part of a state dict is the network, beside others (a teacher, a loss), and how to choose it."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        first, _, rest = name.partition(".")
+        parts.setdefault(first, {})[rest] = tensor
+    for first, part in parts.items() if is_file(source) and len(parts) > 1 else ():
+        if len(part) < LARGE_PART * len(state) or "" in part:
+            continue
+        try:
+            match(source, part, config)
+        except RequestError:
+            continue
+        return f"; what begins with {first!r} fits: give {source}:{first}"
+    return ""
 
 
 def _tried(theirs: Sequence[Module], last: Module, config: dict, classes: int) -> Iterator[tuple]:

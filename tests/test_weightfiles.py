@@ -10,6 +10,7 @@ import struct
 import sys
 import tarfile
 import types
+import warnings
 import zipfile
 from collections import OrderedDict, defaultdict, deque
 
@@ -134,7 +135,7 @@ def test_what_training_scripts_save_beside_the_weights(workplace):
     }  # fmt: skip
     torch.save({"model": state, **beside}, "w.pth")
     assert same(read("w.pth"), state)
-    assert not torch.serialization.get_safe_globals()  # allowed while reading alone
+    assert argparse.Namespace not in torch.serialization.get_safe_globals()  # allowed while reading alone
     torch.save({"model": state, **beside}, "old.pth", _use_new_zipfile_serialization=False)
     assert same(read("old.pth"), state)
 
@@ -173,9 +174,9 @@ DictConfig.__module__ = "omegaconf.dictconfig"
     "thing, named",
     [
         (Sly(eval, "open('hacked', 'w')"), "eval"),
-        (Sly(getattr, torch, "load"), "getattr"),
+        (Sly(getattr, 3, "real"), "getattr"),
         (Sly(np.fromfile, "w.pth"), "numpy.fromfile"),
-        (Sly(__import__, "os"), "__import__"),
+        (Sly(__import__, "antigravity"), "__import__"),
         (Sly(pathlib.Path.touch, pathlib.Path("hacked")), "getattr"),
         (nn.Conv2d(2, 2, 1), "torch.nn.modules.conv.Conv2d"),
         (DictConfig, "omegaconf.dictconfig.DictConfig"),
@@ -283,7 +284,8 @@ def tarred(**members):
 
 def scripted():
     stream = io.BytesIO()
-    torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)), stream)
+    with warnings.catch_warnings(action="ignore"):  # deprecated, but on people's disks
+        torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)), stream)
     return stream.getvalue()
 
 
@@ -357,6 +359,6 @@ def test_what_is_left_over_of_a_module(workplace):
     """Lightning's other parts: the rest may be given by its prefix."""
     state = {f"model.{name}": each for name, each in small().items()} | {"loss.weight": torch.ones(10)}
     torch.save({"state_dict": state}, "w.ckpt")
-    with pytest.raises(RequestError, match="left over are"):
+    with pytest.raises(RequestError, match="of theirs loss .*; what begins with 'model' fits: give w.ckpt:model$"):
         mapping.match("w.ckpt", read("w.ckpt"), config())
-    assert same(read("w.ckpt:model"), small()) is False and len(read("w.ckpt:model")) == len(small())
+    assert mapping.match("w.ckpt", read("w.ckpt:model"), config()).config["wrn_depth"] == 10
