@@ -36,10 +36,15 @@ def _link(path: Path) -> Path:
     return path.with_name(f"{path.name}.link")
 
 
+def leavings(path: Path) -> list[Path]:
+    """What a process left that was killed as it wrote to `path`."""
+    return [left for left in (_partial(path), _link(path)) if os.path.lexists(left)]
+
+
 def clear(path: Path, used: Path | None) -> None:
     """Before the first save: what a process left that was killed as it wrote goes, and a damaged file goes aside, so that
     the one before it, which was `used`, stays in reserve until there are two good ones."""
-    for left in (_partial(path), _link(path)):
+    for left in leavings(path):
         left.unlink(missing_ok=True)
     if used == previous(path) and os.path.lexists(path):
         aside = (path.with_name(f"{path.name}.damaged{number}") for number in ("", *range(2, 1000)))

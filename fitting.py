@@ -1,7 +1,9 @@
-"""A swapped network starts from a trained one: every block is fitted to the convolution that it replaces.
+"""A swapped network starts from a trained one: every block is fitted to the convolution that it replaces, or copied.
+
+A block that is what stands in its place there (of one class, convolution, setting and structure) gets its parameters.
 
 check(student, teacher)                      # ValueError where they are not of one architecture
-rows = fit_network(student, teacher)         # rows: layer, what it is now, relative error
+rows = fit_network(student, teacher)         # rows: layer, what it is now, copied or fitted, relative error
 print(table(rows))
 """
 
@@ -12,23 +14,29 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from blocks import BlockAsLinear, build_block, spec_of
-from layers.base import Block
+from blocks import BlockAsLinear, Separable, build_block, spec_of
+from layers.base import Block, Seeded
+from layers.dense import Conv, Pointwise
 from layers.descent import WORK
 from names import parse_conv
 from shapes import kind
 
-LAYERS_AT_FULL_WORK = 10  # of a network with more, each gets its share of as much work
+WORK_OF_NETWORK = WORK // 2  # for all layers together; each gets its share
 PENALTY = (
     1e-3  # costs a few thousandths of relative error, without it fitted tensor trains hardly train (research-log.md)
 )
 
+USERS = "user_module"  # where classes of --module's file are
+OTHER_SEED = "its structure has another seed there"
+
 
 class Fitted(NamedTuple):
-    """‖weight() − kernel‖ / ‖kernel‖ of one layer."""
+    """‖weight() − kernel‖ / ‖kernel‖ of one layer, and how it came to be: copied, or fitted (and why, where copying could
+    be expected)."""
 
     layer: str
     kind: str
+    how: str
     relative_error: float
 
 
@@ -106,12 +114,70 @@ def fit_network(network: nn.Module, source: nn.Module) -> list[Fitted]:
     """Fits what is swapped in `network`, or was in `source`, to the layer of its name there; copies all the rest."""
     pairs = _to_fit(network, source)
     network.load_state_dict(_rest(source, pairs), strict=False)
-    work = min(WORK, LAYERS_AT_FULL_WORK * WORK // max(len(pairs), 1))
+    work = WORK_OF_NETWORK // max(len(pairs), 1)
     rows = []
-    for name, (target, trained) in tqdm(pairs.items(), desc="fitting", unit="layer", disable=None, leave=False):
-        error = fit_layer(_block(target), *dense(trained), work)
-        rows.append(Fitted(name, kind(_block(target)), error))
+    with tqdm(pairs.items(), desc="fitting", unit="layer", disable=None, leave=False) as bar:
+        for name, (target, trained) in bar:
+            bar.set_postfix_str(name)
+            here, there = _block(target), _block(trained)
+            if copied := _copy(here, there):
+                rows.append(Fitted(name, kind(here), "copied", 0.0))
+                continue
+            error = fit_layer(here, *dense(trained), work)
+            how = "copied" if copies_kernels(here) else "fitted" + (f": {OTHER_SEED}" if copied is None else "")
+            rows.append(Fitted(name, kind(here), how, error))
     return rows
+
+
+def copies_kernels(layer: nn.Module) -> bool:
+    """Whether a fit to a kernel holds its very numbers: in an ordinary convolution, or a Linear."""
+    return isinstance(layer, (Conv, nn.Conv2d, nn.Linear))
+
+
+@torch.no_grad()
+def _copy(here: nn.Module, there: nn.Module) -> bool | None:
+    """Gives a block the parameters of another that is the same map by them. Returns whether it is; None where all but the
+    seed of their pseudo-random structure is alike."""
+    pairs = _pair(here), _pair(there)
+    if all(pairs) and spec_of(here) == spec_of(there):
+        for target, value in zip(*pairs):
+            if target is not None:
+                target.copy_(value.view_as(target))
+        return True
+    if not (isinstance(here, Block) and isinstance(there, Block)) or here.spec != there.spec:
+        return False
+    parts, theirs = (dict(block.named_modules()) for block in (here, there))
+    state, trained = here.state_dict(), there.state_dict()
+    if [(name, _class(part)) for name, part in parts.items()] != [(name, _class(part)) for name, part in theirs.items()]:
+        return False
+    if [(name, each.shape) for name, each in state.items()] != [(name, each.shape) for name, each in trained.items()]:
+        return False
+    if here.setting() != there.setting():
+        return False
+    if any(part.key != theirs[name].key for name, part in parts.items() if isinstance(part, Seeded)):
+        return None
+    before = {name: each.clone() for name, each in state.items()}
+    here.load_state_dict(trained)
+    if _class(here)[0] != USERS or torch.equal(here.weight(), there.weight()):
+        return True
+    here.load_state_dict(before)  # a structure that nobody sees
+    return False
+
+
+def _pair(module: nn.Module) -> list[Tensor | None] | None:
+    """Depthwise filters, columns and bias of a separable convolution that is `Sep` or a pair of plain ones."""
+    match module:
+        case Separable(map=Pointwise()) if module.depthwise is not None:
+            return [module.depthwise, module.map.dense, module.bias]
+        case nn.Sequential():
+            depthwise, pointwise = module
+            return [depthwise.weight, pointwise.weight, pointwise.bias]
+    return None
+
+
+def _class(module: nn.Module) -> tuple[str, str]:
+    """A user's file is run once for each network, so its classes are told by their names."""
+    return type(module).__module__, type(module).__qualname__
 
 
 def fit_layer(layer: nn.Module, kernel: Tensor, bias: Tensor | None, work: int) -> float:
@@ -131,4 +197,4 @@ def fit_layer(layer: nn.Module, kernel: Tensor, bias: Tensor | None, work: int) 
 
 
 def table(rows: list[Fitted]) -> str:
-    return tabulate(rows, ["layer", "fitted by", "relative error"], floatfmt=".4f")
+    return tabulate(rows, ["layer", "now", "how", "relative error"], floatfmt=".4f")

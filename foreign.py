@@ -2,16 +2,14 @@
 
     state = read("torchvision:mobilenet_v2", "imagenet")          # names as they come; mapping.py finds their places
     state = read("weights/wrn_16_2.pth", "cifar10")
+    state = read("weights/ema.ckpt:model_ema", "cifar10")         # one of several state dicts in a file
 
 torchvision's weights are the entry IMAGENET1K_V1 (the published recipe's) unless another is named, as in
 `torchvision:wide_resnet50_2:IMAGENET1K_V2`; timm's are chosen by its own names, `timm:wide_resnet50_2.tv_in1k`. Either
-library fetches them into its own cache, or finds them there. A file is loaded with weights_only=True, so it cannot run
-anything.
+library fetches them into its own cache, or finds them there. A file (weightfiles.py, statedict.py) cannot run anything.
 """
 
 import hashlib
-import pickle
-import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -19,13 +17,13 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
+import statedict
+import weightfiles
 from datasets import DATASETS
 from errors import MachineFault, RequestError, did_you_mean, first_line
-from names import is_file
-
-State = dict[str, Tensor]
+from names import file_and_key, is_file
+from statedict import State
 
 DATASET = "imagenet"  # what all published weights here were trained on
 POSSIBLE = {
@@ -33,8 +31,6 @@ POSSIBLE = {
     "timm": [*(f"mobilenetv2_{width}" for width in ("035", "050", "075", "100", "140")), "wide_resnet50_2"],
 }
 RECIPE = "IMAGENET1K_V1"
-WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")  # what tools keep a state dict under
-PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 
 
 def read(source: str, dataset: str, fetch: bool = True) -> State:
@@ -154,51 +150,36 @@ def _fetching(source: str, way: str) -> Iterator[None]:
         raise MachineFault(f"{source} cannot be fetched ({first_line(error)}){way}")
 
 
-def of_file(path: str) -> State:
+def of_file(source: str) -> State:
     """The state dict in a file, through what tools wrap it in. RequestError where there is none."""
-    check_file(path)
-    try:
-        with open(path, "rb") as file, warnings.catch_warnings(action="ignore"):
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except PermissionError as error:
-        raise RequestError(f"{path} cannot be read: {first_line(error)}")
-    except pickle.UnpicklingError as error:
-        if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            way = "save the network's state_dict() instead"
-            raise RequestError(f"{path} holds more than tensors ({found[1]}), which could run anything: {way}")
-        raise RequestError(f"{path} is damaged, or nothing that torch.save wrote")
-    except Exception as error:  # whatever a damaged file makes pickle or torch raise
-        raise RequestError(f"{path} is damaged, or nothing that torch.save wrote ({type(error).__name__})")
-    return _unwrapped(path, loaded)
+    path, key = located(source)
+    return statedict.pick(path, weightfiles.load(path), key)
 
 
-def check_file(path: str) -> None:
-    """RequestError where there is no file: a pipe or a device might never end."""
+def located(source: str) -> tuple[str, str | None]:
+    """The file that a source names, and the key after its colon. RequestError where there is no file: a pipe or a device
+    might never end."""
+    path, key = (source, None) if _is_there(source) else file_and_key(source)
     try:
         Path(path).stat()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise RequestError(f"{path!r} cannot be read: {first_line(error)}")
+        raise RequestError(f"{path!r} cannot be read: {first_line(error)}{_nearest(path)}")
     if not Path(path).is_file():
         raise RequestError(f"{path} cannot be read: it is no file")
+    return path, key
 
 
-def _unwrapped(path: str, loaded: object) -> State:
-    if isinstance(loaded, dict) and {"format", "model", "config", "rows"} <= loaded.keys():
-        raise RequestError(f"{path} is a checkpoint of swapconv without its SHA-256: it was cut, or changed")
-    while isinstance(loaded, dict):
-        inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), None)
-        if inner is None:
-            break
-        loaded = inner
-    if not isinstance(loaded, dict) or not any(isinstance(each, Tensor) for each in loaded.values()):
-        there = ", ".join(map(repr, list(loaded)[:5])) if isinstance(loaded, dict) else type(loaded).__name__
-        raise RequestError(f"{path} holds no state dict, but {there or 'nothing'} (looked for: {', '.join(WRAPPERS)})")
-    for name, tensor in loaded.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise RequestError(f"{path} holds no state dict: its {name!r} is {type(tensor).__name__}")
-        plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
-        if not plain or not (tensor.is_floating_point() or name.endswith("num_batches_tracked")):
-            raise RequestError(f"{path}: {name} is no plain tensor of numbers, but {tensor.dtype} {tensor.layout}")
-    while prefix := next((each for each in PREFIXES if all(name.startswith(each) for name in loaded)), None):
-        loaded = {name.removeprefix(prefix): tensor for name, tensor in loaded.items()}
-    return dict(loaded)
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _nearest(path: str) -> str:
+    """The file of the folder that is called most like one that is missing."""
+    try:
+        there = [each.name for each in Path(path).parent.iterdir() if each.is_file()]
+    except (OSError, ValueError):
+        return ""
+    return did_you_mean(Path(path).name, there, lambda name: str(Path(path).parent / name))

@@ -29,7 +29,7 @@ from files import checkpoint_path
 from imagefiles import shown
 from initial import materialise
 from models import NETWORKS
-from names import is_file, is_run
+from names import file_and_key, is_file, is_run
 from photos.labels import MEANINGS, Labels, disagreement
 from record import Found, progress
 
@@ -77,19 +77,35 @@ def facts(source: str, config: dict) -> dict:
 
 def _saved(source: str, what: str) -> dict | None:
     """The checkpoint that a source names, by a run's name or by a path; None for what is none of ours."""
-    if is_file(source):
-        foreign.check_file(source)
-        try:
-            return load_file(Path(source), f"{what} {source!r}") if is_checkpoint(Path(source)) else None
-        except OSError as error:
-            raise RequestError(f"{source} cannot be read: {error.strerror}")
-    if not is_run(source):
-        return None
-    if not checkpoint_path(source).exists() and Path(source).is_file():
-        raise RequestError(
-            f"no {what} {source!r}: {checkpoint_path(source)} does not exist; the file here is ./{source}"
-        )
-    return load_run(source, what)
+    if not is_file(source):
+        if is_run(source) and not checkpoint_path(source).exists() and Path(source).is_file():
+            raise RequestError(
+                f"no {what} {source!r}: {checkpoint_path(source)} does not exist; the file here is ./{source}"
+            )
+        return load_run(source, what) if is_run(source) else None
+    if "/" not in source and not Path(file_and_key(source)[0]).exists():
+        _refuse_missing(source, what)
+    path, key = foreign.located(source)
+    try:
+        if not is_checkpoint(Path(path)):
+            return None
+        if key is not None:
+            raise RequestError(f"{source}: {path} is a checkpoint of swapconv, of which no key chooses: give {path}")
+        return load_file(Path(path), f"{what} {path!r}")
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}")
+
+
+def _refuse_missing(source: str, what: str) -> None:
+    """RequestError where a run may be meant by a name that ends like a file."""
+    path, _ = file_and_key(source)
+    if checkpoint_path(path).exists():
+        way = f"the run of that name is ./{checkpoint_path(path)}"
+    elif (stem := path.rpartition(".")[0]) and checkpoint_path(stem).exists():
+        way = f"the run {stem!r} is there"
+    else:
+        return
+    raise RequestError(f"no {what} {source!r}: a name that ends so is a file's, and there is none; {way}")
 
 
 def _taps(config: dict, there: dict, teaches: bool) -> dict:

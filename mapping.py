@@ -5,12 +5,13 @@
 
 Two networks of one architecture register their convolutions, batch-norms and linear maps in one order, whatever they are
 called. So modules are paired in order, each with one of its kind and shape; a linear map o×i and a 1×1 convolution
-o×i×1×1 are the same. An order that may not be that of registration is refused, unless all names are ours. What tensors
-do not tell (strides, activations, epsilons) is taken to be as here.
+o×i×1×1 are the same. Where the order is not that of registration, as in a safetensors file, which is sorted, it is found
+from names, numbers and shapes (arrange.py); where those allow several, or contradict the order, that is refused. What
+tensors do not tell (strides, activations, epsilons) is taken to be as here.
 """
 
 import math
-import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -20,14 +21,16 @@ from torch import Tensor
 
 import blocks
 import models
+from arrange import Unclear, arrange, natural, naturally, skeleton
 from datasets import DATASETS
 from errors import RequestError
 from models import NETWORKS
 from models.mobilenetv2 import multiple_of_8
-from names import parse_conv
+from names import is_file, parse_conv
 from presets import IMAGE_SIDE, PRESETS
+from statedict import ROLES
 
-ROLES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")  # as PyTorch's modules register them
+LARGE_PART = 0.4  # of the tensors, for a part to be tried as the network
 
 
 class Module(NamedTuple):
@@ -91,24 +94,25 @@ def doubt(theirs: Sequence[Module]) -> str:
         given = list(module.tensors)
         if given != [role for role in ROLES if role in given]:
             return f"{module.name} has its {given[0]} before its {next(role for role in ROLES if role in given)}"
-        numbers = tuple((len(each), each) for each in (n.lstrip("0") for n in re.findall(r"[0-9]+", module.name)))
-        skeleton = _skeleton(module)
-        before, name = last.get(skeleton, (None, ""))
+        numbers = natural(module.name)
+        alike = skeleton(module.name)
+        before, name = last.get(alike, (None, ""))
         if before is not None and numbers <= before:
             return f"{module.name} comes after {name}"
-        last[skeleton] = numbers, module.name
+        last[alike] = numbers, module.name
     return ""
 
 
-def _skeleton(module: Module) -> str:
-    """Its name without the numbers."""
-    return re.sub(r"[0-9]+", "#", module.name)
+def _is_sorted(state: Mapping[str, Tensor]) -> bool:
+    """Whether the names are in an alphabetical order, which says nothing of that of registration."""
+    names = list(state)
+    return names == sorted(names) or names == sorted(names, key=naturally)
 
 
 def _crossed(pairs: Sequence[tuple[Module, Module]]) -> str:
     """Why shortcuts may have changed places with the 1×1 convolutions beside them, which have the same shape in some blocks:
     they are not called alike in all. Empty where there is no reason."""
-    found = {_skeleton(there): there.name for there, here in pairs if "shortcut" in here.name and here.kind == "conv"}
+    found = {skeleton(there.name): there.name for there, here in pairs if "shortcut" in here.name and here.kind == "conv"}
     return f"both {' and '.join(list(found.values())[:2])} would be shortcuts" if len(found) > 1 else ""
 
 
@@ -119,10 +123,54 @@ def match(source: str, state: Mapping[str, Tensor], config: dict) -> Match:
     RequestError where none takes all of the weights, and them alone, or it has another number of classes.
     """
     theirs, dataset = modules(state), config["dataset"]
-    maps = [module for module in theirs if module.shape and module.kind != "batch-norm"] or theirs
-    last = next((module for module in maps if module.name == "classifier"), maps[-1])
+    last = _classifier(theirs)
     classes = (last.shape or (0,))[0] or DATASETS[dataset].classes
-    reason, nearest = doubt(theirs), (-1.0, "")
+    reason, nearest, unclear = doubt(theirs), (-1.0, ""), ""
+    for by_name in (False, True) if not reason or _is_sorted(state) else (False,):
+        for candidate, places, ours, used in _tried(theirs, last, config, classes):
+            try:
+                ordered = arrange(theirs, used) if by_name else _ordered(theirs, used, reason)
+            except Unclear as error:
+                unclear = unclear or str(error)
+                continue
+            if ordered is None:
+                if by_name or not reason or _same_names(theirs, used):
+                    nearest = max(nearest, _apart(theirs, used, describe(candidate), not reason))
+                continue
+            pairs = list(zip(ordered, used))
+            if not _same_names(theirs, used) and (crossed := _crossed(pairs)):
+                raise _doubtful(source, crossed)
+            if classes != DATASETS[dataset].classes:
+                has = f"{describe(candidate)} of {classes} classes"
+                raise RequestError(f"{source} is a {has}, {dataset} has {DATASETS[dataset].classes}")
+            return _matched(source, state, candidate, pairs, places, len(used) < len(ours))
+    if unclear:
+        raise _doubtful(source, unclear)
+    if nearest[1]:
+        raise RequestError(f"{source} fits no network for {dataset}; {nearest[1]}{_part(source, state, config)}")
+    raise _doubtful(source, reason)
+
+
+def _part(source: str, state: Mapping[str, Tensor], config: dict) -> str:
+    """Which part of a state dict is the network, beside others (a teacher, a loss), and how to choose it."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        first, _, rest = name.partition(".")
+        parts.setdefault(first, {})[rest] = tensor
+    for first, part in parts.items() if is_file(source) and len(parts) > 1 else ():
+        if len(part) < LARGE_PART * len(state) or "" in part:
+            continue
+        try:
+            match(source, part, config)
+        except RequestError:
+            continue
+        return f"; what begins with {first!r} fits: give {source}:{first}"
+    return ""
+
+
+def _tried(theirs: Sequence[Module], last: Module, config: dict, classes: int) -> Iterator[tuple]:
+    """Candidates with the state of each, its modules, and those that the weights may be of: all, or without a head that
+    only training uses."""
     for candidate in candidates(theirs, last, config):
         try:
             places = _places(candidate, classes)
@@ -131,27 +179,34 @@ def match(source: str, state: Mapping[str, Tensor], config: dict) -> Match:
         ours = modules(places)
         headless = [module for module in ours if not module.name.startswith("auxiliary.")]
         for used in (ours, headless) if len(headless) < len(ours) else (ours,):
-            named = {module.name: module for module in theirs}
-            by_name = named.keys() == {module.name for module in used}
-            if reason and not by_name:
-                continue
-            ordered = [named[module.name] for module in used] if by_name else theirs
-            if [module.signature for module in ordered] != [module.signature for module in used]:
-                nearest = max(nearest, _apart(ordered, used, describe(candidate)))
-            elif not by_name and (crossed := _crossed(list(zip(ordered, used)))):
-                raise _doubtful(source, crossed)
-            elif classes != DATASETS[dataset].classes:
-                has = f"{describe(candidate)} of {classes} classes"
-                raise RequestError(f"{source} is a {has}, {dataset} has {DATASETS[dataset].classes}")
-            else:
-                return _matched(source, state, candidate, list(zip(ordered, used)), places, len(used) < len(ours))
-    if nearest[1]:
-        raise RequestError(f"{source} fits no network for {dataset}; {nearest[1]}")
-    raise _doubtful(source, reason)
+            yield candidate, places, ours, used
+
+
+def _same_names(theirs: Sequence[Module], used: Sequence[Module]) -> bool:
+    return {module.name for module in theirs} == {module.name for module in used}
+
+
+def _ordered(theirs: Sequence[Module], used: Sequence[Module], reason: str) -> list[Module] | None:
+    """Theirs in the order of ours, by our names or as they come; None where they do not fit so."""
+    named = {module.name: module for module in theirs}
+    by_name = _same_names(theirs, used)
+    if reason and not by_name:
+        return None
+    ordered = [named[module.name] for module in used] if by_name else list(theirs)
+    return ordered if [each.signature for each in ordered] == [each.signature for each in used] else None
+
+
+def _classifier(theirs: Sequence[Module]) -> Module:
+    """The last map in the order of registration, in whatever order they are: the only Linear outside auxiliary heads."""
+    maps = [module for module in theirs if module.shape and module.kind != "batch-norm"] or list(theirs)
+    linear = [module for module in maps if len(module.shape) == 2]
+    linear = [module for module in linear if "aux" not in module.name] or linear
+    named = next((module for module in maps if module.name == "classifier"), None)
+    return named or (linear[0] if len(linear) == 1 else maps[-1])
 
 
 def _doubtful(source: str, reason: str) -> RequestError:
-    how = "save the state dict as the network itself gives it"
+    how = "save the state dict as the network itself gives it, by torch.save (safetensors sorts the names)"
     return RequestError(f"{source}: the order of its modules is in doubt, {reason}: {how}")
 
 
@@ -188,7 +243,7 @@ def sizes(network: str, theirs: Sequence[Module], last: Module) -> Iterator[dict
     if network == "MobileNetV2":  # 320·width_mult channels, to a multiple of 8, before the last 1×1 to the classifier's
         heads = [shape[1] for shape in convs if shape[2:] == (1, 1) and shape[0] == last.shape[1]]
         for width in decimals((heads[0] - 4) / 320, (heads[0] + 4) / 320) if heads else ():
-            if multiple_of_8(32 * width) == convs[0][0]:
+            if multiple_of_8(32 * width) == next((shape[0] for shape in convs if shape[1] == 3), None):
                 yield {"width_mult": width}
 
 
@@ -208,15 +263,30 @@ def describe(config: dict) -> str:
     return config["network"] + (f" ({shown})" if shown else "")
 
 
-def _apart(theirs: Sequence[Module], ours: Sequence[Module], what: str) -> tuple[float, str]:
-    """How near two lists of modules are, from 0 to 1, and the first that are left over between what they begin and end
-    with alike."""
-    begin = _alike(theirs, ours)
-    end = _alike(theirs[begin:][::-1], ours[begin:][::-1])
-    left = [each[begin : len(each) - end] for each in (theirs, ours)]
+def _apart(theirs: Sequence[Module], ours: Sequence[Module], what: str, in_order: bool) -> tuple[float, str]:
+    """How near two lists of modules are, from 0 to 1, and the first that are left over: `in_order` between what they begin
+    and end with alike, else of each kind and shape."""
+    if in_order:
+        begin = _alike(theirs, ours)
+        end = _alike(theirs[begin:][::-1], ours[begin:][::-1])
+        left = [each[begin : len(each) - end] for each in (theirs, ours)]
+    else:
+        left = [_more(theirs, ours), _more(ours, theirs)]
     there, here = (", ".join(map(str, each[:3])) + f" and {len(each) - 3} more" * (len(each) > 3) for each in left)
     text = f"left over are, against {what}: of theirs {there or 'nothing'}; of ours {here or 'nothing'}"
-    return (begin + end) / max(len(theirs), len(ours)), text
+    if not (there or here):
+        text = f"all kinds and shapes are those of {what}, but no order that their names allow is that of its layers"
+    return 1 - max(map(len, left)) / max(len(theirs), len(ours)), text
+
+
+def _more(these: Sequence[Module], those: Sequence[Module]) -> list[Module]:
+    """Those that the others have no partner for."""
+    counts, left = Counter(module.signature for module in those), []
+    for module in these:
+        counts[module.signature] -= 1
+        if counts[module.signature] < 0:
+            left.append(module)
+    return left
 
 
 def _alike(a: Sequence[Module], b: Sequence[Module]) -> int:

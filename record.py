@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.summary import scalar
 
 import ending
+import events
 import lock
 from checkpoint import load, save
 from errors import MachineFault, RequestError, first_line
-from files import CHECKPOINTS, RUNS, checkpoint_path, clear, previous, write_atomically
+from files import CHECKPOINTS, RUNS, checkpoint_path, clear, leavings, previous, write_atomically
 from identity import differences, name_of
 
 # What may lie in the folder of a run of which nothing has been trained.
@@ -125,7 +124,8 @@ def progress(state: dict | None, config: dict) -> str:
 
 
 class Run:
-    """The record of one run, held by this process alone while the context lasts.
+    """The record of one run, held by this process alone while the context lasts. One that is finished and whole is only
+    read: not a byte of it changes; what is missing of it is written anew.
 
     `config` is what identifies it, `about` what is only recorded (argv, costs, versions). `state` is the last that was
     kept of the training and `rows` the metrics of its finished epochs.
@@ -133,13 +133,15 @@ class Run:
 
     def __init__(self, name: str, config: dict, about: dict, found: Found, resume: bool):
         self.name, self.config, self.folder = name, config, RUNS / name
-        self._lock, self._events = lock.take(name), None
+        self._lock, self._events = None, None
+        if self._shows(found, resume):
+            return
+        self._lock = lock.take(name)
         try:
             if found.stamp != _stamp(name):  # another process was here since
                 found = find(name)
             _refuse(name, config, found, resume)
-            self.state = found.state
-            self.rows: list[dict] = list(self.state["rows"]) if self.state else []
+            self._take(found)
             try:
                 self._begin(about, found)
             except OSError as error:
@@ -147,6 +149,35 @@ class Run:
         except BaseException:
             self.__exit__()
             raise
+
+    def _take(self, found: Found) -> None:
+        self.state = found.state
+        self.rows: list[dict] = list(self.state["rows"]) if self.state else []
+
+    def _shows(self, found: Found, resume: bool) -> bool:
+        """Whether nothing is to be written, not even a lock: the run is finished and its record whole. RequestError where
+        another process holds it."""
+        self._take(found)
+        if not (resume and self.state is not None and self.is_finished() and found.stamp == _stamp(self.name)):
+            return False
+        refuse(self.name, self.config, found, resume)
+        path = checkpoint_path(self.name)
+        return found.used == path and not leavings(path) and ending.read(self.folder) is None and self._is_whole()
+
+    def _is_whole(self) -> bool:
+        """Whether the folder says what the checkpoint does, to the point."""
+        try:
+            document = json.loads((self.folder / "config.json").read_text())
+            points = [point for path in self.folder.glob(events.FILES) for point in events.read(path)]
+            wanted = [point for row in self.rows for event in events.of_row(row) for point in events.points(event)]
+            metrics = (self.folder / "metrics.jsonl").read_text()
+            return isinstance(document["config"], dict) and metrics == self._lines() and sorted(points) == sorted(wanted)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def _lines(self) -> str:
+        """metrics.jsonl as the checkpoint has it."""
+        return "".join(json.dumps(row) + "\n" for row in self.rows)
 
     def _begin(self, about: dict, found: Found) -> None:
         """Writes the record anew, as far as the checkpoint goes: no row and no point of a lost epoch stays."""
@@ -157,9 +188,9 @@ class Run:
         ending.clear(self.folder)
         document = json.dumps({"config": self.config, **self._history(about)}, indent=1) + "\n"
         write_atomically(self.folder / "config.json", lambda file: file.write(document.encode()))
-        lines = "".join(json.dumps(row) + "\n" for row in self.rows)
+        lines = self._lines()
         write_atomically(self.folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
-        stale = list(self.folder.glob("events.out.tfevents.*"))
+        stale = list(self.folder.glob(events.FILES))
         self._events = EventsWriter(str(self.folder / "events"), f".{os.getpid()}.{time.monotonic_ns()}")
         for row in self.rows:
             self._plot(row)
@@ -215,23 +246,20 @@ class Run:
         return f"resuming after {self.progress()}" if self.state else "nothing to resume: starting"
 
     def _plot(self, row: dict) -> None:
-        """One point of every metric, for TensorBoard, in this thread: its own writer's thread would hide a full disk."""
-        for name, value in row.items():
-            if name != "epoch":
-                prefix, _, rest = name.partition("_")
-                tag = f"{prefix}/{rest}" if prefix in ("train", "val", "test") else name
-                event = Event(wall_time=time.time(), step=row["epoch"] + 1, summary=scalar(tag, value))
-                self._events.write_event(event)
+        """Writes in this thread: TensorBoard's own writer would hide a full disk in another."""
+        for event in events.of_row(row):
+            self._events.write_event(event)
 
     def __enter__(self) -> "Run":
         return self
 
     def __exit__(self, kind=None, error: BaseException | None = None, traceback=None) -> None:
-        if error is not None:
+        if error is not None and self._lock is not None:
             ending.note(self.folder, getattr(error, "exit_status", 1), first_line(error))
         if self._events is not None:
             try:
                 self._events.close()
             except OSError:  # a disk that is full; what could not be written is written at the next resume
                 pass
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()

@@ -1,6 +1,7 @@
 """Fitting a block to a dense kernel by gradient, where no closed form of the nearest one is known.
 
-The error has many valleys, so it goes from many draws, by successive halving (Jamieson & Talwalkar 2016, 1502.07943).
+The error has many valleys, so it goes from the nearest in closed form, where the family knows one, and from as many draws
+as the work allows, by successive halving (Jamieson & Talwalkar 2016, 1502.07943).
 
     fit_by_gradient(block, kernel)               # kernel: (o, i, k, k)
 """
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 WORK, CALL, ENTRY = 2 * 10**10, 10**6, 5
 DRAWS, STEPS, RATES = 36, 200, (0.1, 0.03, 0.01)
 ROUNDS = ((12, 150), (3, 600))
+LEAST = 40  # iterations of a round, however little work is allowed
 
 
 def fit_by_gradient(block: nn.Module, kernel: Tensor, work: int = WORK, penalty: float = 0.0) -> None:
@@ -22,8 +24,9 @@ def fit_by_gradient(block: nn.Module, kernel: Tensor, work: int = WORK, penalty:
     With a `penalty`, its multiple of the parameters' mean squares (each over its own when drawn) is added: it keeps away
     from nearest kernels in which large factors cancel, and which SGD then cannot train.
 
-    As many draws as `work` (multiply-adds) pays for take some steps of Adam, which find better valleys than L-BFGS does from a draw;
-    the best of them and the present parameters go on by L-BFGS, then the best of those, and the nearest is kept.
+    As many draws as half of `work` (multiply-adds) pays for, or none, take some steps of Adam, which find better valleys
+    than L-BFGS does from a draw; the best of them and the present parameters go on by L-BFGS for a quarter of it, then the
+    best of those for another, and the nearest is kept. Not the clock but the work bounds it, so it ends alike everywhere.
     """
     evaluations = work // (CALL + ENTRY * kernel.numel() + block.weight_mult_adds())
     size = kernel.pow(2).sum()
@@ -48,15 +51,15 @@ def fit_by_gradient(block: nn.Module, kernel: Tensor, work: int = WORK, penalty:
         return objective().nan_to_num(torch.inf).item(), order, values
 
     present, found = reached(-1), []
-    for draw in range(min(max(evaluations // (2 * STEPS), 1), DRAWS)):
+    for draw in range(min(evaluations // (2 * STEPS), DRAWS)):
         block.reset_parameters(torch.Generator().manual_seed(draw))
         adam = torch.optim.Adam(parameters, RATES[draw % len(RATES)])
         for _ in range(STEPS):
             adam.step(objective)
         found.append(reached(draw))
     for survivors, iterations in ROUNDS:
-        survivors = min(max(evaluations // (4 * iterations), 1), survivors)
-        iterations = min(max(evaluations // (4 * survivors), STEPS), iterations)
+        survivors = min(evaluations // (4 * iterations), survivors, len(found))
+        iterations = min(max(evaluations // (4 * (survivors + 1)), LEAST), iterations)
         starts, found = [present, *sorted(found)[:survivors]], []
         for _, order, values in starts:
             _put(parameters, values)

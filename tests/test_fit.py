@@ -195,7 +195,7 @@ def test_a_network_starts_from_another(source, there, target, here, layers):
 
 @pytest.mark.parametrize("conv", [conv for conv in ONE_EACH if conv not in ("OriginalACDC", "PermutedACDC")])
 def test_every_family_starts_from_a_trained_network(conv, monkeypatch):
-    monkeypatch.setattr(fitting, "WORK", 10**8)
+    monkeypatch.setattr(fitting, "WORK_OF_NETWORK", 2 * 10**8)
     trained, student = network("Conv"), network(conv, where="groups.2")
     fitting.check(student, trained)
     rows = fitting.fit_network(student, trained)
@@ -243,3 +243,86 @@ def test_what_a_network_cannot_start_from(source, told):
     student = network("Generic_0.5")
     with pytest.raises(ValueError, match=told):
         fitting.check(student, network(**source))
+
+
+@pytest.mark.parametrize("conv", ONE_EACH)
+def test_what_is_alike_there_is_copied(conv, monkeypatch):
+    """Layer by layer and to the bit, whatever else is swapped."""
+    monkeypatch.setattr(fitting, "WORK_OF_NETWORK", 10**8)
+    trained, student = network(conv, wrn_width=1.0), network(conv, where="groups.1", wrn_width=1.0)
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.normal_()
+    rows = {row.layer: row for row in fitting.fit_network(student, trained)}
+    alike = [name for name in rows if name.startswith("groups.1")]
+    assert len(alike) == (0 if conv == "Conv" else 2) and all(rows[name].how == "copied" for name in alike)
+    assert all(rows[name].relative_error == 0 for name in alike)
+    before, after = trained.state_dict(), student.state_dict()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in after.items() if "groups.0" not in name and "groups.2" not in name)
+
+
+@pytest.mark.parametrize("conv", ["Hashed_0.5", "SepHashed_0.5", "SepHashedDecimate", "PermutedACDC_2"])
+def test_another_seed_of_a_structure_is_fitted_and_said(conv, monkeypatch):
+    monkeypatch.setattr(fitting, "WORK_OF_NETWORK", 10**8)
+    trained, student = network(conv, where="groups.1"), network(conv, where="groups.1", seed=1)
+    rows = fitting.fit_network(student, trained)
+    assert [row.how for row in rows] == [f"fitted: {fitting.OTHER_SEED}"] * 2
+    assert all(row.relative_error > 0.01 for row in rows) and "another seed" in fitting.table(rows)
+
+
+def test_other_settings_are_fitted(monkeypatch):
+    monkeypatch.setattr(fitting, "WORK_OF_NETWORK", 10**8)
+    trained = network("Generic_0.5", where="groups.1")
+    for other in ("Generic_0.4", "LR_0.5", "Tucker_0.5"):
+        assert {row.how for row in fitting.fit_network(network(other, where="groups.1"), trained)} == {"fitted"}
+    rows = fitting.fit_network(network("Conv"), network("Sep"))
+    assert {row.how for row in rows} == {"copied"}  # a kernel holds any other
+
+
+USERS_BLOCK = """
+import torch
+from layers.base import Block
+
+class Conv(Block):
+    def __init__(self, in_channels, out_channels, kernel_size, stride, padding, dilation, bias):
+        from layers.base import ConvSpec
+        super().__init__(ConvSpec(in_channels, out_channels, kernel_size, stride, padding, dilation, bias))
+        self.p = torch.nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
+        self.hidden = torch.randn(()) if HIDDEN else 1.0
+    def forward(self, x):
+        s = self.spec
+        return torch.nn.functional.conv2d(x, self.weight(), None, s.stride, s.padding)
+    def weight(self): return self.p * self.hidden
+    def parameter_count(self): return self.p.numel()
+    def mult_adds(self, h, w): return 0
+    def exact_mult_adds(self, h, w, batch): return 0
+    def reset_parameters(self, generator=None): self.p.data.normal_(generator=generator)
+"""
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_users_block_is_copied_where_it_is_the_same_map(hidden, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "WORK_OF_NETWORK", 10**7)
+    (tmp_path / "mine.py").write_text(USERS_BLOCK.replace("HIDDEN", str(hidden)))
+    flags = dict(conv=None, module=str(tmp_path / "mine.py"), where="groups.1", wrn_width=1.0)
+    trained, student = network(**flags), network(**flags, seed=1)
+    how = {row.how for row in fitting.fit_network(student, trained)}
+    assert how == ({"fitted"} if hidden else {"copied"})
+    if not hidden:
+        assert torch.equal(trained.groups[1][0].conv1.p, student.groups[1][0].conv1.p)
+
+
+def test_work_bounds_a_fit(monkeypatch):
+    """So many evaluations, not so many seconds; the same at every call; near what much more work finds."""
+    trained = network("Conv", wrn_width=1.0)
+    counted = []
+    original = torch.Tensor.backward
+    monkeypatch.setattr(torch.Tensor, "backward", lambda *a, **k: (counted.append(1), original(*a, **k))[1])
+    errors, steps = [], []
+    for work in (2 * 10**8, 2 * 10**8, 10**10):
+        made = make("TensorTrain_0.8", 16, 16, 3)
+        counted.clear()
+        errors.append(fitting.fit_layer(made, *fitting.dense(trained.groups[0][0].conv2), work))
+        steps.append(len(counted))
+    assert errors[0] == errors[1] and steps[0] == steps[1] < 400 < steps[2]
+    assert errors[0] <= 1.01 * errors[2]

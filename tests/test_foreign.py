@@ -74,6 +74,8 @@ FILES = {
     "no tensors": (lambda: file_of({"epoch": 3, "args": {}}), "holds no state dict, but 'epoch', 'args' (looked for: state_dict"),
     "empty dict": (lambda: file_of({}), "holds no state dict, but nothing"),
     "more than tensors": (lambda: file_of({"a.weight": torch.ones(2), "lr": 0.1}), "its 'lr' is float"),
+    "no counter": (lambda: file_of(small() | {"decay": 3}), "its 'decay' is int"),
+    "several, none known": (lambda: file_of({"a": small(), "b": small()}), "x.pth holds several state dicts, 'a', 'b': choose one, as by x.pth:a"),
     "integers": (lambda: file_of(changed(conv1__weight=torch.ones(16, 3, 3, 3, dtype=torch.int))), "conv1.weight is no plain tensor of numbers, but torch.int32"),
     "sparse": (lambda: file_of({"a.weight": torch.eye(2).to_sparse()}), "torch.sparse_coo"),
     "not finite": (lambda: file_of(changed(fc__bias=torch.full((10,), torch.inf))), "x.pth: the weights that become classifier.bias are not finite"),
@@ -95,16 +97,22 @@ def test_files_that_are_none(case, workplace):
     "source, told",
     [
         ("./none.pth", "'./none.pth' cannot be read: No such file"),
+        ("y.pt", "'y.pt' cannot be read: No such file or directory; did you mean x.pt?"),
+        ("./x.pt:ema", "x.pt is damaged, or nothing that torch.save wrote"),
         ("a\0/b", "cannot be read"),
         (".pth/", "cannot be read"),
         ("/dev/null", "/dev/null cannot be read: it is no file"),
         ("folder/", "folder/ cannot be read: it is no file"),
-        ("x.pt", "no run 'x.pt': checkpoints/x.pt.pt does not exist; the file here is ./x.pt"),
+        ("x", "no run 'x': checkpoints/x.pt does not exist; the file here is ./x"),
+        ("r.pt", "no run 'r.pt': a name that ends so is a file's, and there is none; the run 'r' is there"),
+        ("old.bin", "and there is none; the run of that name is ./checkpoints/old.bin.pt"),
         ("torchvision:mobilenet_v2", "torchvision:mobilenet_v2 classifies imagenet, not digits"),
     ],
 )
 def test_sources_that_are_not_there(source, told, workplace):
-    (workplace / "folder").mkdir(), (workplace / "x.pt").touch()
+    (workplace / "folder").mkdir(), (workplace / "checkpoints").mkdir()
+    for name in ("x", "x.pt", "checkpoints/r.pt", "checkpoints/old.bin.pt"):
+        (workplace / name).touch()
     with pytest.raises(RequestError) as error:
         lineage.origin(source, config(), "run")
     assert told in str(error.value)

@@ -9,6 +9,7 @@ from foreigners import ForeignWRN, changed, config, drawn, imagenet, small
 from torch import nn
 
 import mapping
+from arrange import naturally
 from build import build, reference
 from errors import RequestError
 from initial import materialise
@@ -107,7 +108,6 @@ def exchanged(*names):
 
 
 REFUSED = {
-    "alphabetical": (lambda: dict(sorted(small().items())), "the order of its modules is in doubt, block1.layer.0.bn1 has its bias before its weight"),
     "numbers fall": (lambda: exchanged("block1.layer.0.bn1", "block1.layer.0.bn2"), "in doubt, block1.layer.0.bn1 comes after block1.layer.0.bn2"),
     "missing module": (
         lambda: changed(block2__layer__0__conv2__weight=None),
@@ -147,6 +147,85 @@ def test_a_shortcut_that_has_changed_places():
         RequestError, match=r"in doubt, both layer4.0.downsample.0 and layer2.0.conv3 would be shortcuts"
     ):
         mapping.match("x", {name: state[name] for name in names}, imagenet("WRN_50_2"))
+
+
+SORTED = {
+    "WRN-16-2": (lambda: ForeignWRN().state_dict(), config),
+    "WRN-10 of equal widths": (lambda: ForeignWRN(1, (16, 32, 64)).state_dict(), config),
+    "more than ten blocks": (lambda: ForeignWRN(12, (4, 8, 16)).state_dict(), config),
+    "WRN-50-2": (lambda: torchvision.models.wide_resnet50_2().state_dict(), lambda: imagenet("WRN_50_2")),
+    "MobileNetV2": (lambda: torchvision.models.mobilenet_v2().state_dict(), lambda: imagenet("MobileNetV2")),
+}
+
+
+@pytest.mark.parametrize("case", SORTED)
+@pytest.mark.parametrize("how", [sorted, lambda names: sorted(names, key=naturally)])
+def test_sorted_names_find_their_order(case, how):
+    """As a safetensors file has them; blocks of one shape are told by their numbers, shortcuts by those of other blocks."""
+    state, asked = SORTED[case]
+    with torch.device("meta"):
+        state = state()
+    expected, found = (
+        mapping.match("x", each, asked()) for each in (state, {name: state[name] for name in how(state)})
+    )
+    assert found.config == expected.config and found.state.keys() == expected.state.keys()
+    assert all(found.state[name] is tensor or found.state[name].shape == tensor.shape for name, tensor in expected.state.items())
+    rows = [sorted(each.table.splitlines()[1:]) for each in (expected, found)]
+    assert rows[0] == rows[1]
+
+
+def functional(n, widths):
+    """A WRN as a dict of tensors without modules: both convolutions before both batch-norms, no `.weight` of theirs."""
+    state, named = ForeignWRN(n, widths).state_dict(), {}
+    for name, tensor in state.items():
+        name = re.sub(r"block(\d)\.layer\.", lambda m: f"group{int(m[1]) - 1}.block", name)
+        name = re.sub(r"(conv|bn)(\d)", lambda m: f"{m[1]}{int(m[2]) - 1}", name).replace("convShortcut", "convdim")
+        if "num_batches" not in name:
+            named[re.sub(r"^bn0", "bn", name) if "bn" in name else re.sub(r"(conv\w+)\.weight", r"\1", name)] = tensor
+    blocks = re.compile(r"group\d\.block\d")
+    inner = ["conv0", "conv1", "bn0", "bn1", "convdim"]
+    place = {name: number for number, name in enumerate(named)}
+
+    def order(name):
+        block = blocks.match(name)
+        first = min(place[other] for other in place if other.startswith(block[0] + ".")) if block else place[name]
+        return first, inner.index(name.split(".")[2]) if block else 0, place[name]
+
+    return state, {name: named[name] for name in sorted(named, key=order)}
+
+
+def test_a_network_without_modules():
+    """Names without `.weight`, and another order in each block than that of registration."""
+    state, named = functional(2, (32, 64, 128))
+    assert list(named)[:3] == ["conv0", "group0.block0.conv0", "group0.block0.conv1"] and "group0.block0.convdim" in named
+    expected, found = (mapping.match("x", each, config()).state for each in (state, named))
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items() if "num_batches" not in name)
+
+
+def test_an_order_that_names_do_not_tell():
+    """Two convolutions of one shape that are not numbered."""
+    names = {"conv1": "left", "conv2": "right"}
+    state = ForeignWRN(2, (16, 32, 64)).state_dict()
+    renamed = {re.sub(r"(?<=\d\.)conv[12]", lambda m: names[m[0]], name): each for name, each in state.items()}
+    with pytest.raises(RequestError) as error:
+        mapping.match("x", dict(sorted(renamed.items())), config())
+    assert re.search(r"in doubt, \S+(left|right) and \S+(left|right) could each stand where the other does", str(error.value))
+    assert "by torch.save" in str(error.value) and mapping.match("x", renamed, config()).config["wrn_depth"] == 16
+
+
+def test_sorted_names_of_no_network_here():
+    state = dict(sorted(changed(block2__layer__0__conv2__weight=torch.zeros(8, 8, 5, 5)).items()))
+    with pytest.raises(RequestError, match=r"of theirs block2.layer.0.conv2 \(conv 8×8×5×5\); of ours groups.1.0.conv2"):
+        mapping.match("x", state, config())
+
+
+def test_groups_that_lie_across_ours():
+    """A network that is not ours though it has as many modules of each shape: batch-norms behind the convolutions."""
+    state = ForeignWRN(1, (16, 32, 64)).state_dict()
+    moved = {re.sub(r"^bn1", "zz", name): each for name, each in state.items()}
+    moved = {re.sub(r"block3\.layer\.0\.bn2", "block2.layer.0.bn9", name): each for name, each in moved.items()}
+    with pytest.raises(RequestError, match="fits no network|in doubt"):
+        mapping.match("x", dict(sorted(moved.items())), config())
 
 
 def test_our_own_names_may_come_in_any_order():

@@ -8,6 +8,7 @@ from names import (
     ConvName,
     check_run_name,
     check_source,
+    file_and_key,
     is_file,
     is_published,
     is_run,
@@ -108,12 +109,15 @@ def test_every_family_points_to_a_class():
         assert isinstance(getattr(import_module(module), name), type)
 
 
-@pytest.mark.parametrize("name", ["a", "wrn_28_10.acdc.student.Dec11", "A+b-c_9", "x" * 100])
+@pytest.mark.parametrize("name", ["a", "wrn_28_10.acdc.student.Dec11", "x.Dec11", "wrn.pt.2", "A+b-c_9", "pt", "x" * 100])
 def test_run_names(name):
     assert check_run_name(name, "-s") == name
 
 
-@pytest.mark.parametrize("name", ["x.pth", "model.pth.tar"])
+@pytest.mark.parametrize(
+    "name",
+    ["x.pth", "model.pth.tar", "x.pt", "x.PT", "x.pt7", "last.ckpt", "pytorch_model.bin", "a.safetensors", "x.pt:ema"],
+)
 def test_a_run_is_not_called_as_files_are(name):
     with pytest.raises(RequestError, match="would be taken for a file of weights"):
         check_run_name(name, "-t")
@@ -122,7 +126,9 @@ def test_a_run_is_not_called_as_files_are(name):
 @pytest.mark.parametrize(
     "source, kind",
     [
-        ("t", is_run), ("x.pt", is_run), ("model.bin", is_run), ("pth", is_run), ("torchvision", is_run), ("timm.x", is_run),
+        ("t", is_run), ("x.Dec11", is_run), ("bin", is_run), ("pth", is_run), ("torchvision", is_run), ("timm.x", is_run),
+        ("x.pt", is_file), ("model.bin", is_file), ("x.pt7", is_file), ("X.CKPT", is_file), ("x.safetensors", is_file),
+        ("x.pth:model_ema", is_file), ("./x:a.b", is_file),
         ("x.pth", is_file), ("x.pth.tar", is_file), ("./x.pt", is_file), ("/a/b", is_file), ("a:b/c", is_file), ("é b.pth", is_file),
         ("torchvision:mobilenet_v2", is_published), ("timm:a/b.pth", is_published), ("torchvision:x:Y", is_published),
     ],
@@ -134,7 +140,23 @@ def test_sources_are_of_one_kind_whatever_is_there(source, kind):
     ]
 
 
-@pytest.mark.parametrize("source", ["", "a b", "timm:", "hub:resnet", "c:\\x", "~", ":x"])
+@pytest.mark.parametrize(
+    "source, parts",
+    [
+        ("x.pth", ("x.pth", None)),
+        ("x.pth:a.b", ("x.pth", "a.b")),
+        ("w/x.ckpt:state_dict.net", ("w/x.ckpt", "state_dict.net")),
+        ("./x:model", ("./x", "model")),
+        ("a:b/c", ("a:b/c", None)),
+        ("a:b/c:d", ("a:b/c", "d")),
+        ("x.pth:", ("x.pth", "")),
+    ],
+)
+def test_a_key_follows_a_file(source, parts):
+    assert file_and_key(source) == parts
+
+
+@pytest.mark.parametrize("source", ["", "a b", "timm:", "hub:resnet", "c:\\x", "~", ":x", "x.pth:", "./x:"])
 def test_sources_that_cannot_be(source):
     with pytest.raises(RequestError):
         check_source(source, "-t")

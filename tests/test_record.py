@@ -52,6 +52,52 @@ def test_a_finished_run_has_nothing_left_to_do(teacher, workplace, capsys):
     assert {("lr", 1), ("train/loss", 1), ("test/top1_error", 2)} <= {point[:2] for point in points(workplace, "t")}
 
 
+def digests(folder):
+    """Of every file and folder: contents, and when it was changed."""
+    files = {path: path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+    return {path: (contents, path.stat().st_mtime_ns, path.stat().st_ino) for path, contents in files.items()}
+
+
+def test_showing_a_finished_run_changes_nothing(teacher, workplace, capsys):
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    before = digests(workplace)
+    for _ in range(2):
+        assert main.main([*DIGITS, "--resume"]) == 0
+        out = capsys.readouterr().out
+        assert "t is finished, nothing is left to do" in out and "Error@1" in out
+    assert digests(workplace) == before
+
+
+@pytest.mark.parametrize("damage", ["metrics.jsonl", "config.json", "events", "events cut", "metrics changed", "lock"])
+def test_what_a_finished_run_lacks_is_written_again(teacher, workplace, damage):
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    folder = workplace / "runs/t"
+    (written,) = folder.glob("events.out.tfevents.*")
+    if damage == "events cut":
+        written.write_bytes(written.read_bytes()[:-30])
+    elif damage == "metrics changed":
+        (folder / "metrics.jsonl").write_text((folder / "metrics.jsonl").read_text().replace("epoch", "epcoh", 1))
+    else:
+        (written if damage == "events" else folder / damage).unlink()
+    before = digests(workplace)
+    assert main.main([*DIGITS, "--resume"]) == 0
+    assert same_run(teacher, workplace, "t") and (folder / "config.json").exists()
+    if damage == "lock":
+        assert digests(workplace) == before
+    else:
+        whole = digests(workplace)
+        assert main.main([*DIGITS, "--resume"]) == 0 and digests(workplace) == whole
+
+
+def test_a_finished_run_that_another_process_holds(teacher, workplace):
+    import lock
+
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    config = saved(workplace, "t")["config"]
+    with lock.take("t"), pytest.raises(RequestError, match="is being trained at this moment"):
+        record.Run("t", config, {}, record.find("t"), resume=True)
+
+
 def test_how_a_run_ended_is_noted_until_it_goes_on(workplace):
     def ended(error):
         with pytest.raises(type(error)):

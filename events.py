@@ -1,0 +1,46 @@
+"""The metrics of an epoch as TensorBoard's points, written and read.
+
+    for event in of_row({"epoch": 0, "lr": 0.1, "train_loss": 2.3}): writer.write_event(event)
+    read(path)                                        # [("lr", 1, 0.1), ("train/loss", 1, 2.3)]
+
+A file of events is records of a length (8 bytes, little-endian), its checksum (4), the event, and its checksum (4).
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
+
+FILES = "events.out.tfevents.*"
+Point = tuple[str, int, float]  # tag, step, value
+
+
+def of_row(row: dict) -> Iterator[Event]:
+    """One point of every metric."""
+    for name, value in row.items():
+        if name != "epoch":
+            prefix, _, rest = name.partition("_")
+            tag = f"{prefix}/{rest}" if prefix in ("train", "val", "test") else name
+            yield Event(wall_time=time.time(), step=row["epoch"] + 1, summary=scalar(tag, value))
+
+
+def points(event: Event) -> list[Point]:
+    return [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+
+
+def read(path: Path) -> list[Point]:
+    """Every point of a file. ValueError where it is not whole."""
+    data, place, found = path.read_bytes(), 0, []
+    while place < len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 8], "little")
+        if end + 4 > len(data):
+            raise ValueError(f"{path} ends within a record")
+        try:
+            found += points(Event.FromString(data[place + 12 : end]))
+        except DecodeError as error:
+            raise ValueError(f"{path} is damaged: {error}")
+        place = end + 4
+    return found
