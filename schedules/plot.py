@@ -41,7 +41,6 @@ def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
     """Every figure with its pair and kind; None in place of one where there is nothing to draw."""
     from schedules.figures.ablation import ablation
     from schedules.figures.curves import curves
-    from schedules.figures.style import drawing
     from schedules.figures.tradeoff import tradeoff
 
     exact = "mult_adds_exact" if mult_adds == "exact" else "mult_adds"
@@ -52,9 +51,7 @@ def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
             "curves": lambda pair=pair: curves(pair, study.measure),
             "crs": lambda pair=pair: ablation(pair, study.measure),
         }.items():
-            with drawing():
-                figure = draw()
-            yield pair, kind, figure
+            yield pair, kind, draw()
 
 
 def file_names(study: Study) -> dict[int, str]:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from schedules.figures.style import FAINT, HOLLOW, INK, MUTED, PAPER, SMALL, TINY, log_ticks, look
+from schedules.figures.style import FAINT, HOLLOW, INK, MUTED, PAPER, SMALL, TINY, drawing, log_ticks, look
 from schedules.figures.tradeoff import SIZE, caption, family_name, measure_name
 from schedules.outcomes import Group, Pair, setup
 
@@ -40,6 +40,7 @@ def rows(pair: Pair) -> list[Row]:
     return sorted(found, key=lambda row: _gain(row[1]))
 
 
+@drawing()
 def ablation(pair: Pair, measure: str) -> Figure | None:
     """The figure of one network on one dataset: errors from left to right, settings from what CRS helps most down."""
     found = rows(pair)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from schedules.figures.labels import spread
-from schedules.figures.style import FAINT, INK, MUTED, SMALL, TINY, error_scale, look, rule
+from schedules.figures.style import FAINT, INK, MUTED, SMALL, TINY, drawing, error_scale, look, rule
 from schedules.figures.tradeoff import SIZE, caption, families, family_name, heading, measure_name
 from schedules.outcomes import Group, Pair
 
@@ -22,6 +22,7 @@ COLUMNS = 3
 FINE = 120  # points of a curve in a small panel, which are a point apart
 
 
+@drawing()
 def curves(pair: Pair, measure: str) -> Figure | None:
     """The figure of one network on one dataset; None where there is nothing to draw."""
     measure = measure.removeprefix("best_")  # an epoch has no best

@@ -1,7 +1,7 @@
 """Error against cost: one point a group, one look a family, and the front of those that no other beats.
 
     figure = tradeoff(pair, "params", study.measure)
-    figure.savefig("tradeoff.png")
+    png = rendered(figure, "png")                  # output.py
 
 Filled points were taught, hollow ones trained alone. Those that would cover each other stand side by side, and a teacher
 that costs far more than all others stands at the right edge with an arrow. What a test or a page wants to find has a gid: `point-<group>`,
@@ -29,6 +29,7 @@ from schedules.figures.style import (
     PAPER,
     SMALL,
     TINY,
+    drawing,
     error_scale,
     human,
     log_ticks,
@@ -48,6 +49,7 @@ FRONT = dict(color=FAINT, linewidth=2.2)
 Point = tuple[float, float]
 
 
+@drawing()
 def tradeoff(pair: Pair, cost: str, measure: str) -> Figure:
     """The figure of one network on one dataset: errors in % on logarithmic or linear axes, `cost` always logarithmic."""
     figure = Figure(SIZE)
