@@ -9,10 +9,17 @@ row too, with the reason; so is, with --schedule, what has not begun. Where seve
 furthest wins, and what contradicts is told.
 """
 
+import sys
+
+if not __package__:  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(each for each in sys.path if Path(each).resolve() != here)]
+
 import csv
 import io
 import json
-import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence

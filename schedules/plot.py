@@ -8,9 +8,16 @@ the table, and what compression-ratio scaled weight decay gains where something 
 each file that it wrote.
 """
 
+import sys
+
+if not __package__:  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(each for each in sys.path if Path(each).resolve() != here)]
+
 import argparse
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
