@@ -8,8 +8,13 @@ As a library: `count(model, side)` of a network on the meta device gives its `Co
 as published tables count, and exactly (shapes.py). A head that only training uses is not counted.
 """
 
-import json
+import os
 import sys
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # with PYTHONSAFEPATH Python does not
+
+import json
 from argparse import Namespace
 from collections import Counter
 from dataclasses import dataclass

@@ -7,12 +7,17 @@ resolve (options.py, budget.py) -> build (build.py, blocks.py) -> fit (train.py)
 wrong with a request is found before anything is written.
 """
 
+import os
+import sys
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # with PYTHONSAFEPATH Python does not
+
 import signals
 
 if __name__ == "__main__":
     signals.on_signal(signals.end_at_once)
 
-import sys
 from argparse import Namespace
 
 import cli

@@ -7,6 +7,7 @@ Baseline in the same process: the import of torch. Prints the median of both ove
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -30,7 +31,8 @@ def main(runs: int = 5) -> None:
         times = []
         for _ in range(runs):
             done = subprocess.run(
-                [sys.executable, "-c", ONE_RUN, conv], cwd=ROOT, capture_output=True, text=True, check=True
+                [sys.executable, "-c", ONE_RUN, conv], env={**os.environ, "PYTHONPATH": str(ROOT)},
+                capture_output=True, text=True, check=True,
             )
             times.append(json.loads(done.stdout))
         torch_import, counting = (statistics.median(column) for column in zip(*times))

@@ -9,18 +9,24 @@ row too, with the reason; so is, with --schedule, what has not begun. Where seve
 furthest wins, and what contradicts is told.
 """
 
+import sys
+
+if not __package__:  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(each for each in sys.path if Path(each).resolve() != here)]
+
 import csv
 import io
 import json
-import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from statistics import mean, stdev
-
-from tabulate import tabulate
+from typing import NamedTuple
 
 import cli
 from cli import Parser
@@ -28,9 +34,11 @@ from errors import RequestError, SwapconvError
 from files import RUNS, write_atomically
 from identity import NOT_IDENTITY, differences
 from names import FAMILIES, OpenName, parse_conv, parse_family
+from schedules.comparable import mixture
 from schedules.runs import STATES, Record, read
 from schedules.schedule import Job
 from schedules.schedule import read as read_schedule
+from schedules.summary import table
 
 METRICS = (
     "test_top1_error", "test_top5_error", "best_test_top1_error", "best_test_top5_error", "val_top1_error", "val_top5_error",
@@ -146,9 +154,10 @@ def row(record: Record) -> dict:
     }
 
 
-def add_groups(rows: Sequence[dict]) -> None:
-    """Puts the runs that differ in their seed alone, their teachers' too, into one group, with its means."""
-    by_name = {each["name"]: each for each in rows}
+def add_groups(rows: Sequence[dict], others: Iterable[dict] = ()) -> None:
+    """Puts the runs that differ in their seed alone, their teachers' too, into one group, with its means. `others` are runs
+    of other studies, of which teachers may be."""
+    by_name = {each["name"]: each for each in (*others, *rows)}
     apart = dict(of_other_weights(rows))
     groups: dict[str, list[dict]] = {}
     for each in rows:
@@ -209,20 +218,49 @@ def planned(jobs: Sequence[Job], rows: dict[str, dict]) -> list[dict]:
     return found
 
 
-def collate(folders: Sequence[str], schedule: str | None = None) -> tuple[list[dict], list[str]]:
-    """A row for each run, and what contradicts."""
+class Collated(NamedTuple):
+    """A row for each run; what contradicts; a row for each teacher of theirs that a schedule does not contain; and what else
+    is to be said."""
+
+    rows: list[dict]
+    conflicts: list[str]
+    teachers: list[dict]
+    notes: list[str]
+
+
+def collate(folders: Sequence[str], schedule: str | None = None) -> Collated:
+    """What the folders hold or, of that, what a schedule asks for."""
     jobs = read_schedule(schedule) if schedule else []
     records, conflicts = gather(folders or ([] if jobs and not RUNS.is_dir() else [str(RUNS)]))
-    rows = []
+    found = []
     for record in records.values():
         try:
-            rows.append(row(record))
+            found.append(row(record))
         except SwapconvError as error:  # a conv that no version knows
-            rows.append(row(Record(record.folder, {}, [], f"its record is damaged: {error}")))
-    rows = planned(jobs, {each["name"]: each for each in rows}) if jobs else rows
+            found.append(row(Record(record.folder, {}, [], f"its record is damaged: {error}")))
+    rows = planned(jobs, {each["name"]: each for each in found}) if jobs else found
     conflicts += [f"{name}: runs came from {count} versions of it" for name, count in of_other_weights(rows)]
-    add_groups(rows)
-    return rows, conflicts
+    add_groups(rows, found)
+    inside = {each["name"] for each in rows}
+    needed = {each.get("teacher_checkpoint") for each in rows if each["taught"]} - inside
+    teachers = [each for each in found if each["name"] in needed]
+    add_groups(teachers, found)
+    return Collated(rows, conflicts, teachers, _notes(rows, teachers, schedule))
+
+
+def _notes(rows: Sequence[dict], teachers: Sequence[dict], schedule: str | None) -> list[str]:
+    """What a person should know who takes the table for one study."""
+    if schedule is None:
+        mixed = mixture(rows)
+        way = "--schedule FILE takes those of one study"
+        return [f"the runs are of {mixed}, so not of one study: {way}"] if mixed else []
+    shown = [f"{each['name']} ({_told(each)})" for each in teachers[:3]] + ["…"] * (len(teachers) > 3)
+    return [f"no job of {schedule}, so without a row, but teaching some: {', '.join(shown)}"] if shown else []
+
+
+def _told(row: dict) -> str:
+    error = row["test_top1_error"]
+    return row["state"] + (f", {error:.2f} % test error" if error is not None else "")
 
 
 def as_csv(rows: Sequence[dict]) -> str:
@@ -240,25 +278,6 @@ def _cell(value: object) -> object:
     return json.dumps(value) if isinstance(value, (bool, list, dict)) else value
 
 
-def table(rows: Iterable[dict]) -> str:
-    """Every group, for a person: its error as mean ± deviation, and what is not finished."""
-    groups: dict[str, list[dict]] = {}
-    for each in rows:
-        groups.setdefault(each["group"], []).append(each)
-    shown = []
-    for members in groups.values():
-        first, states = members[0], Counter(each["state"] for each in members)
-        error, deviation = first["mean_test_top1_error"], first["std_test_top1_error"]
-        shown.append([
-            first["name"], ", ".join(f"{states[state]} {state}" for state in STATES if states[state]),
-            "" if error is None else f"{error:.2f}" + (f" ± {deviation:.2f}" if deviation is not None else ""),
-            first.get("params"), first.get("mult_adds_exact"), _cut(first["reason"]),
-        ])  # fmt: skip
-    headers = ["runs, by the first of them", "state", "error %", "params", "mult-adds, exact", "why"]
-    align = ("left", "left", "right", "right", "right", "left")
-    return tabulate(shown, headers, intfmt=",", floatfmt=",.0f", disable_numparse=[0, 1, 2, 5], colalign=align)
-
-
 def _refuse_others(output: Path) -> tuple[Path, Path]:
     """The two files to write. RequestError where a schedule, or anything but an earlier collation, has the name."""
     table, document = (output.with_name(output.name + suffix) for suffix in (".csv", ".json"))
@@ -268,20 +287,18 @@ def _refuse_others(output: Path) -> tuple[Path, Path]:
     return table, document
 
 
-def _cut(text: str, most: int = 70) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
 def main(arguments: list[str] | None = None) -> int:
     request = options(arguments)
     output = Path(request.output.removesuffix(".csv").removesuffix(".json"))
     files = _refuse_others(output)
-    rows, conflicts = collate(request.folders, request.schedule)
-    for path, text in zip(files, (as_csv(rows), json.dumps({"runs": rows, "conflicts": conflicts}))):
+    rows, conflicts, teachers, notes = collate(request.folders, request.schedule)
+    document = {"runs": rows, "conflicts": conflicts, "teachers": teachers}
+    for path, text in zip(files, (as_csv(rows), json.dumps(document))):
         write_atomically(path, lambda file, text=text: file.write(text.encode()))
     print(table(rows))
-    for conflict in conflicts:
-        print(f"conflict: {conflict}")
+    for what, texts in (("conflict", conflicts), ("note", notes)):
+        for text in texts:
+            print(f"{what}: {text}")
     states = Counter(each["state"] for each in rows)
     print(
         f"{output}.csv and .json: {len(rows)} runs, "

@@ -8,10 +8,17 @@ plane of parameters and mult-adds with the network itself and its narrower versi
 device; as only swapped layers change, a setting takes milliseconds.
 """
 
+import sys
+
+if not __package__:  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(each for each in sys.path if Path(each).resolve() != here)]
+
 import argparse
 import csv
 import io
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path

@@ -10,9 +10,16 @@ Every command is checked before anything is written: it parses, its name is its 
 budget, its teacher is made before it or exists.
 """
 
+import sys
+
+if not __package__:  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(each for each in sys.path if Path(each).resolve() != here)]
+
 import json
 import math
-import sys
 import time
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence

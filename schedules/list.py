@@ -4,8 +4,15 @@ python -m schedules.list
 python -m schedules.list study.json --state failed
 """
 
-import shlex
 import sys
+
+if not __package__:  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(each for each in sys.path if Path(each).resolve() != here)]
+
+import shlex
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence

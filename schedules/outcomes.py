@@ -1,40 +1,30 @@
 """What came of a study: the table that `python -m schedules.collate` wrote, as runs, groups and pairs to draw.
 
     study = read("study.csv")                     # and the learning curves of study.json, where it lies beside
-    for pair in study.pairs:                      # one for each dataset and network
+    for pair in study.pairs:                      # one for each figure: the same data, network and length of training
+        print(pair.title)                         # cifar10, WRN-28-10, 200 epochs
         for group in pair.groups:                 # the finished runs that differ in their seed alone
             print(group.label, group.error, group.std, group.cost["params"])
 
-Imports no torch and no matplotlib.
+Which runs one figure may show is comparable.py's. Imports no torch and no matplotlib.
 """
 
-import csv
-import io
-import json
-import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-import cli
-import flags
-from errors import RequestError, first_line
-from identity import NOT_IDENTITY, name_of
-from presets import PRESETS, WIDTHS
+from errors import RequestError
+from identity import name_of
+from presets import PRESETS
+from schedules import comparable, table
+from schedules.comparable import OF_TEACHING, SIZES, Arena, arenas, differing, network_name, setup
+from schedules.table import COSTS, MEASURES, Run, finite, printable
 
-COSTS = ("params", "mult_adds", "mult_adds_exact")
-MEASURES = [
-    f"{kind}_{top}_error" for kind in ("test", "best_test", "val") for top in ("top1", "top5")
-]  # what a group can be judged by
-NEEDED = ("name", "state", "family", "taught", "group", "dataset", "network", *COSTS, MEASURES[0])
-TEXT = {
-    "name", "state", "reason", "family", "group", "folder", "git_commit", "dataset", "network", "mode", "conv", "module",
-    "where", "teacher_checkpoint", "student_checkpoint", "init_from",
-}  # fmt: skip
-ROLES = {"teacher_checkpoint", "student_checkpoint", "seed", "mode", "conv", "module", "help", "dataset", "network"}
-SHAPE = ("wrn_depth", "wrn_width", "width_mult")  # a label tells these wherever they are not the usual ones
+__all__ = ["MEASURES", "Group", "Pair", "Run", "Study", "network_name", "read", "setup"]
+
+OF_TAUGHT = (*OF_TEACHING, "init_from", "taught by")  # what is usual among those that were taught, or alone
 WORDS = {
     "nocrswd": "no CRS",
     "crs_factor": "CRS ×",
@@ -42,9 +32,8 @@ WORDS = {
     "where": "where ",
     "beta": "β ",
     "alpha": "α ",
+    "taught by": "by ",
 }
-
-Run = dict  # one row of the table, with proper types; `rows` are its epochs'
 
 
 @dataclass
@@ -58,6 +47,8 @@ class Group:
     label: str = ""
     suffix: str = ""  # what its label says beyond the conv
     role: str = ""  # "teacher", "control" (the reference conv at another width) or none
+    line: tuple = ()  # equal for the groups that one line may join: they differ in the number of their conv alone
+    usual: bool = True  # trained as most of its figure, on its figure's network: what the front may join
 
     @property
     def first(self) -> Run:
@@ -76,12 +67,13 @@ class Group:
         return {cost: self.first[cost] for cost in COSTS}
 
     def curve(self, measure: str) -> list[tuple[int, float]]:
-        """Epochs, counted from 1, and the mean over its runs, of the epochs that every run with rows has."""
+        """Epochs, counted from 1, and the mean over its runs, of the epochs of which every run with rows has it (not every
+        epoch is tested)."""
         curves = [
             {
                 row["epoch"] + 1: row[measure]
                 for row in run["rows"]
-                if _finite(row.get(measure)) and _finite(row.get("epoch"))
+                if finite(row.get(measure)) and finite(row.get("epoch"))
             }
             for run in self.runs
             if run["rows"]
@@ -92,14 +84,27 @@ class Group:
 
 @dataclass
 class Pair:
-    """All that is known of one network on one dataset."""
+    """All that is known of one network, trained on one set of data for one number of epochs: what one figure may show."""
 
     dataset: str
     network: str
     runs: list[Run]
     groups: list[Group]
-    guides: list[Group] = field(default_factory=list)  # teachers, which may be another network
+    guides: list[Group] = field(default_factory=list)  # teachers, which may be of another figure
     strays: int = 0  # runs that ended before they had a configuration: of no network, and so told of with every one
+    arena: Arena = field(default_factory=lambda: Arena({}))
+    apart: tuple[str, ...] = ()  # by what kinds of things it differs from other pairs of this dataset and network
+
+    @property
+    def title(self) -> str:
+        """`cifar10, WRN-28-10, 200 epochs`, and what else tells it from the others."""
+        words = self.arena.words
+        kinds = ["network", *["epochs"] * bool(self.epochs), *(kind for kind in self.apart if kind in words)]
+        return ", ".join([self.dataset, *(words[kind] for kind in dict.fromkeys(kinds) if kind in words)])
+
+    @property
+    def epochs(self) -> int | None:
+        return comparable.epochs(self.groups[0].first)
 
     @property
     def undrawn(self) -> Counter:
@@ -123,105 +128,54 @@ class Study:
 
 def read(path: str, measure: str = MEASURES[0]) -> Study:
     """The study whose table is `path`. RequestError where it is none, or where no run in it has finished."""
-    runs, beside = _table(path), Path(path).with_suffix(".json")
-    rows, conflicts = _json(str(beside)) if beside.is_file() and beside != Path(path) else ({}, [])
+    runs, beside = table.read(path), Path(path).with_suffix(".json")
+    there = beside.is_file() and beside != Path(path)
+    rows, conflicts, elsewhere = table.read_epochs(str(beside)) if there else ({}, [], [])
     for run in runs:
         run["rows"] = rows.get((run["folder"], run["name"]), [])
-    by_pair: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        by_pair.setdefault((run["dataset"], run["network"]), []).append(run)
     groups = _groups(runs, measure)
     if not groups:
         states = ", ".join(f"{count} {state}" for state, count in Counter(run["state"] for run in runs).items())
         raise RequestError(f"{path} has no finished run with a {measure} to draw ({states or 'no run at all'})")
-    strays = sum(run["state"] != "finished" and not (run["dataset"] and run["network"]) for run in runs)
+    teachers = [replace(group, number=len(groups) + group.number) for group in _groups(elsewhere, measure)]
+    return Study(Path(path), measure, runs, _pairs(runs, groups, teachers), conflicts)
+
+
+def _pairs(runs: list[Run], groups: list[Group], elsewhere: list[Group]) -> list[Pair]:
+    """One for each arena with anything to draw; what has no configuration but a result is in one of its own."""
+    known = arenas(runs)
+    bare = [place for place, run in enumerate(runs) if not (run["dataset"] and run["network"])]
+    strays = sum(runs[place]["state"] != "finished" for place in bare)
+    found = [(arena, _members(runs, groups, arena)) for arena in [*known, Arena({}, own=bare)]]
+    drawn = [(arena, members) for arena, members in found if members]
     pairs = []
-    for (dataset, network), members in by_pair.items():
-        own = [group for group in groups if (group.first["dataset"], group.first["network"]) == (dataset, network)]
-        if own:
-            pairs.append(_pair(dataset, network, members, own, runs, groups))
-            pairs[-1].strays = strays if dataset and network else 0
-    return Study(Path(path), measure, runs, pairs, conflicts)
+    for arena, members in drawn:
+        first = members[0].first
+        kin = [each for each, of in drawn if (of[0].first["dataset"], of[0].first["network"]) == _place(first)]
+        pair = Pair(*_place(first), [runs[place] for place in sorted(arena.own + arena.guests)], members, arena=arena)
+        pair.apart = tuple(differing(kin))
+        pair.strays = strays if all(_place(first)) else 0
+        _assign(pair, runs, groups, elsewhere)
+        pairs.append(pair)
+    return pairs
 
 
-def network_name(run: Run) -> str:
-    """`WRN-28-10`, `MobileNetV2 ×0.5`, `DARTS`."""
-    if run.get("wrn_depth") is not None and run.get("wrn_width") is not None:
-        return f"WRN-{run['wrn_depth']:g}-{run['wrn_width']:g}"
-    width = run.get("width_mult")
-    return run["network"] + (f" ×{width:g}" if _finite(width) and width != 1 else "")
+def _place(run: Run) -> tuple[str, str]:
+    return run["dataset"], run["network"]
 
 
-def setup(run: Run, without: Iterable[str] = ()) -> dict:
-    """What a run was asked for beside its names, its conv and its seed."""
-    fields = {action.dest for action in flags.training_parser()._actions} - ROLES - set(NOT_IDENTITY) - set(without)
-    return {name: run.get(name) for name in sorted(fields)}
-
-
-def _table(path: str) -> list[Run]:
-    try:
-        text = cli.read_file(path).decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        columns = reader.fieldnames or []
-        if missing := [name for name in NEEDED if name not in columns]:
-            shown = ", ".join(missing[:4]) + (", …" if len(missing) > 4 else "")
-            raise RequestError(f"{path} is no table of schedules.collate: it has no column {shown}")
-        rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise RequestError(f"{path} is no table of schedules.collate: {first_line(error)}")
-    return [_typed(row) for row in rows]
-
-
-def _typed(row: dict) -> Run:
-    """Proper types: None for what is empty, and words stay words."""
-    run = {name: _value(name, text) for name, text in row.items() if name is not None}
-    for name in ("name", "state", "family", "group", "dataset", "network"):
-        run[name] = _printable(run[name] or "")
-    run["folder"], run["reason"] = run.get("folder") or "", _printable(run.get("reason") or "")
-    run["taught"] = run["taught"] is True
-    run["family"] = run["family"] or (f"module {run.get('module')}" if run.get("module") else "unknown")
-    return run
-
-
-def _value(name: str, text: str | None):
-    if not text:
-        return None
-    if name in TEXT:
-        return text
-    try:
-        return json.loads(text.lower() if text in ("True", "False") else text)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _printable(text: str) -> str:
-    """Control characters have no place in a figure, and none in XML."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
-def _json(path: str) -> tuple[dict, list[str]]:
-    """The epochs of every run, by folder and name, and the conflicts."""
-    try:
-        study = json.loads(cli.read_file(path))
-        rows = {
-            (run.get("folder") or "", _printable(run["name"] or "")): run.get("rows") or [] for run in study["runs"]
-        }
-        if not all(isinstance(row, dict) for each in rows.values() for row in each):
-            raise TypeError("rows of a run are no list of objects")
-        return rows, [_printable(str(text)) for text in study.get("conflicts") or []]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RequestError(f"{path} is no study of schedules.collate: {type(error).__name__}: {first_line(error)}")
-
-
-def _finite(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _members(runs: list[Run], groups: list[Group], arena: Arena) -> list[Group]:
+    """The groups of an arena, as copies: a guest of several figures has another role in each."""
+    own, guests = ({id(runs[place]) for place in places} for places in (arena.own, arena.guests))
+    inside = [group for group in groups if id(group.first) in own | guests]
+    return [replace(group, usual=id(group.first) in own) for group in inside]
 
 
 def _groups(runs: list[Run], measure: str) -> list[Group]:
     """Of the finished runs with a result and costs; mean and deviation are the table's, where it has them."""
     members: dict[tuple, list[Run]] = {}
     for number, run in enumerate(runs):
-        whole = _finite(run.get(measure)) and all(_finite(run[cost]) and run[cost] > 0 for cost in COSTS)
+        whole = finite(run.get(measure)) and all(finite(run[cost]) and run[cost] > 0 for cost in COSTS)
         if run["state"] == "finished" and whole:
             key = (run["dataset"], run["network"], run["group"] or f"run {number}")
             members.setdefault(key, []).append(run)
@@ -230,67 +184,101 @@ def _groups(runs: list[Run], measure: str) -> list[Group]:
         errors = [run[measure] for run in of_group]
         mean, std = (of_group[0].get(f"{kind}_{measure}") for kind in ("mean", "std"))
         own = statistics.stdev(errors) if len(errors) > 1 else None
-        mean, std = (mean if _finite(mean) else statistics.fmean(errors)), (std if _finite(std) else own)
+        mean, std = (mean if finite(mean) else statistics.fmean(errors)), (std if finite(std) else own)
         groups.append(Group(len(groups), of_group, mean, std))
     return groups
 
 
-def _pair(
-    dataset: str, network: str, runs: list[Run], groups: list[Group], all_runs: list[Run], all_groups: list[Group]
-) -> Pair:
-    """Says of each group whether it taught, is the control or neither, and names it."""
-    guides = _teachers(runs, all_groups, dataset)
-    teachers = _teachers(all_runs, all_groups, dataset)
-    reference = PRESETS.get(network, {}).get("conv", "Conv")
-    width = WIDTHS.get(network)
-    widths = {group.first.get(width) for group in guides}
-    for group in groups:
-        if any(group is each for each in teachers):
-            group.role = "teacher"
-        elif group.family == reference and width is not None and guides and group.first.get(width) not in widths:
-            group.role = "control"
-    _label(groups)
-    return Pair(dataset, network, runs, groups, guides)
+def _assign(pair: Pair, runs: list[Run], groups: list[Group], elsewhere: list[Group]) -> None:
+    """Says of each group whether it taught, is the control or neither, names it, and tells what may be joined. `elsewhere`:
+    teachers of other studies."""
+    taught_any = {group.number for group in _teachers(runs, groups, groups)}
+    guests = {id(runs[place]) for place in pair.arena.guests}
+    for group in pair.groups:
+        group.role = "teacher" if group.number in taught_any else "control" if id(group.first) in guests else ""
+    _label(pair.groups, [*groups, *elsewhere])
+    own = {group.number: group for group in pair.groups}
+    for group in _teachers(pair.runs, [*groups, *elsewhere], pair.groups):
+        label = ", ".join([_teacher_label(group), *_unlike(group, pair)])
+        pair.guides.append(own.get(group.number) or replace(group, label=label, role="teacher"))
 
 
-def _teachers(students: list[Run], groups: list[Group], dataset: str) -> list[Group]:
-    """The groups that some of the students name as who taught them."""
+def _unlike(group: Group, pair: Pair) -> list[str]:
+    """What its label has to say of a teacher that was trained otherwise than what its pair shows."""
+    words, shown = comparable.words(group.first), pair.arena.words
+    return [words[kind] for kind in ("epochs", "images", "side", "augment") if shown and words[kind] != shown[kind]]
+
+
+def _teachers(students: list[Run], groups: list[Group], tested_as: list[Group]) -> list[Group]:
+    """The groups that some of the students name as who taught them, and whose errors are of the same test images."""
     names = {run.get("teacher_checkpoint") for run in students if run.get("mode") == "student"} - {None}
-    of_dataset = [group for group in groups if group.first["dataset"] == dataset]
-    return [group for group in of_dataset if any(name_of(run) in names for run in group.runs)]
+    tests = {_tested_on(group.first) for group in tested_as}
+    return [
+        group for group in groups
+        if any(name_of(run) in names for run in group.runs) and any(_alike(_tested_on(group.first), each) for each in tests)
+    ]  # fmt: skip
 
 
-def _label(groups: list[Group]) -> None:
-    """The shortest words that tell each from the others: its conv, and in what it is unusual."""
-    plain = [group for group in groups if not group.role]
-    setups = {group.number: setup(group.first) for group in groups}
-    usual = {
-        name: Counter(str(setups[group.number][name]) for group in plain or groups).most_common(1)[0][0]
-        for name in setups[groups[0].number]
-    }
-    bare = {group.number: (_conv(group.first), group.taught) for group in groups}
+def _tested_on(run: Run) -> tuple:
+    digest = run.get("data_test_digest") or run.get("data_digest")
+    return ("" if digest and run["dataset"].startswith(comparable.OWN) else run["dataset"]), digest
+
+
+def _alike(one: tuple, other: tuple) -> bool:
+    return one[0] == other[0] and (one[1] == other[1] or None in (one[1], other[1]))
+
+
+def _teacher_label(group: Group) -> str:
+    conv = _conv(group.first)
+    reference = PRESETS.get(group.first["network"], {}).get("conv", "Conv")
+    return f"teacher {network_name(group.first)}" + ("" if conv in ("Conv", reference) else f" {conv}")
+
+
+def _label(groups: list[Group], all_groups: Sequence[Group]) -> None:
+    """The shortest words that tell each from the others: its conv, and in what it is unusual. What is unusual is on a line
+    of its own, which no other joins."""
+    plain = [group for group in groups if not group.role] or groups
+    setups = {group.number: _setup(group, all_groups) for group in groups}
+
+    usual = {}
+    for taught in {group.taught for group in groups}:
+        kin = [each for each in plain if each.taught == taught] or [each for each in groups if each.taught == taught]
+        for name in setups[groups[0].number]:
+            of = kin if name in OF_TAUGHT else plain
+            usual[taught, name] = Counter(str(setups[each.number][name]) for each in of).most_common(1)[0][0]
+    several = len({network_name(group.first) for group in plain}) > 1
     for group in groups:
         mine = setups[group.number]
-        twins = [setups[each.number] for each in plain if bare[each.number] == bare[group.number]]
-        parts = [network_name(group.first)] if any(str(mine[name]) != usual[name] for name in SHAPE) else []
-        for name in mine:
-            unusual = name not in SHAPE and str(mine[name]) != usual[name]
-            if unusual and any(twin[name] != mine[name] for twin in twins):
-                parts.append(_words(name, mine[name]))
+        unusual = [name for name in mine if name not in SIZES and str(mine[name]) != usual[group.taught, name]]
+        parts = [network_name(group.first)] * several + [_words(name, mine[name], group) for name in unusual]
+        group.line = (group.family, group.taught, str(mine))
+        group.usual = group.usual and not parts
         group.suffix = "" if group.role else ", ".join(parts)
         group.label = network_name(group.first) if group.role else _conv(group.first)
         if group.role == "teacher":
-            group.label = f"teacher {group.label}" + ("" if group.first["conv"] == "Conv" else f" {_conv(group.first)}")
+            group.label = _teacher_label(group)
         group.label += f" ({group.suffix})" if group.suffix else ""
+    twins = Counter(group.label for group in groups if group.role)
+    for group in groups:
+        if group.role and twins[group.label] > 1 and len({each.taught for each in groups if each.label == group.label}) == 1:
+            group.label += f" ({group.first['name'][:32]})"
+
+
+def _setup(group: Group, groups: Sequence[Group]) -> dict:
+    """What its runs were asked for, with who taught them: a group of this table, or a name."""
+    name = group.first.get("teacher_checkpoint") if group.first.get("mode") == "student" else None
+    known = next((each.number for each in groups if name and any(name_of(run) == name for run in each.runs)), name)
+    return setup(group.first) | {"taught by": known}
 
 
 def _conv(run: Run) -> str:
     """`SepHashed_0.1`, or the file name of a user's module."""
-    return _printable(run.get("conv") or PurePath(run.get("module") or run["family"]).name)
+    return printable(run.get("conv") or PurePath(run.get("module") or run["family"]).name)
 
 
-def _words(name: str, value) -> str:
+def _words(name: str, value, group: Group) -> str:
     if name == "nocrswd":
         return WORDS[name] if value else "CRS"
-    shown = f"{value:g}" if _finite(value) else _printable(str(value))[:24]
+    value = group.first["teacher_checkpoint"] if name == "taught by" and value is not None else value
+    shown = f"{value:g}" if finite(value) else printable(str(value))[:24]
     return WORDS.get(name, name + " ") + shown

@@ -36,7 +36,7 @@ def page(study: Study, figures: Iterable[tuple[int, str, str]]) -> str:
     parts, colours = [], {}
     for number, (place, kind, svg) in enumerate(figures):
         pair = study.pairs[place]
-        title = escape(f"{TITLES[kind]}: {pair.dataset}, {pair.network}")
+        title = escape(f"{TITLES[kind]}: {pair.title}")
         parts.append(f'<figure class="{kind}"><h2>{title}</h2>{inline(svg, f"f{number}-", title, colours)}</figure>')
     states = Counter(run["state"] for run in study.runs)
     summary = ", ".join(f"{count} {state}" for state, count in sorted(states.items(), key=lambda each: -each[1]))

@@ -3,14 +3,21 @@
     python -m schedules.plot study.csv --out figures
     python -m schedules.plot study.csv --mult_adds published --html study.html
 
-For each dataset and network: error against parameters and against mult-adds, learning curves where study.json lies beside
-the table, and what compression-ratio scaled weight decay gains where something was trained with and without it. Prints
-each file that it wrote.
+For each dataset, network and number of epochs: error against parameters and against mult-adds, learning curves where
+study.json lies beside the table, and what compression-ratio scaled weight decay gains where something was trained with and
+without it. Prints each file that it wrote.
 """
+
+import sys
+
+if not __package__:  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(each for each in sys.path if Path(each).resolve() != here)]
 
 import argparse
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -41,7 +48,6 @@ def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
     """Every figure with its pair and kind; None in place of one where there is nothing to draw."""
     from schedules.figures.ablation import ablation
     from schedules.figures.curves import curves
-    from schedules.figures.style import drawing
     from schedules.figures.tradeoff import tradeoff
 
     exact = "mult_adds_exact" if mult_adds == "exact" else "mult_adds"
@@ -52,16 +58,17 @@ def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
             "curves": lambda pair=pair: curves(pair, study.measure),
             "crs": lambda pair=pair: ablation(pair, study.measure),
         }.items():
-            with drawing():
-                figure = draw()
-            yield pair, kind, figure
+            yield pair, kind, draw()
 
 
 def file_names(study: Study) -> dict[int, str]:
-    """For each pair, by its place, how the names of its files begin: the study's, the dataset's and the network's."""
+    """For each pair, by its place, how the names of its files begin: the study's, the dataset's and the network's; then what
+    tells pairs of one dataset and network apart, such as `.WRN-16-1.30_epochs`."""
     names: dict[int, str] = {}
     for place, pair in enumerate(study.pairs):
-        name = re.sub(r"[^\w.+-]+", "_", f"{study.path.stem}.{pair.dataset}.{pair.network}")[:120]
+        apart = [pair.arena.words[kind] for kind in pair.apart]
+        words = ".".join([study.path.stem, pair.dataset, pair.network, *apart]).replace(",", "")
+        name = re.sub(r"[^\w.+-]+", "_", words)[:120]
         names[place] = name if name.lower() not in {each.lower() for each in names.values()} else f"{name}.{place}"
     return names
 
@@ -99,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
                 "curves": "no run has kept its epochs (is the .json of the study beside it?)",
                 "crs": "no setting was trained with and without CRS (--nocrswd, --crs_factor)",
             }[kind]
-            print(f"no {names[place]}.{kind} for {pair.dataset}, {pair.network}: {why}")
+            print(f"no {names[place]}.{kind} for {pair.title}: {why}")
     if page is not None:
         write(Path(request.html), page.encode())
     return 0

@@ -10,8 +10,15 @@ again, after whatever has happened, goes on. Exit status: 0 all are finished, 2 
 else, 4 some failed, 130 and 143 stopped by a signal.
 """
 
-import math
 import sys
+
+if not __package__:  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(each for each in sys.path if Path(each).resolve() != here)]
+
+import math
 import time
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence

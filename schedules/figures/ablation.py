@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from schedules.figures.style import FAINT, HOLLOW, INK, MUTED, PAPER, SMALL, TINY, log_ticks, look
-from schedules.figures.tradeoff import SIZE, caption, family_name, measure_name
+from schedules.figures.style import FAINT, HOLLOW, INK, MUTED, PAPER, SMALL, TINY, drawing, log_ticks, look
+from schedules.figures.tradeoff import SIZE, caption, cut, family_name, measure_name
 from schedules.outcomes import Group, Pair, setup
 
 Row = tuple[str, dict[float, Group]]
@@ -40,8 +40,9 @@ def rows(pair: Pair) -> list[Row]:
     return sorted(found, key=lambda row: _gain(row[1]))
 
 
+@drawing()
 def ablation(pair: Pair, measure: str) -> Figure | None:
-    """The figure of one network on one dataset: errors from left to right, settings from what CRS helps most down."""
+    """The figure of one pair: errors from left to right, settings from what CRS helps most down."""
     found = rows(pair)
     if not found:
         return None
@@ -66,7 +67,7 @@ def ablation(pair: Pair, measure: str) -> Figure | None:
     figure.text(0.012, 1 - 0.2 / height, "Weight decay scaled by the compression ratio (CRS), or not", fontsize=SMALL,
                 fontweight="bold", va="center", gid="heading")  # fmt: skip
     figure.text(
-        0.988, 1 - 0.2 / height, f"{pair.dataset}, {pair.network}", fontsize=SMALL, color=MUTED, ha="right", va="center"
+        0.988, 1 - 0.2 / height, cut(pair.title), fontsize=SMALL, color=MUTED, ha="right", va="center"
     )
     _legend(figure, height, {each for _, arms in found for each in arms})
     drawn = [group for _, arms in found for group in arms.values()]

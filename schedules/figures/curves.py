@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from schedules.figures.labels import spread
-from schedules.figures.style import FAINT, INK, MUTED, SMALL, TINY, error_scale, look, rule
-from schedules.figures.tradeoff import SIZE, caption, families, family_name, heading, measure_name
+from schedules.figures.style import FAINT, INK, MUTED, SMALL, TINY, drawing, error_scale, look, rule
+from schedules.figures.tradeoff import AXES, SIZE, caption, cut, families, family_name, heading, measure_name
 from schedules.outcomes import Group, Pair
 
 TOGETHER = 10  # groups up to which one panel holds all
@@ -22,8 +22,9 @@ COLUMNS = 3
 FINE = 120  # points of a curve in a small panel, which are a point apart
 
 
+@drawing()
 def curves(pair: Pair, measure: str) -> Figure | None:
-    """The figure of one network on one dataset; None where there is nothing to draw."""
+    """The figure of one pair; None where there is nothing to draw."""
     measure = measure.removeprefix("best_")  # an epoch has no best
     shown = {group.number: group.curve(measure) for group in pair.groups}
     groups = [group for group in pair.groups if shown[group.number]]
@@ -33,7 +34,7 @@ def curves(pair: Pair, measure: str) -> Figure | None:
     lines = {number: np.array(curve) for number, curve in shown.items() if curve}
     if len(groups) <= TOGETHER:
         figure = Figure(SIZE)
-        panels = {figure.add_axes((0.06, 0.135, 0.725, 0.79)): groups}
+        panels = {figure.add_axes(AXES): groups}
     else:
         figure, panels = _panels(groups)
     first = next(iter(panels))
@@ -52,9 +53,9 @@ def curves(pair: Pair, measure: str) -> Figure | None:
             shorter = _thinned(np.array(train[group.number] or np.empty((0, 2))), most)
             _draw(axes, group, _thinned(lines[group.number], most), shorter, 1.0 if len(members) <= 5 else 0.7)
         _ends(axes, members, lines, short=len(panels) > 1)
-    heading(figure, first, f"{measure_name(measure)}, %", f"{pair.dataset}, {pair.network}" if len(panels) == 1 else "")
+    heading(figure, first, f"{measure_name(measure)}, %", pair.title if len(panels) == 1 else "")
     if len(panels) > 1:
-        figure.text(0.988, first.get_position().y1 + 0.3 / figure.get_figheight(), f"{pair.dataset}, {pair.network}",
+        figure.text(0.988, first.get_position().y1 + 0.3 / figure.get_figheight(), cut(pair.title),
                     fontsize=SMALL, color=MUTED, ha="right")  # fmt: skip
         figure.texts[0].set_y(first.get_position().y1 + 0.3 / figure.get_figheight())
     for place, each in enumerate(panels):
@@ -162,4 +163,6 @@ def _words(group: Group, short: bool) -> str:
         words = words.removeprefix(group.family.partition("_x_")[0]).lstrip("_").strip()
         words = words if not words.startswith("(") else words[1:-1]
     alone = "alone" if _alone(group) else "" if words else "taught"
+    if short and group.role == "control":  # a longer name would reach into the next panel; its line is dashed or not
+        alone = ""
     return ", ".join(filter(None, (words, alone)))

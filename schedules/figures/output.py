@@ -12,11 +12,11 @@ from files import write_atomically
 from schedules.figures.style import drawing
 
 
+@drawing()
 def rendered(figure, format: str) -> bytes:
     """The same bytes for the same figure, whenever it is drawn."""
     stream = io.BytesIO()
-    with drawing():
-        figure.savefig(stream, format=format, metadata={"Date": None} if format == "svg" else {"Software": None})
+    figure.savefig(stream, format=format, metadata={"Date": None} if format == "svg" else {"Software": None})
     return compact(stream.getvalue().decode()).encode() if format == "svg" else stream.getvalue()
 
 

@@ -21,6 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
+from schedules.figures import quiet
+
 INK, MUTED, FAINT, PAPER = "#222222", "#6b6b6b", "#d4d4d4", "#ffffff"
 HOLLOW = "none"  # the face of a hollow marker: white would hide what is below
 WANTED = ("Arial", "Liberation Sans", "Helvetica", "DejaVu Sans")  # the first three are of the same widths
@@ -36,14 +38,19 @@ RC = {
     "xtick.major.width": 0.6, "ytick.major.width": 0.6, "figure.dpi": 100, "savefig.dpi": 200,
     "figure.facecolor": PAPER, "axes.facecolor": "none", "path.simplify": True,
 }  # fmt: skip
+NOT_STYLE = ("backend", "backend_fallback", "interactive")  # the rest of matplotlib's parameters is as it ships
 
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """While it lasts, figures are made in this style. A letter that no font has, in the name of a user's file, is a box."""
-    with matplotlib.rc_context(RC), warnings.catch_warnings():
+    """While it lasts, or in the function that it decorates, figures are made and rendered in this style and in nothing of the
+    user's. A letter that no font has, in the name of a user's file, is a box."""
+    shipped = {name: value for name, value in matplotlib.rcParamsDefault.items() if name not in NOT_STYLE}
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", matplotlib.MatplotlibDeprecationWarning)
         warnings.filterwarnings("ignore", "Glyph .* missing")
-        yield
+        with matplotlib.rc_context(shipped | RC):
+            yield
 
 
 class Look(NamedTuple):

@@ -1,15 +1,16 @@
 """Error against cost: one point a group, one look a family, and the front of those that no other beats.
 
     figure = tradeoff(pair, "params", study.measure)
-    figure.savefig("tradeoff.png")
+    png = rendered(figure, "png")                  # output.py
 
 Filled points were taught, hollow ones trained alone. Those that would cover each other stand side by side, and a teacher
 that costs far more than all others stands at the right edge with an arrow. What a test or a page wants to find has a gid: `point-<group>`,
-`label-<group>`, `error-<group>`, `family-<family>-<taught|alone>`, `control`, `teacher-<group>` and `front`.
+`label-<group>`, `error-<group>`, `family-<family>-<taught|alone>`, `teacher-<group>` and `front`.
 """
 
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
 from names import FAMILIES
+from schedules.comparable import counted, images
 from schedules.figures.dodge import TOLD, dodge, moved
 from schedules.figures.labels import Label, boxes_of, place
 from schedules.figures.style import (
@@ -29,6 +31,7 @@ from schedules.figures.style import (
     PAPER,
     SMALL,
     TINY,
+    drawing,
     error_scale,
     human,
     log_ticks,
@@ -36,25 +39,28 @@ from schedules.figures.style import (
     point,
     rule,
 )
-from schedules.outcomes import Group, Pair, network_name
+from schedules.outcomes import Group, Pair
 
 NAMES = {"params": "parameters", "mult_adds": "mult-adds per image (published convention)",
          "mult_adds_exact": "mult-adds per image (exact)"}  # fmt: skip
-SIZE = (7.4, 4.7)  # inches
-CAPTION = 150  # letters in a line of it
+SIZE = (7.4, 4.85)  # inches
+AXES = (0.06, 0.163, 0.725, 0.768)  # as shares of them: left, bottom, width, height; three lines of caption fit below
+CAPTION = 138  # letters in a line of it
+HEADING = 70  # letters that a heading has room for on its right
 ALL_LABELLED = 36  # groups up to which every point has a label; of more, only those on the front
 FAR = 4.0  # times the next largest cost, from which a teacher does not set the axis
 FRONT = dict(color=FAINT, linewidth=2.2)
 Point = tuple[float, float]
 
 
+@drawing()
 def tradeoff(pair: Pair, cost: str, measure: str) -> Figure:
-    """The figure of one network on one dataset: errors in % on logarithmic or linear axes, `cost` always logarithmic."""
+    """The figure of one pair: errors in % on logarithmic or linear axes, `cost` always logarithmic."""
     figure = Figure(SIZE)
-    axes = figure.add_axes((0.06, 0.135, 0.725, 0.79))
+    axes = figure.add_axes(AXES)
     points = {group.number: (group.cost[cost], group.error) for group in pair.groups}
-    best = front(list(points.values()))
-    on_front = [pair.groups[index] for index in best]
+    equal = [group for group in pair.groups if group.usual]
+    on_front = [equal[index] for index in front([points[group.number] for group in equal])]
     far = far_teachers(pair, points)
     _limits(axes, pair, [at for number, at in points.items() if number not in far])
     rule(axes)
@@ -72,11 +78,13 @@ def tradeoff(pair: Pair, cost: str, measure: str) -> Figure:
     far_words = {number: f", {human(points[number][0])} \N{RIGHTWARDS ARROW}" for number in far}
     _labels(axes, pair.groups, on_front, seen, [*lines, *bars], steps, far_words)
     axes.set_xlabel(NAMES[cost])
-    heading(figure, axes, f"{measure_name(measure)}, %", f"{pair.dataset}, {pair.network}")
+    heading(figure, axes, f"{measure_name(measure)}, %", pair.title)
     _legend(figure, pair)
     aside = max(map(abs, shifts.values())) > TOLD
     bars_told = ", bars of one standard deviation" if bars else ""
-    caption(figure, pair, pair.groups, bars_told, "; marks of nearly one cost stand side by side" if aside else "")
+    signs = "; marks of nearly one cost stand side by side" if aside else ""
+    signs += "; no line joins other widths or settings" if len(equal) < len(pair.groups) else ""
+    caption(figure, pair, pair.groups, bars_told, signs)
     return figure
 
 
@@ -107,19 +115,38 @@ def heading(figure: Figure, axes: Axes, what: str, where: str) -> None:
     """What the vertical axis shows stands above it, to be read without turning the head; on the right, of what."""
     box = axes.get_position()
     figure.text(0.012, box.y1 + 0.03, what, fontsize=SMALL, fontweight="bold", gid="heading")
-    figure.text(box.x1, box.y1 + 0.03, where, fontsize=SMALL, color=MUTED, ha="right", gid="where")
+    figure.text(box.x1, box.y1 + 0.03, cut(where), fontsize=SMALL, color=MUTED, ha="right", gid="where")
+
+
+def cut(words: str) -> str:
+    """As much of it as a heading has room for; the caption has it all."""
+    return words if len(words) <= HEADING else f"{words[: HEADING - 1]}…"
 
 
 def caption(figure: Figure, pair: Pair, groups: Sequence[Group], bars: str = "", more: str = "") -> None:
-    """How many runs stand behind it, and how many of which kind do not. `bars`: what is said of bars, where there are."""
-    drawn, seeds = sum(len(group.runs) for group in groups), max(len(group.runs) for group in groups)
-    text = f"{drawn} finished run{'s' * (drawn != 1)}"
-    if seeds > 1:
-        text += f" in {len(groups)} group{'s' * (len(groups) != 1)}: means over up to {seeds} seeds{bars}"
+    """How many runs of how many epochs stand behind it, with how many seeds and images, and how many of which kind do not.
+    `bars`: what is said of bars, where there are."""
+    drawn, seeds = sum(len(group.runs) for group in groups), Counter(len(group.runs) for group in groups)
+    text = counted(drawn, "finished run") + (f" in {counted(len(groups), 'group')}" if max(seeds) > 1 else "")
+    text += f", {counted(pair.epochs, 'epoch')}, {_seeds(seeds)}{f': means{bars}' if max(seeds) > 1 else ''}"
+    trained, tested = images(groups[0].first)
+    counts = [f"{number:,} {what}" for what, number in (("training", trained), ("test", tested)) if number]
+    text += f"; {' and '.join(counts)} images" if counts else ""
+    if len(pair.title) > HEADING:
+        text += f"; {pair.title}"
     if pair.undrawn:
         text += "; not drawn: " + ", ".join(f"{count} {why}" for why, count in sorted(pair.undrawn.items()))
     lines = textwrap.wrap(text + more + ".", CAPTION, break_long_words=False, break_on_hyphens=False)
     figure.text(0.012, 0.018, "\n".join(lines), fontsize=TINY, color=MUTED, linespacing=1.15, gid="caption")
+
+
+def _seeds(seeds: Counter) -> str:
+    """`1 seed`, `3 seeds a point`, `3 seeds at 12 points and 1 seed at 4`."""
+    if len(seeds) == 1:
+        return counted(*seeds, "seed") + (" a point" if max(seeds) > 1 else "")
+    (most, points), *others = sorted(seeds.items(), reverse=True)
+    rest = ", ".join(f"{counted(each, 'seed')} at {number}" for each, number in others)
+    return f"{counted(most, 'seed')} at {counted(points, 'point')}, {rest}"
 
 
 def families(groups: Sequence[Group]) -> list[str]:
@@ -143,6 +170,8 @@ def _limits(axes: Axes, pair: Pair, points: list[Point]) -> None:
 
 def _front(axes: Axes, points: list[Point]) -> np.ndarray:
     """The least error that can be had for a cost: it falls in steps."""
+    if not points:
+        return np.empty((0, 2))
     xs, ys = [x for x, _ in points], [y for _, y in points]
     xs, ys = [xs[0], *xs, axes.get_xlim()[1]], [axes.get_ylim()[1], *ys, ys[-1]]
     corners = [(xs[0], ys[0])]
@@ -153,39 +182,32 @@ def _front(axes: Axes, points: list[Point]) -> np.ndarray:
 
 
 def _family_lines(axes: Axes, pair: Pair, points: dict[int, Point]) -> list[np.ndarray]:
-    """Joins the settings of a family, and the control's widths with the teacher's."""
+    """Joins the settings of a family that differ in its number alone. The control, another network at each width, is
+    joined with nothing."""
     drawn: list[np.ndarray] = []
     members: dict[tuple, list[Group]] = {}
     for group in pair.groups:
-        key = ("control", group.taught, "") if group.role == "control" else (group.family, group.taught, group.suffix)
-        if group.role != "teacher":
-            members.setdefault(key, []).append(group)
-    references = {group.family for group in pair.groups if group.role == "control"}
-    for (family, taught, suffix), groups in members.items():
-        of_control = family == "control"
-        if of_control:  # it ends at the teachers, which are the same conv at their own widths
-            groups = groups + [each for each in pair.groups if each.role == "teacher" and each.family in references]
-        line = np.array(sorted(points[group.number] for group in groups))
+        if not group.role:
+            members.setdefault(group.line, []).append(group)
+    for groups in members.values():
+        line, first = np.array(sorted(points[group.number] for group in groups)), groups[0]
         if len(line) < 2:
             continue
-        style = dict(color=MUTED, linestyle=(0, (4, 2.5)), linewidth=1.0) if of_control else dict(
-            color=look(family).colour, linewidth=0.8, alpha=0.75 if taught else 0.45
-        )  # fmt: skip
-        gid = "control" if of_control else f"family-{family}-{'taught' if taught else 'alone'}"
-        axes.plot(*line.T, zorder=2, gid=gid + (f"-{suffix}" if suffix else ""), **style)
+        style = dict(color=look(first.family).colour, linewidth=0.8, alpha=0.75 if first.taught else 0.45)
+        gid = f"family-{first.family}-{'taught' if first.taught else 'alone'}"
+        axes.plot(*line.T, zorder=2, gid=gid + (f"-{first.suffix}" if first.suffix else ""), **style)
         drawn.append(line)
     return drawn
 
 
 def _guides(axes: Axes, pair: Pair) -> None:
-    """Every teacher's error as a thin line right across; one from another network is named on it."""
+    """Every teacher's error as a thin line right across; one of another network or length is named on it."""
     own = {group.number for group in pair.groups}
     for group in pair.guides:
         axes.axhline(group.error, color=MUTED, linewidth=0.5, zorder=1.5, gid=f"teacher-{group.number}")
         if group.number not in own:
-            words = f"teacher {network_name(group.first)}"
             axes.annotate(
-                words, (1, group.error), (-2, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
+                group.label, (1, group.error), (-2, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
                 ha="right", fontsize=TINY, color=MUTED, gid=f"guide-{group.number}",
             )  # fmt: skip
 
@@ -274,8 +296,10 @@ def _legend(figure: Figure, pair: Pair) -> None:
             notes.append((grey | dict(markerfacecolor=MUTED if taught else HOLLOW), words))
     if any(group.role == "control" for group in pair.groups):
         family = next(group.family for group in pair.groups if group.role == "control")
-        notes.append((dict(color=MUTED, linestyle=(0, (4, 2.5)), linewidth=1.0), f"{family}, other widths"))
-    notes.append((FRONT, "best for its cost"))
+        control = point(family, True)
+        notes.append((control | dict(color=MUTED, markerfacecolor=MUTED), f"{family}, other widths"))
+    if any(group.usual for group in pair.groups):
+        notes.append((FRONT, "best for its cost"))
     handles = [Line2D([], [], label=words, **style) for style, words in [*shown, *notes]]
     if shown:
         handles.insert(len(shown), Line2D([], [], linestyle="none", label=" "))

@@ -1,0 +1,58 @@
+"""What a person is shown of a collation: a line for every group of runs.
+
+    print(table(rows))                       # rows as collate.py makes them
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from tabulate import tabulate
+
+from schedules.comparable import but_for_teaching, images
+from schedules.difference import Result, told
+from schedules.runs import STATES
+
+
+def table(rows: Iterable[dict]) -> str:
+    """Every group, for a person: its error as mean ± deviation, how far it is from that of the same network alone where it
+    was taught, and what is not finished."""
+    groups: dict[str, list[dict]] = {}
+    for each in rows:
+        groups.setdefault(each["group"], []).append(each)
+    gains = _gains([members[0] for members in groups.values()])
+    shown = []
+    for members in groups.values():
+        first, states = members[0], Counter(each["state"] for each in members)
+        error, deviation = first["mean_test_top1_error"], first["std_test_top1_error"]
+        shown.append([
+            first["name"], ", ".join(f"{states[state]} {state}" for state in STATES if states[state]),
+            "" if error is None else f"{error:.2f}" + (f" ± {deviation:.2f}" if deviation is not None else ""),
+            *([gains.get(first["group"], "")] if gains else []),
+            first.get("params"), first.get("mult_adds_exact"), _cut(first["reason"]),
+        ])  # fmt: skip
+    between = ["taught − alone"] if gains else []
+    headers = ["runs, by the first of them", "state", "error %", *between, "params", "mult-adds, exact", "why"]
+    align = ("left", "left", "right", *["left"] * len(between), "right", "right", "left")
+    words = [place for place, header in enumerate(headers) if header not in ("params", "mult-adds, exact")]
+    return tabulate(shown, headers, intfmt=",", floatfmt=",.0f", disable_numparse=words, colalign=align)
+
+
+def _gains(groups: Sequence[dict]) -> dict[str, str]:
+    """By its name, how the error of a group that was taught differs from that of the same network alone, and whether the two
+    can be told apart; of the groups that have both."""
+    results = [each for each in groups if each.get("network") and each["mean_test_top1_error"] is not None]
+    alone: dict[tuple, list[dict]] = {}
+    for each in results:
+        if not each["taught"]:
+            alone.setdefault(but_for_teaching(each), []).append(each)
+    pairs = [(each, alone.get(but_for_teaching(each), [])) for each in results if each["taught"]]
+    return {each["group"]: told(_result(each), _result(of[0])) for each, of in pairs if len(of) == 1}
+
+
+def _result(group: dict) -> Result:
+    error, deviation = group["mean_test_top1_error"], group["std_test_top1_error"]
+    return Result(error, images(group)[1], group["seeds"], deviation)
+
+
+def _cut(text: str, most: int = 70) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,0 +1,89 @@
+"""The table that `python -m schedules.collate` wrote, read back: rows with proper types, and the epochs of each.
+
+    runs = read("study.csv")
+    epochs, conflicts, teachers = read_epochs("study.json")            # by folder and name
+
+Imports no torch and no matplotlib.
+"""
+
+import csv
+import io
+import json
+import math
+
+import cli
+from errors import RequestError, first_line
+
+COSTS = ("params", "mult_adds", "mult_adds_exact")
+MEASURES = [
+    f"{kind}_{top}_error" for kind in ("test", "best_test", "val") for top in ("top1", "top5")
+]  # what a group can be judged by
+NEEDED = ("name", "state", "family", "taught", "group", "dataset", "network", *COSTS, MEASURES[0])
+TEXT = {
+    "name", "state", "reason", "family", "group", "folder", "git_commit", "dataset", "network", "mode", "conv", "module",
+    "where", "teacher_checkpoint", "student_checkpoint", "init_from", "data_digest", "data_test_digest", "data_names",
+    "teacher_digest", "init_digest", "module_digest",
+}  # fmt: skip
+
+Run = dict  # one row of the table, with proper types; `rows` are its epochs'
+
+
+def read(path: str) -> list[Run]:
+    """The rows of a table. RequestError where it is none."""
+    try:
+        text = cli.read_file(path).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        columns = reader.fieldnames or []
+        if missing := [name for name in NEEDED if name not in columns]:
+            shown = ", ".join(missing[:4]) + (", …" if len(missing) > 4 else "")
+            raise RequestError(f"{path} is no table of schedules.collate: it has no column {shown}")
+        rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RequestError(f"{path} is no table of schedules.collate: {first_line(error)}")
+    return [_typed(row) for row in rows]
+
+
+def _typed(row: dict) -> Run:
+    """Proper types: None for what is empty, and words stay words."""
+    run = {name: _value(name, text) for name, text in row.items() if name is not None}
+    for name in ("name", "state", "family", "group", "dataset", "network"):
+        run[name] = printable(run[name] or "")
+    run["folder"], run["reason"] = run.get("folder") or "", printable(run.get("reason") or "")
+    run["taught"] = run["taught"] is True
+    run["family"] = run["family"] or (f"module {run.get('module')}" if run.get("module") else "unknown")
+    return run
+
+
+def _value(name: str, text: str | None):
+    if not text:
+        return None
+    if name in TEXT:
+        return text
+    try:
+        return json.loads(text.lower() if text in ("True", "False") else text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def printable(text: str) -> str:
+    """Control characters have no place in a figure, and none in XML."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def read_epochs(path: str) -> tuple[dict, list[str], list[Run]]:
+    """The epochs of every run, by folder and name; the conflicts; and the teachers that are of other studies, as rows."""
+    try:
+        study = json.loads(cli.read_file(path))
+        rows = {
+            (run.get("folder") or "", printable(run["name"] or "")): run.get("rows") or [] for run in study["runs"]
+        }
+        if not all(isinstance(row, dict) for each in rows.values() for row in each):
+            raise TypeError("rows of a run are no list of objects")
+        teachers = [run | {name: run.get(name) for name in NEEDED} for run in study.get("teachers") or []]
+        return rows, [printable(str(text)) for text in study.get("conflicts") or []], teachers
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise RequestError(f"{path} is no study of schedules.collate: {type(error).__name__}: {first_line(error)}")
+
+
+def finite(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
