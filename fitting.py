@@ -148,11 +148,9 @@ def _copy(here: nn.Module, there: nn.Module) -> bool | None:
         return False
     parts, theirs = (dict(block.named_modules()) for block in (here, there))
     state, trained = here.state_dict(), there.state_dict()
-    if [(name, _class(part)) for name, part in parts.items()] != [(name, _class(part)) for name, part in theirs.items()]:
-        return False
-    if [(name, each.shape) for name, each in state.items()] != [(name, each.shape) for name, each in trained.items()]:
-        return False
-    if here.setting() != there.setting():
+    classes = [{name: _class(part) for name, part in each.items()} for each in (parts, theirs)]
+    shapes = [{name: part.shape for name, part in each.items()} for each in (state, trained)]
+    if classes[0] != classes[1] or shapes[0] != shapes[1] or here.setting() != there.setting():
         return False
     if any(part.key != theirs[name].key for name, part in parts.items() if isinstance(part, Seeded)):
         return None

@@ -88,7 +88,8 @@ def _chosen(path: str, found: Candidates, key: str | None) -> dict | None:
             listed = ", ".join(repr(prefix + name) for name in found)
             raise RequestError(f"{path} holds several state dicts, {listed}: choose one, as by {choice}")
         listed = ", ".join(repr(prefix + name) for name in others)
-        print(f"{path}: the weights under {prefix + ranked[0]!r} are taken, there are also {listed} ({choice})", file=sys.stderr)
+        taken = f"the weights under {prefix + ranked[0]!r} are taken"
+        print(f"{path}: {taken}, there are also {listed} ({choice})", file=sys.stderr)
     name = next(iter(ranked or found), None)
     return None if name is None else found[name]
 
@@ -100,15 +101,13 @@ def _under(path: str, key: str, loaded: object, found: Candidates) -> object:
             return each
     prefixes = {name.partition(".")[0] for state in found.values() for name in state if "." in str(name)}
     if found.keys() == {""}:
-        there, what = sorted(prefixes), "names that begin with"
-        alone = " and is itself a state dict, which needs no key,"
+        there, what = sorted(prefixes), "it is itself a state dict and needs no key, its names begin with"
+    elif found:
+        there, what = [*found], "it holds state dicts under"
     else:
-        there, what = [*found] or [str(each) for each in loaded] if isinstance(loaded, dict) else [], "state dicts under"
-        alone = ""
-        what = what if found else "only"
+        there, what = [str(each) for each in loaded] if isinstance(loaded, dict) else [], "it holds"
     listed = ", ".join(map(repr, there[:8])) or "nothing that has a key"
-    hint = did_you_mean(key, [*there, *sorted(prefixes)]) if there else ""
-    raise RequestError(f"{path} has no {key!r}{hint}: it holds{alone} {what} {listed}")
+    raise RequestError(f"{path} has no {key!r}{did_you_mean(key, [*there, *sorted(prefixes)])}: {what} {listed}")
 
 
 def _reached(value: object, key: str) -> Iterator[object]:
@@ -155,7 +154,7 @@ def _is_counter(name: str, value: object) -> bool:
 
 
 def without_prefixes(state: Mapping[str, Tensor]) -> State:
-    """Without what all names begin with, as `module.` of DataParallel, `_orig_mod.` of torch.compile, `model.` of Lightning."""
+    """Without what all names begin with: `module.` of DataParallel, `_orig_mod.` of torch.compile, `model.` of Lightning."""
     while True:
         split = [name.partition(".") for name in state]
         rests = {rest.rpartition(".")[0] or rest for _, _, rest in split}

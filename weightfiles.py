@@ -89,7 +89,8 @@ def _check_zip(path: str) -> None:
             if names and not any(name.endswith("data.pkl") for name in names):
                 kind = "NumPy's arrays (npz)" if all(name.endswith(".npy") for name in names) else "other files"
                 listed = ", ".join(names[:3]) + ", …" * (len(names) > 3)
-                way = "unpack it, and give a file of weights" if kind == "other files" else "save a state dict by torch.save"
+                ways = {"other files": "unpack it, and give a file of weights"}
+                way = ways.get(kind, "save a state dict by torch.save")
                 raise RequestError(f"{path} is a zip archive of {kind} ({listed}): {way}")
             if broken := archive.testzip():
                 raise RequestError(f"{path} is damaged: {broken} in it has another checksum than it says: {TRY_AGAIN}")
@@ -146,9 +147,11 @@ def _torch(path: str) -> object:
     except pickle.UnpicklingError as error:
         told = str(error)
         if found := re.search(r"GLOBAL ([\w.]+)|(?:but got|function) <(?:class|function)? ?'?([\w.]+)", told):
-            raise RequestError(f"{path} holds more than tensors ({found[1] or found[2]}), which could run anything: {_alone()}")
+            what = found[1] or found[2]
+            raise RequestError(f"{path} holds more than tensors ({what}), which could run anything: {_alone()}")
         if "Unsupported operand" in told:
-            raise RequestError(f"{path} is {TORCH} in its default pickle protocol: torch.save(…, pickle_protocol=2) writes that")
+            way = "torch.save(…, pickle_protocol=2) writes that"
+            raise RequestError(f"{path} is {TORCH} in its default pickle protocol: {way}")
         raise RequestError(f"{path} is {TORCH}")
     except OSError as error:
         if error.errno in FAILING or isinstance(error, (PermissionError, FileNotFoundError)):
@@ -160,12 +163,12 @@ def _torch(path: str) -> object:
 
 def _alone() -> str:
     trusted = "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)"
-    return f"save the network's state_dict() instead, or if you trust whoever made it, its state dict alone, as by {trusted}"
+    return f"save the network's state_dict() instead, or if you trust whoever made it, its state dict alone: {trusted}"
 
 
 def _harmless() -> list[Callable | tuple[Callable, str]]:
     """Classes and functions that only make data, under the names by which pickles call them."""
-    arrays = [(np._core.multiarray.scalar, "scalar"), (np._core.multiarray._reconstruct, "_reconstruct")]
+    arrays = [(made.__reduce__()[0], name) for made, name in ((np.float64(), "scalar"), (np.ones(1), "_reconstruct"))]
     numpy = [(made, f"numpy.{core}.multiarray.{name}") for made, name in arrays for core in ("core", "_core")]
     dtypes = [kind for kind in vars(np.dtypes).values() if isinstance(kind, type) and issubclass(kind, np.dtype)]
     paths = [
@@ -173,10 +176,11 @@ def _harmless() -> list[Callable | tuple[Callable, str]]:
         for module in ("pathlib", "pathlib._local")
         for name in ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
     ]
-    builtins = [(each, f"builtins.{each.__name__}") for each in (int, float, bool, str, list, dict, frozenset, range, slice)]
+    plain = (int, float, bool, str, list, dict, frozenset, range, slice)
+    builtins = [(each, f"builtins.{each.__name__}") for each in plain]
     empty = [(_empty_dict, "collections.defaultdict"), (_empty_list, "collections.deque")]  # what is put in follows
-    modules = ("lightning.fabric.utilities.data", "lightning_fabric.utilities.data", "pytorch_lightning.utilities.parsing")
-    dicts = [(dict, f"{module}.AttributeDict") for module in modules]
+    lightning = ("lightning.fabric.utilities.data", "lightning_fabric.utilities.data", "pytorch_lightning.utilities.parsing")
+    dicts = [(dict, f"{module}.AttributeDict") for module in lightning]
     dates = [date, datetime, time, timedelta, timezone]
     own = [Namespace, types.SimpleNamespace, torch.torch_version.TorchVersion, np.ndarray, np.dtype]
     return [*own, *dates, *numpy, *dtypes, *paths, *builtins, *empty, *dicts]

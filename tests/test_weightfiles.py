@@ -108,7 +108,7 @@ def test_a_part_of_a_state_dict(workplace):
         assert same(read(source), student)
     torch.save(both, "flat.pt")
     assert same(read("flat.pt:teacher"), teacher)
-    with pytest.raises(RequestError, match="has no 'ema': it holds and is itself a state dict"):
+    with pytest.raises(RequestError, match="has no 'ema': it is itself a state dict and needs no key, its names begin with 'student', 'teacher'"):
         read("flat.pt:ema")
 
 
