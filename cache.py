@@ -30,7 +30,8 @@ def place(path: Path, kind: str) -> Path:
 
 
 def load(cache: Path, names: Iterable[str]) -> dict[str, np.ndarray] | None:
-    """The arrays of these names, their checksums verified. None where there are none; damage is told."""
+    """The arrays of these names, their checksums verified. None where one is not there, as in a cache of an earlier version;
+    damage is told."""
     if not cache.exists():
         return None
     try:
@@ -38,7 +39,8 @@ def load(cache: Path, names: Iterable[str]) -> dict[str, np.ndarray] | None:
             if damaged := archive.testzip():
                 raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
         with np.load(cache, allow_pickle=False) as stored:
-            return {name: stored[name] for name in names}
+            names = list(names)
+            return {name: stored[name] for name in names} if set(names) <= set(stored.files) else None
     except Exception as error:  # whatever a damaged file makes zipfile or numpy raise: to make it anew is always right
         print(f"warning: {cache} is damaged and is made anew: {first_line(error)}", file=sys.stderr)
         return None

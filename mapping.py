@@ -19,8 +19,8 @@ from tabulate import tabulate
 from torch import Tensor
 
 import blocks
+import datasets
 import models
-from datasets import DATASETS
 from errors import RequestError
 from models import NETWORKS
 from models.mobilenetv2 import multiple_of_8
@@ -121,7 +121,8 @@ def match(source: str, state: Mapping[str, Tensor], config: dict) -> Match:
     theirs, dataset = modules(state), config["dataset"]
     maps = [module for module in theirs if module.shape and module.kind != "batch-norm"] or theirs
     last = next((module for module in maps if module.name == "classifier"), maps[-1])
-    classes = (last.shape or (0,))[0] or DATASETS[dataset].classes
+    wanted = datasets.of(config).classes
+    classes = (last.shape or (0,))[0] or wanted
     reason, nearest = doubt(theirs), (-1.0, "")
     for candidate in candidates(theirs, last, config):
         try:
@@ -140,9 +141,9 @@ def match(source: str, state: Mapping[str, Tensor], config: dict) -> Match:
                 nearest = max(nearest, _apart(ordered, used, describe(candidate)))
             elif not by_name and (crossed := _crossed(list(zip(ordered, used)))):
                 raise _doubtful(source, crossed)
-            elif classes != DATASETS[dataset].classes:
+            elif classes != wanted:
                 has = f"{describe(candidate)} of {classes} classes"
-                raise RequestError(f"{source} is a {has}, {dataset} has {DATASETS[dataset].classes}")
+                raise RequestError(f"{source} is a {has}, {dataset} has {wanted}")
             else:
                 return _matched(source, state, candidate, list(zip(ordered, used)), places, len(used) < len(ours))
     if nearest[1]:
@@ -165,13 +166,17 @@ def _places(config: dict, classes: int) -> dict[str, Tensor]:
 
 def candidates(theirs: Sequence[Module], last: Module, config: dict) -> Iterator[dict]:
     """Configurations of dense networks that the modules may be those of, the likeliest first."""
-    fitting = [name for name in NETWORKS if IMAGE_SIDE[name] == IMAGE_SIDE[config["network"]]]
+    fitting = [
+        name
+        for name in NETWORKS
+        if datasets.is_own(config["dataset"]) or IMAGE_SIDE[name] == IMAGE_SIDE[config["network"]]
+    ]
     for network in sorted(fitting, key=lambda name: name != config["network"]):
         flags = {flag: None for _, of in NETWORKS.values() for flag in of.values()}
         preset = {flag: value for flag, value in PRESETS[network].items() if flag in flags}
         own = {flag: config[flag] for flag in preset} if network == config["network"] else preset
         rest = {"network": network, "conv": PRESETS[network]["conv"], "module": None, "where": ""}
-        asked = {key: config.get(key) for key in ("dataset", "image_size", "seed")}
+        asked = {key: config.get(key) for key in ("dataset", "data_classes", "image_size", "seed")}
         for size in ({}, *sizes(network, theirs, last)):
             yield {**asked, **rest, **flags, **own, "AT_split": preset.get("AT_split"), **size}
 

@@ -25,6 +25,7 @@ import cache
 from errors import MachineFault, first_line
 
 SPLITS = ("train", "test")
+KEPT = ("stamp", "train", "train_labels", "test", "test_labels", "classes")  # in a cache
 CACHE_FORMAT = 1
 LARGEST_FILE = 1 << 20  # bytes of an encoded image; one of 32×32 has some thousands
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # Pillow knows others, some of which run programs
@@ -34,12 +35,16 @@ Entry = tuple[str, str, str, bytes]  # split, class, file name, encoded image
 
 @dataclass(frozen=True)
 class Images:
-    """Both splits of a dataset: images (N, side, side, 3) uint8 and labels (N,) int64, which count the classes from 0."""
+    """Both splits of a dataset: images (N, side, side, 3) uint8 and labels (N,) int64, which count the classes from 0; the
+    names of the classes where they are known."""
 
     train: np.ndarray
     train_labels: np.ndarray
     test: np.ndarray
     test_labels: np.ndarray
+    classes: tuple[str, ...] = ()
+    train_digest: str = ""  # where another than that of these bytes is known: facts.py
+    test_digest: str = ""
 
 
 class Form(NamedTuple):
@@ -77,7 +82,7 @@ def read_torchvision(name: str, data_dir: Path, download: bool) -> Images:
         )
     except (OSError, RuntimeError, EOFError) as error:
         raise MachineFault(f"{data_dir}: torchvision cannot {'download' if download else 'read'} it: {error}")
-    return Images(train.data, np.array(train.targets), test.data, np.array(test.targets))
+    return Images(train.data, np.array(train.targets), test.data, np.array(test.targets), tuple(train.classes))
 
 
 def read_folder(folder: Path, form: Form, workers: int) -> Images:
@@ -103,10 +108,10 @@ def _files(folder: Path) -> Iterator[Entry]:
 
 def read_tar(path: Path, form: Form, workers: int, keep: bool) -> Images:
     """The images of a tar, read in place and in one pass; decoded once, into a cache that later runs load, if `keep`."""
-    stored = cache.load(kept_in := cache.place(path, "decoded"), ["stamp", *Images.__dataclass_fields__])
+    stored = cache.load(kept_in := cache.place(path, "decoded"), KEPT)
     stamp = f"{CACHE_FORMAT} {path.stat().st_size} {path.stat().st_mtime_ns}"
     if stored is not None and str(stored.pop("stamp")) == stamp:
-        return Images(**stored)
+        return Images(**stored | {"classes": tuple(map(str, stored["classes"]))})
     print(f"decoding {path}" + ", once" * keep, file=sys.stderr)
     try:
         with tarfile.open(path, "r|*") as tar:
@@ -115,7 +120,8 @@ def read_tar(path: Path, form: Form, workers: int, keep: bool) -> Images:
         raise MachineFault(f"{path} cannot be read: {first_line(error)}")
     images = _decode(entries, str(path), form, workers)
     if keep:
-        cache.keep(kept_in, {"stamp": np.array(stamp), **vars(images)}, "decoded images")
+        arrays = {name: np.asarray(getattr(images, name)) for name in KEPT[1:]}
+        cache.keep(kept_in, {"stamp": np.array(stamp), **arrays}, "decoded images")
     return images
 
 
@@ -171,4 +177,4 @@ def _decode(entries: list[Entry], where: str, form: Form, workers: int) -> Image
     number = {label: index for index, label in enumerate(sorted(train_classes))}
     labels = np.array([number[entry[1]] for entry in entries])
     train = np.array([entry[0] == "train" for entry in entries])
-    return Images(decoded[train], labels[train], decoded[~train], labels[~train])
+    return Images(decoded[train], labels[train], decoded[~train], labels[~train], tuple(sorted(train_classes)))
