@@ -8,7 +8,6 @@ A dataset is one entry of DATASETS, or a folder of one's own (folders.py). They 
 as an index of files, of which photos/ does.
 """
 
-import re
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,10 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+import archives
+import facts
 from errors import MachineFault, RequestError, first_line
 from folders import is_own, look
 from folders import read as read_own
 from photos.index import Photographs
+from photos.labels import TRUE, of_imagenet
 from photos.patterns import FORM, find_shards, is_pattern
 from reading import Form, Images, read_folder, read_idx, read_tar, read_torchvision
 
@@ -84,7 +86,12 @@ def other_classes(there: dict, here: dict, read: bool = True) -> str:
     same = there["dataset"] == here["dataset"]
     names = [config.get("data_names") for config in (there, here)]
     counts = [config.get("data_classes") or of(config).classes for config in (there, here)]
-    if all(names):
+    kinds = [config.get("data_labels") for config in (there, here)]
+    if facts.other_labels(there, here):
+        differ = True
+    elif all(kind in TRUE for kind in kinds):  # some of the 1000
+        differ = False
+    elif all(names):
         differ = names[0] != names[1] or counts[0] != counts[1]
     elif same:
         differ = None not in (there.get("data_classes"), here.get("data_classes")) and counts[0] != counts[1]
@@ -150,25 +157,21 @@ def _digits(dataset: Dataset, data_dir: Path, download: bool) -> list[tuple[str,
         grey = np.round(bunch.images * (255 / 16)).astype(np.uint8)
         large = np.stack([Image.fromarray(image).resize((32, 32), Image.Resampling.BILINEAR) for image in grey])
         images, labels = np.repeat(large[..., None], 3, axis=-1), bunch.target.astype(np.int64)
-        return Images(images[:-297], labels[:-297], images[-297:], labels[-297:], tuple("0123456789"))
+        return Images(images[:-297], labels[:-297], images[-297:], labels[-297:], (), tuple("0123456789"))
 
     return [("scikit-learn", Source("scikit-learn's digits", read))]
 
 
 def _cifar(name: str, archive: str) -> Callable[[Dataset, Path, bool], list[tuple[str, Source | None]]]:
-    """torchvision's layout, else a folder of images, else a tar of such a folder."""
+    """torchvision's layout, else a folder of images, else an archive of such a folder."""
 
     def places(dataset: Dataset, data_dir: Path, download: bool) -> list[tuple[str, Source | None]]:
         unpacked, folder, form = data_dir / archive, data_dir / name, Form(dataset.classes, dataset.side)
-        tars = [
-            path
-            for path in sorted(data_dir.glob(f"{name}.tar*"))
-            if re.fullmatch(r".*\.tar(\.(gz|xz|bz2))?", path.name)
-        ]
+        packed = archives.find(data_dir, name)
         return [
             (str(unpacked), Source(str(unpacked), lambda w, keep: read_torchvision(dataset.torchvision, data_dir, False)) if unpacked.is_dir() else None),
             (f"{folder}/train/<class>/", Source(str(folder), lambda w, keep: read_folder(folder, form, w)) if (folder / "train").is_dir() else None),
-            (f"{folder}.tar[.xz|.gz|.bz2]", Source(str(tars[0]), lambda w, keep: read_tar(tars[0], form, w, keep)) if tars else None),
+            (f"{folder}.tar[.xz|.gz|.bz2|.zst] or .zip", Source(str(packed[0]), lambda w, keep: read_tar(packed[0], form, w, keep)) if packed else None),
         ]  # fmt: skip
 
     return places
@@ -239,20 +242,22 @@ def _read_trees(folder: Path, keep: bool) -> Photographs:
     from photos.tree import read_tree
 
     if not (folder / "train").is_dir():
-        alone, classes = read_tree(folder / "val", keep=keep), DATASETS["imagenet"].classes
-        if len(alone.classes) != classes:
+        alone, classes = read_tree(folder / "val", None, keep, of_imagenet), DATASETS["imagenet"].classes
+        if alone.labelled == "alphabet" and len(alone.classes) != classes:
             there = f"val/ has {len(alone.classes)} classes"
-            raise RequestError(f"{folder} has no train/, and {there}: which of {classes} they are, nothing tells")
+            raise RequestError(
+                f"{folder} has no train/, and {there}, {alone.labelling.odd!r} for one: which of {classes} they are, nothing tells"
+            )
         return Photographs(alone, alone)
-    train = read_tree(folder / "train", keep=keep)
-    return Photographs(train, read_tree(folder / "val", train.classes, keep))
+    train = read_tree(folder / "train", None, keep, of_imagenet)
+    return Photographs(train, read_tree(folder / "val", train.classes, keep, of_imagenet))
 
 
 def _read_shards(shards: dict[str, list[Path]], keep: bool) -> Photographs:
     from photos.shards import read_shards
 
-    train = read_shards(shards["train"], keep=keep)
-    return Photographs(train, read_shards(shards["val"], train.classes, keep))
+    train = read_shards(shards["train"], None, keep, of_imagenet)
+    return Photographs(train, read_shards(shards["val"], train.classes, keep, of_imagenet))
 
 
 DATASETS = {

@@ -1,17 +1,16 @@
-"""A dataset of one's own, `folder:PATH`: train/<class>/… and test/<class>/… (or val/<class>/…) of small images.
+"""A dataset of one's own, `folder:PATH`: train/<class>/… and test/<class>/… (or val/, valid/) of small images.
 
     own = look("~/leaves", image_size=None)            # its classes and the side of its images; opens one image
     own.name, own.names, own.side                      # ("folder:leaves", ["ash", "oak"], 48)
     images = read(own, 48, resize=False, workers=4, keep=True)
 
-Images lie at any depth within the folder of their class, whose name is the class; hidden files are passed over. They are decoded
-once, into a cache beside the folder, which is stamped with the names, sizes and times of change of all files. Imports no torch.
+A class is called as its folder; images lie at any depth below that. They are decoded once, into a cache beside the folder, which is
+stamped with the names, sizes and times of change of all files. Imports no torch.
 """
 
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,8 +21,10 @@ import numpy as np
 
 import cache
 from errors import MachineFault, RequestError, did_you_mean, first_line
+from imagefiles import FORMATS, contents, fault, is_image, shown
 from photos.index import MOST_CLASSES, trusted
-from reading import FORMATS, MODES, Images
+from photos.scan import Found, folders_in, scan
+from reading import MODES, TEST, TRAIN, Images, class_labels, notes_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,8 +33,7 @@ PREFIX = "folder:"
 LARGEST_SIDE = 96  # pixels: all images are kept in memory
 LARGEST_FILE = 1 << 26  # bytes of an encoded image
 FORMAT = 1
-ARRAYS = ("stamp", "train", "train_labels", "test", "test_labels", "mean", "std", "digests")
-JUNK = ("thumbs.db", "desktop.ini")  # that a system leaves in folders of images
+ARRAYS = ("stamp", "train", "train_labels", "test", "test_labels", "mean", "std", "digests", "notes")
 LAYOUT = "the layout is train/<class>/x.png and test/<class>/x.png (or val/)"
 
 
@@ -43,8 +43,8 @@ def is_own(dataset: str) -> bool:
 
 
 class Own(NamedTuple):
-    """What a look at a folder tells: its path, the split that tests ("test" or "val"), the names of its classes, and the
-    side of its first image, or what it is to be resized to."""
+    """What a look at a folder tells: its path, the split that tests (one of TEST), the names of its classes in the order of
+    their labels, and the side of its first image, or what it is to be resized to."""
 
     path: Path
     test: str
@@ -54,7 +54,7 @@ class Own(NamedTuple):
     @property
     def name(self) -> str:
         """What people and figures call it."""
-        return PREFIX + _printable(self.path.name or str(self.path))
+        return PREFIX + shown(self.path.name or str(self.path))
 
 
 @dataclass(frozen=True)
@@ -75,32 +75,25 @@ class File(NamedTuple):
     changed: int
 
 
-def _printable(name: str) -> str:
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
 def look(text: str, image_size: int | None = None) -> Own:
     """The folder that a person named. RequestError where it is none, or not laid out as it has to be."""
-    where = f"{PREFIX}{text}"
+    where = f"{PREFIX}{shown(text)}"
     try:
         path = Path(os.path.abspath(Path(text).expanduser()))
         if not path.is_dir():
             raise RequestError(f"{where} {_instead(path)}; {LAYOUT}")
-        test = next((split for split in ("test", "val") if (path / split).is_dir()), None)
-        if test is None or not (path / "train").is_dir():
-            there = ", ".join(sorted(_printable(each.name) for each in path.iterdir() if each.name[:1] != ".")[:5])
-            missing = "train/" if test or not (path / "train").is_dir() else "test/ (or val/)"
+        test = next((split for split in TEST if (path / split).is_dir()), None)
+        if test is None or not (path / TRAIN).is_dir():
+            there = ", ".join(sorted(shown(each.name) for each in path.iterdir() if each.name[:1] != ".")[:5])
+            missing = f"{TRAIN}/" if not (path / TRAIN).is_dir() else "test/ (or val/)"
             raise RequestError(f"{where} has no folder {missing} (there are: {there or 'no files'}); {LAYOUT}")
         names = _classes(where, path, test)
-        first = next(_names(path / "train" / names[0]))
-        with (path / "train" / names[0] / first).open("rb") as file:
-            contents = file.read(LARGEST_FILE + 1)
+        first = _first(path / TRAIN / names[0])
+        side = image_size or _native(path, f"{TRAIN}/{names[0]}/{first}")
     except (OSError, ValueError, RuntimeError) as error:  # ValueError: a NUL in the name; RuntimeError: no such home
         if isinstance(error, RequestError):
             raise
         raise RequestError(f"{where} cannot be read: {first_line(error)}")
-    shown = f"{where}: train/{names[0]}/{first}"
-    side = image_size or _native(shown, _open(shown, contents).size, path)
     return Own(path, test, names, side)
 
 
@@ -115,74 +108,68 @@ def _instead(path: Path) -> str:
 def _classes(where: str, path: Path, test: str) -> list[str]:
     """The names of the class folders with images, which both splits have to have."""
     found = {}
-    for split in ("train", test):
-        with os.scandir(path / split) as entries:
-            folders = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-        found[split] = [name for name in folders if next(_names(path / split / name), None) is not None]
+    for split in (TRAIN, test):
+        folders, beside = folders_in(path / split)
+        found[split] = {name for name in folders if _first(path / split / name) is not None}
         if not found[split]:
-            loose = any(_is_image(each.name) for each in (path / split).iterdir() if each.is_file())
-            unsorted = "; images lie in it unsorted, each has to be in the folder of its class" * loose
-            raise RequestError(f"{where}: {split}/ has no images in folders of classes{unsorted}; {LAYOUT}")
-    train, tested = found.values()
-    if odd := min({*train} ^ {*tested}, default=None):
-        there, missing = ("train", test) if odd in train else (test, "train")
-        raise RequestError(f"{where}: the class {odd!r} has images in {there}/, but none in {missing}/")
-    if not 2 <= len(train) <= MOST_CLASSES:
-        count = f"{len(train):,} classes" if len(train) > 1 else f"one class, {train[0]!r}"
-        raise RequestError(f"{where}: train/ has {count}: 2 to {MOST_CLASSES:,} are allowed")
-    return train
+            unsorted = is_image(beside.first.rpartition("/")[2])
+            loose = "; images lie in it unsorted, each has to be in the folder of its class" * unsorted
+            raise RequestError(f"{where}: {split}/ has no images in folders of classes{loose}; {LAYOUT}")
+    if odd := min(found[TRAIN] ^ found[test], default=None):
+        there, missing = (TRAIN, test) if odd in found[TRAIN] else (test, TRAIN)
+        raise RequestError(f"{where}: the class {shown(odd)!r} has images in {there}/, but none in {missing}/")
+    labels = class_labels(found[TRAIN])
+    names = sorted(labels, key=labels.get)
+    if not 2 <= len(names) <= MOST_CLASSES:
+        count = f"{len(names):,} classes" if len(names) > 1 else f"one class, {shown(names[0])!r}"
+        raise RequestError(f"{where}: {TRAIN}/ has {count}: 2 to {MOST_CLASSES:,} are allowed")
+    return names
 
 
-def _names(folder: Path) -> Iterator[str]:
-    """The images at any depth within a class folder, in a fixed order."""
-    for place, folders, files in os.walk(folder, onerror=_raise):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(filter(_is_image, files)):
-            yield os.path.relpath(os.path.join(place, name), folder)
+def _first(folder: Path) -> str | None:
+    """Some image at any depth within a class folder."""
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        if images := [name for name in files if is_image(name)]:
+            return os.path.relpath(os.path.join(place, min(images)), folder)
+    found = scan(folder.parent, [folder.name])  # through links too
+    return found.names[0] if len(found.names) else None
 
 
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in JUNK
-
-
-def _files(own: Own) -> list[File]:
-    """Every image of both splits, by class and name."""
-    files = []
-    for split in ("train", own.test):
-        for label in own.names:
-            for name in sorted(_names(own.path / split / label)):
-                path = own.path / split / label / name
-                status = path.stat()  # OSError for a link that leads nowhere or in a circle
-                if not path.is_file():
-                    raise MachineFault(f"{path} cannot be used: it is no file")
-                if status.st_size > LARGEST_FILE:
-                    raise MachineFault(f"{path} cannot be used: {status.st_size:,} bytes are no small image")
-                files.append(File(split, label, name, status.st_size, trusted(status.st_mtime_ns)))
-    return files
+def _files(own: Own) -> tuple[list[File], tuple[str, ...]]:
+    """Every image of both splits, by class and name, and what a person is told of what was passed over."""
+    files, passed = [], {}
+    for split in (TRAIN, own.test):
+        folders, beside = folders_in(own.path / split)
+        found: Found = scan(own.path / split, [name for name in folders if name in own.names])
+        passed[split] = beside.joined(found.passed)
+        for label, number in found.each():
+            name = found.names[number]
+            status = os.stat(own.path / split / label / name)  # OSError for a link that leads nowhere or in a circle
+            files.append(File(split, label, name, status.st_size, trusted(status.st_mtime_ns)))
+    there = [split for split in (TRAIN, *TEST) if (own.path / split).is_dir()]
+    return files, notes_of(str(own.path), there, passed)
 
 
 def read(own: Own, side: int, resize: bool, workers: int, keep: bool) -> OwnImages:
     """All images, square with `side` pixels. Those of another size are refused, or with `resize` scaled until their shorter
     side fits, and cut to their middle. RequestError where one does not fit, MachineFault where one cannot be read."""
     try:
-        kept_in, files = cache.place(own.path, f"decoded-{side}"), _files(own)
+        kept_in, (files, notes) = cache.place(own.path, f"decoded-{side}"), _files(own)
     except OSError as error:
-        raise MachineFault(f"{error.filename or own.path} cannot be read: {first_line(error)}")
+        raise MachineFault(f"{shown(str(error.filename or own.path))} cannot be read: {first_line(error)}")
     stamp = hashlib.sha256(repr((FORMAT, resize, files)).encode("utf-8", "backslashreplace")).hexdigest()
     stored = cache.load(kept_in, ARRAYS)
     if stored is None or str(stored["stamp"]) != stamp:
-        lasting = all(file.changed != -1 for file in files)
-        print(f"decoding {_printable(str(own.path))}" + ", once" * (keep and lasting), file=sys.stderr)
-        stored = _decoded(own, files, side, resize, workers) | {"stamp": np.array(stamp)}
-        if keep and lasting:
+        keep = keep and all(file.changed != -1 for file in files)  # else a later change might not show
+        print(f"decoding {shown(str(own.path))}" + ", once" * keep, file=sys.stderr)
+        stored = _decoded(own, files, side, resize, workers)
+        stored |= {"stamp": np.array(stamp), "notes": np.array(notes, str)}
+        if keep:
             cache.keep(kept_in, stored, "decoded images")
     mean, std = (tuple(stored[name].tolist()) for name in ("mean", "std"))
-    arrays = [stored[name] for name in ARRAYS[1:5]]
-    return OwnImages(*arrays, tuple(own.names), *map(str, stored["digests"]), mean, std)
+    arrays, told = [stored[name] for name in ARRAYS[1:5]], tuple(map(str, stored["notes"]))
+    return OwnImages(*arrays, told, tuple(own.names), *map(str, stored["digests"]), mean, std)
 
 
 def _decoded(own: Own, files: list[File], side: int, resize: bool, workers: int) -> dict[str, np.ndarray]:
@@ -191,17 +178,16 @@ def _decoded(own: Own, files: list[File], side: int, resize: bool, workers: int)
 
     def decode(numbers: range) -> None:
         for number in numbers:
-            split, label, name, *_ = files[number]
-            shown = f"{_printable(str(own.path))}: {_printable(f'{split}/{label}/{name}')}"
-            try:
-                contents = (own.path / split / label / name).read_bytes()
-            except OSError as error:
-                raise MachineFault(f"{shown} cannot be read: {first_line(error)}")
-            digests[number] = hashlib.sha256(contents).digest()
-            image = _open(shown, contents)
+            name = "/".join(files[number][:3])
+            encoded = _contents(own.path, name)
+            digests[number] = hashlib.sha256(encoded).digest()
+            image = _open(own.path, name, encoded)
             if image.size != (side, side) and not resize:
-                raise _other_size(shown, image.size, side, own.path)
-            images[number] = _square(shown, image, side)
+                size, first = f"{image.width}×{image.height}", "/".join(files[0][:3])
+                raise RequestError(
+                    f"{_shown(own.path, name)} is {size}, {shown(first)} is {side}×{side}: --image_size N resizes all to N×N"
+                )
+            images[number] = _square(own.path, name, image, side)
 
     pool = ThreadPoolExecutor(workers)
     try:
@@ -210,7 +196,7 @@ def _decoded(own: Own, files: list[File], side: int, resize: bool, workers: int)
         pool.shutdown(cancel_futures=True)  # a signal does not wait for the rest
     number = {label: index for index, label in enumerate(own.names)}
     labels = np.array([number[file.label] for file in files], np.int64)
-    train = np.array([file.split == "train" for file in files])
+    train = np.array([file.split == TRAIN for file in files])
     mean, std = measure(images[train])
     return {
         "train": images[train], "train_labels": labels[train], "test": images[~train], "test_labels": labels[~train],
@@ -228,8 +214,7 @@ def _digest(digests: list[bytes], labels: np.ndarray, chosen: np.ndarray) -> str
 
 def measure(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation per channel of pixels in 0..1, from exact counts; a deviation of 0 becomes 1."""
-    values = np.arange(256) / 255
-    counts = np.zeros((3, 256), np.int64)
+    values, counts = np.arange(256) / 255, np.zeros((3, 256), np.int64)
     for start in range(0, len(images), 4096):
         for channel in range(3):
             counts[channel] += np.bincount(images[start : start + 4096, ..., channel].ravel(), minlength=256)
@@ -239,28 +224,39 @@ def measure(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.where(std > 0, std, 1.0)
 
 
-def _open(shown: str, contents: bytes) -> "Image":
+def _shown(path: Path, name: str) -> str:
+    return f"{shown(str(path))}: {shown(name)}"
+
+
+def _contents(path: Path, name: str) -> bytes:
+    try:
+        return contents(path / name, LARGEST_FILE, "small image")
+    except OSError as error:
+        raise MachineFault(f"{_shown(path, name)} cannot be read: {first_line(error)}")
+
+
+def _open(path: Path, name: str, encoded: bytes) -> "Image":
     """An image whose header has been read. RequestError where it is none of a kind that can be used."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        image = Image.open(BytesIO(contents), formats=FORMATS)
-    except UnidentifiedImageError:
-        raise RequestError(f"{shown} cannot be used: it is no image: remove it, or hide it by a dot before its name")
+        image = Image.open(BytesIO(encoded), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise RequestError(f"{_shown(path, name)} cannot be used: {fault(error)}: remove it")
     except Exception as error:  # whatever a damaged file makes Pillow raise
-        raise MachineFault(f"{shown} cannot be used: {first_line(error)}")
+        raise MachineFault(f"{_shown(path, name)} cannot be used: {fault(error)}")
     if image.mode not in MODES:
-        raise RequestError(f"{shown} cannot be used: its mode is {image.mode}, with more than 8 bits a channel")
+        raise RequestError(f"{_shown(path, name)} cannot be used: its mode is {image.mode}, with more than 8 bits a channel")
     return image
 
 
-def _square(shown: str, image: "Image", side: int) -> np.ndarray:
+def _square(path: Path, name: str, image: "Image", side: int) -> np.ndarray:
     from PIL import Image
 
     try:
         image = image.convert("RGB")
     except Exception as error:  # whatever a damaged file makes Pillow raise
-        raise MachineFault(f"{shown} cannot be used: {first_line(error)}")
+        raise MachineFault(f"{_shown(path, name)} cannot be used: {fault(error)}")
     if image.size != (side, side):
         width, height = image.size
         cut = min(width, height)
@@ -269,21 +265,15 @@ def _square(shown: str, image: "Image", side: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def _native(shown: str, size: tuple[int, int], path: Path) -> int:
-    """The side of an image that is taken as it is."""
-    if size[0] != size[1]:
-        raise RequestError(f"{shown} is {_by(size)}, not square: --image_size N cuts and resizes all images to N×N")
-    if size[0] > LARGEST_SIDE:
+def _native(path: Path, name: str) -> int:
+    """The side of an image that is to be taken as it is. RequestError where that cannot be."""
+    width, height = _open(path, name, _contents(path, name)).size
+    size = f"{_shown(path, name)} is {width}×{height}"
+    if max(width, height) > LARGEST_SIDE:
         raise RequestError(
-            f"{shown} is {_by(size)}, larger than {LARGEST_SIDE}×{LARGEST_SIDE}: --image_size N resizes all images to N×N, or "
-            f"take them as photographs: imagenet --imagenet_loc {_printable(str(path))}"
+            f"{size}, larger than {LARGEST_SIDE}×{LARGEST_SIDE}: --image_size N resizes all images to N×N, or take them as "
+            f"photographs, imagenet --imagenet_loc {shown(str(path))}"
         )
-    return size[0]
-
-
-def _other_size(shown: str, size: tuple[int, int], side: int, path: Path) -> RequestError:
-    return RequestError(f"{shown} is {_by(size)}, others {side}×{side}: --image_size N resizes all images to N×N")
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}×{size[1]}"
+    if width != height:
+        raise RequestError(f"{size}, not square: --image_size N cuts and resizes all images to N×N")
+    return width

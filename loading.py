@@ -5,6 +5,7 @@ data = load_data(request, source, device)    # data.Data, or photos.Photos for i
 """
 
 import os
+import sys
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from folders import OwnImages
 from parallel import ALONE, Team
 from photos.index import Photographs
 from photos.loader import Photos
+from reading import Images
+from reading import Images
 
 
 def find(request: Namespace) -> datasets.Source:
@@ -67,4 +70,15 @@ def _read(request: Namespace, source: datasets.Source, device: torch.device, sha
     else:
         data = Data(found, *how, train_size=request.train_size)
         data.facts = facts.of_images(found) | measured
+    if share.rank == 0:
+        for note in _notes(found, source.where):
+            print(f"warning: {note}", file=sys.stderr)
     return data
+
+
+def _notes(found: Images | Photographs, where: str) -> list[str]:
+    """What a person has to know of what was read."""
+    if isinstance(found, Images):
+        return list(found.notes)
+    splits = {"train": found.train, "val": found.val} if found.train is not found.val else {"val": found.val}
+    return list(filter(None, (index.passed.line(f"{where} ({split})") for split, index in splits.items())))

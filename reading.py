@@ -1,4 +1,4 @@
-"""How the files of a dataset become arrays of bytes: IDX files, folders and tars of images, torchvision's archives.
+"""How the files of a dataset become arrays of bytes: IDX files, folders and archives of images, torchvision's archives.
 
     images = read_tar(Path("cifar10.tar.xz"), Form(classes=10, side=32), workers=4, keep=True)
     images.train                                  # (50000, 32, 32, 3) uint8
@@ -8,27 +8,27 @@ Nothing is ever unpacked to disk. What cannot be used is a MachineFault that nam
 
 import gzip
 import math
-import stat
 import sys
-import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+import archives
 import cache
 from errors import MachineFault, first_line
+from imagefiles import FORMATS, Passed, contents, fault, is_aside, is_image, shown
+from photos.scan import folders_in, scan
 
-SPLITS = ("train", "test")
-KEPT = ("stamp", "train", "train_labels", "test", "test_labels", "classes")  # in a cache
-CACHE_FORMAT = 1
+TRAIN, TEST = "train", ("test", "val", "valid", "validation")  # folders; the first one that is there tests
+CACHE_FORMAT = 2
+KEPT = ("stamp", "train", "train_labels", "test", "test_labels", "classes", "notes")  # in a cache
 LARGEST_FILE = 1 << 20  # bytes of an encoded image; one of 32×32 has some thousands
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # Pillow knows others, some of which run programs
 MODES = ("RGB", "L", "P", "1", "RGBA", "LA", "PA", "CMYK", "YCbCr", "LAB", "HSV")  # of 8 bits a channel, or fewer
 Entry = tuple[str, str, str, bytes]  # split, class, file name, encoded image
 
@@ -36,12 +36,13 @@ Entry = tuple[str, str, str, bytes]  # split, class, file name, encoded image
 @dataclass(frozen=True)
 class Images:
     """Both splits of a dataset: images (N, side, side, 3) uint8 and labels (N,) int64, which count the classes from 0; the
-    names of the classes where they are known."""
+    names of the classes where they are known. `notes` are lines for a person, of what was passed over."""
 
     train: np.ndarray
     train_labels: np.ndarray
     test: np.ndarray
     test_labels: np.ndarray
+    notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     train_digest: str = ""  # where another than that of these bytes is known: facts.py
     test_digest: str = ""
@@ -82,79 +83,114 @@ def read_torchvision(name: str, data_dir: Path, download: bool) -> Images:
         )
     except (OSError, RuntimeError, EOFError) as error:
         raise MachineFault(f"{data_dir}: torchvision cannot {'download' if download else 'read'} it: {error}")
-    return Images(train.data, np.array(train.targets), test.data, np.array(test.targets), tuple(train.classes))
+    return Images(train.data, np.array(train.targets), test.data, np.array(test.targets), (), tuple(train.classes))
 
 
 def read_folder(folder: Path, form: Form, workers: int) -> Images:
-    """The images of train/<class>/ and test/<class>/, hidden files aside."""
+    """The images of train/<class>/ and test/<class>/ (or val/, valid/)."""
+    there = [split for split in (TRAIN, *TEST) if (folder / split).is_dir()]
+    entries, passed = [], {}
     try:
-        return _decode(sorted(_files(folder)), str(folder), form, workers)
+        for split in _taken(there):
+            classes, passed[split] = folders_in(folder / split)
+            found = scan(folder / split, classes)
+            passed[split] = passed[split].joined(found.passed)
+            names = (f"{label}/{found.names[number]}" for label, number in found.each())
+            entries += [(split, *name.split("/", 1), _read(folder / split / name)) for name in names]
     except OSError as error:
         raise MachineFault(f"{error.filename or folder} cannot be read: {first_line(error)}")
+    return _decode(entries, notes_of(str(folder), there, passed), str(folder), form, workers)
 
 
-def _files(folder: Path) -> Iterator[Entry]:
-    for split in SPLITS:
-        for path in (folder / split).glob("*/*"):
-            if path.name.startswith(".") or path.parent.name.startswith(".") or path.is_dir():
-                continue
-            status = path.stat()  # OSError for a link that leads nowhere or in a circle
-            if not stat.S_ISREG(status.st_mode):
-                raise MachineFault(f"{path} cannot be used: it is no file")
-            if status.st_size > LARGEST_FILE:
-                raise MachineFault(f"{path} cannot be used: {status.st_size:,} bytes are no small image")
-            yield split, path.parent.name, path.name, path.read_bytes()
+def _read(path: Path) -> bytes:
+    try:
+        return contents(path, LARGEST_FILE, "small image")
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise MachineFault(f"{path} cannot be used: {error}")
+
+
+def _taken(there: Iterable[str]) -> tuple[str, ...]:
+    """The splits that are used of those that are there."""
+    tests = [split for split in TEST if split in there]
+    return (TRAIN, *tests[:1])
+
+
+def notes_of(where: str, there: Sequence[str], passed: dict[str, Passed]) -> tuple[str, ...]:
+    """What a person is told of it: a line for each split of which something is passed over, and which of several tests."""
+    taken, lines = _taken(there), [passed.get(split, Passed()).line(f"{where}/{split}") for split in (TRAIN, *TEST)]
+    if others := [f"{split}/" for split in there if split not in taken]:
+        lines.append(f"{where} has {taken[1]}/ and {' and '.join(others)}: {taken[1]}/ is what is tested on")
+    return tuple(filter(None, lines))
 
 
 def read_tar(path: Path, form: Form, workers: int, keep: bool) -> Images:
-    """The images of a tar, read in place and in one pass; decoded once, into a cache that later runs load, if `keep`."""
+    """The images of an archive (archives.py), decoded once, into a cache that later runs load, if `keep`."""
     stored = cache.load(kept_in := cache.place(path, "decoded"), KEPT)
     stamp = f"{CACHE_FORMAT} {path.stat().st_size} {path.stat().st_mtime_ns}"
     if stored is not None and str(stored.pop("stamp")) == stamp:
-        return Images(**stored | {"classes": tuple(map(str, stored["classes"]))})
+        return Images(**stored | {name: tuple(map(str, stored[name])) for name in ("classes", "notes")})
     print(f"decoding {path}" + ", once" * keep, file=sys.stderr)
-    try:
-        with tarfile.open(path, "r|*") as tar:
-            entries = sorted(_members(tar, path))
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise MachineFault(f"{path} cannot be read: {first_line(error)}")
-    images = _decode(entries, str(path), form, workers)
+    entries, notes = _entries(path)
+    images = _decode(entries, notes, str(path), form, workers)
     if keep:
-        arrays = {name: np.asarray(getattr(images, name)) for name in KEPT[1:]}
-        cache.keep(kept_in, {"stamp": np.array(stamp), **arrays}, "decoded images")
+        arrays = {name: np.asarray(getattr(images, name)) for name in KEPT[1:5]}
+        words = {name: np.array(getattr(images, name), str) for name in KEPT[5:]}
+        cache.keep(kept_in, {"stamp": np.array(stamp), **arrays, **words}, "decoded images")
     return images
 
 
-def _members(tar: tarfile.TarFile, path: Path) -> Iterator[Entry]:
-    seen: set[tuple[str, ...]] = set()
-    for member in tar:
-        parts = PurePosixPath(member.name).parts
-        if member.isdir() or len(parts) < 3 or parts[-3] not in SPLITS or any(p.startswith(".") for p in parts[-2:]):
+def _entries(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
+    """The encoded images of the splits that are used, and what a person is told of it."""
+    entries: dict[str, list[Entry]] = {}
+    passed: dict[str, Passed] = {}
+    guard = archives.Guard(path, LARGEST_FILE, archives.MOST_BYTES)
+    for member in archives.members(path):
+        split, label, name = place = _place(member.parts)
+        if member.is_folder or not split or is_aside(member.parts):
             continue
-        problem = (
-            "its path is absolute" if parts[0] == "/" else
-            "its path leaves the archive" if ".." in parts else
-            "it is a link" if member.islnk() or member.issym() else
-            "it is no file" if not member.isfile() else
-            f"{member.size:,} bytes are no small image" if member.size > LARGEST_FILE else
-            "it is there twice" if parts[-3:] in seen else None
-        )  # fmt: skip
-        if problem:
-            raise MachineFault(f"{path}: {member.name!r} cannot be used: {problem}")
-        seen.add(parts[-3:])
-        yield (*parts[-3:], tar.extractfile(member).read())
+        if not (label and is_image(member.parts[-1])):
+            passed[split] = passed.get(split, Passed()).add("/".join(filter(None, (label, name))))
+            continue
+        guard.check(member, place)
+        entries.setdefault(split, []).append((*place, member.read()))
+    there = [split for split in (TRAIN, *TEST) if split in entries]
+    taken = _taken(there)
+    return [each for split in taken for each in sorted(entries.get(split, ()))], notes_of(str(path), there, passed)
 
 
-def _decode(entries: list[Entry], where: str, form: Form, workers: int) -> Images:
-    """Arrays of both splits, classes in alphabetical order, images by class and file name."""
+def _place(parts: Sequence[str]) -> tuple[str, str, str]:
+    """The split, the class and the name within it of a path in an archive, whatever folders the splits lie in. The class is
+    empty where it has none, the split too where it lies in none."""
+    for number, part in enumerate(parts[:-1]):
+        if part in (TRAIN, *TEST):
+            label, *rest = parts[number + 1 :]
+            return (part, label, "/".join(rest)) if rest else (part, "", label)
+    return "", "", ""
+
+
+def class_labels(names: Iterable[str]) -> dict[str, int]:
+    """The label of each class: the number that it is called by where all are called so, else its place in the alphabet."""
+    names = sorted(names)
+    numbers = [int(name) if name.isascii() and name.isdigit() else -1 for name in names]
+    return dict(zip(names, numbers if sorted(numbers) == list(range(len(names))) else range(len(names))))
+
+
+def _decode(entries: list[Entry], notes: tuple[str, ...], where: str, form: Form, workers: int) -> Images:
+    """Arrays of both splits, images by class and file name."""
     from PIL import Image
 
-    train_classes, test_classes = ({entry[1] for entry in entries if entry[0] == split} for split in SPLITS)
+    test = next((entry[0] for entry in entries if entry[0] != TRAIN), "")
+    train_classes, test_classes = ({entry[1] for entry in entries if entry[0] == split} for split in (TRAIN, test))
+    if train_classes and not test:
+        raise MachineFault(f"{where}: there are images in {TRAIN}/, but none to test on, which are in {'/, '.join(TEST[:3])}/")
     if odd := min(train_classes ^ test_classes, default=None):
-        there, missing = SPLITS if odd in train_classes else SPLITS[::-1]
+        there, missing = (TRAIN, test) if odd in train_classes else (test, TRAIN)
         raise MachineFault(f"{where}: the class {odd!r} has images in {there}/, but none in {missing}/")
     if len(train_classes) != form.classes:
-        raise MachineFault(f"{where}: there are {len(train_classes)} classes with images, not {form.classes}")
+        told = f" ({notes[0]})" if notes and not train_classes else ""
+        raise MachineFault(f"{where}: there are {len(train_classes)} classes with images, not {form.classes}{told}")
 
     def decode(entry: Entry) -> np.ndarray:
         split, label, name, data = entry
@@ -166,15 +202,15 @@ def _decode(entries: list[Entry], where: str, form: Form, workers: int) -> Image
                 raise ValueError(f"its mode is {image.mode}, with more than 8 bits a channel")
             return np.asarray(image.convert("RGB"))
         except Exception as error:  # whatever a damaged file makes Pillow raise
-            raise MachineFault(f"{where}: {split}/{label}/{name} cannot be used: {first_line(error)}")
+            raise MachineFault(f"{shown(f'{where}: {split}/{label}/{name}')} cannot be used: {fault(error)}")
 
+    number, entries = class_labels(train_classes), sorted(entries, key=lambda entry: (entry[0] != TRAIN, *entry[1:3]))
     chunks = [entries[start : start + 512] for start in range(0, len(entries), 512)]
     pool = ThreadPoolExecutor(workers)
     try:
         decoded = np.concatenate(list(pool.map(lambda chunk: np.stack([decode(entry) for entry in chunk]), chunks)))
     finally:
         pool.shutdown(cancel_futures=True)  # a signal does not wait for the rest
-    number = {label: index for index, label in enumerate(sorted(train_classes))}
     labels = np.array([number[entry[1]] for entry in entries])
-    train = np.array([entry[0] == "train" for entry in entries])
-    return Images(decoded[train], labels[train], decoded[~train], labels[~train], tuple(sorted(train_classes)))
+    train, names = np.array([entry[0] == TRAIN for entry in entries]), tuple(sorted(train_classes, key=number.get))
+    return Images(decoded[train], labels[train], decoded[~train], labels[~train], notes, names)

@@ -18,9 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from errors import first_line
+from imagefiles import FORMATS, fault
 from photos.crops import Box, Draw, central_box, crop_box, resized_size
-from reading import FORMATS
 
 LARGEST = 178_956_970  # pixels: twice what Pillow warns of, where it speaks of a decompression bomb
 ROWS = 16  # of the largest common block of a JPEG; as many more are decoded, since colour is interpolated across blocks
@@ -111,7 +110,7 @@ def _top_rows(data: bytes, frame: Frame, bottom: int) -> np.ndarray | None:
 
 
 def _by_pillow(data: bytes, box_of: Callable[[int, int], Box]) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with warnings.catch_warnings():
@@ -119,6 +118,8 @@ def _by_pillow(data: bytes, box_of: Callable[[int, int], Box]) -> np.ndarray:
             with Image.open(BytesIO(data), formats=FORMATS) as image:
                 if image.width * image.height > LARGEST:
                     raise Damaged(f"{image.width} × {image.height} pixels are too many")
+                if image.mode == "F":
+                    raise Damaged("its numbers are floating-point: how they become colours, nothing tells")
                 box = box_of(*image.size)
                 if image.mode.startswith("I"):  # 16 bits: Pillow would cut off all above 255
                     grey = (np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)
@@ -127,4 +128,4 @@ def _by_pillow(data: bytes, box_of: Callable[[int, int], Box]) -> np.ndarray:
     except Damaged:
         raise
     except Exception as error:  # whatever a damaged file makes Pillow raise
-        raise Damaged("it is no image" if isinstance(error, UnidentifiedImageError) else first_line(error))
+        raise Damaged(fault(error))

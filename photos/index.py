@@ -7,16 +7,19 @@ Kinds: a folder for each class (tree.py) and tar shards (shards.py). Strings by 
 processes share them instead of copying each. Imports no torch.
 """
 
+import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from imagefiles import Passed
+from photos.labels import Labels
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-SUFFIXES = frozenset({"jpeg", "jpg", "png", "webp", "bmp"})  # of images, whatever the case
 MOST_CLASSES = 1000
 YOUNG = 2_000_000_000  # ns: a file system's clock may tick so slowly that a later change leaves the same time
 
@@ -25,6 +28,9 @@ class PhotoIndex(Protocol):
     """Photographs by number. All of it can be pickled, and be used in forked processes."""
 
     labels: np.ndarray  # (N,) int64
+    classes: list[str]  # names of the classes, in alphabetical order; empty where numbers alone label the images
+    labelling: Labels  # what the labels stand for; `labelled` is its kind
+    passed: Passed  # files that are no images
 
     def __len__(self) -> int: ...
 
@@ -36,6 +42,9 @@ class PhotoIndex(Protocol):
 
     def order(self, seed: int, epoch: int) -> "Tensor":
         """A permutation of all numbers (int64), a pure function of (seed, epoch)."""
+
+    def fingerprint(self) -> str:
+        """What identifies the images wherever they lie: a SHA-256 of their names, sizes, labels and classes."""
 
 
 class Photographs(NamedTuple):
@@ -81,3 +90,16 @@ class Packed:
 def trusted(mtime_ns: int) -> int:
     """The time of a change, or −1, which matches none, where it is so recent that another could leave the same."""
     return mtime_ns if time.time_ns() - mtime_ns > YOUNG else -1
+
+
+def digest(strings: Sequence[Packed], numbers: Sequence[np.ndarray], classes: Iterable[str]) -> str:
+    """The SHA-256 of all of it, each part with its length."""
+    sha = hashlib.sha256()
+    for packed in (*strings, Packed.of(classes)):
+        for array in (packed.ends, packed.blob):
+            sha.update(len(array).to_bytes(8))
+            sha.update(np.ascontiguousarray(array))
+    for array in numbers:
+        sha.update(len(array).to_bytes(8))
+        sha.update(np.ascontiguousarray(array, "<i8"))
+    return sha.hexdigest()

@@ -4,58 +4,57 @@
     train.read(7)                    # one pread
     train.order(seed=0, epoch=3)     # few shards at a time are read
 
-A sample is KEY.jpg (or another image) with its label as text in KEY.cls; without a .cls its class is the folder in the key,
-`n01440764/x.JPEG`. webdataset expands the pattern and groups the members to samples; where each image lies is kept (cache.py)
-and compared with the shards' sizes and times of change, so an epoch can begin anywhere, in any number of processes.
+An image is KEY.jpg (or another kind) with its label as text in KEY.cls; without a .cls its class is a folder in its name,
+`n01440764/x.JPEG`. KEY is all before the last dot; an image without a .cls of its own has that of its sample, which is called
+by all before the first dot. Where each image lies is kept (cache.py) and compared with the shards' sizes and times of change, so
+an epoch can begin anywhere, in any number of processes.
 """
 
 import os
 import sys
-import tarfile
 from collections import OrderedDict
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 import cache
 from errors import MachineFault, RequestError, first_line
-from photos.index import MOST_CLASSES, SUFFIXES, Packed, trusted
+from imagefiles import Passed, shown
+from photos.index import MOST_CLASSES, Packed, digest, trusted
+from photos.labels import CLS, Labels, alphabetical, wnids
+from photos.members import Members, read_members
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 1
+FORMAT = 2
 ARRAYS = (
-    "format", "stamps", "counts", "class_counts", "offsets", "sizes", "labels", "paths", "paths_ends", "keys", "keys_ends",
-    "classes", "classes_ends",
+    "format", "stamps", "passed", "counts", "folder_counts", "offsets", "sizes", "labels", "paths", "paths_ends", "firsts",
+    "firsts_ends", "keys", "keys_ends", "folders", "folders_ends",
 )  # fmt: skip
 WINDOW_SHARDS, WINDOW_IMAGES = 8, 10_000  # images are mixed among so many shards and images at least
 OPEN_SHARDS = 64  # file descriptors of a process: what a window needs, and no more than a system allows
-LONGEST_LABEL = 32  # bytes of a .cls
-
-
-class Members(NamedTuple):
-    """The images of one shard: keys, byte offsets and sizes, labels. A label below 0 stands for a folder: −1 for the first
-    of `classes`, −2 for the second."""
-
-    keys: Packed
-    offsets: np.ndarray
-    sizes: np.ndarray
-    labels: np.ndarray
-    classes: Packed
 
 
 class Shards:
     """A PhotoIndex of images in tars: the number `shard` of each, its byte `offset` and `size` there."""
 
-    def __init__(self, paths: Sequence[Path], parts: Sequence[Members], labels: np.ndarray, classes: Sequence[str]):
-        self.paths, self.labels, self.classes = [str(path) for path in paths], labels, classes
+    def __init__(self, paths: Sequence[Path], parts: Sequence[Members], labels: np.ndarray, labelling: Labels):
+        self.paths, self.labels, self.labelling = [str(path) for path in paths], labels, labelling
+        self.classes, self.passed = list(labelling.number), Passed()
+        for path, part in zip(paths, parts):
+            if part.passed.count:
+                self.passed = self.passed.add(f"{path.name}: {part.passed.first}", part.passed.count)
         self.shard = np.repeat(np.arange(len(paths)), [len(part.offsets) for part in parts])
         self.offset, self.size = (np.concatenate([getattr(p, of) for p in parts]) for of in ("offsets", "sizes"))
         self.keys = Packed.joined(part.keys for part in parts)
         self.files: OrderedDict[int, int] = OrderedDict()
+
+    @property
+    def labelled(self) -> str:
+        return self.labelling.how
 
     def __getstate__(self) -> dict:
         return vars(self) | {"files": OrderedDict()}  # a descriptor is a process's own
@@ -98,10 +97,17 @@ class Shards:
         shuffled = permutation(len(self), key(seed, epoch, "order"))
         return shuffled[window[torch.from_numpy(self.shard)[shuffled]].argsort(stable=True)]
 
+    def fingerprint(self) -> str:
+        """A SHA-256 of the images' names in their shards, sizes, labels and classes, wherever the shards lie."""
+        return digest([self.keys], [self.shard, self.size, self.labels], self.classes)
 
-def read_shards(paths: Sequence[Path], classes: Sequence[str] | None = None, keep: bool = True) -> Shards:
-    """The index of all images of the shards. Where they are labelled by folders, labels count `classes` (default: all folders
-    in alphabetical order). MachineFault where a shard cannot be used."""
+
+def read_shards(
+    paths: Sequence[Path], classes: Sequence[str] | None = None, keep: bool = True,
+    label: Callable[[Sequence[str]], Labels] = alphabetical,
+) -> Shards:  # fmt: skip
+    """The index of all images of the shards. Where folders name their `classes` (default: all that do), `label` makes the
+    labels. MachineFault where a shard cannot be used."""
     try:
         kept_in = cache.place(paths[0], "index")
         before, stamps, parts, scanned = _stored(kept_in), [], [], 0
@@ -111,19 +117,20 @@ def read_shards(paths: Sequence[Path], classes: Sequence[str] | None = None, kee
             stamp, members = before.get(path.name, (None, None))
             if stamp != stamps[-1] or stamp[1] == -1:
                 if not scanned:
-                    print(f"indexing {path.parent} from {path.name} on", file=sys.stderr)
-                scanned, members = scanned + 1, _members(path, status.st_size)
+                    print(f"indexing {shown(str(path.parent))} from {shown(path.name)} on", file=sys.stderr)
+                scanned, members = scanned + 1, read_members(path, status.st_size)
             parts.append(members)
     except OSError as error:
         raise MachineFault(f"{error.filename or paths[0].parent} cannot be read: {first_line(error)}")
     if keep and (scanned or len(before) != len(paths)):
         cache.keep(kept_in, _arrays(paths, stamps, parts), "index")
-    labels, classes = _labels(paths, parts, classes)
-    return Shards(paths, parts, labels, classes)
+    return Shards(paths, parts, *_labels(paths, parts, classes, label))
 
 
-def _labels(paths: Sequence[Path], parts: list[Members], classes: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
-    """Every image's label, and the names of the classes where folders name them."""
+def _labels(
+    paths: Sequence[Path], parts: list[Members], classes: Sequence[str] | None, label: Callable[[Sequence[str]], Labels]
+) -> tuple[np.ndarray, Labels]:  # fmt: skip
+    """Every image's label, and what it stands for."""
     where, labels = f"{paths[0].parent}, {paths[0].name} and so on", np.concatenate([part.labels for part in parts])
     if not len(labels):
         raise RequestError(f"{where}: no images, which are KEY.jpg and the like")
@@ -135,77 +142,42 @@ def _labels(paths: Sequence[Path], parts: list[Members], classes: Sequence[str] 
             raise RequestError(
                 f"{where}: a .cls labels the images, but folders those to train on: they have to be alike"
             )
-        return labels, []
-    names = sorted({part.classes[index] for part in parts for index in range(len(part.classes))})
+        return labels, CLS
+    class_of = classes_of({part.folders[index] for part in parts for index in range(len(part.folders))}, classes)
+    names = sorted(set(class_of.values()))
     if len(names) > MOST_CLASSES:
         raise RequestError(f"{where}: {len(names):,} classes, at most {MOST_CLASSES:,} are allowed")
-    classes = names if classes is None else list(classes)
-    if odd := sorted(set(names) - set(classes)):
+    if classes is not None and (odd := sorted(set(names) - set(classes))):
         raise RequestError(f"{where}: the class {odd[0]!r} is none of the {len(classes)} to train on")
-    number = {name: index for index, name in enumerate(classes)}
-    numbers = [np.array([number[part.classes[i]] for i in range(len(part.classes))], np.int64) for part in parts]
-    return np.concatenate([of[-1 - part.labels] for part, of in zip(parts, numbers)]), classes
+    labelling = label(names if classes is None else classes)
+    of_each = [
+        np.array([labelling.number[class_of[part.folders[index]]] for index in range(len(part.folders))], np.int64)
+        for part in parts
+    ]
+    return np.concatenate([of[-1 - part.labels] for part, of in zip(parts, of_each)]), labelling
 
 
-def _members(path: Path, size: int) -> Members:
-    """Reads a shard's headers and labels, not its images."""
-    from webdataset.tariterators import group_by_keys
-
-    keys, places, labels, classes = [], [], [], {}
-    try:
-        with tarfile.open(path, "r:") as tar:
-            files = ({**_entry(tar, member, path, size), "__url__": str(path)} for member in tar if not member.isdir())
-            for sample in group_by_keys(files, suffixes=SUFFIXES | {"cls"}):
-                key, images = sample["__key__"], [sample[suffix] for suffix in sorted(SUFFIXES & sample.keys())]
-                if not images:
-                    continue
-                if len(images) > 1:
-                    raise MachineFault(f"{path}: {key!r} has {len(images)} images, one is allowed")
-                keys.append(key), places.append(images[0]), labels.append(_label(path, key, sample.get("cls"), classes))
-            if tar.offset >= size:  # a whole one ends with blocks of zeros
-                raise MachineFault(f"{path} is damaged: its end is missing")
-    except (tarfile.TarError, ValueError) as error:  # ValueError: a key that is there twice
-        raise MachineFault(f"{path} cannot be read as a plain tar: {first_line(error)}")
-    offsets, sizes = np.array(places, np.int64).reshape(-1, 2).T
-    return Members(Packed.of(keys), offsets, sizes, np.array(labels, np.int64), Packed.of(classes))
-
-
-def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, size: int) -> dict:
-    """A member as webdataset groups it; in place of an image's bytes, where they lie."""
-    parts = PurePosixPath(member.name).parts
-    problem = (
-        "its path is absolute" if parts[:1] == ("/",) else
-        "its path leaves the archive" if ".." in parts else
-        "it is a link" if member.islnk() or member.issym() else
-        "it is no plain file" if not member.isreg() or member.issparse() else
-        "the shard ends before it does" if member.offset_data + member.size > size else None
-    )  # fmt: skip
-    if problem:
-        raise MachineFault(f"{path}: {member.name!r} cannot be used: {problem}")
-    if member.name.lower().endswith(".cls"):
-        return {"fname": member.name, "data": tar.extractfile(member).read(LONGEST_LABEL)}
-    return {"fname": member.name, "data": (member.offset_data, member.size)}
-
-
-def _label(path: Path, key: str, text: bytes | None, classes: dict[str, int]) -> int:
-    """A sample's number, or that of its folder among `classes`, as Members counts them."""
-    if text is None:
-        folder = PurePosixPath(key).parent.name
-        if not folder:
-            raise MachineFault(f"{path}: {key!r} has no label: neither a .cls nor a folder")
-        return classes.setdefault(folder, -1 - len(classes))
-    if not text.strip().isdigit() or int(text) >= MOST_CLASSES:
-        raise MachineFault(f"{path}: {key}.cls holds {text!r}, not a label from 0 to {MOST_CLASSES - 1}")
-    return int(text)
+def classes_of(folders: set[str], classes: Sequence[str] | None) -> dict[str, str]:
+    """The class that the images of each folder are of, `train/n01440764/images` for one: a part of its name that is one of
+    the `classes`, or a WordNet id, else the first that follows those which all of the folders begin with."""
+    split = {folder: folder.split("/") for folder in sorted(folders)}
+    for known in (classes, wnids()):
+        found = {folder: next((part for part in parts if part in (known or ())), None) for folder, parts in split.items()}
+        if None not in found.values():
+            return found
+    first, shortest = next(iter(split.values())), min(map(len, split.values()))
+    common = next((n for n in range(shortest) if any(parts[n] != first[n] for parts in split.values())), shortest)
+    return {folder: parts[min(common, shortest - 1)] for folder, parts in split.items()}
 
 
 def _arrays(paths: Sequence[Path], stamps: list[tuple[int, int]], parts: list[Members]) -> dict[str, np.ndarray]:
-    packed = [Packed.of(path.name for path in paths)]
-    packed += [Packed.joined(getattr(part, of) for part in parts) for of in ("keys", "classes")]
+    packed = [Packed.of(path.name for path in paths), Packed.of(part.passed.first for part in parts)]
+    packed += [Packed.joined(getattr(part, of) for part in parts) for of in ("keys", "folders")]
     numbers = [np.concatenate([getattr(part, of) for part in parts]) for of in ("offsets", "sizes", "labels")]
-    counts = [np.array([len(getattr(part, of)) for part in parts]) for of in ("keys", "classes")]
+    counts = [np.array([len(getattr(part, of)) for part in parts]) for of in ("keys", "folders")]
     strings = [array for of in packed for array in (of.blob, of.ends)]
-    return dict(zip(ARRAYS, [np.array(FORMAT), np.array(stamps, np.int64), *counts, *numbers, *strings]))
+    passed = np.array([part.passed.count for part in parts], np.int64)
+    return dict(zip(ARRAYS, [np.array(FORMAT), np.array(stamps, np.int64), passed, *counts, *numbers, *strings]))
 
 
 def _stored(kept_in: Path) -> dict[str, tuple[tuple[int, int], Members]]:
@@ -213,12 +185,15 @@ def _stored(kept_in: Path) -> dict[str, tuple[tuple[int, int], Members]]:
     arrays = cache.load(kept_in, ARRAYS)
     if arrays is None or int(arrays["format"]) != FORMAT:
         return {}
-    paths, keys, classes = (Packed(arrays[name], arrays[f"{name}_ends"]) for name in ("paths", "keys", "classes"))
-    found, first, first_class = {}, 0, 0
+    paths, firsts, keys, folders = (
+        Packed(arrays[name], arrays[f"{name}_ends"]) for name in ("paths", "firsts", "keys", "folders")
+    )
+    found, first, first_folder = {}, 0, 0
     for number, stamp in enumerate(arrays["stamps"].tolist()):
-        last, last_class = first + int(arrays["counts"][number]), first_class + int(arrays["class_counts"][number])
+        last, last_folder = first + int(arrays["counts"][number]), first_folder + int(arrays["folder_counts"][number])
         columns = (arrays[of][first:last] for of in ("offsets", "sizes", "labels"))
-        members = Members(keys.part(first, last), *columns, classes.part(first_class, last_class))
+        passed = Passed(int(arrays["passed"][number]), firsts[number])
+        members = Members(keys.part(first, last), *columns, folders.part(first_folder, last_folder), passed)
         found[paths[number]] = (tuple(stamp), members)
-        first, first_class = last, last_class
+        first, first_folder = last, last_folder
     return found

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 CLASSES = ("n01440764", "n01443537", "n02102040")
+LABELS = (0, 1, 217)  # among the 1000
 
 
 def pixels(seed: int, size: tuple[int, int] = (60, 44)) -> Image.Image:
@@ -57,5 +58,5 @@ def write_shards(folder: Path, files: dict[str, bytes], per_shard: int = 3) -> s
                 if name.startswith(split):
                     _, label, file = name.split("/")
                     key = file.removesuffix(".JPEG")
-                    writer.write({"__key__": key, "jpg": contents, "cls": CLASSES.index(label)})
+                    writer.write({"__key__": key, "jpg": contents, "cls": LABELS[CLASSES.index(label)]})
     return str(folder / "imagenet-{train,val}-{000..}.tar")

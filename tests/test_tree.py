@@ -11,7 +11,7 @@ from samples import write_folder
 import cache
 import datasets
 from errors import MachineFault, RequestError
-from photos import tree
+from photos import scan, tree
 from photos.index import Packed
 from photos.tree import read_tree
 
@@ -34,8 +34,8 @@ def place(tmp_path):
 @pytest.fixture
 def scans(monkeypatch):
     """The names of the folders that are scanned."""
-    seen, images = [], tree._images
-    monkeypatch.setattr(tree, "_images", lambda folder: seen.append(folder.name) or images(folder))
+    seen, listed = [], scan._listed
+    monkeypatch.setattr(scan, "_listed", lambda folder, changed: seen.append(folder.name) or listed(folder, changed))
     return seen
 
 
@@ -118,7 +118,7 @@ def test_the_dataset_is_found(place, monkeypatch):
     with pytest.raises(RequestError, match="has the class 'n01440765', which is none of the 3 to train on"):
         datasets.find("imagenet", place.parent).read(1)
     (place / "val" / "n01440765").rename(place / "elsewhere")  # fewer classes to test on are allowed
-    assert datasets.find("imagenet", place.parent).read(1).val.labels.tolist() == [1] * 4 + [2] * 4
+    assert datasets.find("imagenet", place.parent).read(1).val.labels.tolist() == [1] * 4 + [217] * 4
 
 
 @pytest.mark.parametrize(
