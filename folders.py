@@ -260,8 +260,8 @@ def _square(path: Path, name: str, image: "Image", side: int) -> np.ndarray:
     if image.size != (side, side):
         width, height = image.size
         cut = min(width, height)
-        left, top = (width - cut) / 2, (height - cut) / 2
-        image = image.resize((side, side), Image.Resampling.BILINEAR, (left, top, left + cut, top + cut))
+        left, top = (width - cut) // 2, (height - cut) // 2
+        image = image.crop((left, top, left + cut, top + cut)).resize((side, side), Image.Resampling.BILINEAR)
     return np.asarray(image)
 
 
