@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
@@ -112,10 +113,14 @@ def members(path: Path) -> Iterator[Member]:
     with _told(path), path.open("rb") as file:
         head = file.read(4)
         file.seek(0)
-        if head[:2] == b"PK":
-            yield from _of_zip(path, file)
-        else:
-            yield from _of_tar(path, file, head == b"\x28\xb5\x2f\xfd")
+        found = _of_zip(path, file) if head[:2] == b"PK" else _of_tar(path, file, head == b"\x28\xb5\x2f\xfd")
+        for member in found:
+            yield member._replace(read=partial(_contents, path, member))
+
+
+def _contents(path: Path, member: Member) -> bytes:
+    with _told(path):
+        return member.read()
 
 
 @contextmanager
@@ -129,7 +134,9 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _of_tar(path: Path, file: IO[bytes], zstd: bool) -> Iterator[Member]:
-    with tarfile.open(fileobj=_unzstd(path, file) if zstd else file, mode="r|" if zstd else "r|*", tarinfo=StrictTarInfo) as tar:
+    with tarfile.open(
+        fileobj=_unzstd(path, file) if zstd else file, mode="r|" if zstd else "r|*", tarinfo=StrictTarInfo
+    ) as tar:
         for entry in tar:
             yield of_tar(tar, entry)
         check_end(tar)
@@ -139,7 +146,9 @@ def _unzstd(path: Path, file: IO[bytes]) -> IO[bytes]:
     try:
         import zstandard
     except ImportError:
-        raise RequestError(f"{shown(str(path))} is packed by zstd, which needs the package zstandard: pip install zstandard")
+        raise RequestError(
+            f"{shown(str(path))} is packed by zstd, which needs the package zstandard: pip install zstandard"
+        )
 
     class Reader:
         """A stream whose damage is an OSError. Where it was cut, the tar's own end is missing."""
@@ -163,5 +172,16 @@ def _of_zip(path: Path, file: IO[bytes]) -> Iterator[Member]:
             kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0  # 3: made on Unix
             name = info.filename.replace("\\", "/")
             yield Member(
-                name, info.file_size, name.endswith("/"), stat.S_ISLNK(kind), kind in (0, stat.S_IFREG), lambda i=info: archive.read(i)
+                name,
+                info.file_size,
+                name.endswith("/"),
+                stat.S_ISLNK(kind),
+                kind in (0, stat.S_IFREG),
+                partial(_unzip, archive, info),
             )
+
+
+def _unzip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """No more than it is said to hold, however far it would unpack."""
+    with archive.open(info) as file:
+        return file.read(info.file_size + 1)

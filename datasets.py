@@ -16,14 +16,15 @@ from pathlib import Path
 import numpy as np
 
 import archives
-import facts
 from errors import MachineFault, RequestError, first_line
 from folders import is_own, look
 from folders import read as read_own
-from photos.index import Photographs
-from photos.labels import TRUE, of_imagenet
+from photos.index import Photographs, PhotoIndex
+from photos.labels import of_imagenet
 from photos.patterns import FORM, find_shards, is_pattern
 from reading import Form, Images, read_folder, read_idx, read_tar, read_torchvision
+
+ANNOTATIONS = "val_annotations.txt"  # of Tiny ImageNet, beside val/images/
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,7 @@ def other_classes(there: dict, here: dict, read: bool = True) -> str:
     same = there["dataset"] == here["dataset"]
     names = [config.get("data_names") for config in (there, here)]
     counts = [config.get("data_classes") or of(config).classes for config in (there, here)]
-    kinds = [config.get("data_labels") for config in (there, here)]
-    if facts.other_labels(there, here):
-        differ = True
-    elif all(kind in TRUE for kind in kinds):  # some of the 1000
+    if same and there["dataset"] == "imagenet":  # lineage.check_labels compares what labels mean
         differ = False
     elif all(names):
         differ = names[0] != names[1] or counts[0] != counts[1]
@@ -108,16 +106,17 @@ def other_classes(there: dict, here: dict, read: bool = True) -> str:
 
 
 def find(
-    name: str, data_dir: Path, download: bool = False, imagenet_loc: str | None = None, only_test: bool = False
+    name: str, data_dir: Path, download: bool = False, imagenet_loc: str | None = None, only_test: bool = False,
+    val_labels: str | None = None,
 ) -> Source:  # fmt: skip
     """The first place that holds the dataset; with `download`, torchvision's if there is none. Reads nothing yet.
 
     imagenet_loc: of imagenet, the folder or the pattern of shards; default: the folder imagenet in `data_dir`. `only_test`: a
-    folder need not have train/, if val/ has all classes.
+    folder need not have train/, if it is known which of all classes those of val/ are. `val_labels`: a list of their labels.
     """
     dataset = DATASETS[name]
-    if imagenet_loc is not None:
-        return _photographs(imagenet_loc, only_test)
+    if name == "imagenet" and (imagenet_loc is not None or (data_dir / "imagenet").is_dir()):
+        return _photographs(str(data_dir / "imagenet") if imagenet_loc is None else imagenet_loc, only_test, val_labels)
     try:
         places = dataset.places(dataset, data_dir, download)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -162,14 +161,16 @@ def _digits(dataset: Dataset, data_dir: Path, download: bool) -> list[tuple[str,
     return [("scikit-learn", Source("scikit-learn's digits", read))]
 
 
-def _cifar(name: str, archive: str) -> Callable[[Dataset, Path, bool], list[tuple[str, Source | None]]]:
-    """torchvision's layout, else a folder of images, else an archive of such a folder."""
+def _cifar(
+    name: str, archive: str, targets: str | None = None
+) -> Callable[[Dataset, Path, bool], list[tuple[str, Source | None]]]:  # fmt: skip
+    """torchvision's layout (with its labels called `targets`), else a folder of images, else an archive of such a folder."""
 
     def places(dataset: Dataset, data_dir: Path, download: bool) -> list[tuple[str, Source | None]]:
         unpacked, folder, form = data_dir / archive, data_dir / name, Form(dataset.classes, dataset.side)
         packed = archives.find(data_dir, name)
         return [
-            (str(unpacked), Source(str(unpacked), lambda w, keep: read_torchvision(dataset.torchvision, data_dir, False)) if unpacked.is_dir() else None),
+            (str(unpacked), Source(str(unpacked), lambda w, keep: read_torchvision(dataset.torchvision, data_dir, False, targets)) if unpacked.is_dir() else None),
             (f"{folder}/train/<class>/", Source(str(folder), lambda w, keep: read_folder(folder, form, w)) if (folder / "train").is_dir() else None),
             (f"{folder}.tar[.xz|.gz|.bz2|.zst] or .zip", Source(str(packed[0]), lambda w, keep: read_tar(packed[0], form, w, keep)) if packed else None),
         ]  # fmt: skip
@@ -208,13 +209,14 @@ def _fashionmnist(dataset: Dataset, data_dir: Path, download: bool) -> list[tupl
 
 
 def _imagenet(dataset: Dataset, data_dir: Path, download: bool) -> list[tuple[str, Source | None]]:
-    folder = data_dir / "imagenet"
-    return [(f"{folder}/train/<wnid>/", _photographs(str(folder)) if folder.is_dir() else None)]
+    return [(f"{data_dir / 'imagenet'}/train/<wnid>/", None)]  # find has looked there
 
 
-def _photographs(place: str, only_test: bool = False) -> Source:
+def _photographs(place: str, only_test: bool = False, val_labels: str | None = None) -> Source:
     """A folder with train/ and val/, or shards. RequestError where it is neither."""
     if is_pattern(place):
+        if val_labels is not None:
+            raise RequestError(f"--val_labels {val_labels} goes with a folder of images, shards hold their labels")
         shards = {split: find_shards(place, split) for split in ("train", "val")}
         counts = " and ".join(f"{len(paths):,} {split}" for split, paths in shards.items())
         return Source(f"{place} ({counts} shards)", lambda workers, keep: _read_shards(shards, keep))
@@ -235,14 +237,14 @@ def _photographs(place: str, only_test: bool = False) -> Source:
         raise error if isinstance(error, RequestError) else RequestError(
             f"--imagenet_loc {place!r} cannot be looked into: {first_line(error)}"
         )  # fmt: skip
-    return Source(place, lambda workers, keep: _read_trees(folder, keep))
+    return Source(place, lambda workers, keep: _read_trees(folder, keep, val_labels))
 
 
-def _read_trees(folder: Path, keep: bool) -> Photographs:
+def _read_trees(folder: Path, keep: bool, val_labels: str | None) -> Photographs:
     from photos.tree import read_tree
 
     if not (folder / "train").is_dir():
-        alone, classes = read_tree(folder / "val", None, keep, of_imagenet), DATASETS["imagenet"].classes
+        alone, classes = _read_val(folder / "val", None, keep, val_labels), DATASETS["imagenet"].classes
         if alone.labelled == "alphabet" and len(alone.classes) != classes:
             there = f"val/ has {len(alone.classes)} classes"
             raise RequestError(
@@ -250,7 +252,29 @@ def _read_trees(folder: Path, keep: bool) -> Photographs:
             )
         return Photographs(alone, alone)
     train = read_tree(folder / "train", None, keep, of_imagenet)
-    return Photographs(train, read_tree(folder / "val", train.classes, keep, of_imagenet))
+    return Photographs(train, _read_val(folder / "val", train, keep, val_labels))
+
+
+def _read_val(val: Path, train: PhotoIndex | None, keep: bool, val_labels: str | None) -> PhotoIndex:
+    """Class folders, or images in no class folders whose labels are in a list: a person's, or Tiny ImageNet's own."""
+    from photos.lists import of_list
+    from photos.scan import folders_in
+    from photos.tree import read_flat, read_tree
+
+    classes, labelling = (None, None) if train is None else (train.classes, train.labelling)
+    try:
+        folders = set(folders_in(val)[0]) - {"images"}
+    except OSError as error:
+        raise MachineFault(f"{error.filename or val} cannot be read: {first_line(error)}")
+    if val_labels is not None:
+        if folders:
+            raise RequestError(
+                f"--val_labels {val_labels}: {val}/ has folders, {min(folders)}/ for one, which label its images"
+            )
+        return read_flat(val, of_list(Path(val_labels).expanduser(), labelling), keep)
+    if not folders and (val / ANNOTATIONS).is_file():
+        return read_flat(val, of_list(val / ANNOTATIONS, labelling, complete=False), keep)
+    return read_tree(val, classes, keep, of_imagenet)
 
 
 def _read_shards(shards: dict[str, list[Path]], keep: bool) -> Photographs:
@@ -267,6 +291,11 @@ DATASETS = {
     ),
     "cifar100": Dataset(
         100, 32, (0.5071, 0.4866, 0.4409), (0.2009, 0.1984, 0.2023), True, 50_000, _cifar("cifar100", "cifar-100-python"), "CIFAR100",
+        title="CIFAR-100", test_images=10_000,
+    ),
+    "cifar100coarse": Dataset(  # CIFAR-100's images by its 20 superclasses
+        20, 32, (0.5071, 0.4866, 0.4409), (0.2009, 0.1984, 0.2023), True, 50_000,
+        _cifar("cifar100coarse", "cifar-100-python", "coarse_labels"), "CIFAR100",
         title="CIFAR-100", test_images=10_000,
     ),
     "fashionmnist": Dataset(

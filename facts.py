@@ -14,11 +14,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from photos.index import Photographs
-from photos.labels import TRUE
 from reading import Images
 
 COUNTS = {"data_classes": "classes", "data_train": "training images", "data_test": "test images"}
-KEYS = ("data_digest", "data_test_digest", *COUNTS, "data_names", "data_labels")
+KEYS = ("data_digest", "data_test_digest", *COUNTS, "data_names")
 LONGEST_NAMES = 200  # characters of all names of classes together that are kept as they are
 CHUNK = 4096  # images that are hashed at a time
 
@@ -35,8 +34,7 @@ def of_photographs(photographs: Photographs) -> dict:
     """Of indices of files."""
     train, test = photographs.train, photographs.val
     classes = len(train.classes) or 1 + int(np.max(train.labels))
-    facts = _facts(train.fingerprint(), test.fingerprint(), classes, train.classes, len(train), len(test))
-    return facts | {"data_labels": train.labelling.how}
+    return _facts(train.fingerprint(), test.fingerprint(), classes, train.classes, len(train), len(test))
 
 
 def _facts(train: str, test: str, classes: int, names: Sequence[str], trains: int, tests: int) -> dict:
@@ -83,8 +81,6 @@ def differences(before: dict, now: dict, words: tuple[str, str] = ("then", "now"
     ]
     if apart("data_names"):
         different.append(f"classes {before['data_names']} {then}, {now['data_names']} {here}")
-    if labels := other_labels(before, now):
-        different.append(f"labels {labels[0]} {then}, {labels[1]} {here}")
     if apart("data_digest"):
         which = "images" if apart("data_test_digest") else "training images"
         different.append(f"other {which} by digest")
@@ -95,25 +91,6 @@ def of_run(config: dict) -> dict:
     """Of a recorded configuration: its data, and how many of them it was trained on."""
     keys = ("dataset", *KEYS, "train_size", "val_size")
     return {key: config.get(key) for key in keys}
-
-
-LABELS = {
-    "wnid": "by WordNet ids, among the 1000", "number": "by the folders' numbers", "alphabet": "by the folders' alphabet",
-    "cls": "by .cls files",
-}  # fmt: skip
-
-
-def other_labels(before: dict, now: dict) -> tuple[str, str] | None:
-    """How the classes of two datasets of photographs are numbered, where one number means two classes. A record of before the
-    labels were kept is of a time when folders were numbered by the alphabet: of all 1000 WordNet ids that is the same."""
-    then, here = before.get("data_labels"), now.get("data_labels")
-    if here is None or before.get("dataset") != now.get("dataset", before.get("dataset")):
-        return None
-    if then is None:
-        if before.get("dataset") != "imagenet" or here == "cls" or (here == "wnid" and now["data_classes"] == 1000):
-            return None
-        then = "alphabet"
-    return None if then == here or {then, here} <= {*TRUE} else (LABELS[then], LABELS[here])
 
 
 def used(config: dict) -> int | None:

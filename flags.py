@@ -136,6 +136,14 @@ def training_parser() -> Parser:
         help="a folder with train/<wnid>/ and val/<wnid>/, or shards: '/data/imagenet-{train,val}-{000..}.tar' (default: "
         "imagenet in --data_dir)",
     )
+    data.add_argument(
+        "--val_labels",
+        type=filename,
+        metavar="FILE",
+        help="the labels of an imagenet val/ without class folders: lines of `name wnid` or `name,wnid` (LOC_val_solution.csv), or "
+        "a number an image in the order of their names: from 0 in the order of the wnids, or the devkit's ground truth beside "
+        "its meta.mat",
+    )
     data.add_argument("--download", action="store_true", help="fetch a missing dataset there through torchvision")
     data.add_argument(
         "--workers",

@@ -12,6 +12,9 @@ NOT_IDENTITY = (
     "data_dir",
     "download",
     "imagenet_loc",
+    "val_labels",
+    "labelled",  # lineage.check_labels compares what labels mean
+    "labelled_classes",
     "resume",
     "dry_run",
     "evaluate",

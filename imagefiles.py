@@ -70,7 +70,9 @@ def contents(path: str | Path, largest: int, what: str) -> bytes:
 def fault(error: BaseException) -> str:
     """Why Pillow cannot read an image, in one line."""
     unknown = type(error).__name__ == "UnidentifiedImageError"  # whose words show an object of Python's
-    return f"cannot identify image file: it is none of {', '.join(FORMATS)}" if unknown else first_line(error)
+    return (
+        f"cannot identify image file: it is no image, or none of {', '.join(FORMATS)}" if unknown else first_line(error)
+    )
 
 
 def shown(name: str) -> str:
@@ -80,16 +82,17 @@ def shown(name: str) -> str:
 
 
 class Passed(NamedTuple):
-    """The files of a split that are not used: how many, and the first one."""
+    """The files of a split that are not used: how many, the first one, and why that is not."""
 
     count: int = 0
     first: str = ""
+    why: str = ""
 
     def add(self, name: str, count: int = 1) -> "Passed":
-        return Passed(self.count + count, self.first if self.count else name)
+        return self if not count else self._replace(count=self.count + count, first=self.first if self.count else name)
 
     def joined(self, other: "Passed") -> "Passed":
-        return self.add(other.first, other.count) if other.count else self
+        return self._replace(count=self.count + other.count) if self.count else other
 
     def line(self, where: str) -> str:
         """For a person; empty where there are none."""
@@ -97,6 +100,6 @@ class Passed(NamedTuple):
             return ""
         which = "1 file" if self.count == 1 else f"{self.count:,} files"
         first = shown(self.first) if self.count == 1 else f"the first one is {shown(self.first)}"
-        outside = is_image(self.first.rpartition("/")[2])
-        why = "it lies in no class folder" if outside else "images are .jpg, .png, .webp, .bmp, .gif, .tif, .ppm and the like"
+        outside = "it lies in no class folder" if is_image(self.first.rpartition("/")[2]) else ""
+        why = self.why or outside or "images are .jpg, .png, .webp, .bmp, .gif, .tif, .ppm and the like"
         return f"{which} of {shown(where)} passed over, {first}: {why}"

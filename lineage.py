@@ -27,9 +27,11 @@ from distill import check_taps
 from errors import MachineFault, RequestError, first_line
 from facts import of_other_data
 from files import checkpoint_path
+from imagefiles import shown
 from initial import materialise
 from models import NETWORKS
 from names import is_file, is_run
+from photos.labels import MEANINGS, Labels, disagreement
 from record import Found, progress
 
 
@@ -164,3 +166,25 @@ def start_of(config: dict, network: nn.Module, found: Found) -> Origin:
     except ValueError as error:
         raise RequestError(f"--init_from {name}: {error}")
     return start
+
+
+def check_labels(source: str, what: str, trained: dict, labels: Labels | None, is_foreign: bool = False) -> None:
+    """RequestError where `labels` (None: of no photographs) do not mean to a network trained with the configuration `trained`
+    what they mean here; `what` it is to this command. Networks from elsewhere know the 1000 classes alone."""
+    if labels is None:
+        return
+    if is_foreign and labels.how == "alphabet":
+        raise RequestError(
+            f"the {what} {source!r} counts the 1000 classes of ILSVRC 2012, but which of them the {len(labels.number):,} class folders "
+            f"are is not known ({shown(labels.odd)!r} is none): call them by wnid, as n01440764, or by number from 0 to 999"
+        )
+    if not is_foreign and (why := disagreement(trained, labels)):
+        raise RequestError(
+            f"the {what} {source!r} cannot be used on these images: {why}; call the class folders as they were, or train it anew"
+        )
+    pair = {trained.get("labelled"), labels.how}
+    if not is_foreign and "cls" in pair and len(pair - {None}) > 1:
+        print(
+            f"warning: the {what} {source!r} was trained with labels by {MEANINGS[trained['labelled']]}, those here go by "
+            f"{MEANINGS[labels.how]}: taken to be the same", file=sys.stderr,
+        )  # fmt: skip

@@ -20,6 +20,7 @@ from errors import RequestError
 from folders import OwnImages
 from parallel import ALONE, Team
 from photos.index import Photographs
+from photos.labels import Labels
 from photos.loader import Photos
 from reading import Images
 from reading import Images
@@ -30,7 +31,9 @@ def find(request: Namespace) -> datasets.Source:
     if request.data_folder is not None:
         return datasets.find_own(request)
     folder = Path(request.data_dir or os.environ.get("DATA_DIR") or "data")
-    return datasets.find(request.dataset, folder, request.download, request.imagenet_loc, only_test=request.evaluate)
+    return datasets.find(
+        request.dataset, folder, request.download, request.imagenet_loc, request.evaluate, request.val_labels
+    )
 
 
 def load_data(
@@ -82,3 +85,8 @@ def _notes(found: Images | Photographs, where: str) -> list[str]:
         return list(found.notes)
     splits = {"train": found.train, "val": found.val} if found.train is not found.val else {"val": found.val}
     return list(filter(None, (index.passed.line(f"{where} ({split})") for split, index in splits.items())))
+
+
+def labels_of(data: Feed) -> Labels | None:
+    """What the labels of photographs stand for; None for other data, whose classes are always the same."""
+    return data.photographs.train.labelling if isinstance(data, Photos) else None

@@ -60,8 +60,8 @@ from files import checkpoint_path
 from hashing import key
 from identity import differences
 from initial import materialise
-from lineage import Origin, build_teacher, check_classes, check_side, origin, start_of, tell_of_data
-from loading import find, load_data
+from lineage import Origin, build_teacher, check_classes, check_labels, check_side, origin, start_of, tell_of_data
+from loading import find, labels_of, load_data
 from mapping import describe
 from optim import Cosine, Schedule, Step, sgd
 from presets import PRESETS
@@ -106,6 +106,7 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
 
     data = load_data(request, source, device, team)
     config |= data.facts
+    check_meaning(name, config, found, teacher, data)
     with team.together():
         if team.is_first:
             record.refuse(name, config, found, request.resume)
@@ -212,6 +213,8 @@ def test(request: Namespace, device: torch.device, team: parallel.Team) -> int:
     data, autocast = load_data(request, source, device, team), precision_of(request, device)
     with team.together():
         check_classes(name, "run", trained.config, vars(request) | data.facts)
+    with launch.told_once():
+        check_labels(name, "run", trained.config, labels_of(data), bool(trained.mapping))
     with told(request, device, None, team):
         metrics = evaluate(settle(trained.network, device), data, data.test, autocast, team=team)
     if team.is_first:
@@ -258,6 +261,20 @@ def check_alike(config: dict, team: parallel.Team) -> None:
         if different := differences(first, other):
             with launch.told_once():
                 raise RequestError(f"process {number} is given another run than process 0: {'; '.join(different)}")
+
+
+def check_meaning(name: str, config: dict, found: record.Found, teacher: Origin | None, data: Feed) -> None:
+    """Puts into `config` what the labels of photographs stand for. RequestError where the run or its teacher were trained on
+    others."""
+    labels = labels_of(data)
+    if labels is None:
+        return
+    config |= labels.record()
+    with launch.told_once():
+        if found.state is not None:
+            check_labels(name, "run", found.config, labels)
+        if teacher is not None:
+            check_labels(config["teacher_checkpoint"], "teacher", teacher.config, labels, bool(teacher.mapping))
 
 
 def check_parts(config: dict, data: Feed, parts: int, team: parallel.Team) -> None:

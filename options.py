@@ -38,6 +38,8 @@ def training(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         raise RequestError(f"--imagenet_loc goes with imagenet, not {options.dataset}")
     if options.download and options.data_folder is not None:
         raise RequestError(f"--download fetches none of your own: it does not go with {options.dataset}")
+    if options.val_labels is not None and options.dataset != "imagenet":
+        raise RequestError(f"--val_labels goes with imagenet, not {options.dataset}")
     if options.json and not options.dry_run:
         raise RequestError("--json goes with --dry_run")
     for flag in ("dry_run", "resume", "init_from") if options.evaluate else ():

@@ -6,8 +6,10 @@
 Nothing is ever unpacked to disk. What cannot be used is a MachineFault that names it. Imports no torch.
 """
 
+import codecs
 import gzip
 import math
+import pickle
 import sys
 import zlib
 from collections.abc import Iterable, Sequence
@@ -15,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,11 +27,17 @@ from errors import MachineFault, first_line
 from imagefiles import FORMATS, Passed, contents, fault, is_aside, is_image, shown
 from photos.scan import folders_in, scan
 
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR100
+
 TRAIN, TEST = "train", ("test", "val", "valid", "validation")  # folders; the first one that is there tests
 CACHE_FORMAT = 2
 KEPT = ("stamp", "train", "train_labels", "test", "test_labels", "classes", "notes")  # in a cache
 LARGEST_FILE = 1 << 20  # bytes of an encoded image; one of 32×32 has some thousands
 MODES = ("RGB", "L", "P", "1", "RGBA", "LA", "PA", "CMYK", "YCbCr", "LAB", "HSV")  # of 8 bits a channel, or fewer
+ARRAYS = {  # what a pickle of arrays calls
+    ("numpy.core.multiarray", "_reconstruct"), ("numpy.core.numeric", "_frombuffer"), ("numpy", "ndarray"), ("numpy", "dtype"),
+}  # fmt: skip
 Entry = tuple[str, str, str, bytes]  # split, class, file name, encoded image
 
 
@@ -72,18 +80,49 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def read_torchvision(name: str, data_dir: Path, download: bool) -> Images:
-    """What torchvision's class `name` reads from its own layout, after its own check of the files."""
+def read_torchvision(name: str, data_dir: Path, download: bool, targets: str | None = None) -> Images:
+    """What torchvision's class `name` reads from its own layout, after its own check of the files. `targets`: the labels of
+    another kind that the same files hold, as the "coarse_labels" of CIFAR-100."""
     import torchvision
 
     try:
-        train, test = (
+        splits = [
             getattr(torchvision.datasets, name)(str(data_dir), train=is_train, download=download)
             for is_train in (True, False)
+        ]
+        labels = [each.targets if targets is None else _other_targets(each, targets) for each in splits]
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise MachineFault(
+            f"{data_dir}: torchvision cannot {'download' if download else 'read'} it: {first_line(error)}"
         )
-    except (OSError, RuntimeError, EOFError) as error:
-        raise MachineFault(f"{data_dir}: torchvision cannot {'download' if download else 'read'} it: {error}")
-    return Images(train.data, np.array(train.targets), test.data, np.array(test.targets), (), tuple(train.classes))
+    names = tuple(splits[0].classes) if targets is None else ()
+    return Images(splits[0].data, np.array(labels[0]), splits[1].data, np.array(labels[1]), (), names)
+
+
+class _Plain(pickle.Unpickler):
+    """Reads nothing but arrays and plain types: no other function is ever called."""
+
+    def find_class(self, module: str, name: str) -> object:
+        module = module.replace("numpy._core", "numpy.core")
+        if (module, name) == ("_codecs", "encode"):
+            return codecs.encode
+        if (module, name) not in ARRAYS:
+            raise pickle.UnpicklingError(f"it holds more than arrays: {module}.{name}")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _other_targets(dataset: "CIFAR100", targets: str) -> list[int]:
+    """Other labels of the same images, in the same order, from the files that torchvision has checked."""
+    labels: list[int] = []
+    for file, _ in dataset.train_list if dataset.train else dataset.test_list:
+        with (Path(dataset.root) / dataset.base_folder / file).open("rb") as stream:
+            there = _Plain(stream, encoding="latin1").load()
+        if not isinstance(there, dict) or not isinstance(there.get(targets), list):
+            raise OSError(f"{dataset.base_folder}/{file} has no {targets}")
+        labels += there[targets]
+    if len(labels) != len(dataset.data):
+        raise OSError(f"{dataset.base_folder} has {len(labels):,} {targets} of {len(dataset.data):,} images")
+    return labels
 
 
 def read_folder(folder: Path, form: Form, workers: int) -> Images:
@@ -98,7 +137,7 @@ def read_folder(folder: Path, form: Form, workers: int) -> Images:
             names = (f"{label}/{found.names[number]}" for label, number in found.each())
             entries += [(split, *name.split("/", 1), _read(folder / split / name)) for name in names]
     except OSError as error:
-        raise MachineFault(f"{error.filename or folder} cannot be read: {first_line(error)}")
+        raise MachineFault(f"{shown(str(error.filename or folder))} cannot be read: {first_line(error)}")
     return _decode(entries, notes_of(str(folder), there, passed), str(folder), form, workers)
 
 
@@ -108,7 +147,7 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise MachineFault(f"{path} cannot be used: {error}")
+        raise MachineFault(f"{shown(str(path))} cannot be used: {error}")
 
 
 def _taken(there: Iterable[str]) -> tuple[str, ...]:
@@ -184,7 +223,9 @@ def _decode(entries: list[Entry], notes: tuple[str, ...], where: str, form: Form
     test = next((entry[0] for entry in entries if entry[0] != TRAIN), "")
     train_classes, test_classes = ({entry[1] for entry in entries if entry[0] == split} for split in (TRAIN, test))
     if train_classes and not test:
-        raise MachineFault(f"{where}: there are images in {TRAIN}/, but none to test on, which are in {'/, '.join(TEST[:3])}/")
+        raise MachineFault(
+            f"{where}: there are images in {TRAIN}/, but none to test on, which are in {'/, '.join(TEST[:3])}/"
+        )
     if odd := min(train_classes ^ test_classes, default=None):
         there, missing = (TRAIN, test) if odd in train_classes else (test, TRAIN)
         raise MachineFault(f"{where}: the class {odd!r} has images in {there}/, but none in {missing}/")

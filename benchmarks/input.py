@@ -24,8 +24,10 @@ from torchvision.datasets import ImageFolder
 
 from data import Augmentation
 from datasets import DATASETS
+from imagefiles import Passed
 from photos.index import Packed, Photographs
 from photos.loader import Photos
+from photos.scan import Found
 from photos.tree import Tree, read_tree
 
 BATCH, SIDE = 64, 224
@@ -38,7 +40,9 @@ def main(folder: str, workers: int = 2, runs: int = 5, repeats: int = 20) -> Non
     names = [once.names[number] for number in range(len(once))]
     counts = np.bincount(once.labels)
     repeated = [name for group in np.split(names, np.cumsum(counts)[:-1]) for name in [*map(str, group)] * repeats]
-    index = Tree(root, once.classes, counts * repeats, Packed.of(repeated), once.classes)
+    sizes = np.zeros(len(repeated), np.int64)  # nobody asks
+    found = Found(once.classes, counts * repeats, Packed.of(repeated), sizes, Passed())
+    index = Tree(root, found, once.classes, once.labelling)
     photos = Photos(
         Photographs(index, once), imagenet, Augmentation(cutout=0), BATCH, seed=0, side=SIDE, workers=workers
     )

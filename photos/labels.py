@@ -18,6 +18,10 @@ from errors import RequestError
 
 COUNT = 1000
 TRUE = ("wnid", "number", "cls")  # whose labels are places among the 1000
+MEANINGS = {
+    "wnid": "place among the 1000 classes of ILSVRC 2012", "number": "the numbers that class folders are called by",
+    "cls": "the numbers in .cls files", "alphabet": "the alphabetical order of the class folders",
+}  # fmt: skip
 
 
 class Labels(NamedTuple):
@@ -35,6 +39,21 @@ class Labels(NamedTuple):
 
 
 CLS = Labels("cls", {})
+
+
+def disagreement(trained: dict, labels: Labels) -> str:
+    """Why the labels that a run of this configuration was trained on mean something else than these, in words; empty where
+    they do not. One that does not say what it was trained on counted the classes by the alphabet, or took numbers as they were."""
+    here = labels.record()
+    before = trained.get("labelled") or ("cls" if labels.how == "cls" else "alphabet")
+    if trained.get("labelled") is None and labels.number == alphabetical(labels.number).number:
+        return ""
+    if before == labels.how == "alphabet":
+        same = trained.get("labelled_classes") == here["labelled_classes"]
+        return "" if same else "it was trained on other class folders than are here, whose labels go by the alphabet"
+    if "alphabet" not in (before, labels.how):
+        return ""
+    return f"it was trained with labels by {MEANINGS[before]}, those here go by {MEANINGS[labels.how]}"
 
 
 @cache

@@ -21,6 +21,7 @@ from torch import Tensor
 from data import WHOLE, Augmentation, Batch, Feed, Share, augment, choose
 from datasets import Dataset
 from errors import MachineFault
+from imagefiles import shown
 from photos.index import Photographs, PhotoIndex
 from photos.workers import Decoded, Pool, Task
 
@@ -110,10 +111,10 @@ class Photos(Feed):
                 continue
             self.damaged[name] = why
             self.left_out[split.title] += 1
-            print(f"warning: damaged image left out: {name}: {why}", file=sys.stderr)
+            print(f"warning: damaged image left out: {shown(name)}: {why}", file=sys.stderr)
             limit = max(FEW, int(SMALL_PART * len(split)))
             if self.left_out[split.title] > limit:
                 raise MachineFault(
                     f"{self.left_out[split.title]} {split.title} images are damaged, more than {limit}, the last one is "
-                    f"{name}: {why}; replace or remove them"
+                    f"{shown(name)}: {why}; replace or remove them"
                 )

@@ -74,7 +74,9 @@ def scan(root: Path, folders: Sequence[str], kept_as: Path | None = None, keep: 
         if not inner:
             counts.append(0)
         counts[-1] += len(there.names)
-        names.append(there.names if not inner else Packed.of(f"{inner}/{there.names[n]}" for n in range(len(there.names))))
+        names.append(
+            there.names if not inner else Packed.of(f"{inner}/{there.names[n]}" for n in range(len(there.names)))
+        )
         if there.passed.count:
             passed = passed.add(f"{path}/{there.passed.first}", there.passed.count)
     if keep and now and (now.keys() != before.keys() or any(there is not before[path] for path, there in now.items())):
@@ -90,7 +92,8 @@ def _walk(
     inner: dict[str, list[str]] = {}
     for path in before:
         inner.setdefault(path.rpartition("/")[0], []).append(path)
-    todo, told = [(path, ()) for path in reversed(folders)], title is None
+    status = os.stat(root)
+    todo, told = [(path, ((status.st_dev, status.st_ino),)) for path in reversed(folders)], title is None
     while todo:
         path, above = todo.pop()
         status = os.stat(root / path)  # before it is scanned: what comes later changes it again
@@ -115,15 +118,15 @@ def _listed(folder: Path, changed: int) -> tuple[Folder, list[str]]:
         for entry in entries:
             if entry.is_dir():
                 within += [entry.name] * (not is_junk_folder(entry.name))
-            elif is_junk(entry.name):
-                continue
             elif is_image(entry.name):  # whatever is no file is told of when it is read
                 images.append((entry.name, _size(entry)))
-            else:
+            elif not is_junk(entry.name):
                 passed.append(entry.name)
     images.sort()
     sizes = np.array([size for _, size in images], np.int64)
-    return Folder(changed, Packed.of(name for name, _ in images), sizes, Passed(len(passed), min(passed, default=""))), within
+    return Folder(
+        changed, Packed.of(name for name, _ in images), sizes, Passed(len(passed), min(passed, default=""))
+    ), within
 
 
 def _size(entry: os.DirEntry) -> int:
@@ -138,7 +141,11 @@ def _arrays(folders: Mapping[str, Folder]) -> dict[str, np.ndarray]:
     packed = [
         Packed.of(folders), Packed.joined(each.names for each in all_of), Packed.of(each.passed.first for each in all_of)
     ]  # fmt: skip
-    numbers = [[each.changed for each in all_of], [len(each.names) for each in all_of], [each.passed.count for each in all_of]]
+    numbers = [
+        [each.changed for each in all_of],
+        [len(each.names) for each in all_of],
+        [each.passed.count for each in all_of],
+    ]
     sizes, strings = np.concatenate([each.sizes for each in all_of]), [a for of in packed for a in (of.blob, of.ends)]
     return dict(zip(ARRAYS, [np.array(FORMAT), *(np.array(each, np.int64) for each in numbers), sizes, *strings]))
 

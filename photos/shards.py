@@ -21,7 +21,7 @@ import numpy as np
 
 import cache
 from errors import MachineFault, RequestError, first_line
-from imagefiles import Passed, shown
+from imagefiles import Passed, is_image, shown
 from photos.index import MOST_CLASSES, Packed, digest, trusted
 from photos.labels import CLS, Labels, alphabetical, wnids
 from photos.members import Members, read_members
@@ -46,7 +46,8 @@ class Shards:
         self.classes, self.passed = list(labelling.number), Passed()
         for path, part in zip(paths, parts):
             if part.passed.count:
-                self.passed = self.passed.add(f"{path.name}: {part.passed.first}", part.passed.count)
+                first = f"{path.name}: {part.passed.first}"
+                self.passed = self.passed.joined(Passed(part.passed.count, first, _why(part.passed.first)))
         self.shard = np.repeat(np.arange(len(paths)), [len(part.offsets) for part in parts])
         self.offset, self.size = (np.concatenate([getattr(p, of) for p in parts]) for of in ("offsets", "sizes"))
         self.keys = Packed.joined(part.keys for part in parts)
@@ -162,12 +163,21 @@ def classes_of(folders: set[str], classes: Sequence[str] | None) -> dict[str, st
     the `classes`, or a WordNet id, else the first that follows those which all of the folders begin with."""
     split = {folder: folder.split("/") for folder in sorted(folders)}
     for known in (classes, wnids()):
-        found = {folder: next((part for part in parts if part in (known or ())), None) for folder, parts in split.items()}
+        found = {
+            folder: next((part for part in parts if part in (known or ())), None) for folder, parts in split.items()
+        }
         if None not in found.values():
             return found
     first, shortest = next(iter(split.values())), min(map(len, split.values()))
     common = next((n for n in range(shortest) if any(parts[n] != first[n] for parts in split.values())), shortest)
     return {folder: parts[min(common, shortest - 1)] for folder, parts in split.items()}
+
+
+def _why(name: str) -> str:
+    """Why a member is passed over."""
+    if is_image(name):
+        return "the label of its sample is that of another image"
+    return "no image goes with it" if name.lower().endswith(".cls") else ""
 
 
 def _arrays(paths: Sequence[Path], stamps: list[tuple[int, int]], parts: list[Members]) -> dict[str, np.ndarray]:

@@ -35,7 +35,12 @@ class Tree:
         self, root: Path, found: Found, classes: Sequence[str], labelling: Labels, labels: np.ndarray | None = None
     ):
         self.root, self.folders, self.names, self.sizes = root, found.folders, found.names, found.sizes
-        self.ends, self.passed, self.classes, self.labelling = found.counts.cumsum(), found.passed, list(classes), labelling
+        self.ends, self.passed, self.classes, self.labelling = (
+            found.counts.cumsum(),
+            found.passed,
+            list(classes),
+            labelling,
+        )
         if labels is None:
             labels = np.repeat(np.array([labelling.number[each] for each in found.folders], np.int64), found.counts)
         self.labels = labels
@@ -77,12 +82,38 @@ def read_tree(
     except OSError as error:
         raise MachineFault(f"{error.filename or root} cannot be read: {first_line(error)}")
     if not len(found.names):
-        unsorted = f"; {len(loose):,} images lie in it unsorted, each has to be in the folder of its class" * bool(loose)
+        unsorted = f"; {len(loose):,} images lie in it unsorted, each has to be in the folder of its class" * bool(
+            loose
+        )
+        unsorted += ", or --val_labels has to list their classes" * (bool(loose) and root.name == "val")
         raise RequestError(f"{root}/ holds no images in class folders, as in {root}/n01440764/x.JPEG{unsorted}")
     if classes is None and not found.counts.all():
         raise RequestError(f"{root}/{folders[int(found.counts.argmin())]}/ holds no images{_instead(found.passed)}")
     classes = folders if classes is None else classes
     return Tree(root, found._replace(passed=beside.joined(found.passed)), classes, label(classes))
+
+
+def read_flat(
+    root: Path, label: Callable[[Sequence[str]], tuple[np.ndarray, Labels]], keep: bool = True
+) -> Tree:  # fmt: skip
+    """The index of the images that lie below `root` in no class folders, by name. `label` gives the labels of images of these
+    names, below 0 for one without a label, which is passed over."""
+    try:
+        found = scan(root.parent, [root.name], root, keep)
+    except OSError as error:
+        raise MachineFault(f"{error.filename or root} cannot be read: {first_line(error)}")
+    names = [found.names[number] for number in range(len(found.names))]
+    if not names:
+        raise RequestError(f"{root}/ holds no images{_instead(found.passed)}")
+    labels, labelling = label(names)
+    passed, kept = found.passed, np.flatnonzero(labels >= 0)
+    if len(kept) < len(names):
+        passed = Passed(len(names) - len(kept), names[int(np.argmin(labels))], "it has no label").joined(passed)
+        names = [names[number] for number in kept]
+        found = found._replace(
+            counts=np.array([len(kept)], np.int64), names=Packed.of(names), sizes=found.sizes[kept], passed=passed
+        )
+    return Tree(root.parent, found, list(labelling.number), labelling, labels[kept])
 
 
 def _loose(root: Path) -> list[str]:

@@ -89,8 +89,8 @@ def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
             return str(error)
         if not config["beta"] or teacher is None:
             return None
-        if not is_run(config["teacher_checkpoint"]) and (other := other_classes(teacher, config, read=False)):
-            return f"its teacher {config['teacher_checkpoint']!r} is trained on {other}"
+        if not is_run(config["teacher_checkpoint"]) and other_classes(teacher, config, read=False):
+            return f"its teacher {config['teacher_checkpoint']!r} is trained on {teacher['dataset']}, not {config['dataset']}"
         if teacher["network"] == config["network"]:
             teacher = teacher | {"AT_split": config["AT_split"]}  # a teacher is tapped as its student is
         if config["image_size"]:

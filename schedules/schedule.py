@@ -196,5 +196,6 @@ def _lacking(job: Job, need: str, what: str, earlier: dict[str, Job], makers: di
         hint = did_you_mean(need, [*makers, *(path.stem for path in CHECKPOINTS.glob("*.pt"))])
         return f"no {what} {need!r}: no job before it makes it, and {checkpoint_path(need)} does not exist{hint}"
     if what == "teacher" and is_known(origin) and (other := other_classes(origin, vars(job.options), read=False)):
+        other = other if origin["dataset"] == job.options.dataset else f"{origin['dataset']}, not {job.options.dataset}"
         return f"its teacher {need!r} is trained on {other}"
     return None

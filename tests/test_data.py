@@ -185,15 +185,3 @@ def test_how_many_of_how_many(there, val_size, train_size, told):
     config = {"data_train": there[0], "data_test": there[1], "val_size": val_size, "train_size": train_size}
     assert facts.shown(config, "CIFAR-10", (50_000, 10_000)) == told
     assert facts.shown(config | {"data_train": 300, "train_size": 200}, "", (0, 0)).startswith("200 of its 300 training")
-
-
-def test_how_labels_are_told_apart():
-    """Of photographs; a record of before they were kept numbered folders by the alphabet."""
-    def of(labels, classes=100):
-        return {"dataset": "imagenet", "data_labels": labels, "data_classes": classes}
-
-    old = {"dataset": "imagenet"}
-    assert facts.other_labels(old, of("wnid", 1000)) is None and facts.other_labels(old, of("cls")) is None
-    assert facts.other_labels(of("wnid"), of("cls")) is None and facts.other_labels(of("wnid"), old) is None
-    assert facts.other_labels(old, of("wnid")) == ("by the folders' alphabet", "by WordNet ids, among the 1000")
-    assert facts.other_labels(of("alphabet"), of("wnid"))[0] == "by the folders' alphabet"

@@ -213,3 +213,14 @@ def test_real_photographs():
         ours = random_image(data, draw, 224, flip=False).numpy()
         apart.append(np.abs(ours.astype(int) - truth))
     assert np.max(apart) <= ROUNDING and np.mean(apart) < 0.04
+
+
+def test_what_pillow_alone_reads_and_what_it_would_only_guess():
+    for format, suffix in (("TIFF", "tif"), ("PPM", "ppm"), ("GIF", "gif"), ("BMP", "bmp")):
+        assert central_image(encoded(pixels(3), format), 32).shape == (32, 32, 3), suffix
+    stream = BytesIO()
+    Image.fromarray(np.full((40, 40), 0.5, np.float32)).save(stream, "TIFF")
+    with pytest.raises(Damaged, match="floating-point"):
+        central_image(stream.getvalue(), 32)
+    with pytest.raises(Damaged, match="^cannot identify image file: it is no image, or none of PNG"):
+        central_image(b"\0" * 500, 32)

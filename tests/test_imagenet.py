@@ -1,13 +1,13 @@
 """main.py on photographs: training, testing alone, going on, several processes, shards, a student of published weights."""
 
+import os
 import shutil
 import signal
-from dataclasses import replace
 
 import pytest
 import torch
 from children import Child
-from photo_samples import photographs, write_shards
+from photo_samples import photographs, write_shards, write_tar
 from results import same, saved, snapshot
 from teams import Team
 from torchvision.models import mobilenet_v2
@@ -132,12 +132,47 @@ def test_damaged_images_are_counted_in_the_metrics(places, workplace):
     assert team.stdout.count("2 train images left out  1 test images left out") == 2
 
 
-def test_testing_needs_no_training_images_if_val_has_all_classes(places, workplace, monkeypatch, capsys):
-    shutil.copytree(f"{places['tree']}/val", "only/val")
-    index = datasets.find("imagenet", None, imagenet_loc="only", only_test=True)
-    with pytest.raises(RequestError, match="only has no train/, and val/ has 3 classes: which of 1000 they are"):
-        index.read(1, False)
-    monkeypatch.setitem(datasets.DATASETS, "imagenet", replace(datasets.DATASETS["imagenet"], classes=3))
-    assert len(index.read(1, False).val) == 12
+def test_testing_needs_no_training_images(trained, places, workplace, monkeypatch, capsys):
+    """Where the class folders say which of the 1000 they are. (That they have to: test_labels.)"""
+    shutil.copytree(f"{places['tree']}/val", workplace / "only" / "val")
+    monkeypatch.chdir(trained)
+    command = ["imagenet", "teacher", "-t", "t", *NETWORK, "--evaluate", "--workers", "1", "--imagenet_loc"]
+    assert main.main([*command, places["tree"]]) == 0
+    whole = capsys.readouterr().out.splitlines()[-1]
+    assert main.main([*command, str(workplace / "only")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == whole
     with pytest.raises(RequestError, match="has no folder train/"):
-        datasets.find("imagenet", None, imagenet_loc="only")
+        datasets.find("imagenet", None, imagenet_loc=str(workplace / "only"))
+
+
+def test_what_is_passed_over_is_told_of_every_split_always(places, workplace, capsys):
+    """As the index is made, from what is kept of it, in a dry run, in testing alone."""
+    shutil.copytree(places["tree"], "tree")
+    for name in (
+        "train/n01440764/b.heic",
+        "train/n01440764/a.heic",
+        "val/n01443537/deep/c.heic",
+        "val/n01443537/Thumbs.db",
+    ):
+        (workplace / "tree" / name).parent.mkdir(exist_ok=True)
+        (workplace / "tree" / name).write_bytes(b"x")
+    files = {name.partition("/")[2]: data for name, data in photographs(1).items() if name.startswith("train")}
+    for split, odd in (("train", "n01440764/b.heic"), ("val", "n02102040/x.cls")):
+        write_tar(workplace / f"s-{split}-0.tar", files | {odd: b"1", "README.md": b"x"})
+    for path in workplace.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    expected = {
+        "tree": ["2 files of tree (train) passed over, the first one is n01440764/a.heic: images are", "1 file of tree (val) passed over, n01443537/deep/c.heic: images are"],
+        "s-{train,val}-{0..}.tar": ["1 file of s-{train,val}-{0..}.tar (1 train and 1 val shards) (train) passed over, s-train-0.tar: n01440764/b.heic: images are", "(val) passed over, s-val-0.tar: n02102040/x.cls: no image goes with it"],
+    }  # fmt: skip
+    for place, lines in expected.items():
+        base = ["imagenet", "teacher", "-t", "t" + place[0], *NETWORK, "--workers", "1", "--imagenet_loc", place]
+        for more in (["--dry_run"], ["--epochs", "1"], ["--epochs", "1", "--resume"], ["--evaluate"]):
+            capsys.readouterr()
+            assert main.main([*base, *more]) == 0
+            err = capsys.readouterr().err
+            told = [line for line in err.splitlines() if "passed over" in line]
+            assert len(told) == 2 and all(line in each for line, each in zip(lines, told)), told
+            assert all(line.startswith("warning: ") for line in told) and ("indexing" in err) == (
+                more in (["--dry_run"], ["--epochs", "1"])
+            )

@@ -113,6 +113,7 @@ def with_link(path):
         (with_link, "it is a link"),
         (lambda path: write_tar(path, {"a/x.jpg": b"x", "a/x.png": b"x"}), "'a/x' has 2 images"),
         (lambda path: write_tar(path, {"x.jpg": b"x"}), "'x' has no label"),
+        (lambda path: write_tar(path, {"a/x.jpg": b"x", "./a/x.jpg": b"x"}), "'./a/x.jpg' cannot be used: it is there twice"),
         (lambda path: write_tar(path, {"x.jpg": b"x", "x.cls": b"dog"}), "x.cls holds b'dog', not a label from 0 to 999"),
         (lambda path: write_tar(path, {"x.jpg": b"x", "x.cls": b"1000"}), "x.cls holds b'1000'"),
         (lambda path: write_tar(path, {"a/x.txt": b"x"}), "no images, which are KEY.jpg"),
@@ -206,3 +207,50 @@ def test_patterns_that_find_nothing_say_what_is_there(pattern, told, tmp_path):
     where = pattern if ":" in pattern else str(tmp_path / pattern)
     with pytest.raises(RequestError, match=told):
         find_shards(where, "train")
+
+
+@pytest.mark.parametrize(
+    "files, keys, labels, passed",
+    [
+        (["n01/a.jpg", "n02/a.v2.jpg", "n02/b.2019.05.JPEG"], ["n01/a", "n02/a.v2", "n02/b.2019.05"], [0, 1, 1], None),
+        (["a.left.jpg", "a.right.jpg", "a.cls=7"], ["a.left", "a.right"], [7, 7], None),
+        (["a.left.jpg", "a.left.cls=5", "a.right.jpg", "a.cls=7"], ["a.left", "a.right"], [5, 7], None),
+        (["a.cls=7", "x/b.TIF", "x/b.cls=8", "a.png", "c.d.gif", "c.d.cls=9"], ["x/b", "a", "c.d"], [8, 7, 9], None),
+        (["a.jpg", "a.json", "a.txt", "a.cls=1", "b.jp2", "b.cls=2", "c.cls=3"], ["a"], [1], (2, "b.jp2")),
+        (["a.jpg", "a.seg.png", "a.cls=1"], ["a"], [1], (1, "a.seg.png")),
+        (["a.jpg", "a.cls=1", "._a.jpg", "__MACOSX/._a.jpg", "README", "Thumbs.db", "z.heic"], ["a"], [1], (1, "z.heic")),
+        (["train/n01/a.jpg", "train/n02/a.jpg", "train/n02/more/a.jpg"], ["train/n01/a", "train/n02/a", "train/n02/more/a"], [0, 1, 1], None),
+        (["n01/images/a.jpg", "n02/images/a.jpg"], ["n01/images/a", "n02/images/a"], [0, 1], None),
+        (["x/n02102040/images/a.ppm"], ["x/n02102040/images/a"], [0], None),
+        (["n01/a b.jpg", "n01/ä–.jpg", "n02/c\nd.jpg"], ["n01/a b", "n01/ä–", "n02/c\nd"], [0, 0, 1], None),
+    ],
+)  # fmt: skip
+def test_what_is_taken_of_a_shard_and_what_is_passed_over(tmp_path, files, keys, labels, passed):
+    contents = {name.partition("=")[0]: (name.partition("=")[2] or name).encode() for name in files}
+    write_tar(tmp_path / "s.tar", contents)
+    age(tmp_path)
+    for _ in range(2):  # read, and from what is kept
+        index = read_shards([tmp_path / "s.tar"])
+        assert [index.keys[n] for n in range(len(index))] == keys and index.labels.tolist() == labels
+        assert [index.read(n).decode().rpartition(".")[0] for n in range(len(index))] == keys
+        assert index.passed[:2] == ((passed[0], f"s.tar: {passed[1]}") if passed else (0, ""))
+
+
+def test_a_fingerprint_is_of_what_lies_there_not_of_where(tmp_path, files):
+    first, second = (find_shards(write_shards(tmp_path / place, files), "train") for place in "ab")
+    print_of = read_shards(first).fingerprint()
+    assert read_shards(first).fingerprint() == read_shards(second).fingerprint() == print_of and len(print_of) == 64
+    assert read_shards(find_shards(write_shards(tmp_path / "b", files), "val")).fingerprint() != print_of
+    write_shards(tmp_path / "b", files | {"train/n01440764/n01440764_0.JPEG": b"other"})
+    assert read_shards(second).fingerprint() != print_of
+    write_shards(tmp_path / "b", dict(list(files.items())[1:]))
+    assert read_shards(second).fingerprint() != print_of
+
+
+def test_a_shard_whose_middle_is_damaged(tmp_path):
+    """tarfile takes a damaged header for the end."""
+    write_tar(tmp_path / "s.tar", {f"a/{n}.jpg": b"x" for n in range(9)})
+    whole = (tmp_path / "s.tar").read_bytes()
+    (tmp_path / "s.tar").write_bytes(whole[:4096] + b"\xff" * 512 + whole[4608:])
+    with pytest.raises(MachineFault, match="cannot be read as a plain tar"):
+        read_shards([tmp_path / "s.tar"])

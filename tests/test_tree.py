@@ -2,8 +2,10 @@
 
 import os
 import pickle
+import shutil
 import time
 
+import numpy as np
 import pytest
 from photo_samples import CLASSES, photographs
 from samples import write_folder
@@ -46,6 +48,7 @@ def test_images_by_class_and_name(place):
         write_folder(place, {f"train/n02102040/{suffix}": b"12345"})
     index = read_tree(place / "train")
     assert list(index.classes) == list(CLASSES) and index.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 8
+    assert index.passed.line("train") == "1 file of train passed over, x.JPEG: it lies in no class folder"
     assert index.name(5) == f"{place}/train/n01443537/n01443537_1.JPEG" and index.read(8) == b"12345"
     assert sorted(index.order(0, 1).tolist()) == list(range(16))
     assert index.order(0, 1).tolist() != index.order(0, 2).tolist() != index.order(1, 1).tolist()
@@ -163,3 +166,63 @@ def test_a_folder_that_cannot_be_read(place, monkeypatch):
     monkeypatch.setattr(tree.os, "scandir", refused)
     with pytest.raises(MachineFault, match="train cannot be read: Permission denied"):
         read_tree(place / "train")
+
+
+def test_all_suffixes_nested_folders_links_and_what_is_passed_over(place, scans, tmp_path):
+    """However the index was made: at once, from what is kept, or in part."""
+    label = CLASSES[1]
+    write_folder(tmp_path / "elsewhere", {"a.gif": b"1", "deep/b.jfif": b"22"})
+    write_folder(
+        place / "train" / label,
+        {f"{n}.{s}": b"333" for n, s in enumerate(("tif", "TIFF", "ppm", "pgm", "jpe", "apng"))},
+    )
+    write_folder(
+        place / "train" / label, {"in/ner/x.v2.jpg": b"4", "in/.x.jpg": b"", "in/ner/x.heic": b"", "a\nb ü.jpg": b"55"}
+    )
+    write_folder(
+        place / "train" / CLASSES[0], {"b.raw": b"", "a.raw": b"", "Thumbs.db": b"", "LICENSE": b"", ".DS_Store": b""}
+    )
+    write_folder(place / "train", {"lost+found/x.jpg": b"", ".cache/x.jpg": b"", "README.md": b""})
+    (place / "train" / "zlink").symlink_to(tmp_path / "elsewhere"), (place / "train" / label / "loop").symlink_to("..")
+    (place / "train" / label / "gone.jpg").symlink_to("nowhere"), os.mkfifo(place / "train" / label / "pipe.jpg")
+    for folder in [*place.rglob("*"), *(tmp_path / "elsewhere").rglob("*"), tmp_path / "elsewhere"]:
+        if folder.is_dir():
+            os.utime(folder, (OLD, OLD))
+    first = read_tree(place / "train")
+    assert list(first.classes) == [*CLASSES, "zlink"] and np.bincount(first.labels).tolist() == [4, 4 + 6 + 2 + 2, 4, 2]
+    assert first.passed == (3, f"{CLASSES[0]}/a.raw", "")
+    names = [first.name(n) for n in range(len(first))]
+    assert [f"{place}/train/{label}/in/ner/x.v2.jpg", f"{place}/train/zlink/deep/b.jfif"] == [names[17], names[-1]]
+    by_name = {name.rpartition("/")[2]: number for number, name in enumerate(names)}
+    assert first.read(by_name["a\nb ü.jpg"]) == b"55" and first.sizes[by_name["b.jfif"]] == 2
+    for odd, told in (("gone.jpg", "No such file"), ("pipe.jpg", "it is no file")):
+        with pytest.raises(OSError, match=told):
+            first.read(by_name[odd])
+    del scans[:]
+    again = read_tree(place / "train")
+    assert scans == [] and [again.name(n) for n in range(len(again))] == names and again.passed == first.passed
+    assert again.fingerprint() == first.fingerprint()
+    write_folder(place / "train" / label, {"in/ner/y.jpg": b"4"})
+    os.utime(place / "train" / label / "in" / "ner", (OLD + 1, OLD + 1))
+    more = read_tree(place / "train")
+    assert scans == ["ner"] and len(more) == len(first) + 1 and more.fingerprint() != first.fingerprint()
+
+
+def test_a_fingerprint_is_of_what_lies_there_not_of_where(place, tmp_path):
+    first = read_tree(place / "train")
+    shutil.copytree(place / "train", tmp_path / "copy")
+    assert read_tree(tmp_path / "copy").fingerprint() == first.fingerprint() and len(first.fingerprint()) == 64
+    assert read_tree(place / "val").fingerprint() != first.fingerprint()
+    file = next((tmp_path / "copy" / CLASSES[0]).iterdir())
+    file.write_bytes(b"x"), os.utime(file.parent, (OLD + 1, OLD + 1))
+    assert read_tree(tmp_path / "copy").fingerprint() != first.fingerprint()
+    (place / "train" / CLASSES[2]).rename(place / "train" / "n02102041")
+    assert read_tree(place / "train").fingerprint() != first.fingerprint()
+
+
+def test_an_index_of_an_earlier_version_is_made_anew_in_silence(place, capsys):
+    read_tree(place / "train")
+    kept = cache.place(place / "train", "index")
+    np.savez(kept, format=np.array(1), times=np.array([0]), counts=np.array([12]))
+    capsys.readouterr()
+    assert len(read_tree(place / "train")) == 12 and "damaged" not in capsys.readouterr().err
