@@ -19,6 +19,7 @@ import archives
 from errors import MachineFault, RequestError, first_line
 from folders import is_own, look
 from folders import read as read_own
+from imagefiles import shown
 from photos.index import Photographs, PhotoIndex
 from photos.labels import of_imagenet
 from photos.patterns import FORM, find_shards, is_pattern
@@ -134,8 +135,11 @@ def find(
 def find_own(request: Namespace) -> Source:
     """The folder of one's own that a request names."""
     own = look(request.data_folder, request.image_size)
-    read = lambda workers, keep: read_own(own, request.image_size, request.data_resize, workers, keep)  # noqa: E731
-    return Source(f"{own.path} ({own.test}/ for testing)", read)
+
+    def read(workers: int, keep: bool) -> Images:
+        return read_own(own, request.image_size, request.data_resize, workers, keep)
+
+    return Source(f"{shown(str(own.path))} ({own.test}/ for testing)", read)
 
 
 def _downloaded(name: str, data_dir: Path, keep: bool) -> Images:

@@ -23,7 +23,6 @@ from photos.index import Photographs
 from photos.labels import Labels
 from photos.loader import Photos
 from reading import Images
-from reading import Images
 
 
 def find(request: Namespace) -> datasets.Source:

@@ -135,6 +135,9 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
                     print(source_of.mapping, flush=True)
             if teacher is not None and not teacher.mapping:
                 tell_of_data(request.teacher_checkpoint, "teacher", teacher.config, config)
+            if start is not None and start.config.get("data_names", "") not in ("", config["data_names"]):
+                other = f"{request.init_from!r} was trained on classes of other names, its classifier too"
+                print(f"warning: {other}", file=sys.stderr)
             if found.config is not None and found.config.get("data_digest") is None:
                 print(f"the record of the run {name!r} does not say on which data it was begun: from now on it does")
 

@@ -11,6 +11,7 @@ device; as only swapped layers change, a setting takes milliseconds.
 import argparse
 import csv
 import io
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
@@ -221,7 +222,8 @@ def main(arguments: list[str] | None = None) -> int:
     files = {(kind, format): rendered(figure, format) for kind, figure in figures.items() for format in ("png", "svg")}
     folder = Path(request.out)
     make_folders({"--out": folder} | ({"--csv": Path(request.csv).parent} if request.csv else {}))
-    name = f"costs.{request.dataset}.{network_name(config).replace(' ×', '-')}"
+    dataset = re.sub(r"[^\w.+-]+", "_", request.dataset)  # a folder may be called anything
+    name = f"costs.{dataset}.{network_name(config).replace(' ×', '-')}"
     print()
     for (kind, format), contents in files.items():
         write(folder / f"{name}.{kind}.{format}", contents)

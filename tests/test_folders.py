@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from results import refused, rows_of, saved, snapshot
 from samples import picture, write_own
+from teams import Team
 
 import cli
 import count
@@ -252,3 +253,11 @@ def test_an_image_that_is_cut_off(leaves, capsys):
     path.write_bytes(path.read_bytes()[:100])
     assert cli.run(lambda: main.main(TEACHER)) == 4
     assert "train/oak/4.png cannot be used" in capsys.readouterr().err and not Path("runs").exists()
+
+
+def test_two_processes_read_the_same(leaves):
+    team = Team(2, *TEACHER, "--train_size", "16", cwd=leaves.parent)
+    assert team.wait() == [0, 0] and team.stdout.count("16 of its 18 training images") == 1
+    config = saved(leaves.parent, "t")["config"]
+    one = ["folder:leaves", "teacher", "-t", "t", "--evaluate"]
+    assert main.main(one) == 0 and config["train_size"] == 16
