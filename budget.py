@@ -28,7 +28,7 @@ from options import width_flag
 
 Cost = Callable[[float], float]  # a whole number, −inf where a layer cannot be so small, +inf where not so large
 SMALLEST, LONGEST, WIDEST = 1e-9, 10_000, 100.0  # the s, L and width that are tried
-OF_A_NETWORK = ("dataset", "network", "where")  # what its costs depend on, besides its own flags and the conv
+OF_A_NETWORK = ("dataset", "data_classes", "image_size", "network", "where")  # what its costs depend on, besides its own flags and the conv
 WIDTH_STEP = 1e-7  # widths nearer than that (relative) are one: steps lie much farther apart
 
 
@@ -54,7 +54,7 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
     per = batch if exact else 1  # exact costs are whole numbers for a whole batch
     name = parse_family(config["conv"])
     varies = width_flag(config["network"], str(name)) if name.number is None else "conv"
-    fixed = {key: config[key] for key in (*OF_A_NETWORK, *NETWORKS[config["network"]][1].values())} | {varies: None}
+    fixed = {key: config.get(key) for key in (*OF_A_NETWORK, *NETWORKS[config["network"]][1].values())} | {varies: None}
     cost = _cost(tuple(fixed.items()), name, exact, batch)
     if name.number is None:
         steps = _closest_float(cost, asked * per, 0.01, WIDEST, WIDTH_STEP)

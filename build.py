@@ -11,19 +11,22 @@ The configuration is what a checkpoint keeps, so a teacher is rebuilt from it th
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import ModuleType
 
 import torch
-from torch import nn
+from torch import Size, nn
 
 import blocks
 import cli
+import datasets
 import models
-from datasets import DATASETS
 from errors import MachineFault, RequestError, SwapconvError, first_line
 from initial import materialise
 from layers.base import Block, ConvSpec
 from names import parse_conv
+from presets import PRESETS
+from shapes import Layer, nothing, walk
 
 
 class UserConv:
@@ -77,9 +80,10 @@ def of_module(config: dict) -> Iterator[None]:
 
 def build(config: dict) -> nn.Module:
     """The network with its swaps, on the meta device. RequestError where a layer cannot take them."""
+    check_side(config)
     conv = UserConv(config["module"]) if config["module"] else parse_conv(config["conv"])
     with torch.device("meta"):
-        network = models.build(config, DATASETS[config["dataset"]].classes)
+        network = models.build(config, datasets.of(config).classes)
         blocks.substitute(network, conv, config["where"], config["seed"])
     return network
 
@@ -111,4 +115,65 @@ def restore(name: str, saved: dict, **changes) -> nn.Module:
 def reference(config: dict) -> nn.Module:
     """The same network with nothing swapped, on the meta device: what the compression ratio divides by."""
     with torch.device("meta"):
-        return models.build(config, DATASETS[config["dataset"]].classes)
+        return models.build(config, datasets.of(config).classes)
+
+
+SIDES = (8, 16, 24, 28, 32, 48, 64, 96)  # that are tried, to say what would do
+
+
+def check_side(config: dict) -> None:
+    """RequestError where a network cannot be trained on images of the side that a folder's have, with what would do."""
+    if not datasets.is_own(config["dataset"]):
+        return
+    side = datasets.side_of(config)
+    if not (why := _unfit(config, side)):
+        return
+    sides = [str(each) for each in SIDES if not _unfit(config, each)]
+    others = [name for name in models.NETWORKS if not _unfit(_of_presets(config, name), side)]
+    ways = [f"--image_size {' or '.join(sides)}" if sides else "", f"--network {' or '.join(others)}" if others else ""]
+    raise RequestError(
+        f"--network {config['network']} does not take images of {side}×{side} ({why}); possible are "
+        f"{', '.join(filter(None, ways)) or 'none'}"
+    )
+
+
+def _of_presets(config: dict, network: str) -> dict:
+    flags = models.NETWORKS[network][1].values()
+    return {**config, "network": network, **{flag: PRESETS[network].get(flag) for flag in flags}}
+
+
+def _unfit(config: dict, side: int) -> str:
+    """Why the network cannot be trained on images of a side; empty where it can."""
+    flags = ("network", *models.NETWORKS[config["network"]][1].values())
+    return _unfit_at(tuple((flag, config[flag]) for flag in flags), side)
+
+
+@cache
+def _unfit_at(flags: tuple[tuple[str, object], ...], side: int) -> str:
+    with torch.device("meta"):
+        network = models.build(dict(flags), classes=2)
+    try:
+        trained(network, side)
+    except (RuntimeError, ValueError) as error:
+        return first_line(error)
+    return ""
+
+
+def trained(network: nn.Module, side: int) -> list[Layer]:
+    """What the layers of a network see of one RGB image as it is trained. RuntimeError or ValueError where its side does not
+    do."""
+    training = network.training
+    try:
+        with walk(network.train(), 1) as layers, torch.no_grad():
+            network(nothing(Size([1, 3, side, side])))
+    finally:
+        network.train(training)
+    return layers
+
+
+def needs_two(network: nn.Module, side: int) -> bool:
+    """Whether a batch-norm sees a single value a channel of each image in training: of one image alone it has no deviation."""
+    return any(
+        layer.kind == "BatchNorm2d" and layer.input is not None and layer.input[1:] == (1, 1)
+        for layer in trained(network, side)
+    )

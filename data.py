@@ -7,11 +7,10 @@
 `batch_size` is that of all processes together: each takes its `Share` of every batch.
 
 The order of an epoch depends on (seed, epoch), an image's crop, flip and cutout on (seed, epoch, image): not on batch
-boundaries, on resumes or on anything else that draws. The held-out images of `val_size` are the same for every seed, so
-that a student is never validated on what its teacher has seen.
+boundaries, on resumes or on anything else that draws. The held-out images of `val_size`, and those that `train_size` takes,
+are the same for every seed, so that a student is never validated on what its teacher has seen.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -76,7 +75,10 @@ class Split:
 
 class Feed:
     """What the loop is fed by. `training`, `validation` (None unless held out) and `test` are its splits, which have a length
-    and a `head(count)`; `train(epoch, first)` and `batches(split)` are what goes through the network."""
+    and a `head(count)`; `train(epoch, first)` and `batches(split)` are what goes through the network. `facts` are those of the
+    whole dataset (facts.py), of whoever loads it."""
+
+    facts: dict = {}
 
     def __init__(
         self, side: int, mean, std, augmentation: Augmentation, batch_size: int, seed: int, device: torch.device | str, share: Share
@@ -96,11 +98,23 @@ class Feed:
         return torch.addcmul(self.shift, x, self.scale, out=x)  # in place: on a CPU new memory costs as much as the sum
 
 
-def shuffle(count: int, val_size: int, device: torch.device | str = "cpu") -> Tensor:
-    """The numbers of all training images, those first that are held out. RequestError where none would remain."""
+def choose(
+    count: int, val_size: int, train_size: int | None = None, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """The numbers of the images that are held out and of those to train on (None: all others), each in rising order.
+
+    Both are taken from one fixed order, so fewer images are some of more. RequestError where there are not so many.
+    """
     if val_size >= count:
         raise RequestError(f"--val_size {val_size}: there are {count} training images, some must remain")
-    return permutation(count, key("held out"), device)
+    if train_size is not None and train_size > count - val_size:
+        held_out = f", of which --val_size holds out {val_size:,}" if val_size else ""
+        raise RequestError(
+            f"--train_size {train_size}: there are {count:,} training images{held_out}: at most {count - val_size}"
+        )
+    shuffled = permutation(count, key("held out"), device)
+    last = count if train_size is None else val_size + train_size
+    return shuffled[:val_size].sort().values, shuffled[val_size:last].sort().values
 
 
 class Data(Feed):
@@ -108,23 +122,17 @@ class Data(Feed):
 
     def __init__(
         self, images: Images, dataset: Dataset, augmentation: Augmentation, batch_size: int, seed: int,
-        device: torch.device | str = "cpu", val_size: int = 0, share: Share = WHOLE,
+        device: torch.device | str = "cpu", val_size: int = 0, share: Share = WHOLE, train_size: int | None = None,
     ):  # fmt: skip
         mean, std = dataset.mean, dataset.std
         if mean is None:
             mean, std = images.train.mean((0, 1, 2)) / 255, images.train.std((0, 1, 2)) / 255
         super().__init__(dataset.side, mean, std, augmentation, batch_size, seed, device, share)
         everything = _split(images.train, images.train_labels, device)
-        shuffled = shuffle(len(everything), val_size, device)
-        held_out, kept = shuffled[:val_size].sort().values, shuffled[val_size:].sort().values
-        self.training = _pick(everything, kept) if val_size else everything
+        held_out, kept = choose(len(everything), val_size, train_size, device)
+        self.training = _pick(everything, kept) if len(kept) < len(everything) else everything
         self.validation = _pick(everything, held_out) if val_size else None
         self.test = _split(images.test, images.test_labels, device)
-
-    def digest(self) -> str:
-        """What identifies the labels of all images: equal where two processes have read the same."""
-        everything = torch.cat([self.training.labels, self.test.labels]).cpu().numpy()
-        return hashlib.sha256(everything.tobytes()).hexdigest()
 
     def train(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Shuffled, augmented, normalised batches of the training split, from number `first` on."""

@@ -2,11 +2,13 @@
 
     source = find("digits", Path("data"))         # RequestError where the dataset is not there
     images = source.read(4)                       # images.train: (1500, 32, 32, 3) uint8
+    of(config).classes                            # of the dataset of a run's configuration
 
-A dataset is one entry of DATASETS. They end as whole arrays of bytes in memory, of which data.py makes batches, or, imagenet,
+A dataset is one entry of DATASETS, or a folder of one's own (folders.py). They end as whole arrays of bytes in memory, of which data.py makes batches, or, imagenet,
 as an index of files, of which photos/ does.
 """
 
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,9 @@ import numpy as np
 
 import archives
 from errors import MachineFault, RequestError, first_line
+from folders import is_own, look
+from folders import read as read_own
+from imagefiles import shown
 from photos.index import Photographs, PhotoIndex
 from photos.labels import of_imagenet
 from photos.patterns import FORM, find_shards, is_pattern
@@ -39,10 +44,11 @@ class Source:
 @dataclass(frozen=True)
 class Dataset:
     """Facts of a dataset. `mean` and `std` are per channel, of pixels in 0..1; None stands for the training set's own.
-    `std_of` are deviations that a network was published with, where they differ."""
+    `std_of` are deviations that a network was published with, where they differ. `train_images` and `test_images` are how
+    many it is known to have, 0 where nobody knows."""
 
     classes: int
-    side: int
+    side: int | None
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     flip: bool
@@ -51,11 +57,53 @@ class Dataset:
     torchvision: str | None = None  # the class that can download it
     other_way: str = ""  # another command that gets it
     std_of: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    title: str = ""
+    test_images: int = 0
+
+
+def of(config: dict) -> Dataset:
+    """Facts of the dataset of a configuration, resolved or recorded. Of a folder of one's own it tells them itself, so that a
+    network can be restored without the folder."""
+    if not is_own(config["dataset"]):
+        return DATASETS[config["dataset"]]
+    return Dataset(config["data_classes"], config["image_size"], None, None, True, 0, lambda *_: [])
+
+
+def is_known(config: dict) -> bool:
+    """Whether a recorded configuration names a dataset, with all that `of` needs."""
+    name = config.get("dataset")
+    if not (isinstance(name, str) and is_own(name)):
+        return name in DATASETS
+    return all(isinstance(config.get(key), int) for key in ("data_classes", "image_size"))
 
 
 def side_of(config: dict) -> int:
     """Rows and columns of the images that a resolved configuration's network is given."""
-    return config.get("image_size") or DATASETS[config["dataset"]].side
+    return config.get("image_size") or of(config).side
+
+
+def other_classes(there: dict, here: dict, read: bool = True) -> str:
+    """Why a network trained on the data of one configuration does not classify those of another, in words. Empty where the
+    classes are the same, or, before the data have been `read`, may be."""
+    same = there["dataset"] == here["dataset"]
+    names = [config.get("data_names") for config in (there, here)]
+    counts = [config.get("data_classes") or of(config).classes for config in (there, here)]
+    if same and there["dataset"] == "imagenet":  # lineage.check_labels compares what labels mean
+        differ = False
+    elif all(names):
+        differ = names[0] != names[1] or counts[0] != counts[1]
+    elif same:
+        differ = None not in (there.get("data_classes"), here.get("data_classes")) and counts[0] != counts[1]
+    else:
+        own = is_own(there["dataset"]) or is_own(here["dataset"])
+        differ = read or not own or counts[0] != counts[1]
+    if not differ:
+        return ""
+    listed = [
+        f"{config['dataset']} ({count} classes{f': {name}' if all(names) and counts[0] == counts[1] else ''})"
+        for config, count, name in zip((there, here), counts, names)
+    ]
+    return f"{listed[0]}, not {listed[1]}"
 
 
 def find(
@@ -84,6 +132,16 @@ def find(
     raise RequestError(f"no {name}: looked for {looked}; {get}, --data_dir says where it lies")
 
 
+def find_own(request: Namespace) -> Source:
+    """The folder of one's own that a request names."""
+    own = look(request.data_folder, request.image_size)
+
+    def read(workers: int, keep: bool) -> Images:
+        return read_own(own, request.image_size, request.data_resize, workers, keep)
+
+    return Source(f"{shown(str(own.path))} ({own.test}/ for testing)", read)
+
+
 def _downloaded(name: str, data_dir: Path, keep: bool) -> Images:
     if not keep:
         raise RequestError(f"{name} is not there yet, and is not downloaded for a dry run")
@@ -102,7 +160,7 @@ def _digits(dataset: Dataset, data_dir: Path, download: bool) -> list[tuple[str,
         grey = np.round(bunch.images * (255 / 16)).astype(np.uint8)
         large = np.stack([Image.fromarray(image).resize((32, 32), Image.Resampling.BILINEAR) for image in grey])
         images, labels = np.repeat(large[..., None], 3, axis=-1), bunch.target.astype(np.int64)
-        return Images(images[:-297], labels[:-297], images[-297:], labels[-297:])
+        return Images(images[:-297], labels[:-297], images[-297:], labels[-297:], (), tuple("0123456789"))
 
     return [("scikit-learn", Source("scikit-learn's digits", read))]
 
@@ -233,21 +291,24 @@ def _read_shards(shards: dict[str, list[Path]], keep: bool) -> Photographs:
 DATASETS = {
     "cifar10": Dataset(
         10, 32, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), True, 50_000, _cifar("cifar10", "cifar-10-batches-py"), "CIFAR10",
-        std_of={"DARTS": (0.2470, 0.2435, 0.2616)},
+        std_of={"DARTS": (0.2470, 0.2435, 0.2616)}, title="CIFAR-10", test_images=10_000,
     ),
     "cifar100": Dataset(
-        100, 32, (0.5071, 0.4866, 0.4409), (0.2009, 0.1984, 0.2023), True, 50_000, _cifar("cifar100", "cifar-100-python"), "CIFAR100"
+        100, 32, (0.5071, 0.4866, 0.4409), (0.2009, 0.1984, 0.2023), True, 50_000, _cifar("cifar100", "cifar-100-python"), "CIFAR100",
+        title="CIFAR-100", test_images=10_000,
     ),
     "cifar100coarse": Dataset(  # CIFAR-100's images by its 20 superclasses
         20, 32, (0.5071, 0.4866, 0.4409), (0.2009, 0.1984, 0.2023), True, 50_000,
         _cifar("cifar100coarse", "cifar-100-python", "coarse_labels"), "CIFAR100",
+        title="CIFAR-100", test_images=10_000,
     ),
     "fashionmnist": Dataset(
-        10, 32, (0.2860,) * 3, (0.3530,) * 3, True, 60_000, _fashionmnist, "FashionMNIST", ", so does apt-get install dataset-fashion-mnist"
+        10, 32, (0.2860,) * 3, (0.3530,) * 3, True, 60_000, _fashionmnist, "FashionMNIST", ", so does apt-get install dataset-fashion-mnist",
+        title="Fashion-MNIST", test_images=10_000,
     ),
-    "digits": Dataset(10, 32, None, None, False, 1500, _digits),
+    "digits": Dataset(10, 32, None, None, False, 1500, _digits, title="digits", test_images=297),
     "imagenet": Dataset(
         1000, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), True, 1_281_167, _imagenet,
-        other_way="image-net.org gives it, --imagenet_loc names a folder or shards",
+        other_way="image-net.org gives it, --imagenet_loc names a folder or shards", title="ImageNet", test_images=50_000,
     ),
 }  # fmt: skip

@@ -22,7 +22,7 @@ from companions import Companion
 from data import Batch, Feed
 from meter import Meter
 from parallel import ALONE, Team
-from train import TrainStep, evaluate
+from train import TrainStep, evaluate, is_tested
 
 REPEATS, PATIENCE = 5, 5.0  # a step is timed so often, but not again once that took so many seconds
 
@@ -81,13 +81,15 @@ def _peak(device: torch.device) -> int:
 
 
 def estimate(
-    measured: Measured, data: Feed, costs: dict, epochs: int, done: tuple[int, int], needed: int, free: int
-) -> dict:
+    measured: Measured, data: Feed, costs: dict, epochs: int, done: tuple[int, int], needed: int, free: int,
+    test_every: int = 1,
+) -> dict:  # fmt: skip
     """What the run would take, ready for JSON. `epochs` of which `done` = (epochs, steps) are over; `needed` and `free`
-    bytes of disk."""
+    bytes of disk. `epoch_seconds` is the mean over all epochs, of which those that test take longer."""
     steps = data.steps(data.training)
     tests = sum(data.steps(split) for split in (data.test, data.validation) if split is not None)
-    epoch = steps * measured.train_seconds + tests * measured.test_seconds
+    training, testing = steps * measured.train_seconds, tests * measured.test_seconds
+    tested = [epoch for epoch in range(epochs) if is_tested(epoch, epochs, test_every)]
     return {
         "params": costs["params"],
         "mult_adds": costs["mult_adds"],
@@ -100,10 +102,13 @@ def estimate(
         "free_disk_bytes": free,
         "steps": steps,
         "test_steps": tests,
-        "epoch_seconds": epoch,
+        "epoch_seconds": training + testing * len(tested) / epochs,
         "epochs": epochs,
         "epochs_done": done[0],
-        "seconds": (epochs - done[0]) * epoch - done[1] * measured.train_seconds,
+        "tests": len(tested),
+        "seconds": (epochs - done[0]) * training
+        - done[1] * measured.train_seconds
+        + testing * sum(epoch >= done[0] for epoch in tested),
     }
 
 
@@ -129,6 +134,7 @@ def report(of: dict) -> str:
         [
             "the run",
             f"{duration(of['seconds'])} for {ahead:,} epochs"
+            + (f", {of['tests']:,} of which test" * (of["tests"] < of["epochs"]))
             + (f", {of['epochs_done']} are done" * (ahead < of["epochs"])),
         ],
     ]

@@ -6,14 +6,30 @@ training_parser().parse_args(["digits", "teacher", "-t", "demo.teacher"])
 from functools import cache
 from os.path import expanduser
 
+from argparse import ArgumentTypeError
+from pathlib import Path
+
 from cli import Parser, amount, choice, filename, gpus, milestones, number, pattern
 from datasets import DATASETS
+from folders import PREFIX, is_own
 from models import NETWORKS
 from names import FAMILIES, form
 
 
+def dataset(text: str) -> str:
+    """A dataset's name, or folder:PATH."""
+    if text == PREFIX:
+        raise ArgumentTypeError(f"{text!r} names no folder: folder:PATH is one with train/<class>/ and test/<class>/")
+    if is_own(text):
+        return text
+    if text not in DATASETS and "\0" not in text and len(text) < 4096 and Path(text).expanduser().is_dir():
+        raise ArgumentTypeError(f"unknown dataset {text!r}; did you mean '{PREFIX}{text}'?")
+    return choice("dataset", [*DATASETS, f"{PREFIX}PATH"])(text)
+
+
 def add_network_flags(parser: Parser) -> None:
-    parser.add_argument("dataset", type=choice("dataset", list(DATASETS)), metavar="DATASET", help=" | ".join(DATASETS))
+    shown = " | ".join([*DATASETS, f"{PREFIX}PATH, a folder with train/<class>/ and test/<class>/ of small images"])
+    parser.add_argument("dataset", type=dataset, metavar="DATASET", help=shown)
     group = parser.add_argument_group("network", "in student mode, the student's")
     group.add_argument(
         "--network", type=choice("network", list(NETWORKS)), default="WideResNet", help=" | ".join(NETWORKS)
@@ -30,9 +46,9 @@ def add_network_flags(parser: Parser) -> None:
     )
     group.add_argument(
         "--image_size",
-        type=number(int, 64, 1024),
+        type=number(int, 1, 1024),
         metavar="PIXELS",
-        help="rows and columns of an ImageNet image (preset: 224)",
+        help="rows and columns of an ImageNet image (preset: 224), or of those of a folder:PATH (preset: their own)",
     )
     group.add_argument("--conv", help="; ".join(map(form, FAMILIES)) + " (preset: Conv, for DARTS Sep)")
     group.add_argument(
@@ -145,6 +161,12 @@ def training_parser() -> Parser:
         metavar="N",
         help="training images held out, never trained on",
     )
+    data.add_argument(
+        "--train_size",
+        type=number(int, 1, 10**9),
+        metavar="N",
+        help="train on N of the other images, the same for every seed (default: all)",
+    )
     data.add_argument("--augment", type=choice("augmentation", ["full", "crop", "none"]), default="full",
                       help="full: crop, flip and cutout; crop: without cutout; none")  # fmt: skip
     data.add_argument(
@@ -152,6 +174,12 @@ def training_parser() -> Parser:
     )
     loop = parser.add_argument_group("optimisation")
     loop.add_argument("--epochs", type=number(int, 1, 10**6), help="(preset: by network; digits 30)")
+    loop.add_argument(
+        "--test_every",
+        type=number(int, 1, 10**6),
+        metavar="EPOCHS",
+        help="test after every so many epochs, and after the last (default: 1)",
+    )
     loop.add_argument("--batch_size", type=number(int, 1, 10**6), help="(preset: by network; digits 64)")
     loop.add_argument(
         "--lr", type=number(float, 0, 1e30, above=True), help="initial learning rate (preset: by network)"

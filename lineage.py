@@ -24,7 +24,8 @@ from build import build, restore
 from checkpoint import digest, is_checkpoint, load_file, load_run
 from count import outline
 from distill import check_taps
-from errors import MachineFault, RequestError
+from errors import MachineFault, RequestError, first_line
+from facts import of_other_data
 from files import checkpoint_path
 from imagefiles import shown
 from initial import materialise
@@ -55,16 +56,28 @@ def origin(source: str, config: dict, what: str, fetch: bool = True, teaches: bo
     if saved is None:
         return _of_foreign(source, config, fetch, teaches)
     there = saved["config"]
-    if there.get("dataset") not in datasets.DATASETS or not isinstance(there.get("epochs"), int):
+    if not datasets.is_known(there) or not isinstance(there.get("epochs"), int):
         raise MachineFault(f"the checkpoint of {source!r} has a configuration that no run has")
-    if teaches and there["dataset"] != config["dataset"]:
-        trained, asked = (
-            f"{each['dataset']} ({datasets.DATASETS[each['dataset']].classes} classes)" for each in (there, config)
-        )
-        raise RequestError(f"the {what} {source!r} was trained on {trained}, not {asked}")
+    if teaches:
+        check_classes(source, what, there, config, read=False)
     network = restore(source, saved, **_taps(config, there, teaches))
     unfinished = progress(saved, there) if saved["epoch"] < there["epochs"] else ""
     return Origin(network, digest(saved["model"]), unfinished, there)
+
+
+def check_classes(source: str, what: str, there: dict, config: dict, read: bool = True) -> None:
+    """RequestError where a trained network classifies others than the data of `config` have; before these are `read`, as far
+    as is known."""
+    if other := datasets.other_classes(there, config, read):
+        raise RequestError(f"the {what} {source!r} was trained on {other}")
+
+
+def tell_of_data(source: str, what: str, there: dict, config: dict) -> None:
+    """A line where a trained network has seen other data than those of `config`, or its record does not say which."""
+    if there.get("data_digest") is None:
+        print(f"the record of the {what} {source!r} does not say on which data it was trained")
+    elif other := of_other_data(there, config):
+        print(f"warning: the {what} {source!r} was trained on other data: {other}", file=sys.stderr)
 
 
 def facts(source: str, config: dict) -> dict:
@@ -130,13 +143,25 @@ def build_teacher(request: Namespace, student: nn.Module) -> Origin:
     RequestError where it was trained on other classes or its attention maps do not match the student's.
     """
     teacher = origin(request.teacher_checkpoint, vars(request), "teacher", teaches=True)
+    side = datasets.side_of(vars(request))
+    check_side(teacher.network, side, f"the teacher {request.teacher_checkpoint!r}", vars(request))
     if request.beta:
         try:
-            check_taps(*(outline(each, datasets.side_of(vars(request))).taps for each in (student, teacher.network)))
+            check_taps(*(outline(each, side).taps for each in (student, teacher.network)))
         except ValueError as error:
             split = "--AT_split says how many there are, " if request.AT_split else ""
             raise RequestError(f"{error}; {split}--beta 0 goes without")
     return teacher
+
+
+def check_side(network: nn.Module, side: int, what: str, config: dict) -> None:
+    """RequestError where a trained network cannot take images of the side that a folder's have."""
+    if not datasets.is_own(config["dataset"]):
+        return
+    try:
+        outline(network, side)
+    except (RuntimeError, ValueError) as error:
+        raise RequestError(f"{what} does not take images of {side}×{side}: {first_line(error)}")
 
 
 def start_of(config: dict, network: nn.Module, found: Found) -> Origin:
@@ -146,6 +171,9 @@ def start_of(config: dict, network: nn.Module, found: Found) -> Origin:
     if found.state is not None and found.config.get("init_from") == name:
         return Origin(None, found.config["init_digest"])
     start = origin(name, config, "run")
+    counts = [datasets.of(each).classes for each in (config, start.config)]
+    if counts[0] != counts[1]:
+        raise RequestError(f"--init_from {name}: {config['dataset']} has {counts[0]} classes, that network {counts[1]}")
     for flag in ("network", *sorted(set(NETWORKS[config["network"]][1].values()) - {"AT_split"})):
         if config[flag] != start.config.get(flag):
             raise RequestError(f"--init_from {name}: {flag} is {config[flag]} here, {start.config.get(flag)} there")

@@ -13,10 +13,12 @@ import torch
 
 import cli
 import datasets
+import facts
 import launch
 import threads
 from data import Augmentation, Data, Feed, Share
 from errors import RequestError
+from folders import OwnImages
 from parallel import ALONE, Team
 from photos.index import Photographs
 from photos.labels import Labels
@@ -26,6 +28,8 @@ from reading import Images
 
 def find(request: Namespace) -> datasets.Source:
     """Where it lies; reads nothing yet."""
+    if request.data_folder is not None:
+        return datasets.find_own(request)
     folder = Path(request.data_dir or cli.variable("DATA_DIR") or "data")
     return datasets.find(
         request.dataset, folder, request.download, request.imagenet_loc, request.evaluate, request.val_labels
@@ -43,32 +47,35 @@ def load_data(
         with team.together():
             if team.is_first == turn:
                 data = _read(request, source, device, team.share)
-    what = len(data.training), len(data.test), data.digest()
-    if len(set(team.gather(what))) > 1:
+    if len({repr(each) for each in team.gather(data.facts)}) > 1:
         with launch.told_once():
             raise RequestError(f"the processes do not find the same {request.dataset} in {source.where}")
     return data
 
 
 def _read(request: Namespace, source: datasets.Source, device: torch.device, share: Share) -> Feed:
-    dataset = datasets.DATASETS[request.dataset]
+    dataset = datasets.of(vars(request))
     dataset = replace(dataset, std=dataset.std_of.get(request.network, dataset.std))
     moves = request.augment != "none"
     augmentation = Augmentation(crop=moves, flip=moves and dataset.flip, cutout=request.cutout)
     found = source.read(request.workers or torch.get_num_threads(), keep=not (request.dry_run or request.evaluate))
+    measured = {}
+    if isinstance(found, OwnImages):
+        measured = {"data_mean": list(found.mean), "data_std": list(found.std)}
+        dataset = replace(dataset, mean=found.mean, std=found.std)
+    if request.evaluate and request.data_mean is not None:  # a trained network is given what it was trained on
+        dataset = replace(dataset, mean=tuple(request.data_mean), std=tuple(request.data_std))
     how = dataset, augmentation, request.batch_size, request.seed, device, request.val_size, share
     if isinstance(found, Photographs):
         workers = request.workers or max(1, threads.cpus() // launch.local_count())
-        data = Photos(found, *how, side=request.image_size, workers=workers)
+        data = Photos(found, *how, side=request.image_size, workers=workers, train_size=request.train_size)
+        data.facts = facts.of_photographs(found)
     else:
-        data = Data(found, *how)
+        data = Data(found, *how, train_size=request.train_size)
+        data.facts = facts.of_images(found) | measured
     if share.rank == 0:
         for note in _notes(found, source.where):
             print(f"warning: {note}", file=sys.stderr)
-    there = len(data.training) + request.val_size
-    if share.rank == 0 and there != dataset.train_images and not request.evaluate:
-        has = f"{there:,} training images instead of {dataset.train_images:,}"
-        print(f"warning: this {request.dataset} has {has}", file=sys.stderr)
     return data
 
 

@@ -50,12 +50,14 @@ from torch import nn
 import blocks
 import budget
 import checkpoint
+import datasets
 import dryrun
 import ending
+import facts
 import fitting
 import parallel
 import record
-from build import build
+from build import build, needs_two, reference
 from companions import ClipGradient, Companion, DropPath
 from count import summary
 from data import Feed
@@ -66,7 +68,7 @@ from files import checkpoint_path
 from hashing import key
 from identity import differences
 from initial import materialise
-from lineage import Origin, build_teacher, check_labels, origin, start_of
+from lineage import Origin, build_teacher, check_classes, check_labels, check_side, origin, start_of, tell_of_data
 from loading import find, labels_of, load_data
 from mapping import describe
 from optim import Cosine, Schedule, Step, sgd
@@ -111,8 +113,14 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
     check_alike(config, team)
 
     data = load_data(request, source, device, team)
+    config |= data.facts
     check_meaning(name, config, found, teacher, data)
-    check_parts(network, data, request.grad_accum or 1, team)
+    with team.together():
+        if team.is_first:
+            record.refuse(name, config, found, request.resume)
+            if teacher is not None:
+                check_classes(request.teacher_checkpoint, "teacher", teacher.config, config)
+    check_parts(config, data, request.grad_accum or 1, team)
     seed_everything(request.seed, team)
     network = settle(materialise(network, request.seed), device)
     if request.sync_bn:
@@ -133,6 +141,13 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
             for source_of in (teacher, start):
                 if source_of is not None and source_of.mapping:
                     print(source_of.mapping, flush=True)
+            if teacher is not None and not teacher.mapping:
+                tell_of_data(request.teacher_checkpoint, "teacher", teacher.config, config)
+            if start is not None and start.config.get("data_names", "") not in ("", config["data_names"]):
+                other = f"{request.init_from!r} was trained on classes of other names, its classifier too"
+                print(f"warning: {other}", file=sys.stderr)
+            if found.config is not None and found.config.get("data_digest") is None:
+                print(f"the record of the run {name!r} does not say on which data it was begun: from now on it does")
 
     def prepare() -> None:
         if request.checkpoint_activations:
@@ -147,12 +162,15 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
             measured = dryrun.measure(network, criterion, optimizer, data, companions, autocast, parts, team)
         if team.is_first:
             done = (found.state["epoch"], found.state["step"]) if found.state else (0, 0)
-            estimate = dryrun.estimate(measured, data, costs, request.epochs, done, needed, free)
+            every = request.test_every or 1
+            estimate = dryrun.estimate(measured, data, costs, request.epochs, done, needed, free, every)
             print(json.dumps(estimate) if request.json else dryrun.report(estimate))
         return 0
 
     about = {"argv": sys.argv, "versions": versions(), "processes": team.count}
     about["counts"] = {key: value for key, value in costs.items() if key != "layers"}
+    if teacher is not None:
+        about["teacher_data"] = facts.of_run(teacher.config)
     with ExitStack() as stack:
         run = None
         with team.together():
@@ -179,6 +197,7 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
             network, criterion, optimizer, schedule_of(request), data, request.epochs, companions, begun,
             print_freq=request.print_freq, autocast=autocast,
             checkpoint_every=request.checkpoint_every, stopping=stopping, parts=parts, team=team,
+            test_every=request.test_every or 1,
         ):  # fmt: skip
             if run is not None:
                 row = run.save(row, state)
@@ -198,11 +217,13 @@ def test(request: Namespace, device: torch.device, team: parallel.Team) -> int:
     name = request.teacher_checkpoint if request.mode == "teacher" else request.student_checkpoint
     with team.together():
         source, trained = find(request), origin(name, vars(request), "run", teaches=True)
-    request.network = trained.config["network"]  # a trained network is what its checkpoint says
-    request.image_size = (
-        request.image_size or trained.config.get("image_size") or PRESETS[request.network].get("image_size")
-    )
+    as_trained(request, trained)
+    with team.together():
+        side = request.image_size or datasets.side_of(trained.config)
+        check_side(trained.network, side, f"the run {name!r}", vars(request))
     data, autocast = load_data(request, source, device, team), precision_of(request, device)
+    with team.together():
+        check_classes(name, "run", trained.config, vars(request) | data.facts)
     with launch.told_once():
         check_labels(name, "run", trained.config, labels_of(data), bool(trained.mapping))
     with told(request, device, None, team):
@@ -216,8 +237,32 @@ def test(request: Namespace, device: torch.device, team: parallel.Team) -> int:
             print(f"warning: {name} has only finished {trained.unfinished}", file=sys.stderr)
         tested = f"{len(data.test) - metrics.get('left_out', 0):,} of {len(data.test):,} test images"
         print(f"{request.dataset} from {source.where}: {tested}, {data.side}×{data.side}")
+        tell_of_test(name, trained.config, data.facts)
         print(f"Error@1 {metrics['top1_error']:.2f} Error@5 {metrics['top5_error']:.2f}")
     return 0
+
+
+def as_trained(request: Namespace, trained: Origin) -> None:
+    """A trained network is what its checkpoint says, and is given images of the size and the scale that it was trained on."""
+    own, config = request.data_folder is not None, trained.config
+    request.network = config["network"]
+    if own and not request.data_resize and config.get("image_size"):
+        request.image_size, request.data_resize = config["image_size"], True
+    if not own:
+        request.image_size = (
+            request.image_size or config.get("image_size") or PRESETS[request.network].get("image_size")
+        )
+    dataset = datasets.of(config)
+    request.data_mean = config.get("data_mean") or dataset.mean
+    request.data_std = config.get("data_std") or dataset.std_of.get(request.network, dataset.std)
+
+
+def tell_of_test(name: str, config: dict, now: dict) -> None:
+    """A line where a run is tested on other images than it was tested on in training."""
+    there, here = (each.get("data_test_digest") for each in (config, now))
+    if there and there != here:
+        was = f"{config['data_test']:,} of {config['dataset']}"
+        print(f"these are other test images than {name} was tested on in training ({was})")
 
 
 def check_alike(config: dict, team: parallel.Team) -> None:
@@ -243,16 +288,18 @@ def check_meaning(name: str, config: dict, found: record.Found, teacher: Origin 
             check_labels(config["teacher_checkpoint"], "teacher", teacher.config, labels, bool(teacher.mapping))
 
 
-def check_parts(network: nn.Module, data: Feed, parts: int, team: parallel.Team) -> None:
-    """RequestError where a single image would come to an auxiliary head, whose last batch-norm has one value of it."""
-    last = len(data.training) % data.batch_size or data.batch_size
-    for images in (min(data.batch_size, len(data.training)), last) if hasattr(network, "auxiliary") else ():
+def check_parts(config: dict, data: Feed, parts: int, team: parallel.Team) -> None:
+    """RequestError where a single image would come to a batch-norm that has one value a channel of it, as in an auxiliary head,
+    or behind the last of a deep network on small images."""
+    last, network = len(data.training) % data.batch_size or data.batch_size, reference(config)
+    what = "an auxiliary head" if hasattr(network, "auxiliary") else f"{config['network']} at {data.side}×{data.side}"
+    for images in (min(data.batch_size, len(data.training)), last) if needs_two(network, data.side) else ():
         share = images // team.count
         if share < 2 * max(1, min(parts, share)):
             with launch.told_once():
                 raise RequestError(
                     f"--batch_size {data.batch_size}: of {len(data.training):,} training images {images} are in a batch (the "
-                    f"last has {last}), but an auxiliary head needs two in each process and part"
+                    f"last has {last}), but {what} needs two in each process and part"
                 )
 
 

@@ -20,9 +20,9 @@ from tabulate import tabulate
 from torch import Tensor
 
 import blocks
+import datasets
 import models
 from arrange import Unclear, arrange, natural, naturally, skeleton
-from datasets import DATASETS
 from errors import RequestError
 from models import NETWORKS
 from models.mobilenetv2 import multiple_of_8
@@ -124,7 +124,8 @@ def match(source: str, state: Mapping[str, Tensor], config: dict) -> Match:
     """
     theirs, dataset = modules(state), config["dataset"]
     last = _classifier(theirs)
-    classes = (last.shape or (0,))[0] or DATASETS[dataset].classes
+    wanted = datasets.of(config).classes
+    classes = (last.shape or (0,))[0] or wanted
     reason, nearest, unclear = doubt(theirs), (-1.0, ""), ""
     for by_name in (False, True) if not reason or _is_sorted(state) else (False,):
         for candidate, places, ours, used in _tried(theirs, last, config, classes):
@@ -140,9 +141,9 @@ def match(source: str, state: Mapping[str, Tensor], config: dict) -> Match:
             pairs = list(zip(ordered, used))
             if not _same_names(theirs, used) and (crossed := _crossed(pairs)):
                 raise _doubtful(source, crossed)
-            if classes != DATASETS[dataset].classes:
+            if classes != wanted:
                 has = f"{describe(candidate)} of {classes} classes"
-                raise RequestError(f"{source} is a {has}, {dataset} has {DATASETS[dataset].classes}")
+                raise RequestError(f"{source} is a {has}, {dataset} has {wanted}")
             return _matched(source, state, candidate, pairs, places, len(used) < len(ours))
     if unclear:
         raise _doubtful(source, unclear)
@@ -220,13 +221,17 @@ def _places(config: dict, classes: int) -> dict[str, Tensor]:
 
 def candidates(theirs: Sequence[Module], last: Module, config: dict) -> Iterator[dict]:
     """Configurations of dense networks that the modules may be those of, the likeliest first."""
-    fitting = [name for name in NETWORKS if IMAGE_SIDE[name] == IMAGE_SIDE[config["network"]]]
+    fitting = [
+        name
+        for name in NETWORKS
+        if datasets.is_own(config["dataset"]) or IMAGE_SIDE[name] == IMAGE_SIDE[config["network"]]
+    ]
     for network in sorted(fitting, key=lambda name: name != config["network"]):
         flags = {flag: None for _, of in NETWORKS.values() for flag in of.values()}
         preset = {flag: value for flag, value in PRESETS[network].items() if flag in flags}
         own = {flag: config[flag] for flag in preset} if network == config["network"] else preset
         rest = {"network": network, "conv": PRESETS[network]["conv"], "module": None, "where": ""}
-        asked = {key: config.get(key) for key in ("dataset", "image_size", "seed")}
+        asked = {key: config.get(key) for key in ("dataset", "data_classes", "image_size", "seed")}
         for size in ({}, *sizes(network, theirs, last)):
             yield {**asked, **rest, **flags, **own, "AT_split": preset.get("AT_split"), **size}
 

@@ -9,9 +9,11 @@ A flag that the user gave always wins over a preset. What cannot be meant is one
 import argparse
 from collections.abc import Sequence
 
+import facts
 from datasets import DATASETS
 from errors import RequestError
 from flags import counting_parser, training_parser
+from folders import LARGEST_SIDE, PREFIX, is_own, look
 from models import NETWORKS
 from names import WEIGHTS_FILES, check_run_name, check_source, is_published, parse_conv, parse_family
 from presets import CUTOUT, DATASET_PRESETS, IMAGE_SIDE, OWN, PRESETS, WIDTHS
@@ -28,10 +30,14 @@ def training(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             raise RequestError(f"--{flag} goes with --schedule step, not {options.schedule}")
     if options.grad_accum == 1:
         options.grad_accum = None  # as if it had not been given
-    if options.evaluate and "image_size" not in given:
+    if options.test_every == 1:
+        options.test_every = None
+    if options.evaluate and "image_size" not in given and options.data_folder is None:
         options.image_size = None  # the network's own
     if options.imagenet_loc is not None and options.dataset != "imagenet":
         raise RequestError(f"--imagenet_loc goes with imagenet, not {options.dataset}")
+    if options.download and options.data_folder is not None:
+        raise RequestError(f"--download fetches none of your own: it does not go with {options.dataset}")
     if options.val_labels is not None and options.dataset != "imagenet":
         raise RequestError(f"--val_labels goes with imagenet, not {options.dataset}")
     if options.json and not options.dry_run:
@@ -43,11 +49,7 @@ def training(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         raise RequestError(f"--crs_factor {options.crs_factor:g} contradicts --nocrswd")
     if options.crs_factor is None:
         options.crs_factor = 1.0
-    if options.val_size >= DATASETS[options.dataset].train_images:
-        most = DATASETS[options.dataset].train_images - 1
-        raise RequestError(
-            f"--val_size {options.val_size}: {options.dataset} has {most + 1} images to train on, at most {most}"
-        )
+    _check_sizes(options)
     if options.schedule != "step":
         options.epoch_step = options.lr_decay_ratio = None
     elif options.epoch_step is None or options.lr_decay_ratio is None:
@@ -58,7 +60,8 @@ def training(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if options.augment != "full" and options.cutout:
         raise RequestError(f"--cutout {options.cutout} goes with --augment full, not {options.augment}")
     if options.cutout is None:
-        options.cutout = CUTOUT if options.augment == "full" else 0
+        side = options.image_size if options.data_folder is not None else None
+        options.cutout = min(CUTOUT, side // 2 if side else CUTOUT) if options.augment == "full" else 0
     if options.device == "cpu" and options.GPU is not None:
         raise RequestError(f"--GPU {','.join(map(str, options.GPU))} contradicts --device cpu")
     if options.checkpoint_activations and options.compile:
@@ -66,6 +69,21 @@ def training(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if options.mode == "teacher":
         options.temperature = options.alpha = options.beta = None  # there is nobody to learn from
     return options
+
+
+def _check_sizes(options: argparse.Namespace) -> None:
+    """As many images are asked for as the dataset is known to have; those of a folder are counted when it is read."""
+    there = DATASETS[options.dataset].train_images if options.data_folder is None else 0
+    if there and options.val_size >= there:
+        raise RequestError(
+            f"--val_size {options.val_size}: {options.dataset} has {there} images to train on, at most {there - 1}"
+        )
+    if there and (options.train_size or 0) > there - options.val_size:
+        held_out = f", of which --val_size holds out {options.val_size:,}" if options.val_size else ""
+        raise RequestError(
+            f"--train_size {options.train_size}: {options.dataset} has {there:,} images to train on{held_out}: at most "
+            f"{there - options.val_size}"
+        )
 
 
 def counting(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -113,7 +131,8 @@ def _fill(options: argparse.Namespace) -> None:
     """Presets into what was not given; flags that another network takes are refused."""
     if options.module is not None and options.conv is not None:
         raise RequestError(f"--conv {options.conv} and --module {options.module}: give one of them")
-    if DATASETS[options.dataset].side != IMAGE_SIDE[options.network]:
+    _own_folder(options)
+    if options.data_folder is None and DATASETS[options.dataset].side != IMAGE_SIDE[options.network]:
         fits = [name for name, dataset in DATASETS.items() if dataset.side == IMAGE_SIDE[options.network]]
         raise RequestError(f"--network {options.network} takes {', '.join(fits)}, not {options.dataset}")
     of_networks = {
@@ -122,6 +141,8 @@ def _fill(options: argparse.Namespace) -> None:
         for flag in flags.values()
     }
     for flag, networks in sorted((of_networks | OWN).items()):
+        if flag == "image_size" and options.data_folder is not None:
+            continue
         if options.network not in networks and getattr(options, flag, None) is not None:
             raise RequestError(f"--{flag} is not a flag of --network {options.network}, but of {', '.join(networks)}")
     _check_budget(options)
@@ -129,6 +150,24 @@ def _fill(options: argparse.Namespace) -> None:
         if getattr(options, name, 0) is None:
             setattr(options, name, value)
     options.conv = None if options.module is not None else _conv(options.conv, options)
+
+
+def _own_folder(options: argparse.Namespace) -> None:
+    """What a look at a folder of one's own tells: its name in place of its path, its classes, the side of its images."""
+    size, smallest, largest = options.image_size, 64, 1024
+    options.data_folder = options.data_resize = options.data_mean = None
+    if is_own(options.dataset):
+        smallest, largest = 1, LARGEST_SIDE
+    if size is not None and not smallest <= size <= largest:
+        of = f"an image of {options.dataset.partition(':')[0]}"
+        wanted = f"{str(size)!r} is not a whole number of at least {smallest} and at most {largest}"
+        raise RequestError(f"argument --image_size: {wanted}, for {of}")
+    if not is_own(options.dataset):
+        return
+    own = look(options.dataset.removeprefix(PREFIX), size)
+    options.dataset, options.data_folder, options.data_resize = own.name, str(own.path), size is not None
+    options.data_classes, options.data_names = len(own.names), facts.joined(own.names)
+    options.image_size = own.side
 
 
 def _check_budget(options: argparse.Namespace) -> None:

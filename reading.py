@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 TRAIN, TEST = "train", ("test", "val", "valid", "validation")  # folders; the first one that is there tests
 CACHE_FORMAT = 2
+KEPT = ("stamp", "train", "train_labels", "test", "test_labels", "classes", "notes")  # in a cache
 LARGEST_FILE = 1 << 20  # bytes of an encoded image; one of 32×32 has some thousands
 MODES = ("RGB", "L", "P", "1", "RGBA", "LA", "PA", "CMYK", "YCbCr", "LAB", "HSV")  # of 8 bits a channel, or fewer
 ARRAYS = {  # what a pickle of arrays calls
@@ -42,14 +43,17 @@ Entry = tuple[str, str, str, bytes]  # split, class, file name, encoded image
 
 @dataclass(frozen=True)
 class Images:
-    """Both splits of a dataset: images (N, side, side, 3) uint8 and labels (N,) int64, which count the classes from 0. `notes`
-    are lines for a person, of what was passed over."""
+    """Both splits of a dataset: images (N, side, side, 3) uint8 and labels (N,) int64, which count the classes from 0; the
+    names of the classes where they are known. `notes` are lines for a person, of what was passed over."""
 
     train: np.ndarray
     train_labels: np.ndarray
     test: np.ndarray
     test_labels: np.ndarray
     notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    train_digest: str = ""  # where another than that of these bytes is known: facts.py
+    test_digest: str = ""
 
 
 class Form(NamedTuple):
@@ -91,7 +95,8 @@ def read_torchvision(name: str, data_dir: Path, download: bool, targets: str | N
         raise MachineFault(
             f"{data_dir}: torchvision cannot {'download' if download else 'read'} it: {first_line(error)}"
         )
-    return Images(splits[0].data, np.array(labels[0]), splits[1].data, np.array(labels[1]))
+    names = tuple(splits[0].classes) if targets is None else ()
+    return Images(splits[0].data, np.array(labels[0]), splits[1].data, np.array(labels[1]), (), names)
 
 
 class _Plain(pickle.Unpickler):
@@ -133,7 +138,7 @@ def read_folder(folder: Path, form: Form, workers: int) -> Images:
             entries += [(split, *name.split("/", 1), _read(folder / split / name)) for name in names]
     except OSError as error:
         raise MachineFault(f"{shown(str(error.filename or folder))} cannot be read: {first_line(error)}")
-    return _decode(entries, _notes(str(folder), there, passed), str(folder), form, workers)
+    return _decode(entries, notes_of(str(folder), there, passed), str(folder), form, workers)
 
 
 def _read(path: Path) -> bytes:
@@ -151,7 +156,7 @@ def _taken(there: Iterable[str]) -> tuple[str, ...]:
     return (TRAIN, *tests[:1])
 
 
-def _notes(where: str, there: Sequence[str], passed: dict[str, Passed]) -> tuple[str, ...]:
+def notes_of(where: str, there: Sequence[str], passed: dict[str, Passed]) -> tuple[str, ...]:
     """What a person is told of it: a line for each split of which something is passed over, and which of several tests."""
     taken, lines = _taken(there), [passed.get(split, Passed()).line(f"{where}/{split}") for split in (TRAIN, *TEST)]
     if others := [f"{split}/" for split in there if split not in taken]:
@@ -161,17 +166,17 @@ def _notes(where: str, there: Sequence[str], passed: dict[str, Passed]) -> tuple
 
 def read_tar(path: Path, form: Form, workers: int, keep: bool) -> Images:
     """The images of an archive (archives.py), decoded once, into a cache that later runs load, if `keep`."""
-    arrays = [name for name in Images.__dataclass_fields__ if name != "notes"]
-    stored = cache.load(kept_in := cache.place(path, "decoded"), ["stamp", "notes", *arrays])
+    stored = cache.load(kept_in := cache.place(path, "decoded"), KEPT)
     stamp = f"{CACHE_FORMAT} {path.stat().st_size} {path.stat().st_mtime_ns}"
-    if stored is not None and str(stored["stamp"]) == stamp:
-        return Images(*(stored[name] for name in arrays), tuple(map(str, stored["notes"])))
+    if stored is not None and str(stored.pop("stamp")) == stamp:
+        return Images(**stored | {name: tuple(map(str, stored[name])) for name in ("classes", "notes")})
     print(f"decoding {path}" + ", once" * keep, file=sys.stderr)
     entries, notes = _entries(path)
     images = _decode(entries, notes, str(path), form, workers)
     if keep:
-        kept = {name: getattr(images, name) for name in arrays}
-        cache.keep(kept_in, {"stamp": np.array(stamp), "notes": np.array(images.notes, str), **kept}, "decoded images")
+        arrays = {name: np.asarray(getattr(images, name)) for name in KEPT[1:5]}
+        words = {name: np.array(getattr(images, name), str) for name in KEPT[5:]}
+        cache.keep(kept_in, {"stamp": np.array(stamp), **arrays, **words}, "decoded images")
     return images
 
 
@@ -191,7 +196,7 @@ def _entries(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
         entries.setdefault(split, []).append((*place, member.read()))
     there = [split for split in (TRAIN, *TEST) if split in entries]
     taken = _taken(there)
-    return [each for split in taken for each in sorted(entries.get(split, ()))], _notes(str(path), there, passed)
+    return [each for split in taken for each in sorted(entries.get(split, ()))], notes_of(str(path), there, passed)
 
 
 def _place(parts: Sequence[str]) -> tuple[str, str, str]:
@@ -204,7 +209,7 @@ def _place(parts: Sequence[str]) -> tuple[str, str, str]:
     return "", "", ""
 
 
-def _labels(names: Iterable[str]) -> dict[str, int]:
+def class_labels(names: Iterable[str]) -> dict[str, int]:
     """The label of each class: the number that it is called by where all are called so, else its place in the alphabet."""
     names = sorted(names)
     numbers = [int(name) if name.isascii() and name.isdigit() else -1 for name in names]
@@ -240,7 +245,7 @@ def _decode(entries: list[Entry], notes: tuple[str, ...], where: str, form: Form
         except Exception as error:  # whatever a damaged file makes Pillow raise
             raise MachineFault(f"{shown(f'{where}: {split}/{label}/{name}')} cannot be used: {fault(error)}")
 
-    number, entries = _labels(train_classes), sorted(entries, key=lambda entry: (entry[0] != TRAIN, *entry[1:3]))
+    number, entries = class_labels(train_classes), sorted(entries, key=lambda entry: (entry[0] != TRAIN, *entry[1:3]))
     chunks = [entries[start : start + 512] for start in range(0, len(entries), 512)]
     pool = ThreadPoolExecutor(workers)
     try:
@@ -248,5 +253,5 @@ def _decode(entries: list[Entry], notes: tuple[str, ...], where: str, form: Form
     finally:
         pool.shutdown(cancel_futures=True)  # a signal does not wait for the rest
     labels = np.array([number[entry[1]] for entry in entries])
-    train = np.array([entry[0] == TRAIN for entry in entries])
-    return Images(decoded[train], labels[train], decoded[~train], labels[~train], notes)
+    train, names = np.array([entry[0] == TRAIN for entry in entries]), tuple(sorted(train_classes, key=number.get))
+    return Images(decoded[train], labels[train], decoded[~train], labels[~train], notes, names)

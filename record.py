@@ -218,7 +218,7 @@ class Run:
                 f"{self.folder / 'lock'} was deleted or replaced: another process may train this run, so this one stops"
             )
         if row is not None:
-            row = {**row, "best_test_top1_error": min(each["test_top1_error"] for each in [*self.rows, row])}
+            row = self._with_best(row)
         rows = [*self.rows, row] if row is not None else self.rows
         save(checkpoint_path(self.name), {**state, "config": self.config, "rows": rows})
         self.rows, self.state = rows, state
@@ -231,6 +231,11 @@ class Run:
             except OSError as error:
                 raise MachineFault(f"{error.filename or self.folder} cannot be written: {first_line(error)}")
         return row
+
+    def _with_best(self, row: dict) -> dict:
+        """A row with the best test so far, where its epoch was tested."""
+        errors = [each["test_top1_error"] for each in (*self.rows, row) if "test_top1_error" in each]
+        return {**row, "best_test_top1_error": min(errors)} if "test_top1_error" in row else row
 
     def progress(self) -> str:
         """How far the run has got, as far as it is kept."""

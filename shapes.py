@@ -74,6 +74,8 @@ def walk(model: nn.Module, batch: int) -> Iterator[list[Layer]]:
 def _recorder(rule: Callable[[Size], Pass], layer: Layer) -> Callable[[Tensor], Tensor]:
     def forward(x: Tensor) -> Tensor:
         done = rule(x.shape)
+        if min(done.output) < 1:
+            raise ValueError(f"nothing is left of the image after the layer {layer.name!r}")
         layer.input, layer.output = x.shape[1:], done.output[1:]
         layer.mult_adds += done.mult_adds
         layer.exact_of_batch += done.exact_of_batch
@@ -99,11 +101,7 @@ def _rule(module: nn.Module, batch: int) -> Callable[[Size], Pass] | None:
         case nn.Conv2d() if _plain(module, nn.Conv2d):
             return lambda shape: _conv2d(module, shape, batch)
         case nn.Linear() if _plain(module, nn.Linear):
-            return lambda shape: Pass(
-                Size([*shape[:-1], module.out_features]),
-                _parameters(module),
-                module.in_features * module.out_features * batch,
-            )
+            return lambda shape: _linear(module, shape, batch)
         case nn.ReLU():
             return lambda shape: Pass(shape, mult_adds=shape.numel())
         case nn.ReLU6() | nn.BatchNorm2d():
@@ -130,6 +128,13 @@ def _conv2d(conv: nn.Conv2d, shape: Size, batch: int) -> Pass:
     numbers = conv.in_channels * conv.out_channels * conv.kernel_size[0] * conv.kernel_size[1] // conv.groups
     output = Size([1, conv.out_channels, height, width])
     return Pass(output, numbers * published[0] * published[1], numbers * height * width * batch)
+
+
+def _linear(linear: nn.Linear, shape: Size, batch: int) -> Pass:
+    if shape[-1] != linear.in_features:
+        raise ValueError(f"a linear layer of {linear.in_features} inputs is given {shape[-1]}")
+    numbers = linear.in_features * linear.out_features
+    return Pass(Size([*shape[:-1], linear.out_features]), _parameters(linear), numbers * batch)
 
 
 def _max_pool(pool: nn.MaxPool2d, shape: Size) -> Pass:

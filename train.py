@@ -40,15 +40,16 @@ def fit(
     model: nn.Module, criterion, optimizer: torch.optim.Optimizer, schedule: Schedule, data: Feed, epochs: int,
     companions: Iterable[Companion] = (), resumed: dict | None = None, until: int | None = None,
     print_freq: int = 10, autocast=nullcontext, checkpoint_every: int | None = None,
-    stopping: Callable[[], bool] = lambda: False, parts: int = 1, team: Team = ALONE,
+    stopping: Callable[[], bool] = lambda: False, parts: int = 1, team: Team = ALONE, test_every: int = 1,
 ) -> Iterator[Progress]:  # fmt: skip
     """Trains to `epochs` (or stops after epoch number `until` − 1), yielding each finished epoch.
 
     Args: criterion: (model, x, y) -> distill.Lesson; resumed: the last `state`; autocast: makes the context of every
     forward pass; checkpoint_every: steps after which it yields within an epoch too; stopping: asked after every step and
     test batch, whether to yield there; parts: in how many a batch goes through the network; team: the processes that
-    train together, all of which run this and yield at the same moments. Raises Diverged where a loss or a gradient is not
-    finite, MachineFault where `resumed` does not fit.
+    train together, all of which run this and yield at the same moments; test_every: epochs from one test to the next, and
+    the last one is tested too. Raises Diverged where a loss or a gradient is not finite, MachineFault where `resumed` does
+    not fit.
     """
     companions, first, meter = list(companions), 0, Meter(team)
     if resumed is not None:
@@ -71,7 +72,7 @@ def fit(
         if meter.images < len(data.training):
             row["train_left_out"] = len(data.training) - meter.images
         for name, split in (("val", data.validation), ("test", data.test)):
-            if split is None:
+            if split is None or not is_tested(epoch, epochs, test_every):
                 continue
             metrics = evaluate(model, data, split, autocast, stopping, team)
             if metrics is None:
@@ -84,6 +85,11 @@ def fit(
             row |= companion.metrics()
         meter = Meter(team, meter.when)
         yield Progress(row, save_state(epoch + 1, model, optimizer, companions, meter, team))
+
+
+def is_tested(epoch: int, epochs: int, every: int = 1) -> bool:
+    """Whether a test follows an epoch, counted from 0."""
+    return (epoch + 1) % every == 0 or epoch + 1 == epochs
 
 
 class TrainStep:
@@ -187,6 +193,7 @@ def _number(value: int, like: Tensor) -> Tensor:
 
 
 def count_errors(logits: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """How many of a batch are wrong: not first (top1_error), not among the first five (top5_error)."""
-    right = logits.topk(5, dim=1).indices == y[:, None]
+    """How many of a batch are wrong: not first (top1_error), not among the first five (top5_error; of fewer classes all are
+    among them)."""
+    right = logits.topk(min(5, logits.shape[1]), dim=1).indices == y[:, None]
     return {"top1_error": len(y) - right[:, 0].sum(), "top5_error": len(y) - right.sum()}

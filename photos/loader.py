@@ -9,7 +9,6 @@ of an epoch is a pure function of (seed, epoch), an image's draws of (seed, epoc
 resumes or on batch boundaries. Damaged images are left out, and told once each.
 """
 
-import hashlib
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data import WHOLE, Augmentation, Batch, Feed, Share, augment, shuffle
+from data import WHOLE, Augmentation, Batch, Feed, Share, augment, choose
 from datasets import Dataset
 from errors import MachineFault
 from imagefiles import shown
@@ -51,29 +50,25 @@ class Photos(Feed):
     def __init__(
         self, photographs: Photographs, dataset: Dataset, augmentation: Augmentation, batch_size: int, seed: int,
         device: torch.device | str = "cpu", val_size: int = 0, share: Share = WHOLE, side: int = 224, workers: int = 0,
+        train_size: int | None = None,
     ):  # fmt: skip
         super().__init__(side, dataset.mean, dataset.std, augmentation, batch_size, seed, device, share)
         self.photographs, count = photographs, len(photographs.train)
-        shuffled = shuffle(count, val_size).numpy()
-        self.held_out = np.zeros(count, bool)
-        self.held_out[shuffled[:val_size]] = True
-        self.training = Split("training", "train", np.flatnonzero(~self.held_out))
-        self.validation = Split("held-out", "train", np.flatnonzero(self.held_out)) if val_size else None
+        held_out, kept = (numbers.numpy() for numbers in choose(count, val_size, train_size))
+        self.kept = np.zeros(count, bool)
+        self.kept[kept] = True
+        self.training = Split("training", "train", kept)
+        self.validation = Split("held-out", "train", held_out) if val_size else None
         self.test = Split("test", "val", np.arange(len(photographs.val)))
         self.damaged: dict[str, str] = {}
         self.left_out: Counter[str] = Counter()
         pin = self.device.type == "cuda"
         self.pool = Pool(photographs, side, workers, augmentation.crop, augmentation.flip, pin)
 
-    def digest(self) -> str:
-        """What identifies the labels of all images: equal where two processes have found the same."""
-        labels = [np.asarray(index.labels, np.int64).tobytes() for index in self.photographs]
-        return hashlib.sha256(b"".join(labels)).hexdigest()
-
     def train(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Shuffled, augmented, normalised batches of the training split, from number `first` on."""
         split, order = self.training, self.photographs.train.order(self.seed, epoch).numpy()
-        whole = self._batches(order[~self.held_out[order]] if self.validation else order)[first:]
+        whole = self._batches(order[self.kept[order]])[first:]
         own = [self.share.take(numbers) for numbers in whole]
         tasks = [Task(split.index, some if len(some) else all[:1], self.seed, epoch) for some, all in zip(own, whole)]
         later = replace(self.augmentation, crop=False, flip=False)  # than in the workers

@@ -14,7 +14,7 @@ import lineage
 from build import build, of_module
 from checkpoint import digest, load_run
 from count import outline
-from datasets import side_of
+from datasets import is_known, other_classes, side_of
 from distill import check_taps
 from errors import MachineFault, RequestError, SwapconvError
 from files import checkpoint_path
@@ -28,7 +28,7 @@ OF_ONE_SIZE = {"budget": None, "budget_mult_adds": None}  # a trained network ha
 
 def shape(config: dict) -> tuple:
     """Equal for configurations whose networks are equal but for their random numbers."""
-    flags = ("dataset", "image_size", "network", *NETWORKS[config["network"]][1].values())
+    flags = ("dataset", "data_classes", "image_size", "network", *NETWORKS[config["network"]][1].values())
     return tuple(config.get(key) for key in (*flags, "conv", "module", "where", "budget", "budget_mult_adds"))
 
 
@@ -89,10 +89,12 @@ def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
             return str(error)
         if not config["beta"] or teacher is None:
             return None
-        if teacher["dataset"] != config["dataset"] and not is_run(config["teacher_checkpoint"]):
+        if not is_run(config["teacher_checkpoint"]) and other_classes(teacher, config, read=False):
             return f"its teacher {config['teacher_checkpoint']!r} is trained on {teacher['dataset']}, not {config['dataset']}"
         if teacher["network"] == config["network"]:
             teacher = teacher | {"AT_split": config["AT_split"]}  # a teacher is tapped as its student is
+        if config["image_size"]:
+            teacher = teacher | {"image_size": config["image_size"]}  # and is given the same images
         try:
             check_taps(own, taps_of(teacher))
         except RequestError as error:
@@ -159,4 +161,4 @@ def _buildable(config: dict) -> dict | None:
     """A configuration without what its budget asked for; None where it is not one of a network."""
     flags = NETWORKS[config["network"]][1].values() if config.get("network") in NETWORKS else None
     known = flags is not None and {*flags, "dataset", "conv", "module", "where", "seed"} <= config.keys()
-    return config | OF_ONE_SIZE if known else None
+    return config | OF_ONE_SIZE if known and is_known(config) else None

@@ -32,6 +32,7 @@ import cli
 from cli import Parser
 from errors import RequestError, SwapconvError
 from files import RUNS, write_atomically
+from folders import is_own
 from identity import NOT_IDENTITY, differences
 from names import FAMILIES, OpenName, parse_conv, parse_family
 from schedules.comparable import mixture
@@ -140,7 +141,7 @@ def row(record: Record) -> dict:
         "reason": record.reason,
         "family": family(config),
         "taught": config["mode"] == "student" if "mode" in config else None,
-        **{metric: last.get(metric) for metric in METRICS},
+        **{metric: record.tested.get(metric) for metric in METRICS},
         "best_test_top5_error": min(best5, default=None),
         "epochs_done": record.epochs_done,
         "epochs_planned": record.epochs_planned,
@@ -187,6 +188,8 @@ def _group_key(each: dict, by_name: dict[str, dict], apart: Collection[str], dep
     if "dataset" not in each:  # of which nothing is known but its name
         return each["name"]
     own = {key: value for key, value in each.items() if value and key not in NOT_OF_GROUP | {*LEADING, "rows"}}
+    if is_own(own["dataset"]) and own.get("data_digest"):
+        own["dataset"] = ""  # the same folder by another name
     origins = [each.get("init_from"), each.get("teacher_checkpoint") if each["taught"] else None]
     known = [
         _group_key(by_name[name], by_name, apart, depth + 1) if name in by_name and depth < 9 else name

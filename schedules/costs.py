@@ -19,6 +19,7 @@ if not __package__:  # started as a file: what it imports lies in the folder abo
 import argparse
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -228,7 +229,8 @@ def main(arguments: list[str] | None = None) -> int:
     files = {(kind, format): rendered(figure, format) for kind, figure in figures.items() for format in ("png", "svg")}
     folder = Path(request.out)
     make_folders({"--out": folder} | ({"--csv": Path(request.csv).parent} if request.csv else {}))
-    name = f"costs.{request.dataset}.{network_name(config).replace(' ×', '-')}"
+    dataset = re.sub(r"[^\w.+-]+", "_", request.dataset)  # a folder may be called anything
+    name = f"costs.{dataset}.{network_name(config).replace(' ×', '-')}"
     print()
     for (kind, format), contents in files.items():
         write(folder / f"{name}.{kind}.{format}", contents)

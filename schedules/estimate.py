@@ -26,6 +26,7 @@ from build import build
 from cli import duration
 from errors import RequestError
 from files import checkpoint_path
+from folders import PREFIX, is_own
 from initial import materialise
 from names import is_file, is_run
 from schedules.check import shape
@@ -44,6 +45,9 @@ OF_A_STEP = (
     "dataset",
     "augment",
     "val_size",
+    "train_size",
+    "test_every",
+    "data_folder",
 )
 
 
@@ -102,10 +106,11 @@ def _measure(group: list[Place], made: dict[str, Job], folder: Path, local: Loca
     flags = {"--teacher_checkpoint": job.options.teacher_checkpoint, "--init_from": job.options.init_from}
     place = job.options.imagenet_loc
     photos = ["--imagenet_loc", os.path.abspath(place)] if place else []
+    own = job.options.data_folder
     files = [
         each for flag, source in flags.items() if source and is_file(source) for each in (flag, os.path.abspath(source))
     ]
-    command = [each for each in job.command() if each != "--resume"]
+    command = [f"{PREFIX}{own}" if own and is_own(each) else each for each in job.command() if each != "--resume"]
     began = time.monotonic()
     ran = subprocess.run(
         [*command, *module, *photos, *files, "--data_dir", data, "--dry_run", "--json"],

@@ -3,6 +3,7 @@
     python -m schedules.generate digits
     python -m schedules.generate wrn_28_10 --tag Dec18 --seeds 3 --only taught
     python -m schedules.generate wrn_28_10 --budgets 3e5:3e6:5 --seeds 3 -o budgets.json
+    python -m schedules.generate wrn_28_10 --dataset folder:leaves --convs ACDC,Tucker_0.25
     python -m schedules.generate darts --convs SepHashed_0.1,ACDC -- --epochs 100 --batch_size 64
 
 The settings are those of studies.py, or --convs, or whatever meets --budgets. What stands after `--` goes to every command.
@@ -20,6 +21,7 @@ if not __package__:  # started as a file: what it imports lies in the folder abo
 
 import json
 import math
+import re
 import time
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
@@ -29,9 +31,11 @@ from pathlib import Path
 from tabulate import tabulate
 
 import cli
+import flags as flags_of_main
 from cli import Parser, amount, choice, number
 from errors import RequestError
 from files import write_atomically
+from folders import PREFIX, is_own, look
 from names import FAMILIES, OpenName, check_run_name, check_source, parse_conv, parse_family
 from presets import PRESETS, WIDTHS
 from schedules.schedule import Job, parse
@@ -79,6 +83,9 @@ def options(arguments: Sequence[str] | None = None) -> Namespace:
     known = "; ".join(f"{name}: {study.title}" for name, study in STUDIES.items())
     parser.add_argument("study", type=choice("study", list(STUDIES)), metavar="STUDY", help=known)
     parser.add_argument("-o", "--output", type=cli.filename, metavar="FILE", help="(default: STUDY[.TAG].json)")
+    parser.add_argument(
+        "--dataset", type=flags_of_main.dataset, metavar="DATASET", help="instead of the study's own, such as folder:PATH"
+    )
     parser.add_argument("--tag", metavar="TEXT", help="ends every run's name, as in wrn_28_10.acdc.student.Dec11")
     parser.add_argument("--dated", action="store_true", help="the same with today's date")
     parser.add_argument("--seeds", type=number(int, 1, 1000), default=1, metavar="N", help="runs of every setting")
@@ -125,7 +132,11 @@ def _checked(request: Namespace) -> Namespace:
     for flag in request.flags:
         if flag.partition("=")[0] in own or flag[:2] in ("-t", "-s", "-r"):
             raise RequestError(f"{flag} after --: every job has its own")
-    request.output = Path(request.output or f"{request.study}{f'.{request.tag}' if request.tag else ''}.json")
+    request.name = request.study
+    if request.dataset:
+        own = look(request.dataset.removeprefix(PREFIX), 1).name if is_own(request.dataset) else request.dataset
+        request.name += "." + (re.sub(r"[^A-Za-z0-9_-]+", "_", own.removeprefix(PREFIX)).strip("_-")[:40] or "folder")
+    request.output = Path(request.output or f"{request.name}{f'.{request.tag}' if request.tag else ''}.json")
     return request
 
 
@@ -195,25 +206,25 @@ def _config(study: Study, request: Namespace) -> dict:
 
 
 def _teacher(study: Study, request: Namespace, name: str) -> list[str]:
-    return ["python", "main.py", study.dataset, "teacher", "-t", name, *study.flags.split(), *request.flags]
+    return ["python", "main.py", request.dataset or study.dataset, "teacher", "-t", name, *study.flags.split(), *request.flags]
 
 
 def commands(study: Study, request: Namespace, chosen: Sequence[Setting]) -> list[tuple[list[str], Setting | None]]:
     """The study's teacher and, of each setting and seed, the student and the network alone, each with its setting."""
     tail = f".{request.tag}" if request.tag else ""
-    teacher = request.teacher or f"{request.study}.teacher{tail}"
+    teacher = request.teacher or f"{request.name}.teacher{tail}"
     argvs = [] if request.teacher else [(_teacher(study, request, teacher), None)]
     for setting in chosen:
         for seed in range(request.seeds):
             of_seed = ["--seed", str(seed)] if request.seeds > 1 else []
             suffix = (f".seed{seed}" if of_seed else "") + tail
             flags = [*study.flags.split(), *request.flags, *setting.flags, *of_seed]  # what comes last wins
-            name = f"{request.study}.{setting.name}"
+            name = f"{request.name}.{setting.name}"
             taught = ["student", "-t", teacher, "-s", f"{name}.student{suffix}"]
             alone = ["teacher", "-t", f"{name}{suffix}"]
             for kind, who in (("taught", taught), ("alone", alone)):
                 if request.only in (None, kind):
-                    argvs.append((["python", "main.py", study.dataset, *who, *flags], setting))
+                    argvs.append((["python", "main.py", request.dataset or study.dataset, *who, *flags], setting))
     return argvs
 
 

@@ -50,7 +50,7 @@ def describe(name: str, record: Record | None, job: Job | None) -> tuple[list[st
     """A run's name, state, epochs and error, and the lines below: why it ended, and its command."""
     if record is None:
         return [name, "planned", f"0/{job.options.epochs}", ""], [repeat(record, job)]
-    error = f"{record.last['test_top1_error']:.2f}" if "test_top1_error" in record.last else ""
+    error = f"{record.tested['test_top1_error']:.2f}" if record.tested else ""
     planned = job.options.epochs if job else record.epochs_planned
     below = [record.reason, repeat(record, job)]
     return [name, record.state, f"{record.epochs_done}/{planned}", error], [each for each in below if each]

@@ -53,6 +53,11 @@ class Record:
         """Those of the last one, empty before the first."""
         return json.loads(self.lines[-1]) if self.lines else {}
 
+    @cached_property
+    def tested(self) -> dict:
+        """Those of the last one that was tested, empty before the first."""
+        return next((row for row in [self.last, *reversed(self.rows)] if "test_top1_error" in row), {})
+
     @property
     def epochs_done(self) -> int:
         return len(self.lines)

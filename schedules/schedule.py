@@ -18,6 +18,7 @@ from pathlib import Path
 
 import cli
 import options
+from datasets import is_known, other_classes
 from errors import RequestError, SwapconvError, did_you_mean, first_line
 from files import CHECKPOINTS, RUNS, checkpoint_path
 from identity import differences, name_of
@@ -183,17 +184,18 @@ def _lacking(job: Job, need: str, what: str, earlier: dict[str, Job], makers: di
         return "it would start from itself"
     maker, there = earlier.get(need.lower()), checkpoint_path(need).exists()
     if maker is not None and maker.name == need:
-        dataset = maker.options.dataset
+        origin = vars(maker.options)
         record = runs.read(RUNS / need)
         if record is not None and record.state == "finished" and not there:
             return f"its {what} {need!r} is finished, but {checkpoint_path(need)} is missing"
     elif there:
-        dataset = (recorded(need) or {}).get("dataset", job.options.dataset)
+        origin = recorded(need) or {}
     elif need in makers:
         return f"its {what} {need!r} is made only by job {makers[need].number}: put that one before it"
     else:
         hint = did_you_mean(need, [*makers, *(path.stem for path in CHECKPOINTS.glob("*.pt"))])
         return f"no {what} {need!r}: no job before it makes it, and {checkpoint_path(need)} does not exist{hint}"
-    if dataset != job.options.dataset and what == "teacher":
-        return f"its teacher {need!r} is trained on {dataset}, not {job.options.dataset}"
+    if what == "teacher" and is_known(origin) and (other := other_classes(origin, vars(job.options), read=False)):
+        other = other if origin["dataset"] == job.options.dataset else f"{origin['dataset']}, not {job.options.dataset}"
+        return f"its teacher {need!r} is trained on {other}"
     return None

@@ -107,8 +107,8 @@ class View:
             return [name, f"0/{epochs}", "", "", "", ""]
         last, left = record.last, record.seconds_left
         return [
-            name, f"{record.epochs_done}/{epochs}", _percent(last, "test_top1_error"),
-            _percent(last, "best_test_top1_error"), f"{last.get('images_per_second', 0):,.0f}",
+            name, f"{record.epochs_done}/{epochs}", _percent(record.tested, "test_top1_error"),
+            _percent(record.tested, "best_test_top1_error"), f"{last.get('images_per_second', 0):,.0f}",
             duration(left) if left is not None else "",
         ]  # fmt: skip
 
@@ -134,5 +134,5 @@ def _percent(row: dict, metric: str) -> str:
 def result(record: Record) -> str:
     """How a finished run ended, for a person."""
     seconds = sum(row.get("seconds", 0.0) for row in record.rows)
-    error = _percent(record.last, "test_top1_error") or "unknown"
+    error = _percent(record.tested, "test_top1_error") or "unknown"
     return f"finished: error {error} in {duration(seconds)}"

@@ -68,3 +68,16 @@ def write_fashion(folder: Path, compressed: bool, damage=None) -> np.ndarray:
                 contents
             )
     return pixels
+
+
+def write_own(folder: Path, names=("ash", "elm", "oak"), side=12, count=6, test="test", seed=0) -> Path:
+    """A dataset of one's own: noise of another colour for each class, `count` images to train on and 2 to test."""
+    random = np.random.default_rng(seed)
+    for split, images in (("train", count), (test, 2)):
+        for index, name in enumerate(names):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(images):
+                pixels = random.integers(0, 90, (side, side, 3), dtype=np.uint8)
+                pixels[..., index % 3] += 120
+                Image.fromarray(pixels).save(folder / split / name / f"{number}.png")
+    return folder

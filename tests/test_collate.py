@@ -160,6 +160,32 @@ def test_students_of_other_weights_are_another_group(workplace, capsys):
     assert conflicts == ["t: runs came from 2 versions of it"]
 
 
+def test_other_data_are_another_group(workplace, capsys):
+    """Runs of before data were recorded are a group of their own, as they were."""
+    data = {"data_digest": "1111", "data_train": 1500}
+    for seed, facts in enumerate([data, data, {"data_digest": "2222", "data_train": 900}, {}, {}]):
+        place = teacher(f"t{seed}", errors=(10.0 * (seed + 1),) * 3)
+        document = json.loads((place / "config.json").read_text())
+        document["config"] |= {"seed": seed} | facts
+        (place / "config.json").write_text(json.dumps(document))
+    told(capsys, collate.main, "-o", "study")
+    rows, runs, _ = table()
+    assert [runs[f"t{seed}"]["group"] for seed in range(5)] == ["t0", "t0", "t2", "t3", "t3"]
+    assert runs["t0"]["mean_test_top1_error"] == 15 and runs["t4"]["mean_test_top1_error"] == 45
+    assert (rows["t2"]["data_digest"], rows["t2"]["data_train"], rows["t3"]["data_digest"]) == ("2222", "900", "")
+
+
+def test_epochs_without_a_test(workplace, capsys):
+    """The last test is what is told of a run that goes on."""
+    place = teacher(errors=(50.0, 40.0))
+    with (place / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"epoch": 2, "train_loss": 1.0, "seconds": 2.0}) + "\n")
+    for command in (collate.main, ["-o", "study"]), (list.main, []):
+        _, out, _ = told(capsys, command[0], *command[1])
+        assert "40.00" in out
+    assert table()[1]["t"]["test_top1_error"] == table()[1]["t"]["best_test_top1_error"] == 40
+
+
 def test_a_damaged_copy_is_told(workplace, capsys):
     teacher(folder="a"), (teacher(folder="b") / "config.json").write_text("{")
     told(capsys, collate.main, "b", "a", "-o", "study")

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+import facts
+
 from data import Augmentation, Data, augment
 from datasets import DATASETS, Images
 from errors import RequestError
@@ -21,9 +23,9 @@ def images(count=40):
     return Images(pixels, labels, pixels[:20], labels[:20])
 
 
-def data(batch_size=8, augmentation=FULL, seed=0, val_size=0, count=40):
+def data(batch_size=8, augmentation=FULL, seed=0, val_size=0, count=40, train_size=None):
     plain = replace(DATASETS["cifar10"], mean=(0.0,) * 3, std=(1 / 255,) * 3)  # normalising changes nothing
-    return Data(images(count), plain, augmentation, batch_size, seed, "cpu", val_size)
+    return Data(images(count), plain, augmentation, batch_size, seed, "cpu", val_size, train_size=train_size)
 
 
 def by_image(batches):
@@ -128,3 +130,58 @@ def test_held_out_images_are_apart_and_the_same_for_every_seed():
     assert all(torch.equal(image, whole[n]) for n, image in part.items())  # holding out changes no draw
     with pytest.raises(RequestError, match="--val_size 40"):
         data(val_size=40)
+
+
+def test_fewer_images_are_some_of_more_and_the_same_for_every_seed():
+    sizes = {size: data(val_size=10, train_size=size) for size in (5, 20, 30)}
+    taken = {size: part.training.numbers.tolist() for size, part in sizes.items()}
+    assert [len(numbers) for numbers in taken.values()] == [5, 20, 30] == [len(part.training) for part in sizes.values()]
+    assert {*taken[5]} < {*taken[20]} < {*taken[30]} and all(numbers == sorted(numbers) for numbers in taken.values())
+    assert taken[30] == data(val_size=10).training.numbers.tolist()
+    assert taken[20] == data(val_size=10, train_size=20, seed=7).training.numbers.tolist()
+    assert all(torch.equal(part.validation.numbers, sizes[5].validation.numbers) for part in sizes.values())
+    whole, part = by_image(data().train(0)), by_image(sizes[20].train(0))
+    assert len(part) == 20 and all(torch.equal(image, whole[n]) for n, image in part.items())  # nor any draw changes
+    assert sizes[20].steps(sizes[20].training) == 3
+    with pytest.raises(RequestError, match="--train_size 31: there are 40 training images, of which --val_size holds out 10: at most 30"):
+        data(val_size=10, train_size=31)
+
+
+def test_what_a_digest_tells():
+    def of(change=lambda images: images, **fields):
+        return facts.of_images(replace(change(images()), **fields))
+
+    base = of()
+    assert (base["data_classes"], base["data_train"], base["data_test"], base["data_names"]) == (10, 40, 20, "")
+    assert of() == base and facts.differences(base, base) == []
+    strided = replace(images(), train=np.ascontiguousarray(images().train.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1))
+    assert facts.of_images(strided) == base  # as torchvision gives them
+    pixel = images().train.copy()
+    pixel[39, 31, 31, 2] ^= 1
+    assert facts.differences(base, of(train=pixel)) == ["other training images by digest"]
+    assert facts.differences(base, of(test=pixel[:20][::-1])) == ["other images by digest"]
+    assert facts.differences(base, of(train_labels=images().train_labels[::-1].copy())) == ["other training images by digest"]
+    fewer = of(train=images().train[:30], train_labels=images().train_labels[:30])
+    assert facts.differences(base, fewer) == ["40 training images then, 30 now", "other training images by digest"]
+    assert facts.differences({}, base) == facts.differences(base, {}) == []
+    named = [of(classes=tuple(each)) for each in ("abcdefghij", "abcdefghik")]
+    assert facts.differences(*named) == ["classes a/b/c/d/e/f/g/h/i/j then, a/b/c/d/e/f/g/h/i/k now"]
+    assert facts.differences(base, named[0]) == []  # nobody knew
+    long = [facts.joined(f"n{number:05}" for number in range(first, 1000)) for first in (0, 1)]
+    assert long[0] != long[1] and len(long[0]) < 80 and long[0].startswith("n00000/…/n00999 (SHA-256 ")
+
+
+@pytest.mark.parametrize(
+    "there, val_size, train_size, told",
+    [
+        ((50_000, 10_000), 0, None, "50,000 training images, 10,000 test images"),
+        ((50_000, 10_000), 0, 3000, "3,000 of CIFAR-10's 50,000 training images, 10,000 test images"),
+        ((3_000, 1_000), 0, None, "3,000 of CIFAR-10's 50,000 training images, 1,000 of CIFAR-10's 10,000 test images"),
+        ((50_000, 10_000), 500, None, "49,500 of CIFAR-10's 50,000 training images, 500 held out, 10,000 test images"),
+        ((60_000, 10_000), 0, None, "60,000 training images (CIFAR-10 has 50,000), 10,000 test images"),
+    ],
+)
+def test_how_many_of_how_many(there, val_size, train_size, told):
+    config = {"data_train": there[0], "data_test": there[1], "val_size": val_size, "train_size": train_size}
+    assert facts.shown(config, "CIFAR-10", (50_000, 10_000)) == told
+    assert facts.shown(config | {"data_train": 300, "train_size": 200}, "", (0, 0)).startswith("200 of its 300 training")

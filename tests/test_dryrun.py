@@ -38,6 +38,14 @@ def test_what_it_says(workplace, capsys):
     assert said["the run"].endswith("for 200 epochs") and "MB are free" in said["disk"]
 
 
+def test_tests_that_are_left(workplace, capsys):
+    assert main.main([*DIGITS, "--json", "--epochs", "7", "--test_every", "3", "--train_size", "640"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["steps"], said["tests"]) == (10, 3)
+    total = 7 * 10 * said["train_seconds"] + 3 * 5 * said["test_seconds"]
+    assert said["seconds"] == pytest.approx(total) == pytest.approx(7 * said["epoch_seconds"])
+
+
 def test_a_student_of_a_teacher(teacher, workplace, capsys):
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
     before = snapshot(workplace)

@@ -257,6 +257,6 @@ def test_a_dataset_that_vanishes(workplace):
     assert child.reaches_pause()
     shutil.rmtree(workplace / "data")
     assert child.wait() == 0
-    assert "warning: this cifar10 has 20 training images instead of 50,000" in child.stderr
+    assert "20 of CIFAR-10's 50,000 training images" in child.stdout
     child = Child(*command, "--resume", cwd=workplace)
     assert child.wait() == 2 and "no cifar10: looked for" in child.stderr

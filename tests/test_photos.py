@@ -140,6 +140,19 @@ def test_what_is_held_out(index):
         make(index, val_size=12)
 
 
+def test_fewer_images_to_train_on(index):
+    """The same as of arrays, in the index's own order; what is left out is never read."""
+    photos, whole = make(index, val_size=2, train_size=7), make(index)
+    pictures = np.zeros((12, 32, 32, 3), np.uint8)
+    images = Images(pictures, index.train.labels, pictures, index.val.labels)
+    arrays = Data(images, IMAGENET, PLAIN, 5, 0, val_size=2, train_size=7)
+    assert photos.training.numbers.tolist() == arrays.training.numbers.tolist() and photos.steps(photos.training) == 2
+    order = [int(number) for number in index.train.order(0, 3) if number in photos.training.numbers]
+    assert [int(y) for y in all_of(photos.train(3))[1]] == index.train.labels[order].tolist() and len(whole.training) == 12
+    with pytest.raises(RequestError, match="--train_size 11: there are 12 training images, of which --val_size holds out 2"):
+        make(index, val_size=2, train_size=11)
+
+
 def test_shards_are_a_tree_pixel_for_pixel(index, place):
     sharded = datasets.find("imagenet", place, imagenet_loc=write_shards(place / "shards", photographs())).read(1)
     ours, theirs = make(sharded), make(index)

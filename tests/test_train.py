@@ -301,3 +301,29 @@ def test_every_group_trains_at_the_rate_of_the_schedule(digits):
         assert [group["lr"] for group in optimizer.param_groups] == [finished.row["lr"]] * 2
         assert [group["weight_decay"] for group in optimizer.param_groups] == [5e-4, 5e-5]
     assert rates == [pytest.approx(rate) for rate in (0.01, 0.0075, 0.0025)]
+
+
+def test_tested_every_few_epochs_and_after_the_last(digits):
+    """The weights are those of a run that is tested more often; where it is resumed changes nothing."""
+    def train(epochs=5, **keywords):
+        model, optimizer = tiny()
+        return list(fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=epochs, **keywords))
+
+    often, seldom = train(), train(test_every=2)
+    for each, other in zip(often, seldom):
+        assert same(each.state, other.state)
+        tested = other.row["epoch"] in (1, 3, 4)
+        assert {key for key in other.row if key.startswith(("val_", "test_"))} == (
+            {key for key in each.row if key.startswith(("val_", "test_"))} if tested else set()
+        )
+    model, optimizer = tiny(seed=9)
+    rest = list(fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=5, resumed=seldom[1].state, test_every=2))
+    assert [same(each.row, other.row) for each, other in zip(rest, seldom[2:])] == [True] * 3
+    assert ["test_loss" in each.row for each in train(epochs=3, test_every=9)] == [False, False, True]
+
+
+def test_fewer_than_five_classes():
+    logits = torch.tensor([[0.1, 0.9, 0.0], [0.8, 0.1, 0.1]])
+    assert {name: int(n) for name, n in count_errors(logits, torch.tensor([2, 0])).items()} == {
+        "top1_error": 1, "top5_error": 0,
+    }  # fmt: skip
