@@ -10,7 +10,7 @@ taken only if it is the only one of which all of this is true.
 
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 
 LIMIT = 4096  # orders that are looked at, of a part of a network or the whole
 TOO_MANY = "names and shapes allow very many orders of its modules"
@@ -114,7 +114,7 @@ def _orders(root: _Node, ours: Sequence) -> list[tuple]:
     def crosses(start: int, end: int) -> bool:
         return any(a < start < b < end or start < a < end < b for a, b in groups)
 
-    @lru_cache(maxsize=None)
+    @cache
     def of(node: _Node, start: int) -> list[tuple]:
         """Orders of a part that begins at a place of ours."""
         if node.module is not None and not node.parts:
@@ -127,7 +127,7 @@ def _orders(root: _Node, ours: Sequence) -> list[tuple]:
 def _merged(chains: list[list[_Node]], start: int, of: Callable[[_Node, int], list[tuple]]) -> list[tuple]:
     """Orders in which chains can be laid into each other, from a place of ours."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def rest(done: tuple[int, ...], place: int) -> list[tuple]:
         if all(count == len(chain) for count, chain in zip(done, chains)):
             return [()]

@@ -3,10 +3,9 @@
 training_parser().parse_args(["digits", "teacher", "-t", "demo.teacher"])
 """
 
+from argparse import ArgumentTypeError
 from functools import cache
 from os.path import expanduser
-
-from argparse import ArgumentTypeError
 from pathlib import Path
 
 from cli import Parser, amount, choice, filename, gpus, milestones, number, pattern

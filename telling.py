@@ -37,7 +37,10 @@ def announce(
     where = str(data.device) if team.count == 1 else f"{team.count} processes, each on its {data.device.type}"
     dataset = datasets.of(config)
     images = facts.shown(config, dataset.title, (dataset.train_images, dataset.test_images))
-    print(f"{request.dataset} from {source.where}: {images}, {facts.classes(config)}, on {where}")
+    print(
+        f"{request.dataset} from {source.where}: {len(data.training):,} training and {len(data.test):,} test images, on {where}"
+    )
+    print(f"data: {images}, {facts.classes(config)}")
     for group in optimizer.param_groups:
         numbers = sum(parameter.numel() for parameter in group["params"])
         print(f"weight decay {group['weight_decay']:.3g} on {numbers:,} {group['name']} numbers")

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import facts
-
 from data import Augmentation, Data, augment
 from datasets import DATASETS, Images
 from errors import RequestError

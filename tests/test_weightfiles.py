@@ -129,7 +129,7 @@ def test_what_training_scripts_save_beside_the_weights(workplace):
         "objects": np.array([1, "x"], dtype=object), "rng": np.random.RandomState(0).get_state(),
         "log": defaultdict(list, loss=[1.0]), "count": defaultdict(int), "last": deque([1, 2], maxlen=3),
         "when": datetime.datetime(2026, 1, 2, 3, 4, 5), "day": datetime.date(2026, 1, 2), "took": datetime.timedelta(3),
-        "zone": datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc), "space": types.SimpleNamespace(a=1),
+        "zone": datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC), "space": types.SimpleNamespace(a=1),
         "torch": torch.__version__, "dict": OrderedDict(a=1), "set": {1, 2}, "frozen": frozenset([3]), "range": range(3),
         "device": torch.device("cpu"), "kind": torch.float16, "windows": pathlib.PureWindowsPath("c:/x"), "type": int,
     }  # fmt: skip
