@@ -87,13 +87,13 @@ def other_classes(there: dict, here: dict, read: bool = True) -> str:
     classes are the same, or, before the data have been `read`, may be."""
     same = there["dataset"] == here["dataset"]
     names = [config.get("data_names") for config in (there, here)]
-    counts = [config.get("data_classes") or of(config).classes for config in (there, here)]
+    counts = [of(config).classes for config in (there, here)]
     if same and there["dataset"] == "imagenet":  # lineage.check_labels compares what labels mean
         differ = False
     elif all(names):
         differ = names[0] != names[1] or counts[0] != counts[1]
     elif same:
-        differ = None not in (there.get("data_classes"), here.get("data_classes")) and counts[0] != counts[1]
+        differ = counts[0] != counts[1]
     else:
         own = is_own(there["dataset"]) or is_own(here["dataset"])
         differ = read or not own or counts[0] != counts[1]
