@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 import threads
 
-SECONDS = float(os.environ.get("SECS","4"))
+SECONDS = 3.0
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS", "OMP_DYNAMIC", "KMP_BLOCKTIME")
 SETTINGS = {
     "default": {},
