@@ -149,7 +149,7 @@ def test_what_is_drawn(tmp_path):
     caption = artists(figure, "caption")["caption"].get_text()
     assert (
         caption.startswith("90 finished runs in 30 groups, 200 epochs, 3 seeds a point: means, bars of one standard deviation")
-        and "1 diverged, 1 failed, 1 incomplete, 1 planned" in caption
+        and "1 diverged, 1 failed, 1 incomplete, 1 planned" in caption.replace("\n", " ")
     )
     words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert {"Tucker, d = 4", "taught by a teacher", "trained alone", "Conv, other widths"} <= set(words)
@@ -189,7 +189,7 @@ def test_no_mark_hides_another_where_the_cost_is_the_same(tmp_path):
     for one, other in itertools.combinations(pair.groups, 2):
         across, up = abs(centres[one.number] - centres[other.number]) * 72 / figure.dpi
         assert across > 5 or up > 5
-    words = artists(figure, "caption")["caption"].get_text()
+    words = artists(figure, "caption")["caption"].get_text().replace("\n", " ")
     assert ("stand side by side" in words) == any(
         abs(centres[group.number][0] - figure.axes[0].transData.transform((group.first["params"], 1))[0]) > 9
         for group in pair.groups
@@ -274,14 +274,12 @@ def test_no_line_joins_other_networks_data_or_lengths(tmp_path, fields):
     read = study(tmp_path, runs, count=4)
     assert len(read.pairs) == 2 and len({*plot.file_names(read).values()}) == 2
     for pair, word in zip(read.pairs, words):
-        assert len(pair.groups) == 3 and word in pair.title and word.replace(" ", "_").replace(",", "") in "".join(
-            plot.file_names(read)[read.pairs.index(pair)]
-        )
+        assert len(pair.groups) == 3 and word in pair.title
+        assert word.replace(" ", "_").replace(",", "") in plot.file_names(read)[read.pairs.index(pair)]
         figure = tradeoff(pair, "params", read.measure)
         assert artists(figure, "where")["where"].get_text() == pair.title
-        inside = {(group.first["params"], group.error) for group in pair.groups}
-        for gid in ("front", "family-ACDC-taught"):
-            assert artists(figure, gid)[gid].get_xdata().tolist()[:2] == sorted(x for x, _ in inside)[:1] * 2 or gid != "front"
+        corners = artists(figure, "front")["front"].get_xydata()[1:-1].tolist()
+        assert all([group.first["params"], group.error] in corners for group in pair.groups)
         assert artists(figure, "family-ACDC-taught")["family-ACDC-taught"].get_xdata().tolist() == [400_000, 500_000]
         assert len(artists(curves(pair, read.measure), "curve-")) == 3
 
