@@ -101,8 +101,8 @@ class View:
 
     def _row(self, place: Place) -> list[str]:
         record, epochs = place.record(), place.job.options.epochs
-        name = shortened(place.job.name, self._room())
-        name += f" ({place.reason})" if place.state == ELSEWHERE else ""
+        mark = " (elsewhere)" if place.state == ELSEWHERE else ""  # why, an event has said
+        name = shortened(place.job.name, self._room() - len(mark)) + mark
         if record is None or not record.last:
             return [name, f"0/{epochs}", "", "", "", ""]
         last, left = record.last, record.seconds_left

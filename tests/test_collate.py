@@ -14,7 +14,7 @@ import cli
 import ending
 import main
 import options
-from schedules import collate, list
+from schedules import collate, list, outcomes
 
 NETWORK = ["--wrn_depth", "10", "--wrn_width", "1", "--epochs", "3"]
 
@@ -279,6 +279,61 @@ def test_what_a_schedule_plans_is_a_row_too(workplace, capsys):
     status, out, _ = told(capsys, list.main, "study.json")
     assert status == 0 and "3 runs: 2 finished, 1 planned" in out and "another" not in out
     assert "python main.py digits student -t t -s later --conv ACDC_4" in out
+
+
+def test_one_line_says_that_runs_are_of_several_studies(workplace, capsys):
+    def changed(place, **fields):
+        document = json.loads((place / "config.json").read_text())
+        document["config"] |= fields
+        (place / "config.json").write_text(json.dumps(document))
+
+    teacher(), student("s", "--conv", "ACDC_4"), changed(teacher("narrow"), wrn_width=0.5)
+    _, out, _ = told(capsys, collate.main, "-o", "study")
+    assert "note:" not in out  # another width of the same network is the study's control
+    run("digits", "teacher", "-t", "longer", "--conv", "ACDC_4", "--val_size", "100")
+    deeper = run("digits", "teacher", "-t", "wide", "--conv", "ACDC_4")
+    changed(deeper, wrn_depth=16, epochs=2, data_train=1500, data_digest="ab" * 8)
+    _, out, _ = told(capsys, collate.main, "-o", "study")
+    (note,) = [line for line in out.splitlines() if line.startswith("note: ")]
+    for part in ("2 networks (WRN-10-1, WRN-16-1)", "2 lengths (3 epochs, 2 epochs)", "--schedule FILE", "1,500 training images"):
+        assert part in note
+    Path("study.json").unlink(), Path("study.csv").unlink()
+    Path("s.json").write_text(json.dumps([["python", "main.py", *"digits teacher -t t".split(), *NETWORK]]))
+    _, out, _ = told(capsys, collate.main, "-o", "study", "--schedule", "s.json")
+    assert "note:" not in out and [*table()[0]] == ["t"]
+
+
+def test_teachers_of_another_study(workplace, capsys):
+    """They have no row, but are named; seeds that they taught are one group, and a figure has their error as a line."""
+    jobs = []
+    for seed in range(2):
+        run("digits", "teacher", "-t", f"t{seed}", "--seed", str(seed), errors=(50.0, 40.0, 20.0 + seed))
+        student(f"s{seed}", "--conv", "ACDC_4", "--seed", str(seed), of=f"t{seed}", errors=(50.0, 40.0, 30.0 + seed))
+        jobs.append(["python", "main.py", *f"digits student -t t{seed} -s s{seed} --conv ACDC_4 --seed {seed}".split(), *NETWORK])
+    Path("s.json").write_text(json.dumps(jobs))
+    Path("checkpoints").mkdir(), [Path(f"checkpoints/t{seed}.pt").touch() for seed in range(2)]
+    _, out, _ = told(capsys, collate.main, "-o", "study", "--schedule", "s.json")
+    assert "note: no job of s.json, so without a row, but teaching some: t0 (finished, 20.00 % test error), t1" in out
+    rows, runs, _ = table()
+    assert [*rows] == ["s0", "s1"] and {each["group"] for each in runs.values()} == {"s0"}
+    (pair,) = outcomes.read("study.csv").pairs
+    assert [(guide.label, guide.error) for guide in pair.guides] == [("teacher WRN-10-1", 20.5)]
+
+
+def test_the_table_says_whether_a_teacher_helped(workplace, capsys):
+    for seed in range(2):
+        for name, error in (("far", 40.0), ("near", 30.5)):
+            conv = ["--conv", f"ACDC_{'4' if name == 'far' else '6'}", "--seed", str(seed)]
+            teach = student(f"{name}.s{seed}", *conv, errors=(50.0, 40.0, 30.0 + seed / 10))
+            alone = run("digits", "teacher", "-t", f"{name}.{seed}", *conv, errors=(50.0, 40.0, error + seed / 10))
+            for place in (teach, alone):
+                document = json.loads((place / "config.json").read_text())
+                document["config"] |= {"data_test": 2970}
+                (place / "config.json").write_text(json.dumps(document))
+    _, out, _ = told(capsys, collate.main, "-o", "study")
+    lines = {line.split()[0]: line for line in out.splitlines() if line}
+    assert "-10.00, told apart" in lines["far.s0"] and "-0.50, not told apart" in lines["near.s0"]
+    assert "told apart" not in lines["far.0"] and "taught − alone" in out
 
 
 def test_a_listing_says_how_to_go_on(workplace, capsys):

@@ -130,21 +130,26 @@ def test_what_is_drawn(tmp_path):
     teachers = [group for group in pair.groups if group.role == "teacher"]
     assert [group.label for group in teachers] == ["teacher WRN-28-10"] and len(teachers[0].runs) == 3
     assert artists(figure, "teacher-")[f"teacher-{teachers[0].number}"].get_ydata()[0] == teachers[0].error
-    control = artists(figure, "control")["control"]
-    assert control.get_xdata().tolist() == [367000, 616000, 3290000, 36479194] and control.get_linestyle() == "--"
+    widths = [group for group in pair.groups if group.role == "control"]
+    assert [group.label for group in widths] == ["WRN-28-1", "WRN-28-1.3", "WRN-28-3"]  # another network each
     shuffle = artists(figure, "family-Shuffle-taught")["family-Shuffle-taught"].get_xdata().tolist()
     assert shuffle == [378314, 437354, 563594, 823674]  # in order of cost, and without what had no CRS
-    corners = {tuple(corner) for corner in artists(figure, "front")["front"].get_xydata()}
-    for number in front([(group.first["params"], group.error) for group in pair.groups]):
-        assert (pair.groups[number].first["params"], pair.groups[number].error) in corners
+    corners = artists(figure, "front")["front"].get_xydata().tolist()
+    equal = [group for group in pair.groups if group.role != "control" and group.first["nocrswd"] is not True]
+    for number in front([(group.first["params"], group.error) for group in equal]):
+        assert [equal[number].first["params"], equal[number].error] in corners
+    for group in pair.groups:
+        if group not in equal:
+            assert not any([group.first["params"], group.error] in line.get_xydata().tolist()
+                           for line in axes.lines if len(line.get_xdata()) > 2)  # fmt: skip
     ticks = [label.get_text() for label in axes.get_xticklabels()]
     assert {"500k", "1M", "4M"} <= set(ticks) and len(ticks) <= 8
     teacher = artists(figure, "label-")[f"label-{teachers[0].number}"].get_text()
     assert teacher == "teacher WRN-28-10, 36.5M \N{RIGHTWARDS ARROW}"
     caption = artists(figure, "caption")["caption"].get_text()
     assert (
-        caption.startswith("90 finished runs in 30 groups")
-        and "1 diverged, 1 failed, 1 incomplete, 1 planned" in caption
+        caption.startswith("90 finished runs in 30 groups, 200 epochs, 3 seeds a point: means, bars of one standard deviation")
+        and "1 diverged, 1 failed, 1 incomplete, 1 planned" in caption.replace("\n", " ")
     )
     words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert {"Tucker, d = 4", "taught by a teacher", "trained alone", "Conv, other widths"} <= set(words)
@@ -184,7 +189,7 @@ def test_no_mark_hides_another_where_the_cost_is_the_same(tmp_path):
     for one, other in itertools.combinations(pair.groups, 2):
         across, up = abs(centres[one.number] - centres[other.number]) * 72 / figure.dpi
         assert across > 5 or up > 5
-    words = artists(figure, "caption")["caption"].get_text()
+    words = artists(figure, "caption")["caption"].get_text().replace("\n", " ")
     assert ("stand side by side" in words) == any(
         abs(centres[group.number][0] - figure.axes[0].transData.transform((group.first["params"], 1))[0]) > 9
         for group in pair.groups
@@ -216,7 +221,7 @@ def test_runs_without_a_configuration_are_told_of(tmp_path):
     lost = samples.run("ACDC", 0, state="failed", name="lost") | {"dataset": None, "network": None}
     (pair,) = study(tmp_path, [*samples.published()[:2], lost], curves=False).pairs
     caption = artists(tradeoff(pair, "params", "test_top1_error"), "caption")["caption"].get_text()
-    assert caption == "2 finished runs; not drawn: 1 without a configuration."
+    assert caption == "2 finished runs, 200 epochs, 1 seed; not drawn: 1 without a configuration."
 
 
 def test_a_teacher_from_another_network_is_a_line(tmp_path):
@@ -228,11 +233,97 @@ def test_a_teacher_from_another_network_is_a_line(tmp_path):
 
 
 def test_labels_tell_settings_apart(tmp_path):
-    runs = [samples.run("ACDC", 5, name="a"), samples.run("ACDC", 6, name="b", lr=0.02, group="b"), samples.run("ACDC", 7, name="c", wrn_width=2.0),
-            samples.run("ACDC", 8, name="d", nocrswd=True), samples.run("Generic_0.1", 6, wrn_depth=16, wrn_width=1.0, name="e")]  # fmt: skip
+    runs = [samples.run("ACDC", 5, name="a"), samples.run("ACDC_4", 6, name="b", lr=0.02, group="b", params=4e5), samples.run("ACDC", 8, name="d", nocrswd=True),
+            samples.run("ACDC_8", 5.5, name="c", params=45e4), samples.run("ACDC_6", 6, name="e", teacher_checkpoint="another", params=3e5)]  # fmt: skip
     (pair,) = study(tmp_path, runs, curves=False).pairs
     labels = [group.label for group in pair.groups]
-    assert labels == ["ACDC", "ACDC (lr 0.02)", "ACDC (WRN-28-2)", "ACDC (no CRS)", "Generic_0.1 (WRN-16-1)"]
+    assert labels == ["ACDC", "ACDC_4 (lr 0.02)", "ACDC (no CRS)", "ACDC_8", "ACDC_6 (by another)"]
+    figure = tradeoff(pair, "params", "test_top1_error")
+    (line,) = artists(figure, "family-").values()
+    assert line.get_xdata().tolist() == [450_000, 500_000]  # the number of the conv alone is another
+    assert "no line joins other widths or settings" in artists(figure, "caption")["caption"].get_text()
+
+
+DATA = {"data_digest": "0123456789012345", "data_train": 1500, "data_test": 297}
+
+
+def of(conv, error, params, tag, **fields):
+    return samples.run(conv, error, params=params, name=f"{conv}.{tag}", group=f"{conv}.{tag}", **fields)
+
+
+APART = {
+    "length": ({"epochs": 3, "epochs_planned": 3}, {"epochs": 30, "epochs_planned": 30}, ["3 epochs", "30 epochs"]),
+    "depth": ({"wrn_depth": 16}, {"wrn_depth": 10}, ["WRN-16-10", "WRN-10-10"]),
+    "width": ({"wrn_width": 1.0}, {"wrn_width": 2.0}, ["WRN-28-1", "WRN-28-2"]),
+    "part of the data": (DATA, {**DATA, "train_size": 500}, ["1,500 training images", "500 of 1,500 training images"]),
+    "other data": (DATA, {**DATA, "data_digest": "1e10000000000000"}, ["data 01234567", "data 1e100000"]),
+    "data unknown": (DATA, {}, ["1,500 training images", "images not counted"]),
+    "held out": ({"val_size": 100}, {"val_size": 0}, ["100 held out", "none held out"]),
+    "augmentation": ({"augment": "none"}, {"augment": "full"}, ["augment none", "augment full"]),
+}
+
+
+@pytest.mark.parametrize("fields", APART.values(), ids=APART)
+def test_no_line_joins_other_networks_data_or_lengths(tmp_path, fields):
+    one, other, words = fields
+    runs = [
+        of(conv, error, params, tag, **own)
+        for conv, error, params in (("ACDC_4", 8, 4e5), ("ACDC_8", 6, 5e5), ("SepHashed_0.1", 5, 6e5))
+        for tag, own in (("one", one), ("other", other))
+    ]
+    read = study(tmp_path, runs, count=4)
+    assert len(read.pairs) == 2 and len({*plot.file_names(read).values()}) == 2
+    for pair, word in zip(read.pairs, words):
+        assert len(pair.groups) == 3 and word in pair.title
+        assert word.replace(" ", "_").replace(",", "") in plot.file_names(read)[read.pairs.index(pair)]
+        figure = tradeoff(pair, "params", read.measure)
+        assert artists(figure, "where")["where"].get_text() == pair.title
+        corners = artists(figure, "front")["front"].get_xydata()[1:-1].tolist()
+        assert all([group.first["params"], group.error] in corners for group in pair.groups)
+        assert artists(figure, "family-ACDC-taught")["family-ACDC-taught"].get_xdata().tolist() == [400_000, 500_000]
+        assert len(artists(curves(pair, read.measure), "curve-")) == 3
+
+
+def test_the_same_data_by_another_name_and_unknown_with_unknown(tmp_path):
+    runs = [of("ACDC_4", 8, 4e5, "a", **DATA | {"dataset": "folder:a"}), of("ACDC_8", 7, 5e5, "b", **DATA | {"dataset": "folder:b"}),
+            of("ACDC_4", 8, 4e5, "c"), of("ACDC_8", 7, 5e5, "d", val_size=0)]  # fmt: skip
+    read = study(tmp_path, runs, curves=False)
+    assert [[group.first["name"][-1] for group in pair.groups] for pair in read.pairs] == [["a", "b"], ["c", "d"]]
+    caption = artists(tradeoff(read.pairs[0], "params", read.measure), "caption")["caption"].get_text()
+    assert caption == "2 finished runs, 200 epochs, 1 seed; 1,500 training and 297 test images."
+
+
+def test_a_caption_says_how_many_seeds_a_point_has(tmp_path):
+    runs = [*samples.several("ACDC", 5, 3), *samples.several("Shuffle_4", 6, 2), samples.run("Sep", 7)]
+    (pair,) = study(tmp_path, runs, curves=False).pairs
+    text = artists(tradeoff(pair, "params", "test_top1_error"), "caption")["caption"].get_text()
+    assert "6 finished runs in 3 groups, 200 epochs, 3 seeds at 1 point, 2 seeds at 1, 1 seed at 1: means" in text
+
+
+def test_a_teacher_of_another_length_is_a_line_that_says_so(tmp_path):
+    runs = [samples.run("Conv", 3.8, taught=False, name="the.teacher", epochs=60, epochs_planned=60), samples.run("ACDC", 5)]
+    read = study(tmp_path, runs, curves=False)
+    assert [pair.title for pair in read.pairs] == ["cifar10, WRN-28-10, 60 epochs", "cifar10, WRN-28-10, 200 epochs"]
+    guide = artists(tradeoff(read.pairs[1], "params", read.measure), "guide-")
+    assert [text.get_text() for text in guide.values()] == ["teacher WRN-28-10, 60 epochs"]
+    others = study(tmp_path / "b", [runs[0] | {"data_test_digest": "a"}, runs[1] | {"data_test_digest": "b"}], curves=False)
+    assert not others.pairs[1].guides  # an error on other images
+
+
+def test_epochs_that_were_not_tested(tmp_path):
+    """--test_every 3: a curve has the epochs that were tested, its training error has all."""
+    path = samples.write(tmp_path / "study.csv", [samples.run("ACDC", 5), samples.run("Shuffle_4", 6)], count=7)
+    document = json.loads(path.with_suffix(".json").read_text())
+    for run in document["runs"]:
+        run["rows"] = [
+            {key: value for key, value in row.items() if row["epoch"] in (2, 5, 6) or not key.startswith("test")}
+            for row in run["rows"]
+        ]
+    path.with_suffix(".json").write_text(json.dumps(document))
+    (pair,) = outcomes.read(str(path)).pairs
+    figure = curves(pair, "test_top1_error")
+    assert artists(figure, "curve-")["curve-0"].get_xdata().tolist() == [3, 6, 7]
+    assert artists(figure, "train-")["train-0"].get_xdata().tolist() == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_learning_curves_are_means(tmp_path):
