@@ -15,7 +15,7 @@ from torch import Tensor, nn
 WORK, CALL, ENTRY = 2 * 10**10, 10**6, 5
 DRAWS, STEPS, RATES = 36, 200, (0.1, 0.03, 0.01)
 ROUNDS = ((12, 150), (3, 600))
-LEAST = 40  # iterations of a round, however little work is allowed
+LEAST = 120  # iterations of a round, however little work is allowed
 
 
 def fit_by_gradient(block: nn.Module, kernel: Tensor, work: int = WORK, penalty: float = 0.0) -> None:

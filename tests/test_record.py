@@ -230,7 +230,8 @@ def test_how_a_run_went_on_is_recorded(workplace):
     for flags in (["--print_freq", "7"], []):
         assert Child(*DIGITS, "--resume", *flags, cwd=workplace).wait() == 0
     last = json.loads(Path("runs/t/config.json").read_text())
-    (resumed,) = last.pop("resumed")  # the second found it finished
+    (resumed,) = last.pop("resumed")  # the second found it finished, and wrote nothing
+    assert last["config"].pop("print_freq") == 7 and first["config"].pop("print_freq") == 10
     assert last == first and resumed["argv"] == ["main.py", *DIGITS, "--resume", "--print_freq", "7"]
     assert resumed["after"] == "1 of 2 epochs" and resumed["versions"] == first["versions"]
 
