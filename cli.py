@@ -111,6 +111,11 @@ def filename(text: str) -> str:
     return os.path.expanduser(text)
 
 
+def source(text: str) -> str:
+    """A run's name, or a path as `filename` takes it."""
+    return os.path.expanduser(text) if "/" in text else text
+
+
 def variable(name: str) -> str | None:
     """A path in the environment, with ~ replaced; None where it is not set, or empty."""
     return os.path.expanduser(os.environ.get(name, "")) or None

@@ -5,10 +5,9 @@ training_parser().parse_args(["digits", "teacher", "-t", "demo.teacher"])
 
 from argparse import ArgumentTypeError
 from functools import cache
-from os.path import expanduser
 from pathlib import Path
 
-from cli import Parser, amount, choice, filename, gpus, milestones, number, pattern
+from cli import Parser, amount, choice, filename, gpus, milestones, number, pattern, source
 from datasets import DATASETS
 from folders import PREFIX, is_own
 from models import NETWORKS
@@ -80,7 +79,7 @@ def training_parser() -> Parser:
     run.add_argument(
         "-t",
         "--teacher_checkpoint",
-        type=expanduser,
+        type=source,
         metavar="NAME",
         help="teacher mode: this run's name; student mode: who teaches, a run, torchvision:NAME[:WEIGHTS], timm:NAME or a "
         "file of weights (with a slash, or *.pth); such a source with --evaluate in teacher mode too",
@@ -88,7 +87,7 @@ def training_parser() -> Parser:
     run.add_argument("-s", "--student_checkpoint", metavar="NAME", help="student mode: this run's name")
     run.add_argument(
         "--init_from",
-        type=expanduser,
+        type=source,
         metavar="NAME",
         help="start from this trained network (a run, or as -t), its convolutions fitted layer by layer",
     )
