@@ -81,7 +81,6 @@ def test_jobs_inherit_a_safe_path(tmp_path):
     (tmp_path / "study.json").write_text(json.dumps(schedule))
     (tmp_path / "queue.py").write_text("raise SystemError('a module of the user')")
     assert "1 of 1 runs are finished" in command(tmp_path, "schedules/run.py", "study.json", PYTHONSAFEPATH="1")
-    assert "1 finished" in command(tmp_path, "schedules/collate.py", "-o", "results", PYTHONSAFEPATH="1")
 
 
 @pytest.mark.parametrize("safe", [{}, {"PYTHONSAFEPATH": "1"}], ids=["plain", "safe path"])
@@ -90,4 +89,4 @@ def test_commands_find_their_modules_as_files(tmp_path, safe):
     for name in ("main", "count", "demo", *(f"schedules/{each}" for each in COMMANDS)):
         done = subprocess.run([sys.executable, ROOT / f"{name}.py", "--nonsense"], cwd=tmp_path, env={**os.environ, **safe},
                               capture_output=True, text=True)  # fmt: skip
-        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1) and "--nonsense" in done.stderr, (name, done.stderr)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1) and done.stderr.startswith("error: "), (name, done.stderr)
