@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import archives
+import cli
 from errors import MachineFault, RequestError, first_line
 from folders import is_own, look
 from folders import read as read_own
@@ -75,6 +76,11 @@ def is_known(config: dict) -> bool:
     if not (isinstance(name, str) and is_own(name)):
         return name in DATASETS
     return all(isinstance(config.get(key), int) for key in ("data_classes", "image_size"))
+
+
+def folder_of(request) -> Path:
+    """Where a command line says that datasets lie: --data_dir, else $DATA_DIR, else data."""
+    return Path(request.data_dir or cli.variable("DATA_DIR") or "data")
 
 
 def side_of(config: dict) -> int:
@@ -255,8 +261,24 @@ def _read_trees(folder: Path, keep: bool, val_labels: str | None) -> Photographs
                 f"{folder} has no train/, and {there}, {alone.labelling.odd!r} for one: which of {classes} they are, nothing tells"
             )
         return Photographs(alone, alone)
+    _check_val(folder / "val", val_labels)
     train = read_tree(folder / "train", None, keep, of_imagenet)
     return Photographs(train, _read_val(folder / "val", train, keep, val_labels))
+
+
+def _check_val(val: Path, val_labels: str | None) -> None:
+    """RequestError where the images of val/ cannot be labelled, as far as that is seen before train/ has been scanned."""
+    from photos.lists import parse
+    from photos.scan import folders_in
+    from photos.tree import read_tree
+
+    try:
+        if val_labels is not None:
+            parse(Path(val_labels))
+        elif not folders_in(val)[0] and not (val / ANNOTATIONS).is_file():
+            read_tree(val, None, keep=False)  # which says what is there instead
+    except OSError as error:
+        raise MachineFault(f"{error.filename or val} cannot be read: {first_line(error)}")
 
 
 def _read_val(val: Path, train: PhotoIndex | None, keep: bool, val_labels: str | None) -> PhotoIndex:
@@ -275,7 +297,7 @@ def _read_val(val: Path, train: PhotoIndex | None, keep: bool, val_labels: str |
             raise RequestError(
                 f"--val_labels {val_labels}: {val}/ has folders, {min(folders)}/ for one, which label its images"
             )
-        return read_flat(val, of_list(Path(val_labels).expanduser(), labelling), keep)
+        return read_flat(val, of_list(Path(val_labels), labelling), keep)
     if not folders and (val / ANNOTATIONS).is_file():
         return read_flat(val, of_list(val / ANNOTATIONS, labelling, complete=False), keep)
     return read_tree(val, classes, keep, of_imagenet)

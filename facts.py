@@ -102,11 +102,7 @@ def used(config: dict) -> int | None:
 
 def of_other_data(there: dict, here: dict) -> str:
     """In what the data of a trained network differ from those here, in words; empty where in nothing, or nobody knows."""
-    different = differences(there, here, ("there", "here"))
-    counts = used(there), used(here)
-    if not different and None not in counts and counts[0] != counts[1]:
-        different = [f"trained on {counts[0]:,} of the images there, {counts[1]:,} here"]
-    return "; ".join(different)
+    return "; ".join(differences(there, here, ("there", "here")))
 
 
 def classes(config: dict) -> str:

@@ -82,7 +82,8 @@ def training_parser() -> Parser:
         type=source,
         metavar="NAME",
         help="teacher mode: this run's name; student mode: who teaches, a run, torchvision:NAME[:WEIGHTS], timm:NAME or a "
-        "file of weights (with a slash, or *.pth); such a source with --evaluate in teacher mode too",
+        "file of weights (with a slash, or *.pth, *.pt, *.ckpt, *.safetensors …; FILE:KEY chooses in it); such a source with "
+        "--evaluate in teacher mode too",
     )
     run.add_argument("-s", "--student_checkpoint", metavar="NAME", help="student mode: this run's name")
     run.add_argument(

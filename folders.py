@@ -75,8 +75,9 @@ class File(NamedTuple):
     changed: int
 
 
-def look(text: str, image_size: int | None = None) -> Own:
-    """The folder that a person named. RequestError where it is none, or not laid out as it has to be."""
+def look(text: str, image_size: int | None = None, of_any_side: bool = False) -> Own:
+    """The folder that a person named. RequestError where it is none, or not laid out as it has to be. `of_any_side`: who
+    asks will resize the images to a side that is not known yet, so that 0 is told."""
     where = f"{PREFIX}{shown(text)}"
     try:
         path = Path(os.path.abspath(Path(text).expanduser()))
@@ -89,7 +90,7 @@ def look(text: str, image_size: int | None = None) -> Own:
             raise RequestError(f"{where} has no folder {missing} (there are: {there or 'no files'}); {LAYOUT}")
         names = _classes(where, path, test)
         first = _first(path / TRAIN / names[0])
-        side = image_size or _native(path, f"{TRAIN}/{names[0]}/{first}")
+        side = image_size or (0 if of_any_side else _native(path, f"{TRAIN}/{names[0]}/{first}"))
     except (OSError, ValueError, RuntimeError) as error:  # ValueError: a NUL in the name; RuntimeError: no such home
         if isinstance(error, RequestError):
             raise

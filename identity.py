@@ -20,6 +20,7 @@ NOT_IDENTITY = (
     "evaluate",
     "json",
     "checkpoint_every",
+    "test_every",
     "checkpoint_activations",
     "budget",
     "budget_mult_adds",

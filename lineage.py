@@ -25,7 +25,7 @@ from checkpoint import digest, is_checkpoint, load_file, load_run
 from count import outline
 from distill import check_taps
 from errors import MachineFault, RequestError, first_line
-from facts import of_other_data
+from facts import of_other_data, used
 from files import checkpoint_path
 from imagefiles import shown
 from initial import materialise
@@ -78,6 +78,8 @@ def tell_of_data(source: str, what: str, there: dict, config: dict) -> None:
         print(f"the record of the {what} {source!r} does not say on which data it was trained")
     elif other := of_other_data(there, config):
         print(f"warning: the {what} {source!r} was trained on other data: {other}", file=sys.stderr)
+    elif used(there) != used(config):
+        print(f"the {what} {source!r} was trained on {used(there):,} of these images, this run is on {used(config):,}")
 
 
 def facts(source: str, config: dict) -> dict:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-import cli
 import datasets
 import facts
 import launch
@@ -30,9 +29,8 @@ def find(request: Namespace) -> datasets.Source:
     """Where it lies; reads nothing yet."""
     if request.data_folder is not None:
         return datasets.find_own(request)
-    folder = Path(request.data_dir or cli.variable("DATA_DIR") or "data")
     return datasets.find(
-        request.dataset, folder, request.download, request.imagenet_loc, request.evaluate, request.val_labels
+        request.dataset, datasets.folder_of(request), request.download, request.imagenet_loc, request.evaluate, request.val_labels
     )
 
 

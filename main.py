@@ -146,7 +146,8 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
             if start is not None and start.config.get("data_names", "") not in ("", config["data_names"]):
                 other = f"{request.init_from!r} was trained on classes of other names, its classifier too"
                 print(f"warning: {other}", file=sys.stderr)
-            if found.config is not None and found.config.get("data_digest") is None:
+            unknown = found.config is not None and found.config.get("data_digest") is None
+            if unknown and not (found.state and found.state["epoch"] >= request.epochs):  # a finished run stays as it is
                 print(f"the record of the run {name!r} does not say on which data it was begun: from now on it does")
 
     def prepare() -> None:
@@ -246,8 +247,8 @@ def as_trained(request: Namespace, trained: Origin) -> None:
     """A trained network is what its checkpoint says, and is given images of the size and the scale that it was trained on."""
     own, config = request.data_folder is not None, trained.config
     request.network = config["network"]
-    if own and not request.data_resize and config.get("image_size"):
-        request.image_size, request.data_resize = config["image_size"], True
+    if own and not request.data_resize:
+        request.image_size, request.data_resize = datasets.side_of(config), True
     if not own:
         request.image_size = (
             request.image_size or config.get("image_size") or PRESETS[request.network].get("image_size")

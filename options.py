@@ -145,6 +145,8 @@ def _fill(options: argparse.Namespace) -> None:
             continue
         if options.network not in networks and getattr(options, flag, None) is not None:
             raise RequestError(f"--{flag} is not a flag of --network {options.network}, but of {', '.join(networks)}")
+    if options.data_folder is None:
+        _check_image_size(options, 64, 1024)
     _check_budget(options)
     for name, value in {**PRESETS[options.network], **DATASET_PRESETS.get(options.dataset, {})}.items():
         if getattr(options, name, 0) is None:
@@ -154,20 +156,22 @@ def _fill(options: argparse.Namespace) -> None:
 
 def _own_folder(options: argparse.Namespace) -> None:
     """What a look at a folder of one's own tells: its name in place of its path, its classes, the side of its images."""
-    size, smallest, largest = options.image_size, 64, 1024
     options.data_folder = options.data_resize = options.data_mean = None
-    if is_own(options.dataset):
-        smallest, largest = 1, LARGEST_SIDE
-    if size is not None and not smallest <= size <= largest:
-        of = f"an image of {options.dataset.partition(':')[0]}"
-        wanted = f"{str(size)!r} is not a whole number of at least {smallest} and at most {largest}"
-        raise RequestError(f"argument --image_size: {wanted}, for {of}")
     if not is_own(options.dataset):
         return
-    own = look(options.dataset.removeprefix(PREFIX), size)
+    size = options.image_size
+    _check_image_size(options, 1, LARGEST_SIDE)
+    own = look(options.dataset.removeprefix(PREFIX), size, of_any_side=getattr(options, "evaluate", False))
     options.dataset, options.data_folder, options.data_resize = own.name, str(own.path), size is not None
     options.data_classes, options.data_names = len(own.names), facts.joined(own.names)
     options.image_size = own.side
+
+
+def _check_image_size(options: argparse.Namespace, smallest: int, largest: int) -> None:
+    if (size := options.image_size) is not None and not smallest <= size <= largest:
+        of = f"an image of {options.dataset.partition(':')[0]}"
+        wanted = f"{str(size)!r} is not a whole number of at least {smallest} and at most {largest}"
+        raise RequestError(f"argument --image_size: {wanted}, for {of}")
 
 
 def _check_budget(options: argparse.Namespace) -> None:

@@ -45,7 +45,9 @@ def announce(
         numbers = sum(parameter.numel() for parameter in group["params"])
         print(f"weight decay {group['weight_decay']:.3g} on {numbers:,} {group['name']} numbers")
     resolved = " ".join(
-        f"{key}={value}" for key, value in config.items() if value is not None and value is not False and value != ""
+        f"{key}={value}"
+        for key, value in config.items()
+        if value is not None and value is not False and value != "" and not key.startswith("data_")  # which has its line
     )
     print(textwrap.fill(f"options: {resolved}", 110, subsequent_indent="    ", break_long_words=False), flush=True)
 

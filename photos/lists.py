@@ -36,7 +36,7 @@ def of_list(path: Path, train: Labels | None, complete: bool = True) -> Labeller
     """What labels the images that a list names; `train` says which classes there are, and their labels (None: those of the
     list). With `complete` it has to name every image. RequestError where a line is not to be understood."""
     where = shown(str(path))
-    lines = _lines(path)
+    lines = parse(path)
     if len({line.image is None for line in lines}) > 1:
         odd = next(line for line in lines if (line.image is None) != (lines[0].image is None))
         raise _refuse(where, odd, "it is not of the kind of the first line")
@@ -71,7 +71,8 @@ def _refuse(where: str, line: Line, why: str) -> RequestError:
     return RequestError(f"{where}, line {line.number}: {why}")
 
 
-def _lines(path: Path) -> list[Line]:
+def parse(path: Path) -> list[Line]:
+    """The lines of a list. RequestError where one is not to be understood."""
     try:
         if not path.is_file():
             raise RequestError(f"the list of labels {str(path)!r} is {'no file' if path.exists() else 'not there'}")

@@ -164,7 +164,7 @@ def add_groups(rows: Sequence[dict], others: Iterable[dict] = ()) -> None:
     for each in rows:
         groups.setdefault(_group_key(each, by_name, apart), []).append(each)
     for members in groups.values():
-        finished = [each for each in members if each["state"] == "finished"]
+        finished = _replicates(each for each in members if each["state"] == "finished")
         shared = {"group": members[0]["name"], "seeds": len(finished)}
         for metric in METRICS:
             values = [each[metric] for each in finished if each[metric] is not None]
@@ -172,6 +172,14 @@ def add_groups(rows: Sequence[dict], others: Iterable[dict] = ()) -> None:
             shared[f"std_{metric}"] = stdev(values) if len(values) > 1 else None
         for each in members:
             each.update(shared)
+
+
+def _replicates(runs: Iterable[dict]) -> list[dict]:
+    """One run of each seed, the teachers' too: another of the same seed tells nothing of what chance does."""
+    kept: dict[tuple, dict] = {}
+    for each in runs:
+        kept.setdefault((each.get("seed"), each.get("teacher_digest"), each.get("init_digest")), each)
+    return list(kept.values())
 
 
 def of_other_weights(rows: Sequence[dict]) -> Iterator[tuple[str, int]]:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import flags
+from folders import is_own
 from identity import NOT_IDENTITY
 from models import NETWORKS
 from presets import PRESETS, WIDTHS
@@ -24,14 +25,12 @@ ROLES = {"teacher_checkpoint", "student_checkpoint", "seed", "mode", "conv", "mo
 OF_DATA = ("data_digest", "data_train", "data_test", "train_size", "val_size", "image_size")
 OF_LENGTH = ("epochs", "augment", "cutout")
 OF_TEACHING = ("temperature", "alpha", "beta", "AT_split")  # what a network alone has no use for
-TELLING_NOTHING = ("test_every",)  # what the weights do not depend on
 SIZES = tuple(dict.fromkeys(flag for _, own in NETWORKS.values() for flag in own.values() if flag != "AT_split"))
 PLURALS = {
     "dataset": "datasets", "network": "networks", "epochs": "lengths", "images": "sets of training images",
     "held out": "sizes of what is held out", "data": "sets of data", "side": "image sizes", "augment": "augmentations",
     "cutout": "cutouts",
 }  # fmt: skip
-OWN = "folder:"  # begins the name of a dataset that is a folder of the user's
 
 Run = dict  # one row of the table
 
@@ -56,7 +55,7 @@ def network_name(run: Run) -> str:
 def setup(run: Run, without: Iterable[str] = ()) -> dict:
     """What a run was asked for beside its names, its conv and its seed."""
     fields = {action.dest for action in flags.training_parser()._actions} - ROLES - set(NOT_IDENTITY) - set(without)
-    return {name: run.get(name) for name in sorted(fields - set(TELLING_NOTHING))}
+    return {name: run.get(name) for name in sorted(fields)}
 
 
 def is_reference(run: Run) -> bool:
@@ -96,7 +95,7 @@ def _of_field(runs: Sequence[Run], places: Sequence[int]) -> list[Arena]:
 def _key(run: Run) -> tuple:
     """Equal for runs that may stand in one figure, at the most differing in their width."""
     digest = run.get("data_digest")
-    dataset = "" if digest and run["dataset"].startswith(OWN) else run["dataset"]  # the same folder by another name
+    dataset = "" if digest and is_own(run["dataset"]) else run["dataset"]  # the same folder by another name
     sizes = [flag for flag in SIZES if flag != WIDTHS.get(run["network"])]
     return (dataset, run["network"], *(_plain(run.get(name)) for name in (*sizes, *OF_DATA, *OF_LENGTH)))
 

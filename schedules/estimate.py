@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 import checkpoint
 import cli
+import datasets
 from budget import resolve
 from build import build
 from cli import duration
@@ -101,7 +102,7 @@ def _measure(group: list[Place], made: dict[str, Job], folder: Path, local: Loca
             here.symlink_to(there)
         else:
             _stand_in(here, dict(vars(made[need].options)))
-    data = os.path.abspath(job.options.data_dir or cli.variable("DATA_DIR") or "data")
+    data = os.path.abspath(datasets.folder_of(job.options))
     module = ["--module", os.path.abspath(job.options.module)] if job.options.module else []
     flags = {"--teacher_checkpoint": job.options.teacher_checkpoint, "--init_from": job.options.init_from}
     place = job.options.imagenet_loc

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 from errors import RequestError
+from folders import is_own
 from identity import name_of
 from presets import PRESETS
 from schedules import comparable, table
@@ -221,7 +222,7 @@ def _teachers(students: list[Run], groups: list[Group], tested_as: list[Group]) 
 
 def _tested_on(run: Run) -> tuple:
     digest = run.get("data_test_digest") or run.get("data_digest")
-    return ("" if digest and run["dataset"].startswith(comparable.OWN) else run["dataset"]), digest
+    return ("" if digest and is_own(run["dataset"]) else run["dataset"]), digest
 
 
 def _alike(one: tuple, other: tuple) -> bool:

@@ -110,7 +110,8 @@ def test_seeds_are_one_group_with_their_mean_and_deviation(workplace, capsys):
         assert runs[name]["mean_test_top1_error"] == (mean(errors) if name != "a3" else None)
     assert runs["a1"]["std_test_top1_error"] == stdev(errors)
     assert len({runs[name]["group"] for name in ("a0", "a3", "slow", "other", "t0")}) == 5
-    assert runs["t0"]["std_test_top1_error"] == runs["t0"]["std_test_top5_error"] == 0
+    assert runs["t0"]["group"] == runs["t1"]["group"] and runs["t0"]["seeds"] == 1  # all of one seed
+    assert runs["t0"]["std_test_top1_error"] is runs["t0"]["std_test_top5_error"] is None
     assert runs["slow"]["std_test_top1_error"] is None
     assert "33.33 ± 3.51" in capsys.readouterr().out
 

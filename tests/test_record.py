@@ -321,12 +321,14 @@ def test_other_data_are_another_run(workplace, capsys):
     with pytest.raises(RequestError, match="train_size was None, is 19"):
         main.main([*command, "--resume", "--train_size", "19"])
     without = {key: value for key, value in config.items() if not key.startswith("data_") and key != "train_size"}
-    checkpoint.save(Path("checkpoints/t.pt"), torch.load("checkpoints/t.pt", weights_only=True) | {"config": without})
+    old = torch.load("checkpoints/t.pt", weights_only=True) | {"config": without}
+    checkpoint.save(Path("checkpoints/t.pt"), old)
     capsys.readouterr()
-    assert main.main([*command, "--resume", "--data_dir", "others"]) == 0
-    assert "the record of the run 't' does not say on which data it was begun" in capsys.readouterr().out
-    assert json.loads(Path("runs/t/config.json").read_text())["config"]["data_train"] == 30
     student = ["cifar10", "student", "-t", "t", "-s", "s", *command[4:], "--dry_run", "--json"]
     assert main.main(student) == 0
     out, err = capsys.readouterr()
     assert json.loads(out) and "the record of the teacher 't' does not say on which data it was trained" in err
+    checkpoint.save(Path("checkpoints/t.pt"), old | {"epoch": 0, "rows": []})
+    assert main.main([*command, "--resume", "--data_dir", "others"]) == 0
+    assert "the record of the run 't' does not say on which data it was begun" in capsys.readouterr().out
+    assert json.loads(Path("runs/t/config.json").read_text())["config"]["data_train"] == 30
