@@ -12,7 +12,8 @@ import os
 import sys
 import time
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,29 @@ def load(cache: Path, names: Iterable[str]) -> dict[str, np.ndarray] | None:
         return None
 
 
+_waiting: list[tuple[Path, dict[str, np.ndarray], str]] | None = None
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Within it `keep` only notes what is to be saved, which is done at its end, and not at all where that is an error: a
+    request that is refused leaves nothing behind."""
+    global _waiting
+    _waiting = []
+    try:
+        yield
+        kept, _waiting = _waiting, None
+        for each in kept:
+            keep(*each)
+    finally:
+        _waiting = None
+
+
 def keep(cache: Path, arrays: dict[str, np.ndarray], what: str) -> None:
     """Saves them; where that fails, a warning says that `what` cannot be kept."""
+    if _waiting is not None:
+        _waiting.append((cache, arrays, what))
+        return
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         _save(cache, arrays)

@@ -322,6 +322,7 @@ DATASETS = {
     "cifar100coarse": Dataset(  # CIFAR-100's images by its 20 superclasses
         20, 32, (0.5071, 0.4866, 0.4409), (0.2009, 0.1984, 0.2023), True, 50_000,
         _cifar("cifar100coarse", "cifar-100-python", "coarse_labels"), "CIFAR100",
+        ", images of the 100 classes do not tell the 20",
         title="CIFAR-100", test_images=10_000,
     ),
     "fashionmnist": Dataset(

@@ -23,8 +23,8 @@ import cache
 from errors import MachineFault, RequestError, did_you_mean, first_line
 from imagefiles import FORMATS, contents, fault, is_image, shown
 from photos.index import MOST_CLASSES, trusted
-from photos.scan import Found, folders_in, scan
-from reading import MODES, TEST, TRAIN, Images, class_labels, notes_of
+from photos.scan import Found, first_image, folders_in, scan
+from reading import MODES, TEST, TRAIN, Images, class_labels, notes_of, splits_in
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -83,13 +83,13 @@ def look(text: str, image_size: int | None = None, of_any_side: bool = False) ->
         path = Path(os.path.abspath(Path(text).expanduser()))
         if not path.is_dir():
             raise RequestError(f"{where} {_instead(path)}; {LAYOUT}")
-        test = next((split for split in TEST if (path / split).is_dir()), None)
+        test = next((split for split in splits_in(path)[0] if split in TEST), None)
         if test is None or not (path / TRAIN).is_dir():
             there = ", ".join(sorted(shown(each.name) for each in path.iterdir() if each.name[:1] != ".")[:5])
             missing = f"{TRAIN}/" if not (path / TRAIN).is_dir() else "test/ (or val/)"
             raise RequestError(f"{where} has no folder {missing} (there are: {there or 'no files'}); {LAYOUT}")
         names = _classes(where, path, test)
-        first = _first(path / TRAIN / names[0])
+        first = first_image(path / TRAIN / names[0])
         side = image_size or (0 if of_any_side else _native(path, f"{TRAIN}/{names[0]}/{first}"))
     except (OSError, ValueError, RuntimeError) as error:  # ValueError: a NUL in the name; RuntimeError: no such home
         if isinstance(error, RequestError):
@@ -111,7 +111,7 @@ def _classes(where: str, path: Path, test: str) -> list[str]:
     found = {}
     for split in (TRAIN, test):
         folders, beside = folders_in(path / split)
-        found[split] = {name for name in folders if _first(path / split / name) is not None}
+        found[split] = {name for name in folders if first_image(path / split / name) is not None}
         if not found[split]:
             unsorted = is_image(beside.first.rpartition("/")[2])
             loose = "; images lie in it unsorted, each has to be in the folder of its class" * unsorted
@@ -127,16 +127,6 @@ def _classes(where: str, path: Path, test: str) -> list[str]:
     return names
 
 
-def _first(folder: Path) -> str | None:
-    """Some image at any depth within a class folder."""
-    for place, folders, files in os.walk(folder):
-        folders.sort()
-        if images := [name for name in files if is_image(name)]:
-            return os.path.relpath(os.path.join(place, min(images)), folder)
-    found = scan(folder.parent, [folder.name])  # through links too
-    return found.names[0] if len(found.names) else None
-
-
 def _files(own: Own) -> tuple[list[File], tuple[str, ...]]:
     """Every image of both splits, by class and name, and what a person is told of what was passed over."""
     files, passed = [], {}
@@ -148,8 +138,8 @@ def _files(own: Own) -> tuple[list[File], tuple[str, ...]]:
             name = found.names[number]
             status = os.stat(own.path / split / label / name)  # OSError for a link that leads nowhere or in a circle
             files.append(File(split, label, name, status.st_size, trusted(status.st_mtime_ns)))
-    there = [split for split in (TRAIN, *TEST) if (own.path / split).is_dir()]
-    return files, notes_of(str(own.path), there, passed)
+    there, unused = splits_in(own.path)
+    return files, notes_of(str(own.path), there, passed, unused)
 
 
 def read(own: Own, side: int, resize: bool, workers: int, keep: bool) -> OwnImages:

@@ -58,15 +58,16 @@ def _variable(name: str, alone: int) -> int:
 def check() -> None:
     """RequestError where the variables that tell processes apart contradict each other, or some of them are missing."""
     needed = NEEDED if count() > 1 else ()
-    if missing := [name for name in needed if not os.environ.get(name, "").strip()]:
-        raise RequestError(f"the environment has WORLD_SIZE={count()}, but no {missing[0]}: {ADVICE}")
-    for name, number, least, most in (
+    numbers = (
         ("WORLD_SIZE", count(), 1, 10**6),
         ("RANK", rank(), 0, count() - 1),
         ("LOCAL_WORLD_SIZE", local_count(), 1, count()),
         ("LOCAL_RANK", local_rank(), 0, local_count() - 1),
         ("MASTER_PORT", _variable("MASTER_PORT", 0), 1 if needed else 0, 2**16 - 1),
-    ):
+    )
+    if missing := [name for name in needed if not os.environ.get(name, "").strip()]:
+        raise RequestError(f"the environment has WORLD_SIZE={count()}, but no {', '.join(missing)}: {ADVICE}")
+    for name, number, least, most in numbers:
         if not least <= number <= most:
             raise RequestError(f"the environment has {name}={number}, {least} to {most} is allowed here: {ADVICE}")
 

@@ -7,7 +7,6 @@ data = load_data(request, source, device)    # data.Data, or photos.Photos for i
 import sys
 from argparse import Namespace
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 

@@ -49,6 +49,7 @@ from torch import nn
 
 import blocks
 import budget
+import cache
 import checkpoint
 import datasets
 import dryrun
@@ -112,14 +113,15 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
             needed, free = disk_room(name, network, request.momentum)  # up to here nothing is written
     check_alike(config, team)
 
-    data = load_data(request, source, device, team)
-    config |= data.facts
-    check_meaning(name, config, found, teacher, data)
-    with team.together():
-        if team.is_first:
-            record.refuse(name, config, found, request.resume)
-            if teacher is not None:
-                check_classes(request.teacher_checkpoint, "teacher", teacher.config, config)
+    with cache.deferred() if team.count == 1 else nullcontext():  # of several processes the others wait for what one keeps
+        data = load_data(request, source, device, team)
+        config |= data.facts
+        check_meaning(name, config, found, teacher, data)
+        with team.together():
+            if team.is_first:
+                record.refuse(name, config, found, request.resume)
+                if teacher is not None:
+                    check_classes(request.teacher_checkpoint, "teacher", teacher.config, config)
     check_parts(config, data, request.grad_accum or 1, team)
     seed_everything(request.seed, team)
     network = settle(materialise(network, request.seed), device)

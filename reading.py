@@ -25,7 +25,7 @@ import archives
 import cache
 from errors import MachineFault, first_line
 from imagefiles import FORMATS, Passed, contents, fault, is_aside, is_image, shown
-from photos.scan import folders_in, scan
+from photos.scan import first_image, folders_in, scan
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR100
@@ -127,9 +127,9 @@ def _other_targets(dataset: "CIFAR100", targets: str) -> list[int]:
 
 def read_folder(folder: Path, form: Form, workers: int) -> Images:
     """The images of train/<class>/ and test/<class>/ (or val/, valid/)."""
-    there = [split for split in (TRAIN, *TEST) if (folder / split).is_dir()]
     entries, passed = [], {}
     try:
+        there, unused = splits_in(folder)
         for split in _taken(there):
             classes, passed[split] = folders_in(folder / split)
             found = scan(folder / split, classes)
@@ -138,7 +138,22 @@ def read_folder(folder: Path, form: Form, workers: int) -> Images:
             entries += [(split, *name.split("/", 1), _read(folder / split / name)) for name in names]
     except OSError as error:
         raise MachineFault(f"{shown(str(error.filename or folder))} cannot be read: {first_line(error)}")
-    return _decode(entries, notes_of(str(folder), there, passed), str(folder), form, workers)
+    return _decode(entries, notes_of(str(folder), there, passed, unused), str(folder), form, workers)
+
+
+def splits_in(folder: Path) -> tuple[list[str], list[str]]:
+    """The splits that lie in a folder, and those of them that are not used: where one to test on has images in folders of the
+    training classes, those that have none, as a test set without labels. OSError where a folder cannot be read."""
+    there = [split for split in (TRAIN, *TEST) if (folder / split).is_dir()]
+    classes = set(folders_in(folder / TRAIN)[0]) if TRAIN in there else set()
+    useless = [
+        split for split in there
+        if split != TRAIN
+        and not any(first_image(folder / split / each) for each in folders_in(folder / split)[0] if each in classes)
+    ]  # fmt: skip
+    if len(useless) == len(set(there) - {TRAIN}):  # there is no better one: what is wrong with the first is told
+        return there, []
+    return [split for split in there if split not in useless], useless
 
 
 def _read(path: Path) -> bytes:
@@ -156,11 +171,15 @@ def _taken(there: Iterable[str]) -> tuple[str, ...]:
     return (TRAIN, *tests[:1])
 
 
-def notes_of(where: str, there: Sequence[str], passed: dict[str, Passed]) -> tuple[str, ...]:
+def notes_of(
+    where: str, there: Sequence[str], passed: dict[str, Passed], unused: Sequence[str] = ()
+) -> tuple[str, ...]:  # fmt: skip
     """What a person is told of it: a line for each split of which something is passed over, and which of several tests."""
     taken, lines = _taken(there), [passed.get(split, Passed()).line(f"{where}/{split}") for split in (TRAIN, *TEST)]
     if others := [f"{split}/" for split in there if split not in taken]:
         lines.append(f"{where} has {taken[1]}/ and {' and '.join(others)}: {taken[1]}/ is what is tested on")
+    for split in unused:
+        lines.append(f"{where}/{split}/ has no images in folders of the training classes: {taken[1]}/ is what is tested on")
     return tuple(filter(None, lines))
 
 

@@ -137,7 +137,8 @@ def _checked(path: str, state: dict) -> dict:
             name.endswith("num_batches_tracked") and not tensor.is_complex()
         )
         if not plain or not known:
-            raise RequestError(f"{path}: {name} is no plain tensor of numbers, but {tensor.dtype} {tensor.layout}")
+            way = f"if it is no part of the network, give {path}:KEY with what the names of the network begin with"
+            raise RequestError(f"{path}: {name} is no weight, but a tensor of {tensor.dtype} ({tensor.layout}): {way}")
         tensors[name] = tensor.detach()
     return tensors
 

@@ -19,6 +19,9 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 def configure() -> None:
     """Set in the environment what OpenMP reads when torch is loaded; processes that this one starts inherit it."""
+    for name in (*WAITING, "OMP_NUM_THREADS"):
+        if not os.environ.get(name, "").strip():  # empty counts as not set, which OpenMP would complain of
+            os.environ.pop(name, None)
     if not any(os.environ.get(name) for name in WAITING):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     allowed = len(os.sched_getaffinity(0))

@@ -162,7 +162,7 @@ def _torch(path: str) -> object:
 
 
 def _alone() -> str:
-    trusted = "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)"
+    trusted = "torch.save(torch.load(FILE, weights_only=False), NEW) with ['state_dict'], or .state_dict() of a whole network, behind load(…)"
     return f"save the network's state_dict() instead, or if you trust whoever made it, its state dict alone: {trusted}"
 
 

@@ -49,11 +49,33 @@ class SlicedConv2d(nn.Conv2d):
 
 
 class SliceStrided(TorchFunctionMode):
-    """While it lasts, every call of torch.nn.functional.conv2d is one of `conv2d`."""
+    """While it lasts, every call of torch's convolutions, by whatever name, is one of `conv2d` where that can be."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         with torch._C.DisableTorchFunction():
-            return (conv2d if func is torch.conv2d else func)(*args, **kwargs or {})
+            return INSTEAD.get(func, func)(*args, **kwargs or {})
+
+
+def _convolution(
+    input: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, transposed: bool,
+    output_padding: Pair, groups: int,
+) -> Tensor:  # fmt: skip
+    """torch.convolution, which is all kinds of convolutions."""
+    if transposed or weight.dim() != 4:
+        return torch.convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
+    return conv2d(input, weight, bias, stride, padding, dilation, groups)
+
+
+def _plain_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups=1):
+    """conv2d with the names that torch's arguments have."""
+    return conv2d(input, weight, bias, stride, padding, dilation, groups)
+
+
+ATEN = torch.ops.aten
+INSTEAD = {
+    **dict.fromkeys((torch.conv2d, ATEN.conv2d, ATEN.conv2d.default, ATEN.conv2d.padding), _plain_conv2d),
+    **dict.fromkeys((torch.convolution, ATEN.convolution, ATEN.convolution.default), _convolution),
+}
 
 
 @cache

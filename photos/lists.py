@@ -3,8 +3,8 @@
     label = of_list(Path("LOC_val_solution.csv"), train.labelling)       # reads and checks the list
     labels, labelling = label(["ILSVRC2012_val_00000001.JPEG", ...])     # RequestError where the two do not go together
 
-A line is `name wnid`, `name<TAB>wnid…` or `name,wnid…` (a name with or without its suffix), in any order; or a number alone, one for
-each image in the order of their names. Numbers count the 1000 classes from 0 in the order of their wnids; those of the devkit of
+A line is `name wnid`, `name<TAB>wnid…` or `name,wnid…` (a name with or without its suffix), in any order; or a number or a wnid
+alone, one for each image in the order of their names. torchvision's meta.bin holds such wnids. Numbers count the 1000 classes from 0 in the order of their wnids; those of the devkit of
 ILSVRC 2012 count from 1 in another order, which its meta.mat tells. Imports no torch.
 """
 
@@ -21,6 +21,7 @@ from launch import rank
 from photos.labels import COUNT, TRUE, Labels, is_number, of_imagenet, wnids
 
 LARGEST = 1 << 26  # bytes of a list
+HEADERS = ("imageid", "image", "image_id", "filename", "file", "name", "id")  # what the first line of a table may begin with
 Labeller = Callable[[Sequence[str]], tuple[np.ndarray, Labels]]
 
 
@@ -41,7 +42,11 @@ def of_list(path: Path, train: Labels | None, complete: bool = True) -> Labeller
         odd = next(line for line in lines if (line.image is None) != (lines[0].image is None))
         raise _refuse(where, odd, "it is not of the kind of the first line")
     if lines[0].image is None:
-        lines, complete = _by_wnid(path, lines), True
+        numbers = {line.label.isdigit() for line in lines}
+        if len(numbers) > 1:
+            odd = next(line for line in lines if line.label.isdigit() != lines[0].label.isdigit())
+            raise _refuse(where, odd, "it is not of the kind of the first line")
+        lines, complete = (_by_wnid(path, lines) if numbers == {True} else lines), True
     labelling = train or _own(lines)
     labels = [_label(where, line, labelling) for line in lines]
 
@@ -80,20 +85,34 @@ def parse(path: Path) -> list[Line]:
             data = file.read(LARGEST + 1)
     except (OSError, ValueError) as error:
         raise error if isinstance(error, RequestError) else RequestError(f"{path} cannot be read: {first_line(error)}")
+    if data[:2] == b"PK":
+        return _of_torchvision(path)
     if len(data) > LARGEST or b"\0" in data:
         raise RequestError(f"{shown(str(path))} is no list of labels")
     lines = []
     for number, text in enumerate(data.decode("utf-8-sig", "surrogateescape").split("\n"), 1):
         text = text.strip()
-        if text and not (number == 1 and text.lower().startswith("imageid,")):
+        if text and not (number == 1 and text.replace('"', "").partition(",")[0].lower() in HEADERS):
             lines.append(_parse(shown(str(path)), number, text))
     if not lines:
         raise RequestError(f"{shown(str(path))} has no lines: it has to label images")
     return lines
 
 
+def _of_torchvision(path: Path) -> list[Line]:
+    """The file that torchvision.datasets.ImageNet makes of the devkit: names of the classes and the wnid of every image."""
+    import torch
+
+    try:
+        _, labels = torch.load(path, weights_only=True)
+        return [Line(number, None, str(wnid)) for number, wnid in enumerate(labels, 1) if wnid in wnids()]
+    except Exception as error:  # whatever a damaged file makes torch raise
+        raise RequestError(f"{shown(str(path))} is neither a list of labels nor torchvision's meta.bin: {first_line(error)}")
+
+
 def _parse(where: str, number: int, text: str) -> Line:
-    if text.isascii() and text.isdigit():
+    text = text.replace('"', "")
+    if (text.isascii() and text.isdigit()) or text in wnids():
         return Line(number, None, text)
     for mark in ("\t", ","):
         name, found, rest = text.partition(mark)
@@ -101,7 +120,7 @@ def _parse(where: str, number: int, text: str) -> Line:
             return Line(number, name.strip(), rest.split()[0])
     name, _, label = text.rpartition(" ")
     if not name.strip():
-        raise _refuse(where, Line(number, None, text), f"{text[:40]!r} is neither `name wnid` nor a number")
+        raise _refuse(where, Line(number, None, text), f"{text[:40]!r} is neither `name wnid` nor a number or a wnid")
     return Line(number, name.strip(), label)
 
 

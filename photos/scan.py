@@ -62,6 +62,16 @@ def folders_in(root: Path) -> tuple[list[str], Passed]:
     return sorted(folders), Passed(len(passed), min(passed, default=""))
 
 
+def first_image(folder: Path) -> str | None:
+    """Some image at any depth within a folder, by its path from there; None where there is none."""
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        if images := [name for name in files if is_image(name)]:
+            return os.path.relpath(os.path.join(place, min(images)), folder)
+    found = scan(folder.parent, [folder.name])  # through links too
+    return found.names[0] if len(found.names) else None
+
+
 def scan(root: Path, folders: Sequence[str], kept_as: Path | None = None, keep: bool = False) -> Found:
     """The images below these folders of `root`. What was found is kept beside `kept_as`, which `keep` allows to change.
     OSError where a folder cannot be read."""

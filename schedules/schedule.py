@@ -68,7 +68,7 @@ def faulty(where: str, faults: Iterable[Fault]) -> RequestError:
     jobs: dict[str, list[int]] = {}
     for number, fault in sorted(faults):
         jobs.setdefault(fault, []).append(number)
-    error = RequestError(f"{where}: {len(jobs)} fault{'s' * (len(jobs) > 1)}, nothing was begun")
+    error = RequestError(f"{where}: {len(jobs)} fault{'s' * (len(jobs) > 1)}, nothing was written or started")
     for fault, numbers in jobs.items():
         more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
         error.add_note(f"job{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers[:8]))}{more}: {fault}")
@@ -166,7 +166,8 @@ def another_run(name: str, config: dict) -> list[str]:
     if before is None:
         return []
     different = differences({key: before.get(key) for key in config}, config)
-    return [f"the run {name!r} exists with another configuration ({'; '.join(different)})"] if different else []
+    exists = f"the run {name!r} exists with another configuration ({'; '.join(different)})"
+    return [f"{exists}: give this one another name, as --tag of schedules.generate does"] if different else []
 
 
 def _told(job: Job) -> dict:

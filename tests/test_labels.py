@@ -199,6 +199,9 @@ def meta_mat(path):
         "ILSVRC2012_val_00000001.JPEG 217\nILSVRC2012_val_00000002.JPEG 0\nILSVRC2012_val_00000003.JPEG 1\n",
         "\ufeff217\n0\n1\n\n",
         "783\n1000\n999\n",
+        "n02102040\nn01440764\nn01443537\n",
+        'filename,label\n"ILSVRC2012_val_00000003.JPEG","n01443537"\n"ILSVRC2012_val_00000001.JPEG","n02102040"\n'
+        "ILSVRC2012_val_00000002.JPEG,n01440764\n",
     ],
 )
 @pytest.mark.parametrize("only_test", [False, True])
@@ -235,6 +238,7 @@ def test_lists_of_labels(tmp_path, text, only_test):
         (["0", "1", "1001"], "line 3: 1001 is none of the 1000 classes"),
         (["0", "1", "5"], "line 3: 'n01496331' is none of the 3 classes"),
         (["0", "1"], "labels 2 images, but there are 3"),
+        (["0", "1", "n01440764"], "line 3: it is not of the kind of the first line"),
         (["0", "1", f"{NAMES[0]} n01440764"], "line 3: it is not of the kind of the first line"),
         (["hello"], "line 1: 'hello' is neither"),
         ([], "has no lines"),
@@ -258,9 +262,9 @@ def test_where_a_list_does_not_belong(tmp_path, workplace, capsys):
         read(tmp_path / "d", val_labels=str(tmp_path / "list.txt"))
     with pytest.raises(RequestError, match="goes with a folder of images, shards hold their labels"):
         datasets.find("imagenet", tmp_path, imagenet_loc="s-{train,val}-{0..}.tar", val_labels="list.txt")
+    of_list(tmp_path / "list.txt", None)(["a/x.jpg"])  # as many as lines
+    (tmp_path / "list.txt").write_text("0\n1\n")
     with pytest.raises(RequestError, match="the images lie in several folders"):
-        of_list(tmp_path / "list.txt", None)(["a/x.jpg"])  # as many as lines
-        (tmp_path / "list.txt").write_text("0\n1\n")
         of_list(tmp_path / "list.txt", None)(["a/x.jpg", "b/x.jpg"])
     with pytest.raises(RequestError, match="the list of labels 'nowhere' is not there"):
         of_list(datasets.Path("nowhere"), None)
@@ -284,3 +288,12 @@ def test_tiny_imagenet(tmp_path):
     write_folder(tmp_path, {"val/val_annotations.txt": b"val_9.JPEG\tn01440764\n"})
     with pytest.raises(RequestError, match="val_annotations.txt, line 1: 'val_9.JPEG': there is no such image"):
         read(tmp_path)
+
+
+def test_the_file_that_torchvision_makes_of_the_devkit(tmp_path):
+    write_folder(tmp_path / "d", FLAT | {name: data for name, data in photographs(1).items() if name.startswith("train")})
+    torch.save(({"n02102040": ("English springer",)}, ["n02102040", "n01440764", "n01443537"]), tmp_path / "meta.bin")
+    assert read(tmp_path / "d", val_labels=str(tmp_path / "meta.bin")).val.labels.tolist() == [217, 0, 1]
+    (tmp_path / "meta.bin").write_bytes(b"PK\3\4 cut")
+    with pytest.raises(RequestError, match="meta.bin is neither a list of labels nor torchvision's meta.bin"):
+        read(tmp_path / "d", val_labels=str(tmp_path / "meta.bin"))

@@ -116,13 +116,13 @@ def test_all_faults_are_listed_and_nothing_is_begun(workplace, capsys):
     said = {}
     for where, fault in (line.split(": ", 1) for line in faults):
         said |= dict.fromkeys(re.findall(r"\d+", where), fault)
-    assert f"error: study.json: {len(faults)} faults, nothing was begun" == last
+    assert f"error: study.json: {len(faults)} faults, nothing was written or started" == last
     expected = {
         3: "does not begin with 'python', 'main.py'", 4: "is not a list of strings", 5: "is not a list of strings",
         6: "does not begin", 7: "unknown flag '--epoch'; did you mean '--epochs'?",
         8: "the name 't' is taken, job 1 has the same name", 9: "job 1 is named 't': the case alone differs",
         10: "its teacher 'late' is made only by job 11", 12: "no teacher 'lat'", 13: "trained on cifar10, not digits",
-        14: "exists with another configuration (lr was 0.3, is 0.1)", 15: "--help trains nothing", 16: "--help trains",
+        14: "exists with another configuration (lr was 0.3, is 0.1): give this one another name", 15: "--help trains nothing", 16: "--help trains",
         17: "--dry_run trains nothing", 18: "needs -s", 19: "did you mean Shuffle_g", 20: "existing run 'Upper'",
         21: "start from itself", 22: "a character that no argument can have", 23: "a character that no argument",
         24: "does not begin", 25: "does not begin", 26: "'../x'",

@@ -43,14 +43,14 @@ def network():
     return drawn(materialise(build(config("--wrn_depth", "10", "--wrn_width", "1")), 0))
 
 
-def averaged(state):
+def averaged():
     net = network()
     return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True).state_dict(), net.state_dict()
 
 
 @pytest.mark.parametrize("suffix", ["pth", "pth.tar", "pt", "pt7", "ckpt", "bin"])
 def test_averaged_models(suffix, workplace):
-    state, plain = averaged(None)
+    state, plain = averaged()
     torch.save(state, f"w.{suffix}")
     assert "n_averaged" in state and same(read(f"w.{suffix}"), plain)
 
