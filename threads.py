@@ -4,8 +4,8 @@
     threads.cpus()               # that this process may use
 
 torch's threads meet after every operation, and OpenMP lets those that arrive first spin. On a machine that others use too, one of
-them may have no CPU just then: the others burn theirs until its turn comes, many times in a step. So here they sleep instead
-(benchmarks/busy.py has what that gains and costs). What the user has set stays. Imports no torch.
+them may have no CPU just then: the others burn theirs until its turn comes, many times in a step. So here they soon sleep instead
+(benchmarks/busy.py measures what that gains and costs). What the user has set stays. Imports no torch.
 """
 
 import os
@@ -14,6 +14,9 @@ from pathlib import Path
 
 # One of these is set: the user has decided how threads wait.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+# How often a thread looks whether the others have come before it sleeps: long enough for a machine of its own, where they come
+# within microseconds, short enough for one that is shared (research-log.md, 2026-11-25).
+CHOSEN = ("GOMP_SPINCOUNT", "1000")
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -23,7 +26,7 @@ def configure() -> None:
         if not os.environ.get(name, "").strip():  # empty counts as not set, which OpenMP would complain of
             os.environ.pop(name, None)
     if not any(os.environ.get(name) for name in WAITING):
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ[CHOSEN[0]] = CHOSEN[1]
     allowed = len(os.sched_getaffinity(0))
     if not os.environ.get("OMP_NUM_THREADS") and (share := cpus()) < allowed:
         os.environ["OMP_NUM_THREADS"] = str(share)
