@@ -255,6 +255,7 @@ def test_an_image_that_is_cut_off(leaves, capsys):
     assert "train/oak/4.png cannot be used" in capsys.readouterr().err and not Path("runs").exists()
 
 
+@pytest.mark.long
 def test_two_processes_read_the_same(leaves):
     team = Team(2, *TEACHER, "--train_size", "16", cwd=leaves.parent)
     assert team.wait() == [0, 0] and team.stdout.count("16 of its 18 training images") == 1

@@ -76,7 +76,7 @@ FILES = {
     "more than tensors": (lambda: file_of({"a.weight": torch.ones(2), "lr": 0.1}), "its 'lr' is float"),
     "no counter": (lambda: file_of(small() | {"decay": 3}), "its 'decay' is int"),
     "several, none known": (lambda: file_of({"a": small(), "b": small()}), "x.pth holds several state dicts, 'a', 'b': choose one, as by x.pth:a"),
-    "integers": (lambda: file_of(changed(conv1__weight=torch.ones(16, 3, 3, 3, dtype=torch.int))), "conv1.weight is no plain tensor of numbers, but torch.int32"),
+    "integers": (lambda: file_of(changed(conv1__weight=torch.ones(16, 3, 3, 3, dtype=torch.int))), "conv1.weight is no weight, but a tensor of torch.int32"),
     "sparse": (lambda: file_of({"a.weight": torch.eye(2).to_sparse()}), "torch.sparse_coo"),
     "not finite": (lambda: file_of(changed(fc__bias=torch.full((10,), torch.inf))), "x.pth: the weights that become classifier.bias are not finite"),
     "cut checkpoint": (lambda: file_of({"format": 2, "model": {}, "config": {}, "rows": []}), "a checkpoint of swapconv without its SHA-256"),

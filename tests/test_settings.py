@@ -75,6 +75,7 @@ def test_as_a_library_too(tmp_path):
         assert matplotlib.rcParams["font.size"] == 20 and matplotlib.rcParams["text.usetex"]
 
 
+@pytest.mark.long
 def test_jobs_inherit_a_safe_path(tmp_path):
     """With PYTHONSAFEPATH Python puts neither the script's folder nor the current one on the path."""
     schedule = [["python", "main.py", "digits", "teacher", "-t", "t", "--wrn_depth", "10", "--wrn_width", "1", "--epochs", "1"]]

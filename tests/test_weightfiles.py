@@ -247,7 +247,7 @@ def test_safetensors_that_are_not_whole(case, workplace):
 @pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.uint8, torch.float8_e4m3fn])
 def test_safetensors_of_other_numbers(dtype, workplace):
     safetensors.torch.save_file({"a.weight": torch.ones(2, 2).to(dtype), "b.weight": torch.ones(2)}, "w.bin")
-    with pytest.raises(RequestError, match=f"w.bin: a.weight is no plain tensor of numbers, but {dtype}"):
+    with pytest.raises(RequestError, match=f"w.bin: a.weight is no weight, but a tensor of {dtype}"):
         read("w.bin")
 
 
