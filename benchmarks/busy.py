@@ -26,8 +26,8 @@ SETTINGS = {
     "default": {},
     "ours": None,
     "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
-    "spin 1000": {"GOMP_SPINCOUNT": "1000"},
-    "spin 10000": {"GOMP_SPINCOUNT": "10000"},
+    "spin 5000": {"GOMP_SPINCOUNT": "5000"},
+    "spin 20000": {"GOMP_SPINCOUNT": "20000"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
 OTHERS = {"idle": 0, "1 busy": 1, "2 busy": 2, "4 busy": 4, "twin": 0}
