@@ -140,7 +140,7 @@ def find(
 
 def find_own(request: Namespace) -> Source:
     """The folder of one's own that a request names."""
-    own = look(request.data_folder, request.image_size)
+    own = look(request.data_folder, of_any_side=True)  # options.py has looked at the side; a test takes its network's
 
     def read(workers: int, keep: bool) -> Images:
         return read_own(own, request.image_size, request.data_resize, workers, keep)

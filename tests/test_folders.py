@@ -172,6 +172,9 @@ def test_a_run_needs_no_folder_to_be_restored(trained, workplace, capsys, monkey
     assert main.main(["folder:others", "teacher", "-t", "t", "--evaluate"]) == 0
     out = capsys.readouterr().out
     assert "these are other test images than t was tested on in training (6 of folder:leaves)" in out and "12×12" in out
+    write_own(workplace / "large", side=100)  # which could not be trained on without --image_size
+    assert main.main(["folder:large", "teacher", "-t", "t", "--evaluate"]) == 0
+    assert "12×12" in capsys.readouterr().out
     student = ["folder:others", "student", "-t", "t", "-s", "s", *NETWORK, "--init_from", "t"]
     assert main.main(student) == 0
     out, err = capsys.readouterr()
