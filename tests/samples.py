@@ -35,12 +35,18 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> None:
         (folder / name).write_bytes(contents)
 
 
-def write_tar(path: Path, files: dict[str, bytes], mode="w:xz") -> None:
-    with tarfile.open(path, mode) as tar:
+def tarred(files: dict[str, bytes], mode="w") -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode=mode) as tar:
         for name, contents in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(contents)
             tar.addfile(member, io.BytesIO(contents))
+    return stream.getvalue()
+
+
+def write_tar(path: Path, files: dict[str, bytes], mode="w:xz") -> None:
+    path.write_bytes(tarred(files, mode))
 
 
 def check(images: datasets.Images) -> None:

@@ -4,14 +4,13 @@ import io
 import pickle
 import stat
 import struct
-import tarfile
 import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 import zstandard
-from samples import check, picture, tree, write_folder, write_tar
+from samples import check, picture, tarred, tree, write_folder, write_tar
 
 import archives
 import imagefiles
@@ -39,13 +38,8 @@ def write_zip(path, files, **keywords) -> None:
 
 
 def write_zst(path, files) -> None:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as tar:
-        for name, contents in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(contents)
-            tar.addfile(member, io.BytesIO(contents))
-    data, half = stream.getvalue(), len(stream.getvalue()) // 2
+    data = tarred(files)
+    half = len(data) // 2
     pack = zstandard.ZstdCompressor().compress
     path.write_bytes(pack(data[:half]) + pack(data[half:]))  # two frames, as parallel compressors write
 

@@ -8,7 +8,6 @@ import json
 import pathlib
 import struct
 import sys
-import tarfile
 import types
 import warnings
 import zipfile
@@ -19,6 +18,7 @@ import pytest
 import safetensors.torch
 import torch
 from foreigners import config, drawn, small
+from samples import tarred
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -272,16 +272,6 @@ def zipped(**members):
     return stream.getvalue()
 
 
-def tarred(**members):
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, data in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return stream.getvalue()
-
-
 def scripted():
     stream = io.BytesIO()
     with warnings.catch_warnings(action="ignore"):  # deprecated, but on people's disks
@@ -303,9 +293,9 @@ OTHERS = {
     "zip": (lambda: zipped(weights__w_pth=torch_file()), "is a zip archive of other files (weights/w_pth): unpack it"),
     "npz": (npz, "is a zip archive of NumPy's arrays (npz) (a.npy): save a state dict by torch.save"),
     "TorchScript": (scripted, "is a TorchScript archive, which holds a program: save torch.jit.load("),
-    "tar": (lambda: tarred(w=torch_file()), "is a tar archive (w): unpack it, and give the file of weights in it"),
-    "old tar": (lambda: tarred(sys_info=b"", pickle=b"", storages=b""), "is in the tar format of torch before 0.1.10"),
-    "cut tar": (lambda: tarred(w=torch_file())[:700], "is a tar archive"),
+    "tar": (lambda: tarred({"w": torch_file()}), "is a tar archive (w): unpack it, and give the file of weights in it"),
+    "old tar": (lambda: tarred(dict.fromkeys(("sys_info", "pickle", "storages"), b"")), "is in the tar format of torch before 0.1.10"),
+    "cut tar": (lambda: tarred({"w": torch_file()})[:700], "is a tar archive"),
     "gzip": (lambda: gzip.compress(torch_file()), "is compressed by gzip: unpack it first"),
     "HDF5": (lambda: b"\x89HDF\r\n\x1a\n" + bytes(600), "is an HDF5 file"),
     "Lua": (lambda: struct.pack("<ii", 4, 1) + bytes(100), "is a file of Torch 7 (Lua)"),
