@@ -338,4 +338,5 @@ def schedule_of(request: Namespace) -> Schedule:
 
 
 if __name__ == "__main__":
+    threads.sleep_when_busy(torch.get_num_threads())
     sys.exit(cli.run(main))

@@ -1,42 +1,44 @@
 """What a training process loses on a machine that others use too, by how torch's threads wait for each other.
 
-    python benchmarks/busy.py [repeats] [setting ...]
+    python benchmarks/busy.py [repeats] [setting or load ...]      # 15 default ours idle: these two, on an idle machine
+    python benchmarks/busy.py watch
 
 Trains WRN-16-1 on 128 images of 32×32 for some seconds in a process of its own, beside 0, 1, 2 and 4 processes that only
 count, and beside one of its own kind; images/s, median of `repeats` (default 5), all settings in turn within a repeat. Baseline:
-torch's own defaults. "ours" is what main.py sets (threads.py).
+torch's own defaults. "ours" is what main.py does (threads.py). `watch`: what its looking costs on an idle machine, by turns in one
+process, as processes differ by more than that.
 """
 
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections import defaultdict
+from itertools import permutations
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import threads
 
-SECONDS = 3.0
+SECONDS, WARM_UP = 4.0, 1.5
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS", "OMP_DYNAMIC", "KMP_BLOCKTIME")
-SETTINGS = {
+SETTINGS = {  # the first is the baseline
     "default": {},
     "ours": None,
     "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
-    "spin 5000": {"GOMP_SPINCOUNT": "5000"},
-    "spin 20000": {"GOMP_SPINCOUNT": "20000"},
+    "spin 1000": {"GOMP_SPINCOUNT": "1000"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
 OTHERS = {"idle": 0, "1 busy": 1, "2 busy": 2, "4 busy": 4, "twin": 0}
 
 
-def child() -> None:
-    """Trains, and prints images/s."""
-    if "SWAPCONV_OURS" in os.environ:
-        threads.configure()
+def step():
+    """A function that trains one step."""
     import torch
     import torch.nn.functional as F
 
@@ -50,15 +52,55 @@ def child() -> None:
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
     x = torch.randn(128, 3, 32, 32).to(memory_format=torch.channels_last)
     y = torch.arange(128) % 10
-    steps, began = -2, 0.0
-    while steps <= 0 or time.perf_counter() - began < SECONDS:
-        if steps == 0:
-            began = time.perf_counter()
+
+    def train() -> None:
         optimizer.zero_grad()
         F.cross_entropy(network(x).logits, y).backward()
         optimizer.step()
+
+    return train
+
+
+def speed(train, seconds: float) -> float:
+    """Images/s."""
+    steps, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        train()
         steps += 1
-    print(128 * steps / (time.perf_counter() - began))
+    return 128 * steps / (time.perf_counter() - began)
+
+
+def child() -> None:
+    """Trains, and prints images/s."""
+    ours = "SWAPCONV_OURS" in os.environ
+    if ours:
+        threads.configure()
+    train = step()
+    if ours:
+        import torch
+
+        threads.sleep_when_busy(torch.get_num_threads())
+    speed(train, WARM_UP)
+    print(speed(train, SECONDS))
+
+
+def watch(rounds: int = 90) -> None:
+    """What the thread that looks how busy the machine is costs where nothing else runs: one process, with and without it."""
+    import torch
+
+    train, on = step(), threading.Event()
+    sleep, found = time.sleep, {"without": [], "without, again": [], "with": []}
+    threads.time = SimpleNamespace(sleep=lambda seconds: (sleep(seconds), on.wait()))
+    threads.sleep_when_busy(torch.get_num_threads())
+    speed(train, 2 * WARM_UP)
+    orders = list(permutations(found))
+    for number in range(rounds):
+        for way in orders[number % len(orders)]:
+            on.set() if way == "with" else on.clear()
+            found[way].append(speed(train, 1.2))
+    for way, speeds in found.items():
+        ratios = [one / other for one, other in zip(speeds, found["without"])]
+        print(f"{way:<16}{median(speeds):.0f} images/s, {median(ratios):.3f} (median of the rounds' ratios)")
 
 
 def start(environment: dict[str, str] | None) -> subprocess.Popen:
@@ -84,19 +126,22 @@ def measure(environment: dict[str, str] | None, others: str) -> float:
 def main(repeats: int = 5, *chosen: str) -> None:
     from tabulate import tabulate
 
-    settings = {name: SETTINGS[name] for name in chosen or SETTINGS}
+    settings = [name for name in SETTINGS if name in chosen] or list(SETTINGS)
+    loads = [name for name in OTHERS if name in chosen] or list(OTHERS)
     found = defaultdict(list)
     for _ in range(repeats):
-        for others in OTHERS:
-            for name, environment in settings.items():
-                found[name, others].append(measure(environment, others))
+        for others in loads:
+            for name in settings:
+                found[name, others].append(measure(SETTINGS[name], others))
+                print(f"{name}, {others}: {found[name, others][-1]:.0f}", file=sys.stderr, flush=True)
     rows = []
     for name in settings:
-        medians = [median(found[name, others]) for others in OTHERS]
-        ratios = [speed / median(found["default", others]) for speed, others in zip(medians, OTHERS)]
+        medians = [median(found[name, others]) for others in loads]
+        ratios = [speed / median(found["default", others]) for speed, others in zip(medians, loads)]
         rows.append([name, *(f"{speed:.0f} ({ratio:.2f})" for speed, ratio in zip(medians, ratios))])
-    print(tabulate(rows, ["images/s (times default)", *OTHERS]))
+    print(tabulate(rows, ["images/s (times default)", *loads]))
 
 
 if __name__ == "__main__":
-    child() if sys.argv[1:] == ["child"] else main(*map(int, sys.argv[1:2]), *sys.argv[2:])
+    alone = {"child": child, "watch": watch}.get("".join(sys.argv[1:2]))
+    alone() if alone else main(*map(int, sys.argv[1:2]), *sys.argv[2:])

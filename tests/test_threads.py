@@ -55,25 +55,97 @@ def test_the_share_of_a_control_group(files, share, environment, tmp_path):
 def test_configure(environment, tmp_path):
     environment.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
     group(environment, tmp_path, cpu__max="200000 100000")
+    environment.setenv("GOMP_SPINCOUNT", " ")
     threads.configure()
-    assert os.environ["OMP_NUM_THREADS"] == "2" and os.environ[threads.CHOSEN[0]] == threads.CHOSEN[1]
+    assert os.environ["OMP_NUM_THREADS"] == "2" and not set(threads.WAITING) & set(os.environ)
     kept = {"OMP_NUM_THREADS": "5", "OMP_WAIT_POLICY": "ACTIVE"}
-    for name in threads.WAITING:
-        environment.delenv(name, raising=False)
     for name, value in kept.items():
         environment.setenv(name, value)
     threads.configure()
-    assert {name: os.environ[name] for name in kept} == kept and "GOMP_SPINCOUNT" not in os.environ
+    assert {name: os.environ[name] for name in kept} == kept
 
 
-def test_main_sets_them_before_torch_is_loaded(workplace):
-    """OpenMP says what it was given, when it is loaded."""
-    command = [sys.executable, ROOT / "main.py", "digits", "teacher", "-t", "t", "--evaluate"]
+@pytest.mark.parametrize("variables, watched", [({}, True), ({"GOMP_SPINCOUNT": "300000"}, False), ({"OMP_NUM_THREADS": "1"}, False)])
+def test_main_watches_unless_the_user_has_set_how_threads_wait(variables, watched, environment, workplace):
+    code = """if True:
+        import runpy, sys, threading
+        sys.argv = [sys.argv[1], "digits", "teacher", "-t", "t", "--evaluate"]
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit:
+            print([thread.name for thread in threading.enumerate()])
+        """
+    command = [sys.executable, "-c", code, ROOT / "main.py"]
+    told = subprocess.run(
+        command, env=os.environ | {"OMP_NUM_THREADS": "2"} | variables, capture_output=True, text=True
+    )
+    assert "no run 't'" in told.stderr and ("'watch'" in told.stdout) == watched, told
+
+
+def test_a_crowd_makes_the_threads_of_openmp_sleep():
+    """One of two threads waits while the other does something else: it spins, unless there is a crowd. Then back again."""
+    code = """if True:
+        import os
+        import time
+        import torch
+        import threads
+
+        crowd, x = threads.Crowd(threads._openmp(), 2), torch.ones(2**16)
+
+        def times():
+            return {task: int(open(f"/proc/self/task/{task}/schedstat").read().split()[0]) for task in os.listdir("/proc/self/task")}
+
+        def ran():
+            x.add_(1)  # so that the second thread is there
+            before = times()
+            for _ in range(100):
+                x.add_(1)
+                time.sleep(0.002)
+            now = times()
+            return sum(now[task] - before[task] for task in before) / 1e6
+
+        spinning, alone = ran(), len(times())
+        crowd.turn(True)
+        time.sleep(0.1)
+        asleep, among = ran(), len(times())
+        crowd.turn(False)
+        crowd.turn(False)
+        time.sleep(0.1)
+        print(spinning, asleep, ran(), among - alone, len(times()) - alone)
+        """
     environment = {name: value for name, value in os.environ.items() if name not in threads.WAITING}
-    told = subprocess.run(command, env=environment | {"OMP_DISPLAY_ENV": "VERBOSE"}, capture_output=True, text=True)
-    assert told.returncode == 2 and "no run 't'" in told.stderr
-    name, value = threads.CHOSEN
-    assert f"{name} = '{value}'" in told.stderr
+    spoken = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment | {"OMP_NUM_THREADS": "2"}, capture_output=True, text=True
+    )
+    spinning, asleep, again, crowd, left = map(float, spoken.stdout.split())
+    assert min(spinning, again) > 3 * asleep and crowd >= 2 and left == 0, spoken
+
+
+def test_when_threads_sleep(monkeypatch):
+    """Above a tenth of the time spent in waiting they do, below a twentieth no longer, and between as before."""
+    looks = iter([(0, 0), (0, 0), (99, 1), (186, 7), (276, 19), (366, 27), (461, 31)])
+    turned = []
+
+    class Recorder:
+        def turn(self, on):
+            turned.append(on)
+
+    def look(clock):
+        try:
+            return next(looks)
+        except StopIteration:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threads, "LOOK", 0)
+    monkeypatch.setattr(threads, "_times", look)
+    with pytest.raises(KeyboardInterrupt):
+        threads._watch(Recorder())
+    assert turned == [False, False, True, False]  # 0, 0.01, (0.06), 0.12, (0.08), 0.04
+
+
+def test_a_kernel_that_keeps_no_times(monkeypatch, tmp_path):
+    monkeypatch.setattr(threads, "CLOCK", tmp_path / "none")
+    threads._watch(None)  # ends at once
 
 
 BAD = [
