@@ -12,7 +12,7 @@ import math
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import matplotlib
@@ -26,6 +26,18 @@ from schedules.figures import quiet
 INK, MUTED, FAINT, PAPER = "#222222", "#6b6b6b", "#d4d4d4", "#ffffff"
 HOLLOW = "none"  # the face of a hollow marker: white would hide what is below
 WANTED = ("Arial", "Liberation Sans", "Helvetica", "DejaVu Sans")  # the first three are of the same widths
+
+
+def _complete() -> None:
+    """Add the fonts that were installed after matplotlib made its list, which it keeps in a cache of its own."""
+    listed = {font.fname for font in font_manager.fontManager.ttflist}
+    for path in sorted(set(font_manager.findSystemFonts()) - listed):
+        with suppress(OSError, RuntimeError):  # a file that is no font
+            font_manager.fontManager.addfont(path)
+
+
+with quiet():
+    _complete()
 FONTS = [name for name in WANTED if name in font_manager.get_font_names()]
 SMALL, TINY = 8.0, 7.0  # points
 RC = {
