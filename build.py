@@ -118,6 +118,22 @@ def reference(config: dict) -> nn.Module:
         return models.build(config, datasets.of(config).classes)
 
 
+def reference_parameters(config: dict) -> int:
+    """How many parameters it has; counted once for each network and size, as budgets and comparisons ask often."""
+    return _reference_parameters(_size(config), datasets.of(config).classes)
+
+
+@cache
+def _reference_parameters(size: tuple[tuple[str, object], ...], classes: int) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in models.build(dict(size), classes).parameters())
+
+
+def _size(config: dict) -> tuple[tuple[str, object], ...]:
+    """The network of a configuration and the flags of its size."""
+    return tuple((flag, config[flag]) for flag in ("network", *models.NETWORKS[config["network"]][1].values()))
+
+
 SIDES = (8, 16, 24, 28, 32, 48, 64, 96)  # that are tried, to say what would do
 
 
@@ -144,14 +160,13 @@ def _of_presets(config: dict, network: str) -> dict:
 
 def _unfit(config: dict, side: int) -> str:
     """Why the network cannot be trained on images of a side; empty where it can."""
-    flags = ("network", *models.NETWORKS[config["network"]][1].values())
-    return _unfit_at(tuple((flag, config[flag]) for flag in flags), side)
+    return _unfit_at(_size(config), side)
 
 
 @cache
-def _unfit_at(flags: tuple[tuple[str, object], ...], side: int) -> str:
+def _unfit_at(size: tuple[tuple[str, object], ...], side: int) -> str:
     with torch.device("meta"):
-        network = models.build(dict(flags), classes=2)
+        network = models.build(dict(size), classes=2)
     try:
         trained(network, side)
     except (RuntimeError, ValueError) as error:

@@ -32,7 +32,7 @@ from tabulate import tabulate
 from torch import Size, nn
 
 import blocks
-from build import build, of_module, reference
+from build import build, of_module, reference, reference_parameters
 from datasets import side_of
 from errors import RequestError, SwapconvError
 from layers.base import ConvSpec
@@ -129,7 +129,7 @@ def summary(config: dict, batch: int = 128) -> dict:
     """All that count.py knows of a resolved configuration, as one object ready for JSON."""
     with of_module(config):
         costs = count(build(config), side_of(config), batch)
-    reference_params = numbers(reference(config)) - costs.auxiliary
+    reference_params = reference_parameters(config) - costs.auxiliary
     return {
         "dataset": config["dataset"],
         "network": config["network"],

@@ -10,12 +10,18 @@ import pytest
 import torch
 
 import main
+import threads
 from signals import on_signal
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--wrn_depth", "10", "--wrn_width", "0.25", "--epochs", "2"]
 
 torch.set_num_threads(1)  # bit-exact comparisons with processes that are given one thread too
+
+
+def pytest_xdist_auto_num_workers(config) -> int:
+    """One more than there are CPUs: many tests wait for processes that they have started."""
+    return threads.cpus() + 1
 
 
 @pytest.fixture(autouse=True)

@@ -127,9 +127,10 @@ def test_a_hostile_pickle_runs_nothing(workplace):
     (workplace / "checkpoints").mkdir()
     student = ["digits", "student", "-t", "t", "-s", "s", *DIGITS[4:]]
     start = ["digits", "teacher", "-t", "s", "--init_from", "t", *DIGITS[4:]]
-    for seal in (sealed, lambda path, value: torch.save(value, path)):
+    unsealed = lambda path, value: torch.save(value, path)  # noqa: E731
+    for seal, commands in ((sealed, ([*DIGITS, "--resume"], student, start)), (unsealed, ([*DIGITS, "--resume"],))):
         seal(workplace / "checkpoints/t.pt", contents(format=checkpoint.FORMAT, epoch=Hostile()))
-        for command in ([*DIGITS, "--resume"], student, start):
+        for command in commands:
             child = Child(*command, cwd=workplace)
             assert (child.wait(), child.stdout) == (4, "")
             assert len(child.stderr.splitlines()) == 1 and "t.pt is damaged" in child.stderr

@@ -82,7 +82,8 @@ def test_exact_counts_are_what_torch_sees(conv, network, batch):
     """A forward pass of every network; without numbers, where that is faster."""
     device = "cpu" if network == "DARTS" else "meta"
     dataset, side = ("cifar10", 32) if presets.IMAGE_SIDE[network] == 32 else ("imagenet", 224)
-    config = request(dataset, "--network", network, "--conv", conv)
+    depth = ["--wrn_depth", "16"] if network == "WideResNet" else []  # all of its kinds of layers
+    config = request(dataset, "--network", network, "--conv", conv, *depth)
     costs, built = count.summary(config, batch), build(config).eval()
     built = materialise(built, seed=0) if device == "cpu" else built
     with FlopCounterMode(display=False) as counter, torch.no_grad():
