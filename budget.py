@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 
 import blocks
-from build import build, reference
+from build import build, reference, reference_parameters
 from count import count, numbers, parts
 from datasets import side_of
 from errors import RequestError
@@ -78,7 +78,7 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
     share = None
     if name.number is None:
         setting = f"{name} with --{varies} {value!r}".removesuffix(".0") + f" (instead of {config[varies]:g})"
-        given, config = numbers(reference(config)), {**config, varies: value}
+        given, config = reference_parameters(config), {**config, varies: value}
         share = numbers(build(config)) / given
     else:
         config, setting = {**config, "conv": str(name.named(value))}, str(name.named(value))

@@ -119,7 +119,7 @@ def reference(config: dict) -> nn.Module:
 
 
 def reference_parameters(config: dict) -> int:
-    """How many parameters it has; counted once for each network and size, as budgets and comparisons ask often."""
+    """How many parameters it has; counted once for each network and size, as comparisons ask often."""
     return _reference_parameters(_size(config), datasets.of(config).classes)
 
 

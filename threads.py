@@ -6,26 +6,31 @@
 
 torch's threads meet after every operation, and OpenMP lets those that arrive first spin: on a machine of its own that is the
 fastest way. On a machine that others use too, one of them may have no CPU just then, and the others burn theirs until its
-turn comes, many times in a step. So a thread looks twice a second how long this process waited for a CPU; while that is long,
-OpenMP's threads sleep instead (benchmarks/busy.py measures what that gains and costs). Which of both is used changes no
-result. What the user has set stays. Imports no torch.
+turn comes, many times in a step. So a thread looks twice a second how long the process's first thread waited for a CPU; while
+that is long, OpenMP's threads sleep instead (benchmarks/busy.py measures what that gains and costs). It changes no result.
+What the user has set stays. Imports no torch.
 """
 
 import ctypes
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 # One of these is set: the user has decided how threads wait.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 LOOK = 0.5  # seconds between two looks at how long this process waited for a CPU
-# Of the time in which its first thread ran or could have run, the part in which it waited: about 0.01 on an idle machine, 0.3
-# and more beside one busy process on two CPUs, whichever way threads wait for each other (research-log.md, 2026-11-25).
+# The share of its time that the first thread waited for a CPU, of the time in which it ran or waited: at most 0.014 on an idle
+# machine, 0.3 and more beside one busy process on two CPUs, whether threads spin or sleep (research-log.md, 2026-11-26).
 BUSY, FREE = 0.10, 0.05
+LEAST = 0.1 * LOOK  # seconds of running and waiting from which a share is formed: a thread that is idle says nothing
+LARGEST = 64  # threads that are added at most; where more would be needed, all stays as it is
 CGROUPS = Path("/sys/fs/cgroup")
 CLOCK = Path("/proc/self/schedstat")
+MAPS = Path("/proc/self/maps")
 
 
 def configure() -> None:
@@ -41,29 +46,52 @@ def configure() -> None:
 def sleep_when_busy(computing: int) -> None:
     """Let OpenMP's threads sleep while they wait for each other, as long as other processes want the CPUs.
 
-    Args: computing: the threads that torch computes with. Does nothing where that is one, where the user has set how threads
-    wait, and where torch was built with another OpenMP than GCC's.
+    Args: computing: the threads that torch computes with from now on. Does nothing where that is one, where the user has set how
+    threads wait, where torch uses another OpenMP than GCC's, where more than LARGEST threads would have to be added (this process
+    computes with far fewer than the machine has CPUs), and where the system keeps no times or gives no threads.
     """
     library = _openmp()
-    if computing > 1 and library is not None and not any(os.environ.get(name) for name in WAITING):
-        threading.Thread(target=_watch, args=(Crowd(library, computing),), name="watch", daemon=True).start()
+    if computing == 1 or library is None or any(os.environ.get(name) for name in WAITING):
+        return
+    missing = library.omp_get_num_procs() - computing + 1
+    if 1 <= missing <= LARGEST:
+        with suppress(RuntimeError):  # no thread can be started
+            threading.Thread(target=_watch, args=(Crowd(library, missing),), name="watch", daemon=True).start()
 
 
 class Crowd:
     """Threads that do nothing. GCC's OpenMP spins about 100 times instead of 300,000 while it has more threads than there are
-    CPUs (libgomp, `gomp_throttled_spin_count_var`), and takes notice of them at once: so a few that sleep are added."""
+    CPUs (libgomp's `gomp_throttled_spin_count_var`), and it compares the two whenever a thread waits: so sleeping threads are
+    added, `missing` of them.
 
-    def __init__(self, library: ctypes.CDLL, computing: int):
-        self.library, self.missing = library, max(1, library.omp_get_num_procs() - computing + 1)
+    RuntimeError where the system gives no more threads. OpenMP would end the process then, so ordinary ones are tried first.
+    """
+
+    def __init__(self, library: ctypes.CDLL, missing: int):
+        self.library, self.missing = library, missing
         self.leave: threading.Event | None = None
 
     def turn(self, on: bool) -> None:
         if on and self.leave is None:
-            self.leave = threading.Event()
-            threading.Thread(target=self._stay, args=(self.leave,), name="crowd", daemon=True).start()
+            self._rehearse()
+            leave = threading.Event()
+            threading.Thread(target=self._stay, args=(leave,), name="crowd", daemon=True).start()
+            self.leave = leave
         elif not on and self.leave is not None:
             self.leave.set()
             self.leave = None
+
+    def _rehearse(self) -> None:
+        """As many threads at once as OpenMP will start, and some more."""
+        over, threads = threading.Event(), []
+        try:
+            for _ in range(2 * self.missing + 4):
+                threads.append(threading.Thread(target=over.wait, daemon=True))
+                threads[-1].start()
+        finally:
+            over.set()
+        for thread in threads:
+            thread.join()
 
     def _stay(self, leave: threading.Event) -> None:
         """OpenMP keeps the threads of a region that this thread opens until this thread ends."""
@@ -73,35 +101,41 @@ class Crowd:
 
 
 def _watch(crowd: Crowd) -> None:
-    try:
+    """Until the process ends. It, and the threads that it starts, take no signals: those are for the first thread."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    with suppress(OSError, ValueError, RuntimeError):  # no such times here, or no more threads: OpenMP waits as it did
         clock = os.open(CLOCK, os.O_RDONLY)
-    except OSError:
-        return  # a kernel that keeps no such times
-    before = _times(clock)
-    while True:
-        time.sleep(LOOK)
-        now = _times(clock)
-        ran, waited = (new - old for new, old in zip(now, before))
-        part = waited / (ran + waited) if ran + waited else 0.0
-        if part > BUSY or part < FREE:
-            crowd.turn(part > BUSY)
-        before = now
+        before = _times(clock)
+        while True:
+            time.sleep(LOOK)
+            now = _times(clock)
+            ran, waited = (new - old for new, old in zip(now, before))
+            before = now
+            if ran + waited < LEAST:
+                continue
+            share = waited / (ran + waited)
+            if share > BUSY or share < FREE:
+                crowd.turn(share > BUSY)
 
 
-def _times(clock: int) -> tuple[int, int]:
-    """The time that this process's first thread has run and waited for a CPU, in nanoseconds."""
+def _times(clock: int) -> tuple[float, float]:
+    """How long this process's first thread has run and has waited for a CPU, in seconds."""
     ran, waited, _ = os.pread(clock, 100, 0).split()
-    return int(ran), int(waited)
+    return int(ran) / 1e9, int(waited) / 1e9
 
 
 def _openmp() -> ctypes.CDLL | None:
-    """GCC's OpenMP, where this process has loaded it."""
+    """The OpenMP that torch uses, where torch is loaded and that is GCC's."""
     try:
-        loaded = Path("/proc/self/maps").read_text().splitlines()
-    except OSError:
+        lines = MAPS.read_text(errors="surrogateescape").splitlines()
+        loaded = {Path(line.split(maxsplit=5)[5]) for line in lines if line.count("/")}
+        if any(path.name.startswith(("libiomp", "libomp")) for path in loaded):
+            return None
+        (torch,) = (path for path in loaded if path.name == "libtorch_cpu.so")
+        library = ctypes.CDLL(str(torch))  # its names are looked for in the libraries that it needs, too
+        return library if hasattr(library, "GOMP_parallel") and hasattr(library, "omp_get_thread_num") else None
+    except (OSError, ValueError, IndexError):
         return None
-    paths = {line.split(maxsplit=5)[-1] for line in loaded if "libgomp" in line}
-    return ctypes.CDLL(min(paths)) if paths else None
 
 
 def cpus() -> int:

@@ -86,6 +86,8 @@ def child() -> None:
 
 def watch(rounds: int = 90) -> None:
     """What the thread that looks how busy the machine is costs where nothing else runs: one process, with and without it."""
+    for name in NAMES:
+        os.environ.pop(name, None)
     import torch
 
     train, on = step(), threading.Event()
@@ -126,7 +128,10 @@ def measure(environment: dict[str, str] | None, others: str) -> float:
 def main(repeats: int = 5, *chosen: str) -> None:
     from tabulate import tabulate
 
-    settings = [name for name in SETTINGS if name in chosen] or list(SETTINGS)
+    if unknown := set(chosen) - {*SETTINGS, *OTHERS}:
+        sys.exit(f"error: {', '.join(sorted(unknown))}: possible are {', '.join([*SETTINGS, *OTHERS])}")
+    named = [name for name in SETTINGS if name in chosen]
+    settings = list(dict.fromkeys(["default", *named])) if named else list(SETTINGS)
     loads = [name for name in OTHERS if name in chosen] or list(OTHERS)
     found = defaultdict(list)
     for _ in range(repeats):

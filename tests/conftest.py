@@ -19,9 +19,10 @@ TINY = ["--wrn_depth", "10", "--wrn_width", "0.25", "--epochs", "2"]
 torch.set_num_threads(1)  # bit-exact comparisons with processes that are given one thread too
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config) -> int:
-    """One more than there are CPUs: many tests wait for processes that they have started."""
-    return threads.cpus() + 1
+    """One more than there are CPUs, unless the user says: many tests wait for processes that they have started."""
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or threads.cpus() + 1)
 
 
 @pytest.fixture(autouse=True)

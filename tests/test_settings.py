@@ -11,6 +11,7 @@ import pytest
 import study_samples as samples
 
 from schedules import outcomes
+from schedules.figures import style
 from schedules.figures.curves import curves
 from schedules.figures.output import rendered
 from schedules.figures.tradeoff import tradeoff
@@ -91,3 +92,15 @@ def test_commands_find_their_modules_as_files(tmp_path, safe):
         done = subprocess.run([sys.executable, ROOT / f"{name}.py", "--nonsense"], cwd=tmp_path, env={**os.environ, **safe},
                               capture_output=True, text=True)  # fmt: skip
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1) and done.stderr.startswith("error: "), (name, done.stderr)
+
+
+def test_fonts_that_were_installed_after_matplotlib_listed_them(tmp_path, monkeypatch):
+    shipped = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    new, broken = tmp_path / "new.ttf", tmp_path / "broken.ttf"
+    new.write_bytes(shipped.read_bytes())
+    broken.write_bytes(b"no font")
+    manager = style.font_manager
+    monkeypatch.setattr(manager.fontManager, "ttflist", list(manager.fontManager.ttflist))
+    monkeypatch.setattr(manager, "findSystemFonts", lambda: [str(new), str(broken)])
+    style._complete()
+    assert [font.name for font in manager.fontManager.ttflist if font.fname == str(new)] == ["DejaVu Sans"]

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 from conftest import ROOT
@@ -16,7 +17,8 @@ from errors import RequestError
 def environment(monkeypatch):
     """None of the variables that decide about threads and processes."""
     for name in (*threads.WAITING, "OMP_NUM_THREADS", *launch.NEEDED, "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that it is as before at the end, whatever the test does
+        monkeypatch.delenv(name)
     return monkeypatch
 
 
@@ -84,16 +86,26 @@ def test_main_watches_unless_the_user_has_set_how_threads_wait(variables, watche
 
 def test_a_crowd_makes_the_threads_of_openmp_sleep():
     """One of two threads waits while the other does something else: it spins, unless there is a crowd. Then back again."""
+    if len(os.sched_getaffinity(0)) == 1:
+        assert threads.Crowd(threads._openmp(), 1).missing == 1  # two threads on one CPU sleep as it is
+        return
     code = """if True:
         import os
         import time
         import torch
         import threads
 
-        crowd, x = threads.Crowd(threads._openmp(), 2), torch.ones(2**16)
+        library = threads._openmp()
+        crowd, x = threads.Crowd(library, library.omp_get_num_procs() - 1), torch.ones(2**16)
 
         def times():
-            return {task: int(open(f"/proc/self/task/{task}/schedstat").read().split()[0]) for task in os.listdir("/proc/self/task")}
+            found = {}
+            for task in os.listdir("/proc/self/task"):
+                try:
+                    found[task] = int(open(f"/proc/self/task/{task}/schedstat").read().split()[0])
+                except OSError:
+                    pass
+            return found
 
         def ran():
             x.add_(1)  # so that the second thread is there
@@ -102,28 +114,35 @@ def test_a_crowd_makes_the_threads_of_openmp_sleep():
                 x.add_(1)
                 time.sleep(0.002)
             now = times()
-            return sum(now[task] - before[task] for task in before) / 1e6
+            return sum(now.get(task, ran) - ran for task, ran in before.items()) / 1e6
+
+        def reach(count):
+            until = time.monotonic() + 30
+            while len(times()) != count and time.monotonic() < until:
+                time.sleep(0.01)
+            return len(times()) == count
 
         spinning, alone = ran(), len(times())
         crowd.turn(True)
-        time.sleep(0.1)
-        asleep, among = ran(), len(times())
+        came = reach(alone + 1 + crowd.missing)
+        asleep = min(ran() for _ in range(3))
         crowd.turn(False)
         crowd.turn(False)
-        time.sleep(0.1)
-        print(spinning, asleep, ran(), among - alone, len(times()) - alone)
+        print(spinning, asleep, came, reach(alone), ran())
         """
-    environment = {name: value for name, value in os.environ.items() if name not in threads.WAITING}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     spoken = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment | {"OMP_NUM_THREADS": "2"}, capture_output=True, text=True
     )
-    spinning, asleep, again, crowd, left = map(float, spoken.stdout.split())
-    assert min(spinning, again) > 3 * asleep and crowd >= 2 and left == 0, spoken
+    assert spoken.returncode == 0, spoken.stderr
+    spinning, asleep, came, left, again = spoken.stdout.split()
+    assert (came, left) == ("True", "True"), spoken
+    assert min(float(spinning), float(again)) > 3 * float(asleep), spoken
 
 
 def test_when_threads_sleep(monkeypatch):
     """Above a tenth of the time spent in waiting they do, below a twentieth no longer, and between as before."""
-    looks = iter([(0, 0), (0, 0), (99, 1), (186, 7), (276, 19), (366, 27), (461, 31)])
+    looks = iter([(0, 0), (0, 0), (0.01, 0.01), (1, 0.02), (1.87, 0.08), (2.77, 0.2), (3.67, 0.28), (4.62, 0.32)])
     turned = []
 
     class Recorder:
@@ -134,18 +153,64 @@ def test_when_threads_sleep(monkeypatch):
         try:
             return next(looks)
         except StopIteration:
-            raise KeyboardInterrupt
+            raise OSError
 
     monkeypatch.setattr(threads, "LOOK", 0)
+    monkeypatch.setattr(threads, "CLOCK", os.devnull)
     monkeypatch.setattr(threads, "_times", look)
-    with pytest.raises(KeyboardInterrupt):
-        threads._watch(Recorder())
-    assert turned == [False, False, True, False]  # 0, 0.01, (0.06), 0.12, (0.08), 0.04
+    watched(Recorder())
+    assert turned == [False, True, False]  # nothing, too little, 0.01, (0.06), 0.12, (0.08), 0.04
 
 
-def test_a_kernel_that_keeps_no_times(monkeypatch, tmp_path):
-    monkeypatch.setattr(threads, "CLOCK", tmp_path / "none")
-    threads._watch(None)  # ends at once
+def watched(crowd):
+    """Runs the watch in a thread, as it blocks that thread's signals, until it gives up."""
+    thread = threading.Thread(target=threads._watch, args=(crowd,))
+    thread.start()
+    thread.join(timeout=60)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("contents", [None, "", "1 2", "a b c"])
+def test_a_kernel_that_keeps_no_times(contents, monkeypatch, tmp_path):
+    monkeypatch.setattr(threads, "CLOCK", tmp_path / "clock")
+    if contents is not None:
+        (tmp_path / "clock").write_text(contents)
+    watched(None)
+
+
+def test_a_system_that_gives_no_threads(monkeypatch):
+    """OpenMP is not asked then: it would end the process."""
+    started = []
+
+    def start(thread):
+        if len(started) == 3:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        original(thread)
+
+    class Library:
+        def __getattr__(self, name):
+            raise AssertionError(f"{name} was asked for")
+
+    original = threading.Thread.start
+    crowd = threads.Crowd(Library(), 10)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="can't start"):
+        crowd.turn(True)
+    monkeypatch.undo()
+    assert crowd.leave is None and len(started) == 3
+    for thread in started:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    "line", ["", "7f r-xp 0 0:0 1 /lib/libtorch_cpu.so", "7f r-xp 0 0:0 1 /lib/libiomp5.so", "7f r-xp 0 0:0 1 /l\udce9/x", "7f r-xp /x"]
+)
+def test_no_openmp_of_gccs(line, monkeypatch, tmp_path):
+    (tmp_path / "maps").write_text(line + "\n", errors="surrogateescape")
+    monkeypatch.setattr(threads, "MAPS", tmp_path / "maps")
+    assert threads._openmp() is None
 
 
 BAD = [
