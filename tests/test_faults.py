@@ -19,7 +19,11 @@ AGAIN = "repeat the command with --resume to go on"
 
 @pytest.mark.parametrize(
     "number, name, status",
-    [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143), (signal.SIGUSR1, "SIGUSR1", 143)],
+    [
+        (signal.SIGINT, "Ctrl-C", 130),
+        (signal.SIGTERM, "SIGTERM", 143),
+        pytest.param(signal.SIGUSR1, "SIGUSR1", 143, marks=pytest.mark.long),
+    ],
 )
 def test_a_signal_in_a_step(teacher, workplace, number, name, status):
     child = Child(*DIGITS, cwd=workplace, pause=("step", 33, 0.5))  # the tenth of the second epoch

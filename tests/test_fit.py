@@ -133,9 +133,9 @@ def test_biases():
         make("Generic_0.5", 12, 20, 1).fit(kernel, bias)
     for conv in ("Generic_0.5", "SepHashed_0.5", "SepHashedDecimate", "Hashed_0.5"):
         made = make(conv, 12, 20, 1, bias=True)
-        made.fit(kernel, bias)
+        made.fit(kernel, bias, work=10**8)  # a bias is exact, however near the kernel comes
         torch.testing.assert_close(made.effective_bias().detach(), bias)
-        made.fit(kernel)
+        made.fit(kernel, work=10**8)
         assert not made.effective_bias().any()
 
 
@@ -319,7 +319,7 @@ def test_work_bounds_a_fit(monkeypatch):
     original = torch.Tensor.backward
     monkeypatch.setattr(torch.Tensor, "backward", lambda *a, **k: (counted.append(1), original(*a, **k))[1])
     errors, steps = [], []
-    for work in (2 * 10**8, 2 * 10**8, 10**10):
+    for work in (2 * 10**8, 2 * 10**8, 4 * 10**9):
         made = make("TensorTrain_0.8", 16, 16, 3)
         counted.clear()
         errors.append(fitting.fit_layer(made, *fitting.dense(trained.groups[0][0].conv2), work))
