@@ -57,7 +57,7 @@ def epochs(folder: Path, name: str) -> int:
 def test_a_study_outlives_a_node_that_is_killed(cluster, tmp_path):
     nodes = [cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1") for _ in range(2)]
     cluster.wait_for_nodes()
-    long = "--epochs 12"
+    long = "--epochs 8"
     write(
         tmp_path, f"digits teacher -t a {long}", f"digits teacher -t b --seed 1 {long}",
         f"digits student -t a -s c {long}",
@@ -70,24 +70,24 @@ def test_a_study_outlives_a_node_that_is_killed(cluster, tmp_path):
     assert "3 of 3 runs are finished" in output
     assert "its worker was lost" in output and "handed to the cluster, after" in output
     for name in "abc":
-        assert [row["epoch"] for row in rows_of(tmp_path, name)] == list(range(12))
-        assert saved(tmp_path, name)["epoch"] == 12
+        assert [row["epoch"] for row in rows_of(tmp_path, name)] == list(range(8))
+        assert saved(tmp_path, name)["epoch"] == 8
     cluster.remove_node(nodes[0])
 
 
 def test_ctrl_c_leaves_checkpoints_and_the_same_command_goes_on(cluster, tmp_path):
     node = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
     cluster.wait_for_nodes()
-    write(tmp_path, "digits teacher -t a --epochs 30", "digits teacher -t b --epochs 1")
+    write(tmp_path, "digits teacher -t a --epochs 15", "digits teacher -t b --epochs 1")
     process = launcher(cluster, tmp_path)
     until(lambda: epochs(tmp_path, "a") >= 1, process)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130 and "the same command goes on" in output, output
     before = saved(tmp_path, "a")
-    assert 1 <= before["epoch"] < 30 and epochs(tmp_path, "b") == 0
+    assert 1 <= before["epoch"] < 15 and epochs(tmp_path, "b") == 0
     again = launcher(cluster, tmp_path)
     output, _ = again.communicate(timeout=240)
     assert again.returncode == 0, output
-    assert f"a handed to the cluster, after {before['epoch']} of 30 epochs" in output
+    assert f"a handed to the cluster, after {before['epoch']} of 15 epochs" in output
     cluster.remove_node(node)
