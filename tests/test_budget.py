@@ -61,7 +61,9 @@ def reached(name):
     return {conv: cost for conv, cost in costs.items() if cost is not None}
 
 
-@pytest.mark.parametrize("name", OPEN)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name.endswith("_x_4") else ()) for name in OPEN]
+)
 def test_parameters(name):
     costs = reached(name)
     for budget in (1_000_000, 500_000, 300_000, 100_000):

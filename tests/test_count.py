@@ -63,7 +63,7 @@ def unseen(network, layers, batch):
 
 PASSES = [("WideResNet", 128), ("DARTS", 1), ("WRN_50_2", 128), ("MobileNetV2", 7)]
 ALIKE = [conv for conv in ONE_EACH if conv.startswith(("OriginalACDC", "PermutedACDC"))]  # whose counts are ACDC's
-SLOW = [*(("DARTS", conv) for conv in ONE_EACH), *(("WRN_50_2", conv) for conv in ALIKE)]  # they compute with numbers
+SLOW = [*(("DARTS", conv) for conv in ONE_EACH), *((network, conv) for network in ("WRN_50_2", "MobileNetV2") for conv in ALIKE)]  # they compute with numbers
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ AGAIN = "repeat the command with --resume to go on"
     "number, name, status",
     [
         (signal.SIGINT, "Ctrl-C", 130),
-        (signal.SIGTERM, "SIGTERM", 143),
+        pytest.param(signal.SIGTERM, "SIGTERM", 143, marks=pytest.mark.long),
         pytest.param(signal.SIGUSR1, "SIGUSR1", 143, marks=pytest.mark.long),
     ],
 )

@@ -55,7 +55,7 @@ def test_stopped_within_an_epoch_it_goes_on_to_the_same_end(trained, places, wor
 
 
 @pytest.mark.parametrize(
-    "count, place", [(1, "shards"), (2, "tree"), pytest.param(2, "shards", marks=pytest.mark.long)]
+    "count, place", [(1, "shards"), pytest.param(2, "tree", marks=pytest.mark.long), pytest.param(2, "shards", marks=pytest.mark.long)]
 )
 def test_evaluate_is_the_last_test_and_writes_nothing(trained, places, place, count, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(trained / "cache"))

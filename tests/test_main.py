@@ -162,7 +162,7 @@ def test_what_main_hands_on():
 def test_clipping_reaches_the_run(workplace):
     weights = []
     for name, flags in (("a", []), ("b", ["--clip_grad", "1e-9"])):
-        assert main.main(["digits", "teacher", "-t", name, *TINY, "--epochs", "1", "--weight_decay", "0", *flags]) == 0
+        assert main.main(["digits", "teacher", "-t", name, *TINY, "--epochs", "1", "--train_size", "300", "--weight_decay", "0", *flags]) == 0
         weights.append(torch.load(f"checkpoints/{name}.pt", weights_only=True)["model"]["classifier.bias"])
     assert weights[0].abs().max() > 1e-3 and weights[1].abs().max() < 1e-6
 
@@ -171,14 +171,14 @@ def test_clipping_reaches_the_run(workplace):
     "flags", [["--precision", "bf16"], ["--precision", "tf32"], ["--augment", "none"], ["--clip_grad", "1"]]
 )
 def test_flags_that_change_how_a_run_runs(workplace, flags):
-    assert main.main(["digits", "teacher", "-t", "x", *TINY, "--epochs", "1", *flags]) == 0
+    assert main.main(["digits", "teacher", "-t", "x", *TINY, "--epochs", "1", "--train_size", "300", *flags]) == 0
 
 
 def test_the_seed_decides(workplace):
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
         assert (
             main.main(
-                ["digits", "teacher", "-t", name, *TINY, "--epochs", "1", "--seed", seed, "--conv", "SepHashed_0.5"]
+                ["digits", "teacher", "-t", name, *TINY, "--epochs", "1", "--train_size", "300", "--seed", seed, "--conv", "SepHashed_0.5"]
             )
             == 0
         )

@@ -44,7 +44,9 @@ def tapped_in(network):
     return [stage[0] for stage in network.blocks if stage[0].conv_dw.stride[0] == 2]  # timm's
 
 
-@pytest.mark.parametrize("network", BLOCKS)
+@pytest.mark.parametrize(
+    "network", [pytest.param(each, marks=pytest.mark.long if each == "WRN_50_2" else ()) for each in BLOCKS]
+)
 def test_torchvisions_networks_are_ours(network):
     theirs = drawn(torchvision.models.get_model(BLOCKS[network]))
     ours, found = loaded(theirs.state_dict(), imagenet(network))

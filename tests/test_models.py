@@ -191,7 +191,9 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    "network", [pytest.param(each, marks=pytest.mark.long if each == "WRN_50_2" else ()) for each in NETWORKS]
+)
 def test_recomputed_activations_change_nothing(network):
     """Outputs, gradients, random draws and batch-norm statistics, to the bit, with fewer tensors kept."""
     torch.manual_seed(3)

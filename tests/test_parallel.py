@@ -95,6 +95,7 @@ def test_a_lost_process_ends_the_others_and_the_run_goes_on(workplace):
         assert len(rows_of(folder, "r")) == 2
 
 
+@pytest.mark.long
 def test_a_stopped_process_is_lost_too(workplace):
     """A machine that hangs says nothing: the others do not wait for it for ever."""
     long = [*DIGITS[:-1], "50"]
@@ -176,6 +177,7 @@ def lose_the_memory() -> None:
     train.TrainStep.__call__ = step
 
 
+@pytest.mark.long
 def test_one_process_for_each_gpu_by_itself(workplace):
     """As `--GPU 0,1` starts them; on the CPU they take no GPU."""
     script = (

@@ -85,7 +85,9 @@ def test_jobs_inherit_a_safe_path(tmp_path):
     assert "1 of 1 runs are finished" in command(tmp_path, "schedules/run.py", "study.json", PYTHONSAFEPATH="1")
 
 
-@pytest.mark.parametrize("safe", [{}, {"PYTHONSAFEPATH": "1"}], ids=["plain", "safe path"])
+@pytest.mark.parametrize(
+    "safe", [pytest.param({}, id="plain", marks=pytest.mark.long), pytest.param({"PYTHONSAFEPATH": "1"}, id="safe path")]
+)
 def test_commands_find_their_modules_as_files(tmp_path, safe):
     (tmp_path / "queue.py").write_text("raise SystemError('a module of the user')")
     for name in ("main", "count", "demo", *(f"schedules/{each}" for each in COMMANDS)):

@@ -67,7 +67,7 @@ def test_configure(environment, tmp_path):
     assert {name: os.environ[name] for name in kept} == kept
 
 
-@pytest.mark.parametrize("variables, watched", [({}, True), ({"GOMP_SPINCOUNT": "300000"}, False), ({"OMP_NUM_THREADS": "1"}, False)])
+@pytest.mark.parametrize("variables, watched", [({}, True), ({"GOMP_SPINCOUNT": "300000"}, False)])
 def test_main_watches_unless_the_user_has_set_how_threads_wait(variables, watched, environment, workplace):
     code = """if True:
         import runpy, sys, threading
@@ -82,6 +82,12 @@ def test_main_watches_unless_the_user_has_set_how_threads_wait(variables, watche
         command, env=os.environ | {"OMP_NUM_THREADS": "2"} | variables, capture_output=True, text=True
     )
     assert "no run 't'" in told.stderr and ("'watch'" in told.stdout) == watched, told
+
+
+def test_one_thread_waits_for_nobody():
+    before = threading.active_count()
+    threads.sleep_when_busy(1)
+    assert threading.active_count() == before
 
 
 def test_a_crowd_makes_the_threads_of_openmp_sleep():
