@@ -349,7 +349,7 @@ CONVS = st.tuples(st.sampled_from([*FAMILIES, "conv", ""]), st.lists(NUMBERS, ma
     lambda parts: "_".join([parts[0], *parts[1]])
 )
 FUZZ = settings(
-    max_examples=1500, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=2500, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 
 
