@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+import ending
 from errors import Interrupted, RequestError, SwapconvError, did_you_mean, first_line, is_out_of_memory, of_system
 from signals import end_at_once, interrupt, on_signal, stop_listening
 
@@ -183,8 +184,10 @@ def run(main: Callable[[], int], reader_may_leave: bool = False) -> int:
     except SwapconvError as error:
         _tell(getattr(error, "__notes__", []))
         message, status = f"error: {error}" if str(error) else "", error.exit_status
+        ending.answer(status, error)
     except Interrupted as error:
         message, status = str(error), error.exit_status
+        ending.answer(status, error)
     except OSError as error:
         message, status = f"error: {of_system(error)}", 4
         if reader_may_leave and isinstance(error, BrokenPipeError):

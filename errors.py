@@ -20,6 +20,10 @@ class RequestError(SwapconvError, ValueError):
     exit_status = 2
 
 
+class Busy(RequestError):
+    """Another process trains the run at this moment."""
+
+
 class Diverged(SwapconvError):
     """The loss or a gradient left the finite numbers; the last good checkpoint is kept."""
 

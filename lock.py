@@ -1,6 +1,6 @@
 """One process trains a run at a time: it holds a lock on runs/NAME/lock until it ends, however it ends.
 
-    with take("wrn.teacher"): ...                      # RequestError where another process has it
+    with take("wrn.teacher"): ...                      # Busy where another process has it
     holder(RUNS / "wrn.teacher")                           # "process 4711 on node7", None where nobody has it
 
 Imports no torch.
@@ -13,14 +13,14 @@ import time
 from pathlib import Path
 from typing import NoReturn, TextIO
 
-from errors import MachineFault, RequestError, first_line
+from errors import Busy, MachineFault, first_line
 from files import RUNS
 
 PATIENCE = 0.2  # seconds in which those who only look at a lock, for an instant, have gone
 
 
 def take(name: str) -> TextIO:
-    """The run's lock file, locked until it is closed or this process ends. RequestError where another one has it."""
+    """The run's lock file, locked until it is closed or this process ends. Busy where another one has it."""
     path = RUNS / name / "lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def holder(folder: Path) -> str | None:
 
 
 def refuse(name: str, process: str) -> NoReturn:
-    raise RequestError(f"the run {name!r} is being trained at this moment, by {process}")
+    raise Busy(f"the run {name!r} is being trained at this moment, by {process}")
 
 
 def _says(file: TextIO) -> str:

@@ -172,9 +172,8 @@ class Several(Team):
     def explained(self) -> Iterator[None]:
         try:
             yield
-        except RuntimeError as error:
-            if isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "onnection")):
-                self.heart.join(LOST + 5 * BEAT)
+        except RuntimeError:
+            self.heart.check()
             raise
 
 
@@ -184,9 +183,15 @@ class Heart(threading.Thread):
     def __init__(self, group: dist.ProcessGroup, rank: int):
         super().__init__(daemon=True, name="heartbeat")
         self.group, self.rank = group, rank
-        self.done, self.status = threading.Event(), 0
+        self.done, self.status, self.beats = threading.Event(), 0, 0
         self.note: Callable[[int, str], Any] = lambda status, reason: None
         self.start()
+
+    def check(self) -> None:
+        """Return once all processes have been heard twice more. Where one was lost or has failed, this process ends instead."""
+        heard = self.beats
+        while self.is_alive() and self.beats < heard + 2:
+            self.join(BEAT / 10)
 
     def stop(self, status: int) -> None:
         """The last beats: with status 0 all wait for each other, else the others end."""
@@ -208,6 +213,7 @@ class Heart(threading.Thread):
                     self._end(MachineFault.exit_status, "was lost", tell=True)
                 return
             statuses = [int(status) for _, status in gathered]
+            self.beats += not any(statuses)
             if any(statuses):
                 if done:
                     time.sleep(BEAT / 2)  # until the others have this beat too

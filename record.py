@@ -28,7 +28,7 @@ from files import CHECKPOINTS, RUNS, checkpoint_path, clear, leavings, previous,
 from identity import differences, name_of
 
 # What may lie in the folder of a run of which nothing has been trained.
-BEFORE = {"lock", "config.json.partial", "end.json", "end.json.partial", "log"}
+BEFORE = {"lock", "config.json.partial", "end.json", "end.json.partial", "answer.json", "answer.json.partial", "log"}
 
 
 HISTORY = ("argv", "versions", "processes")  # what is recorded of every time that a run was begun or went on
@@ -120,7 +120,7 @@ def _refuse(name: str, config: dict, found: Found, resume: bool) -> None:
 def progress(state: dict | None, config: dict) -> str:
     """How far a state has got: `2 of 30 epochs`, `2 of 30 epochs and 17 steps`."""
     epoch, step = (state["epoch"], state["step"]) if state else (0, 0)
-    return f"{epoch} of {config['epochs']} epochs" + (f" and {step} step{'s' * (step > 1)}" if step else "")
+    return ending.progress(epoch, step, config["epochs"])
 
 
 class Run:
@@ -260,7 +260,8 @@ class Run:
 
     def __exit__(self, kind=None, error: BaseException | None = None, traceback=None) -> None:
         if error is not None and self._lock is not None:
-            ending.note(self.folder, getattr(error, "exit_status", 1), first_line(error))
+            kept = (self.state["epoch"], self.state["step"]) if self.state else (0, 0)
+            ending.note(self.folder, getattr(error, "exit_status", 1), first_line(error), *kept)
         if self._events is not None:
             try:
                 self._events.close()

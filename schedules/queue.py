@@ -10,7 +10,7 @@ A job is what its run's folder says, so a launcher that was killed and started a
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import ending
@@ -29,7 +29,7 @@ LONGEST_WAIT = 300.0  # seconds until a job that has failed is tried again
 @dataclass
 class Place:
     """A job in the queue: its state, why, tries without progress, epochs and checkpoint at its last start, when to look at it
-    again."""
+    again, and how its last process ended (the fields of ending.read)."""
 
     job: Job
     state: str = WAITING
@@ -39,6 +39,7 @@ class Place:
     saved: int = 0
     began: float = 0.0
     not_before: float = 0.0
+    end: dict = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -126,8 +127,12 @@ class Queue:
         if record is not None and record.state == "finished":
             place.state, place.reason = FINISHED, ""
             return place
-        place.reason = _reason(place, record, status)
-        if status == 2 and self._is_elsewhere(place):
+        answer = ending.answered(place.folder, status)
+        ending.clear_answer(place.folder)
+        place.reason = _reason(place, record, answer, status)
+        unknown = {"cause": ending.cause_of(-9 if status is None else status), "epochs": None, **answer}
+        place.end = unknown if record is None or record.end is None else record.end
+        if status == 2 and self._is_elsewhere(place, answer):
             place.state, place.not_before = ELSEWHERE, time.monotonic() + LOOK_AGAIN
             return place
         if stopping and status in (130, 143):
@@ -156,20 +161,20 @@ class Queue:
         for place in self.places.values():
             place.state = WAITING if place.state == RUNNING else place.state
 
-    def _is_elsewhere(self, place: Place) -> bool:
-        """Whether another process trains it, or did when this one was refused; both write to the same log."""
+    def _is_elsewhere(self, place: Place, answer: dict) -> bool:
+        """Whether another process trains it, or did when this one was refused."""
         if process := holder(place.folder):
             place.reason = f"trained by {process}"
-        return process is not None or "is being trained at this moment" in place.reason
+        return process is not None or answer.get("busy", False)
 
 
-def _reason(place: Place, record: Record | None, status: int | None) -> str:
-    """Why a process ended, in one line."""
+def _reason(place: Place, record: Record | None, answer: dict, status: int | None) -> str:
+    """Why a process ended, in one line: as its record says, as it has answered, or the last line of its log."""
     if status is None:
         return "its worker was lost"
     if status < 0:
         return f"killed by signal {-status}"
-    said = [line.removeprefix("error: ") for line in tail(place.log, 1)]
+    said = [answer["reason"]] if answer else [line.removeprefix("error: ") for line in tail(place.log, 1)]
     if record is not None and record.end is not None:
         said = [record.end["reason"]]
     return said[0] if said else f"exit status {status}"

@@ -24,6 +24,7 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 
 import cli
+import ending
 import signals
 from cli import Parser, choice, number
 from errors import Diverged, MachineFault, RequestError
@@ -169,11 +170,12 @@ def settle(queue: Queue, launcher: Launcher, view: View, stopping: bool = False)
 
 
 def _kept(place: Place) -> str:
-    """What a job says that was stopped: `stopped: 1 of 2 epochs and 10 steps are kept`. Something else may have been faster."""
-    if not place.reason.startswith("stopped by "):
+    """What is kept of a job that was stopped: `stopped: 1 of 2 epochs and 10 steps are kept`, or what ended it before that."""
+    if place.end["cause"] != "stopped":
         return place.reason
-    kept = place.reason.partition("; ")[2].removesuffix(", repeat the command with --resume to go on")
-    return f"stopped: {kept}" if kept else "stopped before its first step"
+    if place.end["epochs"] is None:
+        return "stopped before its first step"
+    return f"stopped: {ending.progress(place.end['epochs'], place.end['steps'], place.job.options.epochs)} are kept"
 
 
 def report(queue: Queue) -> int:

@@ -78,9 +78,9 @@ class Record:
             return "running"
         if self.fault:
             return "failed"
-        if self.end is None or self.end["status"] in (130, 143) or self.end["status"] < 0:
+        if self.end is None or self.end["cause"] in ("stopped", "killed"):
             return "incomplete"
-        return "diverged" if self.end["status"] == 3 else "failed"
+        return "diverged" if self.end["cause"] == "diverged" else "failed"
 
     @property
     def reason(self) -> str:

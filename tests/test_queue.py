@@ -16,7 +16,7 @@ import lock
 import options
 import schedules.queue
 import schedules.runs
-from errors import RequestError
+from errors import Busy, RequestError
 from schedules.queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Queue, tail
 from schedules.schedule import parse
 
@@ -265,22 +265,28 @@ def test_a_run_that_another_process_finishes(workplace, clock):
     assert states(queue)["t"] == FINISHED
 
 
-def test_a_run_that_another_process_was_quicker_to_take(workplace, clock):
+def test_a_run_that_another_process_was_quicker_to_take(workplace, clock, monkeypatch):
+    def answer(error):
+        """As main.py does that a launcher has started."""
+        monkeypatch.setenv(ending.ANSWER, str(ending.answer_file(Path("runs/t"))))
+        ending.answer(error.exit_status, error)
+
     queue = Queue(jobs("t"), 0)
     begin(queue)
     with held("t"):
-        told = "error: the run 't' is being trained at this moment, by process 1 on x\n"
-        Path("runs/t/log").write_text(told + "epoch 1/3 of the other one, which has the same log\n")
+        Path("runs/t/log").write_text("epoch 1/3 of the other one, which has the same log\n")
+        answer(Busy("the run 't' is being trained at this moment, by process 1 on x"))
         assert queue.ended("t", 2).state == ELSEWHERE and queue.places["t"].tries == 0
         clock(2)
         assert begin(queue) == [] and not queue.is_over()
     clock(2)
     assert begin(queue) == ["t"]
-    Path("runs/t/log").write_text(told)
+    answer(Busy("the run 't' is being trained at this moment, by process 1 on x"))
     assert queue.ended("t", 2).state == ELSEWHERE  # it is gone already
     clock(2)
-    Path("runs/t/log").write_text(told + "error: --device cuda: torch sees no GPU here\n")
-    assert begin(queue) == ["t"] and queue.ended("t", 2).state == FAILED
+    assert begin(queue) == ["t"]
+    answer(RequestError("--device cuda: torch sees no GPU here"))
+    assert queue.ended("t", 2).state == FAILED and queue.places["t"].reason == "--device cuda: torch sees no GPU here"
 
 
 def test_damaged_folders_hold_nobody_up(workplace):

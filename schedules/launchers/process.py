@@ -14,11 +14,13 @@ def begin(task: Task, environment: dict[str, str] | None = None) -> subprocess.P
     """The task's process, in a session of its own so that a terminal's Ctrl-C reaches it only through us. Its standard
     output and error are appended to the log."""
     task.log.parent.mkdir(parents=True, exist_ok=True)
+    ending.clear_answer(task.log.parent)
+    asked = {ending.ANSWER: str(ending.answer_file(task.log.parent))}
     with task.log.open("ab") as log:
         return subprocess.Popen(
             task.argv,
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})}, start_new_session=True, preexec_fn=end_with_parent(),
+            env={**os.environ, **(environment or {}), **asked}, start_new_session=True, preexec_fn=end_with_parent(),
         )  # fmt: skip
 
 
