@@ -9,7 +9,7 @@ PYTHON ?= python3
 
 .PHONY: demo test
 demo: .venv/installed
-	.venv/bin/python demo.py
+	.venv/bin/python schedules/demo.py
 
 test: .venv/installed
 	.venv/bin/python -m pytest -n auto

@@ -34,105 +34,14 @@ from importlib import import_module
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from errors import RequestError
-from hashing import key
-from initial import initialise
-from layers.base import Block, ChannelMap, ConvSpec, Seeded, dense_scale, draw_normal, rms, shared_scale
-from layers.descent import fit_by_gradient
-from names import ConvName, parse_conv
-
-
-class Separable(Block):
-    """A depthwise k×k (where k > 1), which carries stride, padding and dilation, then a map on channels.
-
-    W[o, i] = M[o, i] · D[i] (1704.04861, equation 5). Where k = 1 the map itself carries stride and padding. The bias
-    b is the caller's, unless the map has one of its own.
-    """
-
-    def __init__(self, spec: ConvSpec, channel_map: ChannelMap):
-        super().__init__(spec)
-        i = spec.in_channels
-        self.depthwise = None
-        if spec.kernel_size > 1:
-            self.depthwise = nn.Parameter(torch.empty(i, 1, spec.kernel_size, spec.kernel_size))
-        self.map = channel_map
-        self.bias = nn.Parameter(torch.empty(spec.out_channels)) if spec.bias and channel_map.bias is None else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        spec = self.spec
-        if self.depthwise is not None:
-            x = F.conv2d(x, self.depthwise, None, spec.stride, spec.padding, spec.dilation, groups=spec.in_channels)
-        else:
-            x = F.pad(x, [spec.padding] * 4) if spec.padding else x
-            x = x[:, :, :: spec.stride, :: spec.stride] if spec.stride > 1 else x
-        x = self.map(x)
-        return x if self.bias is None else x + self.bias[:, None, None]
-
-    def weight(self) -> Tensor:
-        matrix = self.map.matrix()[:, :, None, None]
-        return matrix if self.depthwise is None else matrix * self.depthwise[:, 0]
-
-    def effective_bias(self) -> Tensor | None:
-        return self.map.bias if self.bias is None else self.bias
-
-    def structured_parameters(self) -> list[nn.Parameter]:
-        return self.map.structured_parameters()
-
-    def _depthwise_numbers(self) -> int:
-        return 0 if self.depthwise is None else self.spec.in_channels * self.spec.kernel_size**2
-
-    def parameter_count(self) -> int:
-        own_bias = self.spec.out_channels if self.bias is not None else 0
-        return self._depthwise_numbers() + self.map.parameter_count() + own_bias
-
-    def mult_adds(self, height: int, width: int) -> int:
-        out_pixels = self._output_pixels(height, width)  # dilation is ignored where it acts, not by what follows
-        depthwise = self._depthwise_numbers() * self._published_pixels(height, width)
-        return depthwise + self.map.mult_adds(height * width, out_pixels)
-
-    def exact_mult_adds(self, height: int, width: int, batch: int) -> int:
-        pixels = self._output_pixels(height, width) * batch
-        return self._depthwise_numbers() * pixels + self.map.exact_mult_adds(pixels)
-
-    def weight_mult_adds(self) -> int:
-        return self.map.rebuild_mult_adds()
-
-    def reset_parameters(self, generator: Generator | None = None) -> None:
-        if self.depthwise is not None:
-            draw_normal(self.depthwise, dense_scale(self._depthwise_numbers()), generator)
-        self.map.reset_parameters(generator)
-        for bias in (self.bias, self.map.bias):
-            if bias is not None:
-                nn.init.zeros_(bias)
-
-    @torch.no_grad()
-    def _fit(self, kernel: Tensor, **effort) -> None:
-        """Each input channel's (o, k²) slice becomes its best filter, of norm 1, and column, by its first singular
-        triple; the map approximates those columns. Where that is not the best of the family, it goes on by gradient."""
-        columns = kernel[:, :, 0, 0]
-        if self.depthwise is not None:
-            slices = kernel.transpose(0, 1).flatten(2).double()  # (i, o, k²)
-            u, s, vt = torch.linalg.svd(slices, full_matrices=False)
-            self.depthwise.copy_(vt[:, 0].view_as(self.depthwise))
-            columns = (s[:, :1] * u[:, :, 0]).t().to(kernel.dtype)
-        best = self.map.approximate(columns)
-        exact = (self.map.matrix() - columns).norm() <= 1e-6 * columns.norm()
-        if not exact and not (best and self.depthwise is None):
-            fit_by_gradient(self, kernel, **effort)
-
-    def _balance(self) -> None:
-        if self.depthwise is not None:
-            drawn = [dense_scale(self._depthwise_numbers()), dense_scale(self.spec.out_channels)]
-            depthwise, channel_map = shared_scale([rms(self.depthwise), self.map.rms()], drawn)
-            self.depthwise.mul_(depthwise)
-            self.map.scale(channel_map)
-        self.map.balance()
-
-    def setting(self) -> str:
-        return self.map.setting()
+from layers.base import Block, ChannelMap, ConvSpec, Seeded
+from layers.init import initialise
+from layers.registry import ConvName, parse_conv
+from layers.separable import Separable
+from system.errors import RequestError
+from system.hashing import key
 
 
 class BlockAsLinear(nn.Module):

@@ -13,17 +13,16 @@ import sys
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # with PYTHONSAFEPATH Python does not
 
-import signals
+from system import signals
 
 if __name__ == "__main__":
     signals.on_signal(signals.end_at_once)
 
 from argparse import Namespace
 
-import cli
-import launch
-import options
-import threads
+from cli import command, options
+from distributed import launch
+from system import files, threads
 
 
 def requested(arguments: list[str] | None = None) -> Namespace:
@@ -33,10 +32,10 @@ def requested(arguments: list[str] | None = None) -> Namespace:
 
 
 if __name__ == "__main__":
-    cli.check(requested)  # --help and a wrong request are answered before torch is imported
+    command.check(requested)  # --help and a wrong request are answered before torch is imported
     gpus = requested().GPU or []
     if len(gpus) > 1 and launch.count() == 1:
-        sys.exit(cli.run(lambda: launch.on_each(gpus)))
+        sys.exit(command.run(lambda: launch.on_each(gpus)))
     threads.configure()
 
 import json
@@ -48,60 +47,68 @@ import torch
 from torch import nn
 
 import blocks
-import budget
-import cache
-import checkpoint
-import datasets
-import dryrun
-import ending
-import facts
-import fitting
-import parallel
-import record
-from build import build, needs_two, reference
-from companions import ClipGradient, Companion, DropPath
-from count import summary
-from data import Feed
-from device import choose_device, compile_for, precision_of, settle
+from counting import budget
+from counting.costs import summary
+from counting.sides import needs_two
+from data import find, labels_of, load_data
 from distill import Distill, Supervised
-from errors import MachineFault, RequestError
-from files import checkpoint_path
-from hashing import key
-from identity import differences
-from initial import materialise
-from lineage import Origin, build_teacher, check_classes, check_labels, check_side, origin, start_of, tell_of_data
-from loading import find, labels_of, load_data
-from mapping import describe
-from optim import Cosine, Schedule, Step, sgd
-from presets import PRESETS
-from recompute import recompute
-from signals import Deferred
-from syncbn import synchronise
-from telling import announce, line, told, versions
-from train import evaluate, fit
+from distributed import process_group
+from distributed.batchnorm import synchronise
+from input import cache, datasets, facts
+from input.batches import Feed
+from layers.init import materialise
+from models.build import build, reference
+from models.presets import PRESETS
+from record import checkpoint, outcome
+from record import run as record_run
+from record.identity import differences
+from record.paths import checkpoint_path
+from system.errors import MachineFault, RequestError
+from system.hashing import key
+from system.signals import Deferred
+from training import dry_run
+from training.callbacks import ClipGradient, Companion, DropPath
+from training.device import choose_device, compile_for, precision_of, settle
+from training.loop import evaluate, fit
+from training.optim import sgd
+from training.rates import Cosine, Schedule, Step
+from training.recompute import recompute
+from training.report import announce, line, told, versions
+from weights import fit as weights_fit
+from weights.matching import describe
+from weights.origin import (
+    Origin,
+    build_teacher,
+    check_classes,
+    check_labels,
+    check_side,
+    origin,
+    start_of,
+    tell_of_data,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
     request = requested(arguments)
     with launch.told_once(on_each_machine=True):
         device = choose_device(request)
-    with parallel.join(device) as team:
+    with process_group.join(device) as team:
         return (test if request.evaluate else train)(request, device, team)
 
 
-def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
+def train(request: Namespace, device: torch.device, team: process_group.Team) -> int:
     config = {key: value for key, value in vars(request).items() if key != "resume"}
     name = request.teacher_checkpoint if request.mode == "teacher" else request.student_checkpoint
     with team.together():
-        found = record.find(name) if team.is_first else None
+        found = record_run.find(name) if team.is_first else None
     shared = team.same(found and found.without_weights())
     found = found or shared
     with team.together():
         config, budgeted = budget.resolve(config)
         source = find(request)
-        network, costs, teacher, start = build(config), summary(config), None, None
+        costs, network, teacher, start = summary(config), build(config), None, None
         if request.module:
-            config["module_digest"] = cli.file_digest(request.module)
+            config["module_digest"] = files.file_digest(request.module)
         if request.mode == "student":
             teacher = build_teacher(request, network)
             config["teacher_digest"] = teacher.digest
@@ -109,17 +116,19 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
             start = start_of(config, network, found)
             config["init_digest"] = start.digest
         if team.is_first:
-            record.refuse(name, config, found, request.resume)
+            record_run.refuse(name, config, found, request.resume)
             needed, free = disk_room(name, network, request.momentum)  # up to here nothing is written
     check_alike(config, team)
 
-    with cache.deferred() if team.count == 1 else nullcontext():  # of several processes the others wait for what one keeps
+    with (
+        cache.deferred() if team.count == 1 else nullcontext()
+    ):  # of several processes the others wait for what one keeps
         data = load_data(request, source, device, team)
         config |= data.facts
         check_meaning(name, config, found, teacher, data)
         with team.together():
             if team.is_first:
-                record.refuse(name, config, found, request.resume)
+                record_run.refuse(name, config, found, request.resume)
                 if teacher is not None:
                     check_classes(request.teacher_checkpoint, "teacher", teacher.config, config)
     check_parts(config, data, request.grad_accum or 1, team)
@@ -149,7 +158,9 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
                 other = f"{request.init_from!r} was trained on classes of other names, its classifier too"
                 print(f"warning: {other}", file=sys.stderr)
             unknown = found.config is not None and found.config.get("data_digest") is None
-            if unknown and not (found.state and found.state["epoch"] >= request.epochs):  # a finished run stays as it is
+            if unknown and not (
+                found.state and found.state["epoch"] >= request.epochs
+            ):  # a finished run stays as it is
                 print(f"the record of the run {name!r} does not say on which data it was begun: from now on it does")
 
     def prepare() -> None:
@@ -162,12 +173,12 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
     if request.dry_run:
         with told(request, device, None, team):
             prepare()
-            measured = dryrun.measure(network, criterion, optimizer, data, companions, autocast, parts, team)
+            measured = dry_run.measure(network, criterion, optimizer, data, companions, autocast, parts, team)
         if team.is_first:
             done = (found.state["epoch"], found.state["step"]) if found.state else (0, 0)
             every = request.test_every or 1
-            estimate = dryrun.estimate(measured, data, costs, request.epochs, done, needed, free, every)
-            print(json.dumps(estimate) if request.json else dryrun.report(estimate))
+            estimate = dry_run.estimate(measured, data, costs, request.epochs, done, needed, free, every)
+            print(json.dumps(estimate) if request.json else dry_run.report(estimate))
         return 0
 
     about = {"argv": sys.argv, "versions": versions(), "processes": team.count}
@@ -178,15 +189,15 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
         run = None
         with team.together():
             if team.is_first:
-                run = stack.enter_context(record.Run(name, config, about, found, request.resume))
-                team.on_loss(lambda status, reason: ending.note(run.folder, status, reason))
+                run = stack.enter_context(record_run.Run(name, config, about, found, request.resume))
+                team.on_loss(lambda status, reason: outcome.note(run.folder, status, reason))
         stack.enter_context(told(request, device, run, team))
         begun = team.same(run and run.state)
         if run is not None and request.resume:
             print(run.beginning(), flush=True)
         if run is not None and start is not None and begun is None:  # the others are given what it begins with
-            rows = fitting.fit_network(network, settle(start.network, device))
-            print(fitting.table(rows) if rows else f"all weights are those of {request.init_from}", flush=True)
+            rows = weights_fit.fit_network(network, settle(start.network, device))
+            print(weights_fit.table(rows) if rows else f"all weights are those of {request.init_from}", flush=True)
         prepare()
         stop = stack.enter_context(Deferred() if team.is_first else Deferred(notice=""))
         stack.enter_context(team.explained())  # who starts the processes may answer a loss with signals to the others
@@ -215,7 +226,7 @@ def train(request: Namespace, device: torch.device, team: parallel.Team) -> int:
     return 0
 
 
-def test(request: Namespace, device: torch.device, team: parallel.Team) -> int:
+def test(request: Namespace, device: torch.device, team: process_group.Team) -> int:
     """`--evaluate`: the errors of a trained network. Writes nothing."""
     name = request.teacher_checkpoint if request.mode == "teacher" else request.student_checkpoint
     with team.together():
@@ -268,7 +279,7 @@ def tell_of_test(name: str, config: dict, now: dict) -> None:
         print(f"these are other test images than {name} was tested on in training ({was})")
 
 
-def check_alike(config: dict, team: parallel.Team) -> None:
+def check_alike(config: dict, team: process_group.Team) -> None:
     """RequestError where the processes do not mean the same run, as with another file of a name on another machine."""
     first, *others = team.gather(config)
     for number, other in enumerate(others, 1):
@@ -277,7 +288,7 @@ def check_alike(config: dict, team: parallel.Team) -> None:
                 raise RequestError(f"process {number} is given another run than process 0: {'; '.join(different)}")
 
 
-def check_meaning(name: str, config: dict, found: record.Found, teacher: Origin | None, data: Feed) -> None:
+def check_meaning(name: str, config: dict, found: record_run.Found, teacher: Origin | None, data: Feed) -> None:
     """Puts into `config` what the labels of photographs stand for. RequestError where the run or its teacher were trained on
     others."""
     labels = labels_of(data)
@@ -291,7 +302,7 @@ def check_meaning(name: str, config: dict, found: record.Found, teacher: Origin 
             check_labels(config["teacher_checkpoint"], "teacher", teacher.config, labels, bool(teacher.mapping))
 
 
-def check_parts(config: dict, data: Feed, parts: int, team: parallel.Team) -> None:
+def check_parts(config: dict, data: Feed, parts: int, team: process_group.Team) -> None:
     """RequestError where a single image would come to a batch-norm that has one value a channel of it, as in an auxiliary head,
     or behind the last of a deep network on small images."""
     last, network = len(data.training) % data.batch_size or data.batch_size, reference(config)
@@ -306,7 +317,7 @@ def check_parts(config: dict, data: Feed, parts: int, team: parallel.Team) -> No
                 )
 
 
-def seed_everything(seed: int, team: parallel.Team) -> None:
+def seed_everything(seed: int, team: process_group.Team) -> None:
     """For what draws from the common generators, as drop-path does: in each process other numbers, for other images."""
     seed = seed if team.is_first else key(seed, team.rank)
     random.seed(seed), np.random.seed(seed % 2**32), torch.manual_seed(seed)
@@ -339,4 +350,4 @@ def schedule_of(request: Namespace) -> Schedule:
 
 if __name__ == "__main__":
     threads.sleep_when_busy(torch.get_num_threads())
-    sys.exit(cli.run(main))
+    sys.exit(command.run(main))

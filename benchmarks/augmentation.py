@@ -19,8 +19,9 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from data import Augmentation, Data
-from datasets import DATASETS, Images
+from input.augment import Augmentation
+from input.datasets import DATASETS, Images
+from input.memory import Data
 
 IMAGES, BATCH = 10_240, 128
 

@@ -14,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tabulate import tabulate
 
-import options
-from build import build
-from initial import materialise
+from cli import options
+from layers.init import materialise
+from models.build import build
 
 CONVS = [
     "Conv", "Sep", "Generic_0.1", "LR_0.1", "Hashed_0.1", "HashedDecimate", "SepHashed_0.1", "SepHashedFull_0.1",

@@ -23,7 +23,7 @@ from types import SimpleNamespace
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-import threads
+from system import threads
 
 SECONDS, WARM_UP = 4.0, 1.5
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS", "OMP_DYNAMIC", "KMP_BLOCKTIME")
@@ -42,10 +42,10 @@ def step():
     import torch
     import torch.nn.functional as F
 
-    import options
-    from build import build
-    from device import settle
-    from initial import materialise
+    from cli import options
+    from layers.init import materialise
+    from models.build import build
+    from training.device import settle
 
     config = vars(options.counting(["cifar10", "--wrn_depth", "16", "--wrn_width", "1"]))
     network = settle(materialise(build(config), 0), torch.device("cpu"))

@@ -31,8 +31,11 @@ def main(runs: int = 5) -> None:
         times = []
         for _ in range(runs):
             done = subprocess.run(
-                [sys.executable, "-c", ONE_RUN, conv], env={**os.environ, "PYTHONPATH": str(ROOT)},
-                capture_output=True, text=True, check=True,
+                [sys.executable, "-c", ONE_RUN, conv],
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+                check=True,
             )
             times.append(json.loads(done.stdout))
         torch_import, counting = (statistics.median(column) for column in zip(*times))

@@ -26,9 +26,9 @@ from PIL import Image
 from tabulate import tabulate
 from torchvision import transforms
 
-from datasets import DATASETS
-from photos.crops import Box, crop_box, draws
-from photos.decoding import random_image, resize
+from input.datasets import DATASETS
+from input.photos.crops import Box, crop_box, draws
+from input.photos.decoding import random_image, resize
 
 SIDE = 224
 EIGHTH = {"min_width": 1, "min_height": 1, "min_factor": 8}

@@ -22,13 +22,13 @@ from torch.utils.data import ConcatDataset, DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from data import Augmentation
-from datasets import DATASETS
-from imagefiles import Passed
-from photos.index import Packed, Photographs
-from photos.loader import Photos
-from photos.scan import Found
-from photos.tree import Tree, read_tree
+from input.augment import Augmentation
+from input.datasets import DATASETS
+from input.image_files import Passed
+from input.photos.index import Packed, Photographs
+from input.photos.loader import Photos
+from input.photos.scan import Found
+from input.photos.tree import Tree, read_tree
 
 BATCH, SIDE = 64, 224
 

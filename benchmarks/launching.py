@@ -24,7 +24,7 @@ from schedules.launchers.local import Local
 from schedules.queue import Queue
 from schedules.schedule import Job, parse
 from schedules.view import View
-from signals import Deferred
+from system.signals import Deferred
 
 JOBS, REPEATS = 200, 3
 

@@ -17,16 +17,16 @@ import torch
 from tabulate import tabulate
 from torch.distributed._tools.mem_tracker import MemTracker
 
-import options
-from build import build
-from count import outline, summary
-from data import Batch
-from device import settle
+from cli import options
+from counting.costs import outline, summary
 from distill import Distill, Supervised
-from initial import materialise
-from optim import sgd
-from recompute import recompute
-from train import TrainStep
+from input.batches import Batch
+from layers.init import materialise
+from models.build import build
+from training.device import settle
+from training.optim import sgd
+from training.recompute import recompute
+from training.step import TrainStep
 
 NETWORKS = ["WRN_50_2", "MobileNetV2"]
 CONVS = (

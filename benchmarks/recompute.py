@@ -16,11 +16,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from tabulate import tabulate
 
-import options
-from build import build
-from datasets import side_of
-from initial import materialise
-from recompute import recompute
+from cli import options
+from input.datasets import side_of
+from layers.init import materialise
+from models.build import build
+from training.recompute import recompute
 
 NETWORKS = {
     "WRN-40-2": ["cifar10"],

@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from tabulate import tabulate
 
-import count
-import options
 from benchmarks.building import CONVS
-from build import build
-from initial import materialise
+from cli import options
+from counting import costs
+from layers.init import materialise
+from models.build import build
 
 BATCH = 64
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -41,7 +41,7 @@ def stepper(conv: str):
         return time.perf_counter() - began
 
     step()
-    return count.summary(config, BATCH)["mult_adds_exact"], step
+    return costs.summary(config, BATCH)["mult_adds_exact"], step
 
 
 def main(steps: int = 5) -> None:

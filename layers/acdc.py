@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from hashing import key as derived_key
-from hashing import permutation
 from layers.base import ChannelMap, ConvSpec, Seeded, draw_normal
 from layers.square import Square
+from system.hashing import key as derived_key
+from system.hashing import permutation
 
 PROBES = 256  # random rows tell the root mean square of a matrix with more rows than that to 1 %
 

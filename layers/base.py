@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from layers.descent import WORK, fit_by_gradient
+from layers.gradient_fit import WORK, fit_by_gradient
 
 
 @dataclass(frozen=True)

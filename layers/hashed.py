@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from hashing import key as derived_key
-from hashing import permutation
 from layers.base import Block, ChannelMap, ConvSpec, Seeded, Unmet, dense_scale, draw_normal, shared_scale
 from layers.strided import conv2d
+from system.hashing import key as derived_key
+from system.hashing import permutation
 
 
 class _Share(torch.autograd.Function):

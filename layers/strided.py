@@ -25,7 +25,9 @@ def conv2d(
     rows, columns = _pair(stride)
     if rows == columns == 1 or x.device.type != "cpu" or weight.shape[-2:] != (1, 1):
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    down, across = (0, 0) if isinstance(padding, str) else _pair(padding)  # around a 1×1 both "valid" and "same" mean none
+    down, across = (
+        (0, 0) if isinstance(padding, str) else _pair(padding)
+    )  # around a 1×1 both "valid" and "same" mean none
     x = F.pad(x, (across, across, down, down)) if down or across else x
     return F.conv2d(x[..., ::rows, ::columns], weight, bias, groups=groups)
 

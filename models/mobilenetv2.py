@@ -9,8 +9,8 @@ pixels, and the classifier as a 1×1 convolution with a bias. Swappable is every
 
 from torch import Tensor, nn
 
-from errors import RequestError
 from models.output import Output
+from system.errors import RequestError
 
 # expansion t, output channels c, repeats n, stride of the first s
 STAGES = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]

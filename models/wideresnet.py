@@ -9,8 +9,8 @@ classes: WRN-28-10 has 36,479,194 parameters, WRN-16-1 175,066.
 
 from torch import Tensor, nn
 
-from errors import RequestError
 from models.output import Output
+from system.errors import RequestError
 
 
 class BasicBlock(nn.Module):

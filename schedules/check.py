@@ -9,18 +9,20 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-import budget
-import lineage
-from build import build, of_module
-from checkpoint import digest, load_run
-from count import outline
-from datasets import is_known, other_classes, side_of
+from counting import budget
+from counting.costs import outline
+from counting.sides import check_side
 from distill import check_taps
-from errors import MachineFault, RequestError, SwapconvError
-from files import checkpoint_path
-from models import NETWORKS
-from names import is_run
+from input.datasets import is_known, other_classes, side_of
+from layers.user import of_module
+from models.build import build
+from models.registry import NETWORKS
+from record.checkpoint import digest, load_run
+from record.paths import checkpoint_path
 from schedules.schedule import Fault, Job, another_run, conflicts, faulty, load, recorded
+from system.errors import MachineFault, RequestError, SwapconvError
+from weights import origin as weights_origin
+from weights.sources import is_run
 
 Taps = list[torch.Tensor]
 OF_ONE_SIZE = {"budget": None, "budget_mult_adds": None}  # a trained network has nothing left to find
@@ -57,7 +59,9 @@ def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
         """Of a network's attention maps, on the meta device. RequestError where it cannot be built."""
         if (key := shape(config)) not in taps:
             try:
-                network = build(budget.resolve(config)[0])
+                resolved = budget.resolve(config)[0]
+                check_side(resolved)
+                network = build(resolved)
                 with of_module(config):
                     taps[key] = outline(network, side_of(config)).taps
             except RequestError as error:
@@ -73,7 +77,7 @@ def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
         flags = NETWORKS[config["network"]][1].values()
         if (key := (source, *(config[each] for each in ("dataset", "network", *flags)))) not in foreign:
             try:
-                foreign[key] = _buildable(lineage.facts(source, config))
+                foreign[key] = _buildable(weights_origin.facts(source, config))
             except (RequestError, MachineFault) as error:
                 foreign[key] = RequestError(str(error))
         if isinstance(foreign[key], RequestError):
@@ -146,7 +150,7 @@ def _digest_of(name: str, config: dict) -> str | None:
     try:
         if is_run(name):
             return digest(load_run(name, "run")["model"])
-        return lineage.origin(name, config, "run", fetch=False).digest
+        return weights_origin.origin(name, config, "run", fetch=False).digest
     except SwapconvError:
         return None
 

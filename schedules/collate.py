@@ -11,7 +11,9 @@ furthest wins, and what contradicts is told.
 
 import sys
 
-if not __package__:  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
+if (
+    not __package__
+):  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
     from pathlib import Path
 
     here = Path(__file__).resolve().parent
@@ -28,18 +30,21 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
 
-import cli
-from cli import Parser
-from errors import RequestError, SwapconvError
-from files import RUNS, write_atomically
-from folders import is_own
-from identity import NOT_IDENTITY, differences
-from names import FAMILIES, OpenName, parse_conv, parse_family
+from cli import arguments as cli_arguments
+from cli import command
+from cli.command import Parser
+from input.folders import is_own
+from layers.registry import FAMILIES, OpenName, parse_conv, parse_family
+from record.identity import NOT_IDENTITY, differences
+from record.paths import RUNS
+from record.reader import STATES, Record, read
 from schedules.comparable import mixture
-from schedules.runs import STATES, Record, read
 from schedules.schedule import Job
 from schedules.schedule import read as read_schedule
 from schedules.summary import table
+from system import files as system_files
+from system.errors import RequestError, SwapconvError
+from system.files import write_atomically
 
 METRICS = (
     "test_top1_error", "test_top5_error", "best_test_top1_error", "best_test_top5_error", "val_top1_error", "val_top5_error",
@@ -65,13 +70,22 @@ NOT_OF_GROUP = {
 def options(arguments: Sequence[str] | None = None) -> Namespace:
     parser = Parser(prog="python -m schedules.collate", description="Gather runs in STUDY.csv and STUDY.json.")
     parser.add_argument(
-        "folders", nargs="*", type=cli.filename, metavar="FOLDER", help="folders of runs, or that hold a runs/ (default: runs)"
+        "folders",
+        nargs="*",
+        type=cli_arguments.filename,
+        metavar="FOLDER",
+        help="folders of runs, or that hold a runs/ (default: runs)",
     )
     parser.add_argument(
-        "-o", "--output", required=True, type=cli.filename, metavar="STUDY", help="what to write, without .csv"
+        "-o",
+        "--output",
+        required=True,
+        type=cli_arguments.filename,
+        metavar="STUDY",
+        help="what to write, without .csv",
     )
     parser.add_argument(
-        "--schedule", type=cli.filename, metavar="FILE", help="only its jobs, those too that have not begun"
+        "--schedule", type=cli_arguments.filename, metavar="FILE", help="only its jobs, those too that have not begun"
     )
     return parser.parse_args(arguments)
 
@@ -294,7 +308,7 @@ def _refuse_others(output: Path) -> tuple[Path, Path]:
     table, document = (output.with_name(output.name + suffix) for suffix in (".csv", ".json"))
     ours = {table: f"{','.join(LEADING[:4])},".encode(), document: b'{"runs": '}
     for path, beginning in ours.items():
-        cli.keep("-o", str(path), "collation of runs", lambda contents, of=beginning: contents.startswith(of))
+        system_files.keep("-o", str(path), "collation of runs", lambda contents, of=beginning: contents.startswith(of))
     return table, document
 
 
@@ -319,4 +333,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(command.run(main))

@@ -15,11 +15,11 @@ Imports no torch and no matplotlib.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-import flags
-from folders import is_own
-from identity import NOT_IDENTITY
-from models import NETWORKS
-from presets import PRESETS, WIDTHS
+from cli import flags
+from input.folders import is_own
+from models.presets import PRESETS, WIDTHS
+from models.registry import NETWORKS
+from record.identity import NOT_IDENTITY
 
 ROLES = {"teacher_checkpoint", "student_checkpoint", "seed", "mode", "conv", "module", "help", "dataset", "network"}
 OF_DATA = ("data_digest", "data_train", "data_test", "train_size", "val_size", "image_size")

@@ -10,7 +10,9 @@ device; as only swapped layers change, a setting takes milliseconds.
 
 import sys
 
-if not __package__:  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
+if (
+    not __package__
+):  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
     from pathlib import Path
 
     here = Path(__file__).resolve().parent
@@ -25,12 +27,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-import cli
-import flags
-import options
-from errors import RequestError
-from names import FAMILIES, Fraction, OpenName, Whole
-from presets import PRESETS, WIDTHS
+from cli import arguments as cli_arguments
+from cli import command, flags, options
+from layers.registry import FAMILIES, Fraction, OpenName, Whole
+from models.presets import PRESETS, WIDTHS
+from system import files as system_files
+from system.errors import RequestError
 
 SHARES = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5, 0.7, 1.0)
 LENGTHS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -63,7 +65,7 @@ class Row(NamedTuple):
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The resolved request, with `out` and `csv`."""
-    parser = cli.Parser(prog="python -m schedules.costs", description="What every family costs over its settings.")
+    parser = command.Parser(prog="python -m schedules.costs", description="What every family costs over its settings.")
     flags.add_network_flags(parser)
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for action in parser._actions:
@@ -71,8 +73,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             action.help = argparse.SUPPRESS
     for each in (parser, own):
         output = each.add_argument_group("output")
-        output.add_argument("--out", type=cli.filename, default=".", metavar="FOLDER", help="where figures go")
-        output.add_argument("--csv", type=cli.filename, metavar="FILE", help="the table as CSV too")
+        output.add_argument(
+            "--out", type=cli_arguments.filename, default=".", metavar="FOLDER", help="where figures go"
+        )
+        output.add_argument("--csv", type=cli_arguments.filename, metavar="FILE", help="the table as CSV too")
     given = parser.parse_args(arguments)
     for flag in REFUSED:
         if getattr(given, flag) is not None:
@@ -89,7 +93,7 @@ def pricing(config: dict, batch: int = 128) -> Callable[[object], Cost]:
     import torch
 
     from blocks import build_block
-    from count import parts
+    from counting.costs import parts
 
     of = parts(config, batch)
     fixed = [
@@ -130,7 +134,7 @@ def settings(number: Fraction | Whole | None) -> Sequence[float | None]:
 
 def table(config: dict, batch: int = 128) -> list[Row]:
     """A row for each setting that the network can take, the reference's narrower versions last."""
-    from names import ConvName
+    from layers.registry import ConvName
 
     price, rows = pricing(config, batch), []
     for family in FAMILIES:
@@ -158,9 +162,9 @@ def left_out(rows: list[Row]) -> dict[str, list[str]]:
 
 def control(config: dict, batch: int) -> list[Row]:
     """The network with its own convolutions at smaller widths than it was asked for, where it has a width."""
-    from build import build
-    from count import count
-    from datasets import side_of
+    from counting.costs import count
+    from input.datasets import side_of
+    from models.build import build
 
     flag, conv, rows = WIDTHS.get(config["network"]), PRESETS[config["network"]]["conv"], []
     for share in NARROWER if flag else ():
@@ -215,7 +219,7 @@ def is_table(contents: bytes) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     request = parse(arguments)
     if request.csv:
-        cli.keep("--csv", request.csv, "earlier table of schedules.costs", is_table)
+        system_files.keep("--csv", request.csv, "earlier table of schedules.costs", is_table)
     config = vars(request)
     rows = table(config, request.batch)
     reference = reference_cost(config, rows)
@@ -240,4 +244,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, reader_may_leave=True))
+    sys.exit(command.run(main, reader_may_leave=True))

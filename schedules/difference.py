@@ -1,8 +1,8 @@
 """Whether two test errors can be told apart, or differ by no more than chance may have made.
 
-    taught, alone = Result(3.37, images=297), Result(4.71, images=297)
-    standard_error(taught, alone)                  # 1.61 points
-    verdict(taught, alone)                         # "not told apart"
+taught, alone = Result(3.37, images=297), Result(4.71, images=297)
+standard_error(taught, alone)                  # 1.61 points
+verdict(taught, alone)                         # "not told apart"
 """
 
 import math

@@ -19,21 +19,21 @@ from typing import NamedTuple
 from tabulate import tabulate
 from tqdm import tqdm
 
-import checkpoint
-import cli
-import datasets
-from budget import resolve
-from build import build
-from cli import duration
-from errors import RequestError
-from files import checkpoint_path
-from folders import PREFIX, is_own
-from initial import materialise
-from names import is_file, is_run
+from counting.budget import resolve
+from input import datasets
+from input.folders import PREFIX, is_own
+from layers.init import materialise
+from models.build import build
+from record import checkpoint
+from record.paths import checkpoint_path
 from schedules.check import shape
 from schedules.launchers.local import Local
 from schedules.queue import FINISHED, Place, Queue
 from schedules.schedule import Job, recorded
+from system import files as system_files
+from system.durations import duration
+from system.errors import RequestError
+from weights.sources import is_file, is_run
 
 # What a step's time and memory depend on, besides the networks.
 OF_A_STEP = (
@@ -130,7 +130,7 @@ def _stand_in(path: Path, config: dict) -> None:
     config, _ = resolve(config)
     if config["module"]:
         config["module"] = os.path.abspath(config["module"])
-        config["module_digest"] = cli.file_digest(config["module"])
+        config["module_digest"] = system_files.file_digest(config["module"])
     network = materialise(build(config), config["seed"])
     empty = {part: kind() for part, kind in checkpoint.PARTS.items() if part != "format"}
     checkpoint.save(path, empty | {"epoch": config["epochs"], "model": network.state_dict(), "config": config})

@@ -13,7 +13,9 @@ budget, its teacher is made before it or exists.
 
 import sys
 
-if not __package__:  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
+if (
+    not __package__
+):  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
     from pathlib import Path
 
     here = Path(__file__).resolve().parent
@@ -30,16 +32,20 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-import cli
-import flags as flags_of_main
-from cli import Parser, amount, choice, number
-from errors import RequestError
-from files import write_atomically
-from folders import PREFIX, is_own, look
-from names import FAMILIES, OpenName, check_run_name, check_source, parse_conv, parse_family
-from presets import PRESETS, WIDTHS
+from cli import arguments as cli_arguments
+from cli import command
+from cli import flags as cli_flags
+from cli.arguments import amount, choice, number
+from cli.command import Parser
+from input.folders import PREFIX, is_own, look
+from layers.registry import FAMILIES, OpenName, parse_conv, parse_family
+from models.presets import PRESETS, WIDTHS
 from schedules.schedule import Job, parse
 from schedules.studies import STUDIES, Study
+from system import files
+from system.errors import RequestError
+from system.files import write_atomically
+from weights.sources import check_run_name, check_source
 
 TOLERANCE = 0.05  # a budget counts as met within this share of it
 
@@ -82,9 +88,11 @@ def options(arguments: Sequence[str] | None = None) -> Namespace:
     )
     known = "; ".join(f"{name}: {study.title}" for name, study in STUDIES.items())
     parser.add_argument("study", type=choice("study", list(STUDIES)), metavar="STUDY", help=known)
-    parser.add_argument("-o", "--output", type=cli.filename, metavar="FILE", help="(default: STUDY[.TAG].json)")
     parser.add_argument(
-        "--dataset", type=flags_of_main.dataset, metavar="DATASET", help="instead of the study's own, such as folder:PATH"
+        "-o", "--output", type=cli_arguments.filename, metavar="FILE", help="(default: STUDY[.TAG].json)"
+    )
+    parser.add_argument(
+        "--dataset", type=cli_flags.dataset, metavar="DATASET", help="instead of the study's own, such as folder:PATH"
     )
     parser.add_argument("--tag", metavar="TEXT", help="ends every run's name, as in wrn_28_10.acdc.student.Dec11")
     parser.add_argument("--dated", action="store_true", help="the same with today's date")
@@ -155,7 +163,7 @@ def _of_width(flags: Sequence[str], budget: int | None = None, conv: str = "") -
 
 def _that_meet(study: Study, request: Namespace) -> list[Setting]:
     """The setting of each family that is nearest to each budget; where it is not near enough, a line says so."""
-    from budget import resolve
+    from counting.budget import resolve
 
     config = _config(study, request)
     network, exact = config["network"], request.budgets is None
@@ -200,13 +208,22 @@ def _families(network: str) -> list[OpenName]:
 
 def _config(study: Study, request: Namespace) -> dict:
     """The configuration of the study's teacher."""
-    import options as main_options
+    from cli import options as cli_options
 
-    return vars(main_options.training([*_teacher(study, request, "teacher")[2:]]))
+    return vars(cli_options.training([*_teacher(study, request, "teacher")[2:]]))
 
 
 def _teacher(study: Study, request: Namespace, name: str) -> list[str]:
-    return ["python", "main.py", request.dataset or study.dataset, "teacher", "-t", name, *study.flags.split(), *request.flags]
+    return [
+        "python",
+        "main.py",
+        request.dataset or study.dataset,
+        "teacher",
+        "-t",
+        name,
+        *study.flags.split(),
+        *request.flags,
+    ]
 
 
 def commands(study: Study, request: Namespace, chosen: Sequence[Setting]) -> list[tuple[list[str], Setting | None]]:
@@ -231,7 +248,7 @@ def commands(study: Study, request: Namespace, chosen: Sequence[Setting]) -> lis
 def weigh(jobs: Sequence[Job], settings: Sequence[Setting | None], dense: int, exact: bool) -> list[list]:
     """A row for every network, counted from the commands as they stand; `dense` is the teacher's parameters. RequestError
     where one misses its budget."""
-    from count import summary
+    from counting.costs import summary
     from schedules.check import shape
 
     rows: dict[tuple, list] = {}
@@ -254,9 +271,9 @@ def main(arguments: list[str] | None = None) -> int:
     pairs = commands(STUDIES[request.study], request, chosen)
     argvs, of_jobs = [argv for argv, _ in pairs], [setting for _, setting in pairs]
     contents = ("[" + ",\n ".join(json.dumps(argv) for argv in argvs) + "]\n").encode()
-    if request.output.exists() and cli.read_file(str(request.output)) != contents:  # its runs may be under way
+    if request.output.exists() and files.read_file(str(request.output)) != contents:  # its runs may be under way
         raise RequestError(f"{request.output} exists and is another schedule: choose another -o, or delete it")
-    from count import summary
+    from counting.costs import summary
     from schedules.check import without_faults
 
     jobs = without_faults(str(request.output), *parse(argvs))
@@ -275,4 +292,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(command.run(main))

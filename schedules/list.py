@@ -6,7 +6,9 @@ python -m schedules.list study.json --state failed
 
 import sys
 
-if not __package__:  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
+if (
+    not __package__
+):  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
     from pathlib import Path
 
     here = Path(__file__).resolve().parent
@@ -19,19 +21,25 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-import cli
-from cli import Parser, choice
-from errors import RequestError
-from files import RUNS
-from schedules.runs import STATES, Record, read
+from cli import arguments as cli_arguments
+from cli import command
+from cli.arguments import choice
+from cli.command import Parser
+from record.paths import RUNS
+from record.reader import STATES, Record, read
 from schedules.schedule import Job
 from schedules.schedule import read as read_schedule
+from system.errors import RequestError
 
 
 def options(arguments: Sequence[str] | None = None) -> Namespace:
     parser = Parser(prog="python -m schedules.list", description="All runs here: state, epoch, error, command.")
     parser.add_argument(
-        "schedule", nargs="?", type=cli.filename, metavar="FILE", help="only its jobs, those too that have not begun"
+        "schedule",
+        nargs="?",
+        type=cli_arguments.filename,
+        metavar="FILE",
+        help="only its jobs, those too that have not begun",
     )
     parser.add_argument(
         "--state", type=choice("state", STATES), metavar="STATE", help="only those: " + " | ".join(STATES)
@@ -81,4 +89,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, reader_may_leave=True))
+    sys.exit(command.run(main, reader_may_leave=True))

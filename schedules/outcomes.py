@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from errors import RequestError
-from folders import is_own
-from identity import name_of
-from presets import PRESETS
+from input.folders import is_own
+from models.presets import PRESETS
+from record.identity import name_of
 from schedules import comparable, table
 from schedules.comparable import OF_TEACHING, SIZES, Arena, arenas, differing, network_name, setup
 from schedules.table import COSTS, MEASURES, Run, finite, printable
+from system.errors import RequestError
 
 __all__ = ["MEASURES", "Group", "Pair", "Run", "Study", "network_name", "read", "setup"]
 
@@ -261,7 +261,11 @@ def _label(groups: list[Group], all_groups: Sequence[Group]) -> None:
         group.label += f" ({group.suffix})" if group.suffix else ""
     twins = Counter(group.label for group in groups if group.role)
     for group in groups:
-        if group.role and twins[group.label] > 1 and len({each.taught for each in groups if each.label == group.label}) == 1:
+        if (
+            group.role
+            and twins[group.label] > 1
+            and len({each.taught for each in groups if each.label == group.label}) == 1
+        ):
             group.label += f" ({group.first['name'][:32]})"
 
 

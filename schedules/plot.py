@@ -10,7 +10,9 @@ without it. Prints each file that it wrote.
 
 import sys
 
-if not __package__:  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
+if (
+    not __package__
+):  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
     from pathlib import Path
 
     here = Path(__file__).resolve().parent
@@ -21,26 +23,34 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import cli
+from cli import arguments as cli_arguments
+from cli import command
 from schedules.outcomes import MEASURES, Pair, Study, read
+from system import files as system_files
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = cli.Parser(prog="python -m schedules.plot", description="Figures of a study that has been collated.")
-    parser.add_argument("study", type=cli.filename, metavar="STUDY.csv", help="what schedules.collate wrote")
+    parser = command.Parser(prog="python -m schedules.plot", description="Figures of a study that has been collated.")
+    parser.add_argument("study", type=cli_arguments.filename, metavar="STUDY.csv", help="what schedules.collate wrote")
     parser.add_argument(
-        "--out", type=cli.filename, metavar="FOLDER", help="where figures go (default: beside the study)"
+        "--out", type=cli_arguments.filename, metavar="FOLDER", help="where figures go (default: beside the study)"
     )
     parser.add_argument(
         "--mult_adds",
-        type=cli.choice("convention", ["exact", "published"]),
+        type=cli_arguments.choice("convention", ["exact", "published"]),
         default="exact",
         help="exact | published: how mult-adds are counted",
     )
     parser.add_argument(
-        "--error", type=cli.choice("error", MEASURES), default=MEASURES[0], metavar="COLUMN", help=" | ".join(MEASURES)
+        "--error",
+        type=cli_arguments.choice("error", MEASURES),
+        default=MEASURES[0],
+        metavar="COLUMN",
+        help=" | ".join(MEASURES),
     )
-    parser.add_argument("--html", type=cli.filename, metavar="FILE", help="one page with everything in it too")
+    parser.add_argument(
+        "--html", type=cli_arguments.filename, metavar="FILE", help="one page with everything in it too"
+    )
     return parser.parse_args(arguments)
 
 
@@ -78,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     if request.html:
         from schedules.page import is_page
 
-        cli.keep("--html", request.html, "earlier page of schedules.plot", is_page)
+        system_files.keep("--html", request.html, "earlier page of schedules.plot", is_page)
     from schedules.figures.output import make_folders, rendered, write
 
     study = read(request.study, request.error)
@@ -113,4 +123,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(command.run(main))

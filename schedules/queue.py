@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import ending
-from files import RUNS, checkpoint_path
-from schedules.runs import Record, holder, read
+from record import outcome
+from record.paths import RUNS, checkpoint_path
+from record.reader import Record, holder, read
 from schedules.schedule import Job
 
 WAITING, RUNNING, ELSEWHERE, FINISHED, DIVERGED, FAILED, BLOCKED = (
@@ -90,7 +90,7 @@ class Queue:
                 if size > room:  # what is large waits for its room, and is not overtaken for ever
                     return
                 record = place.record()
-                ending.clear(place.folder)  # of the process before: this one may end before it has a record
+                outcome.clear(place.folder)  # of the process before: this one may end before it has a record
                 place.state, place.reason, place.began = RUNNING, "", now
                 place.epochs, place.saved = record.epochs_done if record else 0, place.checkpoint()
                 room -= size
@@ -127,10 +127,10 @@ class Queue:
         if record is not None and record.state == "finished":
             place.state, place.reason = FINISHED, ""
             return place
-        answer = ending.answered(place.folder, status)
-        ending.clear_answer(place.folder)
+        answer = outcome.answered(place.folder, status)
+        outcome.clear_answer(place.folder)
         place.reason = _reason(place, record, answer, status)
-        unknown = {"cause": ending.cause_of(-9 if status is None else status), "epochs": None, **answer}
+        unknown = {"cause": outcome.cause_of(-9 if status is None else status), "epochs": None, **answer}
         place.end = unknown if record is None or record.end is None else record.end
         if status == 2 and self._is_elsewhere(place, answer):
             place.state, place.not_before = ELSEWHERE, time.monotonic() + LOOK_AGAIN
@@ -139,7 +139,7 @@ class Queue:
             place.state = WAITING
             return place
         if record is None or record.end is None:
-            ending.note(place.folder, -9 if status is None else status, place.reason)
+            outcome.note(place.folder, -9 if status is None else status, place.reason)
         place.tries = 1 if self._got_further(place, record, status) else place.tries + 1
         if status == 3:
             place.state = DIVERGED

@@ -12,7 +12,9 @@ else, 4 some failed, 130 and 143 stopped by a signal.
 
 import sys
 
-if not __package__:  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
+if (
+    not __package__
+):  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
     from pathlib import Path
 
     here = Path(__file__).resolve().parent
@@ -23,16 +25,18 @@ import time
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 
-import cli
-import ending
-import signals
-from cli import Parser, choice, number
-from errors import Diverged, MachineFault, RequestError
+from cli import arguments as cli_arguments
+from cli import command
+from cli.arguments import choice, number
+from cli.command import Parser
+from record import outcome
 from schedules import launchers
 from schedules.launchers import LAUNCHERS, Launcher, Task
 from schedules.queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Place, Queue, tail
 from schedules.schedule import Job
 from schedules.view import View, result
+from system import signals
+from system.errors import Diverged, MachineFault, RequestError
 
 PULSE = 0.02  # seconds between two looks at the jobs that run
 
@@ -41,7 +45,7 @@ def options(arguments: Sequence[str] | None = None) -> Namespace:
     parser = Parser(
         prog="python -m schedules.run", description="Run the jobs of a schedule until all of them are finished."
     )
-    parser.add_argument("schedule", type=cli.filename, metavar="FILE", help="a JSON list of argv lists")
+    parser.add_argument("schedule", type=cli_arguments.filename, metavar="FILE", help="a JSON list of argv lists")
     parser.add_argument(
         "--launcher", type=choice("launcher", list(LAUNCHERS)), default="local", help=" | ".join(LAUNCHERS)
     )
@@ -175,7 +179,7 @@ def _kept(place: Place) -> str:
         return place.reason
     if place.end["epochs"] is None:
         return "stopped before its first step"
-    return f"stopped: {ending.progress(place.end['epochs'], place.end['steps'], place.job.options.epochs)} are kept"
+    return f"stopped: {outcome.progress(place.end['epochs'], place.end['steps'], place.job.options.epochs)} are kept"
 
 
 def report(queue: Queue) -> int:
@@ -200,4 +204,4 @@ def report(queue: Queue) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(command.run(main))

@@ -16,14 +16,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cli
-import options
-from datasets import is_known, other_classes
-from errors import RequestError, SwapconvError, did_you_mean, first_line
-from files import CHECKPOINTS, RUNS, checkpoint_path
-from identity import differences, name_of
-from names import is_run
-from schedules import runs
+from cli import options as cli_options
+from input.datasets import is_known, other_classes
+from record import reader
+from record.identity import differences, name_of
+from record.paths import CHECKPOINTS, RUNS, checkpoint_path
+from system import files
+from system.errors import RequestError, SwapconvError, did_you_mean, first_line
+from weights.sources import is_run
 
 ROOT = Path(__file__).parents[1]
 
@@ -77,7 +77,7 @@ def faulty(where: str, faults: Iterable[Fault]) -> RequestError:
 
 def load(path: str) -> tuple[list[Job], list[Fault]]:
     """The jobs of a schedule, in its order, and the faults of those that are none. RequestError where it is no schedule."""
-    contents = cli.read_file(path)
+    contents = files.read_file(path)
     try:
         document = json.loads(contents)
     except (ValueError, RecursionError) as error:
@@ -120,7 +120,7 @@ def _job(number: int, argv: object) -> Job:
     arguments = argv[script + 1 :]
     if any(re.match("-r*h|--help$", each) for each in arguments):  # -rh too
         raise RequestError("--help trains nothing")
-    resolved = options.training(arguments)
+    resolved = cli_options.training(arguments)
     if resolved.evaluate:
         raise RequestError("--evaluate trains nothing")
     if resolved.dry_run:
@@ -156,7 +156,7 @@ def conflicts(jobs: Sequence[Job]) -> Iterator[Fault]:
 
 def recorded(name: str) -> dict | None:
     """The configuration that a run was begun with, None where there is none."""
-    record = runs.read(RUNS / name)
+    record = reader.read(RUNS / name)
     return record.config if record and record.config else None
 
 
@@ -174,7 +174,7 @@ def _told(job: Job) -> dict:
     """What a command line tells of its run's configuration; what a budget finds, check.py knows."""
     config = dict(vars(job.options))
     if config["module"]:
-        config["module_digest"] = cli.file_digest(config["module"])
+        config["module_digest"] = files.file_digest(config["module"])
     found = ("conv", "wrn_width", "width_mult") if config["budget"] or config["budget_mult_adds"] else ()
     return {key: value for key, value in config.items() if key not in found}
 
@@ -186,7 +186,7 @@ def _lacking(job: Job, need: str, what: str, earlier: dict[str, Job], makers: di
     maker, there = earlier.get(need.lower()), checkpoint_path(need).exists()
     if maker is not None and maker.name == need:
         origin = vars(maker.options)
-        record = runs.read(RUNS / need)
+        record = reader.read(RUNS / need)
         if record is not None and record.state == "finished" and not there:
             return f"its {what} {need!r} is finished, but {checkpoint_path(need)} is missing"
     elif there:

@@ -1,6 +1,6 @@
 """What a person is shown of a collation: a line for every group of runs.
 
-    print(table(rows))                       # rows as collate.py makes them
+print(table(rows))                       # rows as collate.py makes them
 """
 
 from collections import Counter
@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
+from record.reader import STATES
 from schedules.comparable import but_for_teaching, images
 from schedules.difference import Result, told
-from schedules.runs import STATES
 
 
 def table(rows: Iterable[dict]) -> str:

@@ -11,8 +11,8 @@ import io
 import json
 import math
 
-import cli
-from errors import RequestError, first_line
+from system import files
+from system.errors import RequestError, first_line
 
 COSTS = ("params", "mult_adds", "mult_adds_exact")
 MEASURES = [
@@ -31,7 +31,7 @@ Run = dict  # one row of the table, with proper types; `rows` are its epochs'
 def read(path: str) -> list[Run]:
     """The rows of a table. RequestError where it is none."""
     try:
-        text = cli.read_file(path).decode("utf-8-sig")
+        text = files.read_file(path).decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""))
         columns = reader.fieldnames or []
         if missing := [name for name in NEEDED if name not in columns]:
@@ -73,10 +73,8 @@ def printable(text: str) -> str:
 def read_epochs(path: str) -> tuple[dict, list[str], list[Run]]:
     """The epochs of every run, by folder and name; the conflicts; and the teachers that are of other studies, as rows."""
     try:
-        study = json.loads(cli.read_file(path))
-        rows = {
-            (run.get("folder") or "", printable(run["name"] or "")): run.get("rows") or [] for run in study["runs"]
-        }
+        study = json.loads(files.read_file(path))
+        rows = {(run.get("folder") or "", printable(run["name"] or "")): run.get("rows") or [] for run in study["runs"]}
         if not all(isinstance(row, dict) for each in rows.values() for row in each):
             raise TypeError("rows of a run are no list of objects")
         teachers = [run | {name: run.get(name) for name in NEEDED} for run in study.get("teachers") or []]

@@ -14,9 +14,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cli import duration
+from record.reader import Record
 from schedules.queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Place, Queue
-from schedules.runs import Record
+from system.durations import duration
 
 RENEWED = 1.0  # seconds between two looks at the running runs' metrics
 SHOWN = 30  # running jobs that are shown

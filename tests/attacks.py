@@ -17,13 +17,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent / "helpers")]
 
 from children import STAGES, Child
-from conftest import process
 from results import rows_of, same_run, saved
+from small_runs import process
 
-import checkpoint
+from record import checkpoint
 
 SMALL = ["--wrn_depth", "10", "--wrn_width", "0.25", "--epochs", "3"]
 STUDENT = ["digits", "student", "-t", "t", "-s", "r"]
@@ -173,7 +173,7 @@ def full_disk(place: Path, teacher: Path, sizes: list[int]) -> Counter:
 
 
 def _say_nothing_of_room() -> None:
-    import checkpoint
+    from record import checkpoint
 
     checkpoint.room = lambda path, size: (0, 1)
 

@@ -1,20 +1,15 @@
-"""Small real runs on digits, in this process or in one of their own."""
+"""What every test starts from."""
 
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from small_runs import TINY
 
 import main
-import threads
-from signals import on_signal
-
-ROOT = Path(__file__).parents[1]
-TINY = ["--wrn_depth", "10", "--wrn_width", "0.25", "--epochs", "2"]
+from system import threads
+from system.signals import on_signal
 
 torch.set_num_threads(1)  # bit-exact comparisons with processes that are given one thread too
 
@@ -40,15 +35,6 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATA_DIR", raising=False)
     return tmp_path
-
-
-def process(*arguments: str, cwd: Path, program: str = "main.py", **keywords) -> subprocess.Popen:
-    """main.py (or another program) as a process of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"} | keywords.pop("env", {})
-    return subprocess.Popen(
-        [sys.executable, ROOT / program, *arguments],
-        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

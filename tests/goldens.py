@@ -86,7 +86,9 @@ def counts(root: Path) -> dict:
     for row in csv.DictReader((root / "tests/counts.csv").read_text().splitlines()):
         flags = [f"--wrn_{name}={row[name]}" for name in ("depth", "width") if row[name]]
         network = [row["dataset"], "--network", row["network"], *flags]
-        found[" ".join([*network, row["conv"]])] = said(count.main, *network, "--conv", row["conv"], "--json", "--table")
+        found[" ".join([*network, row["conv"]])] = said(
+            count.main, *network, "--conv", row["conv"], "--json", "--table"
+        )
         networks.setdefault(" ".join(network), []).append(row["conv"])
     for network, convs in networks.items():
         found[f"{network} --compare"] = said(count.main, *network.split(), "--compare", ",".join(convs))
@@ -96,12 +98,16 @@ def counts(root: Path) -> dict:
 def refusals(root: Path, folder: Path) -> list:
     """The exit status of every wrong request of test_bad_input, in a folder without its files."""
     import cli_command
+
     import count
     import main
 
     listed = next((root / "tests").rglob("test_bad_input.py")).read_text()
     values: dict = {}
-    exec("\n".join(listed.split("\nT = ")[1].join(["T = ", ""]).split("\nCONV = ")[0].replace("*TINY", "").splitlines()), values)
+    exec(
+        "\n".join(listed.split("\nT = ")[1].join(["T = ", ""]).split("\nCONV = ")[0].replace("*TINY", "").splitlines()),
+        values,
+    )
     os.chdir(folder)
     found = []
     for program, requests in ((main, values["REQUESTS"]), (count, values["COUNTS"])):
@@ -109,7 +115,7 @@ def refusals(root: Path, folder: Path) -> list:
             arguments = text.split() if isinstance(text, str) else text
             if text and "-t t" in text:  # its files are not here
                 continue
-            error = io.StringIO()
+            error = io.TextIOWrapper(io.BytesIO())
             with contextlib.redirect_stderr(error), contextlib.redirect_stdout(error):
                 status = cli_command.run(lambda: program.main(arguments))
             found.append([arguments[:30], status])
@@ -130,7 +136,9 @@ def main() -> None:
     }
     found = {"help": helps, "runs": runs(root, folder), "counts": counts(root), "refusals": refusals(root, folder)}
     output.write_text(json.dumps(found, indent=1))
-    print(f"{output}: {len(found['runs'])} runs, {len(found['counts'])} counts, {len(found['refusals'])} refusals; runs in {folder}")
+    print(
+        f"{output}: {len(found['runs'])} runs, {len(found['counts'])} counts, {len(found['refusals'])} refusals; runs in {folder}"
+    )
 
 
 if __name__ == "__main__":

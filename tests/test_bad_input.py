@@ -7,18 +7,16 @@ import shutil
 
 import pytest
 import torch
-from conftest import TINY, process
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from results import snapshot
+from small_runs import TINY, process
 
-import cli
 import count
-import flags
 import main
-import options
-from errors import RequestError
-from names import FAMILIES, parse_conv, parse_family
+from cli import command, flags, options
+from layers.registry import FAMILIES, parse_conv, parse_family
+from system.errors import RequestError
 
 T = "digits teacher -t x "
 C = "cifar10 teacher -t x "
@@ -293,7 +291,7 @@ def place(teacher, tmp_path_factory):
 
 def refused(program, text, capsys) -> str:
     arguments = text.split() if isinstance(text, str) else text
-    status = cli.run(lambda: program.main(arguments))
+    status = command.run(lambda: program.main(arguments))
     out, err = capsys.readouterr()
     assert (status, out) == (2, "") and len(err.splitlines()) == 1 and err.startswith("error: "), err
     return err

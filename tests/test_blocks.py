@@ -16,11 +16,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import blocks
 from blocks import block, substitute
-from errors import RequestError
-from initial import materialise
+from layers import separable
 from layers.acdc import ACDC
 from layers.base import Block, Unmet
-from names import FAMILIES, parse_conv
+from layers.init import materialise
+from layers.registry import FAMILIES, parse_conv
+from system.errors import RequestError
 
 SHAPES = [
     (16, 32, 3, dict(padding=1)),
@@ -112,7 +113,7 @@ def channel_map(made):
     """The o×i matrix whose scale SPEC fixes, and what it should be; for a full k×k kernel its o×(i·k²) form."""
     kernel = made.weight()
     match made:
-        case blocks.Separable():
+        case separable.Separable():
             return made.map.matrix()
         case _ if hasattr(made, "reduce"):
             return made._expand_matrix() @ made._reduce_matrix()
@@ -170,7 +171,9 @@ def test_copies(conv):
     assert torch.equal(fresh(x), out)
     assert torch.equal(made.double().float()(x), out)  # a cast there and back
     traced = make(conv, shape)
-    with warnings.catch_warnings(action="ignore"):  # torch.jit is deprecated, but FLOP counters of other libraries use it
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # torch.jit is deprecated, but FLOP counters of other libraries use it
         traced = torch.jit.trace(traced, x)
     assert torch.equal(traced(x), out)
 

@@ -9,21 +9,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
 from families import ONE_EACH
+from small_runs import ROOT
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import blocks
 import count
-import options
-import presets
-from build import build
-from errors import SwapconvError
-from initial import materialise
+from cli import options
+from counting import costs as counting_costs
 from layers.acdc import ACDC
-from models import NETWORKS
-from names import FAMILIES, parse_conv
+from layers.init import materialise
+from layers.registry import FAMILIES, parse_conv
+from models import presets
+from models.build import build
+from models.registry import NETWORKS
+from system.errors import SwapconvError
 
 ROWS = list(csv.DictReader((Path(__file__).parent / "counts.csv").read_text().splitlines()))
 
@@ -40,7 +41,7 @@ def test_the_published_table_is_there():
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: "-".join(filter(None, list(row.values())[:5])))
 def test_published_counts(row):
     flags = [f"--wrn_{name}={row[name]}" for name in ("depth", "width") if row[name]]
-    costs = count.summary(request(row["dataset"], "--network", row["network"], "--conv", row["conv"], *flags))
+    costs = counting_costs.summary(request(row["dataset"], "--network", row["network"], "--conv", row["conv"], *flags))
     assert costs["params"] == int(row["params"])
     assert f"{costs['mult_adds']:.5E}" == row["mult_adds"]
     assert f"{costs['crs_ratio']:.6f}" == row["crs_ratio"]
@@ -63,7 +64,10 @@ def unseen(network, layers, batch):
 
 PASSES = [("WideResNet", 128), ("DARTS", 1), ("WRN_50_2", 128), ("MobileNetV2", 7)]
 ALIKE = [conv for conv in ONE_EACH if conv.startswith(("OriginalACDC", "PermutedACDC"))]  # whose counts are ACDC's
-SLOW = [*(("DARTS", conv) for conv in ONE_EACH), *((network, conv) for network in ("WRN_50_2", "MobileNetV2") for conv in ALIKE)]  # they compute with numbers
+SLOW = [
+    *(("DARTS", conv) for conv in ONE_EACH),
+    *((network, conv) for network in ("WRN_50_2", "MobileNetV2") for conv in ALIKE),
+]  # they compute with numbers
 
 
 @pytest.mark.parametrize(
@@ -84,7 +88,7 @@ def test_exact_counts_are_what_torch_sees(conv, network, batch):
     dataset, side = ("cifar10", 32) if presets.IMAGE_SIDE[network] == 32 else ("imagenet", 224)
     depth = ["--wrn_depth", "16"] if network == "WideResNet" else []  # all of its kinds of layers
     config = request(dataset, "--network", network, "--conv", conv, *depth)
-    costs, built = count.summary(config, batch), build(config).eval()
+    costs, built = counting_costs.summary(config, batch), build(config).eval()
     built = materialise(built, seed=0) if device == "cpu" else built
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         built(torch.empty(batch, 3, side, side, device=device))
@@ -98,8 +102,8 @@ def test_stored_bytes_are_those_of_the_state():
     state = build(config).state_dict()
     batch_norms = sum(name.endswith("running_mean") for name in state)
     means = sum(tensor.numel() for name, tensor in state.items() if "running_" in name)
-    stored = 4 * (count.summary(config)["params"] + means) + 8 * batch_norms + 8  # step counters, the seed
-    assert count.summary(config)["stored_bytes"] == stored
+    stored = 4 * (counting_costs.summary(config)["params"] + means) + 8 * batch_norms + 8  # step counters, the seed
+    assert counting_costs.summary(config)["stored_bytes"] == stored
 
 
 def test_what_count_py_prints():
@@ -119,7 +123,7 @@ def test_counting_imports_no_compiler():
 
 def test_a_block_alone():
     made = blocks.block("Generic_0.5", 3, 8, 3, padding=1)
-    assert count.count(made, 32).params == sum(p.numel() for p in made.parameters())
+    assert counting_costs.count(made, 32).params == sum(p.numel() for p in made.parameters())
 
 
 def test_json_and_table(capsys):
@@ -143,16 +147,16 @@ def test_a_wrong_formula_is_noticed(conv, monkeypatch):
     right = cls.parameter_count
     monkeypatch.setattr(cls, "parameter_count", lambda self: right(self) + 1)
     with pytest.raises(SwapconvError, match="the formulas give"):
-        count.summary(request("cifar10", "--network", "DARTS", "--conv", conv))
+        counting_costs.summary(request("cifar10", "--network", "DARTS", "--conv", conv))
 
 
 def test_darts_where_as_published():
     config = request("cifar10", "--network", "DARTS", "--conv", "SepHashedFull_0.1", "--where", "separable|dilated")
-    assert count.summary(config)["params"] == 3_036_568
+    assert counting_costs.summary(config)["params"] == 3_036_568
 
 
 def test_the_auxiliary_head_is_in_neither_count_but_in_the_ratio():
-    costs = count.summary(request("cifar10", "--network", "DARTS", "--conv", "ACDC"))
+    costs = counting_costs.summary(request("cifar10", "--network", "DARTS", "--conv", "ACDC"))
     assert (costs["params"], costs["reference_params"], costs["auxiliary_params"]) == (847_414, 3_349_342, 476_426)
     network = build(request("cifar10", "--network", "DARTS", "--conv", "ACDC"))
     numbers = [t for name, t in network.state_dict().items() if not name.startswith("auxiliary.")]
@@ -169,7 +173,7 @@ def test_a_foreign_module():
         nn.Flatten(),
         nn.Linear(8 * 36, 4),
     )
-    costs = count.count(model, 16, batch=2)
+    costs = counting_costs.count(model, 16, batch=2)
     assert costs.params == 8 * 27 + 8 + 16 + 288 * 4 + 4
     assert costs.mult_adds == 8 * 27 * 49 + 8 * 36 + 288 * 4 + 4  # dilation is ignored: 7×7 for the convolution
     assert costs.mult_adds_exact == 8 * 27 * 36 + 288 * 4

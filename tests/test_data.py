@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-import facts
-from data import Augmentation, Data, augment
-from datasets import DATASETS, Images
-from errors import RequestError
+from input import facts
+from input.augment import Augmentation, augment
+from input.datasets import DATASETS, Images
+from input.memory import Data
+from system.errors import RequestError
 
 FULL, NONE = Augmentation(), Augmentation(crop=False, flip=False, cutout=0)
 
@@ -134,7 +135,9 @@ def test_held_out_images_are_apart_and_the_same_for_every_seed():
 def test_fewer_images_are_some_of_more_and_the_same_for_every_seed():
     sizes = {size: data(val_size=10, train_size=size) for size in (5, 20, 30)}
     taken = {size: part.training.numbers.tolist() for size, part in sizes.items()}
-    assert [len(numbers) for numbers in taken.values()] == [5, 20, 30] == [len(part.training) for part in sizes.values()]
+    assert (
+        [len(numbers) for numbers in taken.values()] == [5, 20, 30] == [len(part.training) for part in sizes.values()]
+    )
     assert {*taken[5]} < {*taken[20]} < {*taken[30]} and all(numbers == sorted(numbers) for numbers in taken.values())
     assert taken[30] == data(val_size=10).training.numbers.tolist()
     assert taken[20] == data(val_size=10, train_size=20, seed=7).training.numbers.tolist()
@@ -142,7 +145,10 @@ def test_fewer_images_are_some_of_more_and_the_same_for_every_seed():
     whole, part = by_image(data().train(0)), by_image(sizes[20].train(0))
     assert len(part) == 20 and all(torch.equal(image, whole[n]) for n, image in part.items())  # nor any draw changes
     assert sizes[20].steps(sizes[20].training) == 3
-    with pytest.raises(RequestError, match="--train_size 31: there are 40 training images, of which --val_size holds out 10: at most 30"):
+    with pytest.raises(
+        RequestError,
+        match="--train_size 31: there are 40 training images, of which --val_size holds out 10: at most 30",
+    ):
         data(val_size=10, train_size=31)
 
 
@@ -159,7 +165,9 @@ def test_what_a_digest_tells():
     pixel[39, 31, 31, 2] ^= 1
     assert facts.differences(base, of(train=pixel)) == ["other training images by digest"]
     assert facts.differences(base, of(test=pixel[:20][::-1])) == ["other images by digest"]
-    assert facts.differences(base, of(train_labels=images().train_labels[::-1].copy())) == ["other training images by digest"]
+    assert facts.differences(base, of(train_labels=images().train_labels[::-1].copy())) == [
+        "other training images by digest"
+    ]
     fewer = of(train=images().train[:30], train_labels=images().train_labels[:30])
     assert facts.differences(base, fewer) == ["40 training images then, 30 now", "other training images by digest"]
     assert facts.differences({}, base) == facts.differences(base, {}) == []
@@ -183,4 +191,6 @@ def test_what_a_digest_tells():
 def test_how_many_of_how_many(there, val_size, train_size, told):
     config = {"data_train": there[0], "data_test": there[1], "val_size": val_size, "train_size": train_size}
     assert facts.shown(config, "CIFAR-10", (50_000, 10_000)) == told
-    assert facts.shown(config | {"data_train": 300, "train_size": 200}, "", (0, 0)).startswith("200 of its 300 training")
+    assert facts.shown(config | {"data_train": 300, "train_size": 200}, "", (0, 0)).startswith(
+        "200 of its 300 training"
+    )

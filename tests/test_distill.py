@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from distill import Distill, Supervised, attention_map, attention_maps, attention_transfer, knowledge_distillation
-from models import build
+from models.build import plain as build
 from models.output import Output
 
 

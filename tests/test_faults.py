@@ -10,8 +10,8 @@ from functools import partial
 
 import pytest
 from children import Child
-from conftest import TINY, process
 from results import rows_of, same_run, saved
+from small_runs import TINY, process
 
 DIGITS = ["digits", "teacher", "-t", "t", *TINY]
 AGAIN = "repeat the command with --resume to go on"
@@ -167,9 +167,9 @@ def test_memory_that_runs_out_later_loses_no_epoch(workplace, teacher):
 
 
 def fail_in_the_second_epoch() -> None:
-    import train
+    from training import step as training_step
 
-    original, steps = train.TrainStep.__call__, []
+    original, steps = training_step.TrainStep.__call__, []
 
     def step(*arguments):
         steps.append(1)
@@ -177,7 +177,7 @@ def fail_in_the_second_epoch() -> None:
             raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.\nSee the documentation")
         return original(*arguments)
 
-    train.TrainStep.__call__ = step
+    training_step.TrainStep.__call__ = step
 
 
 def test_output_that_nobody_takes(workplace, teacher):
@@ -227,7 +227,7 @@ def test_a_disk_without_room_is_noticed_before_training(workplace):
 
 
 def leave_a_thousand_bytes() -> None:
-    import checkpoint
+    from record import checkpoint
 
     room = checkpoint.room
     checkpoint.room = lambda path, size: (room(path, size)[0], 1000)

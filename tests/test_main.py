@@ -8,21 +8,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
 from results import snapshot
 from samples import tree, write_folder
+from small_runs import TINY
 
-import checkpoint
-import cli
-import loading
+import data as data_module
 import main
-import options
+from cli import command, options
+from record import checkpoint
 
 STUDENT = ["digits", "student", "-t", "t", "-s", "s", *TINY]
 
 
 def refused(arguments, capsys):
-    status = cli.run(lambda: main.main(arguments))
+    status = command.run(lambda: main.main(arguments))
     err = capsys.readouterr().err
     assert status == 2 and len(err.splitlines()) == 1 and err.startswith("error: "), err
     return err
@@ -144,11 +143,11 @@ def test_a_users_block_is_initialised_and_counted(workplace, capsys):
 
 def test_what_main_hands_on():
     """Flags reach the data: digits are never flipped, cutout and val_size are as given."""
-    from datasets import find
+    from input.datasets import find
 
     def data(text):
         request = options.training(text.split())
-        return loading.load_data(request, find(request.dataset, None), torch.device("cpu"))
+        return data_module.load_data(request, find(request.dataset, None), torch.device("cpu"))
 
     full = data("digits teacher -t x --cutout 5 --val_size 7 --batch_size 9")
     assert (full.augmentation.crop, full.augmentation.flip, full.augmentation.cutout) == (True, False, 5)
@@ -162,7 +161,25 @@ def test_what_main_hands_on():
 def test_clipping_reaches_the_run(workplace):
     weights = []
     for name, flags in (("a", []), ("b", ["--clip_grad", "1e-9"])):
-        assert main.main(["digits", "teacher", "-t", name, *TINY, "--epochs", "1", "--train_size", "300", "--weight_decay", "0", *flags]) == 0
+        assert (
+            main.main(
+                [
+                    "digits",
+                    "teacher",
+                    "-t",
+                    name,
+                    *TINY,
+                    "--epochs",
+                    "1",
+                    "--train_size",
+                    "300",
+                    "--weight_decay",
+                    "0",
+                    *flags,
+                ]
+            )
+            == 0
+        )
         weights.append(torch.load(f"checkpoints/{name}.pt", weights_only=True)["model"]["classifier.bias"])
     assert weights[0].abs().max() > 1e-3 and weights[1].abs().max() < 1e-6
 
@@ -178,7 +195,21 @@ def test_the_seed_decides(workplace):
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
         assert (
             main.main(
-                ["digits", "teacher", "-t", name, *TINY, "--epochs", "1", "--train_size", "300", "--seed", seed, "--conv", "SepHashed_0.5"]
+                [
+                    "digits",
+                    "teacher",
+                    "-t",
+                    name,
+                    *TINY,
+                    "--epochs",
+                    "1",
+                    "--train_size",
+                    "300",
+                    "--seed",
+                    seed,
+                    "--conv",
+                    "SepHashed_0.5",
+                ]
             )
             == 0
         )
@@ -236,13 +267,13 @@ def test_darts_presets_and_companions():
 def test_darts_normalises_as_published(tmp_path, monkeypatch):
     import numpy as np
 
-    from datasets import Images, Source
+    from input.datasets import Images, Source
 
     grey = np.full((6, 32, 32, 3), 128, np.uint8)
     source = Source("memory", lambda workers, keep: Images(grey, np.arange(6), grey, np.arange(6)))
     for network, deviations in (("DARTS", (0.2470, 0.2435, 0.2616)), ("WideResNet", (0.2023, 0.1994, 0.2010))):
         request = options.training(["cifar10", "teacher", "-t", "x", "--network", network])
-        data = loading.load_data(request, source, torch.device("cpu"))
+        data = data_module.load_data(request, source, torch.device("cpu"))
         x, _ = next(data.batches(data.test))
         expected = [(128 / 255 - mean) / std for mean, std in zip((0.4914, 0.4822, 0.4465), deviations)]
         assert x[0, :, 0, 0].tolist() == pytest.approx(expected, rel=1e-4)
@@ -267,6 +298,6 @@ def test_a_teacher_that_is_damaged_inside(teacher, workplace, capsys):
         damaged = copy.deepcopy(good)
         change(damaged)
         checkpoint.save(Path("checkpoints/t.pt"), damaged)
-        assert cli.run(lambda: main.main(STUDENT)) == status
+        assert command.run(lambda: main.main(STUDENT)) == status
         assert re.search(told, capsys.readouterr().err)
         assert not Path("runs/s").exists()

@@ -43,7 +43,9 @@ def command(folder: Path, *arguments: str, **environment: str) -> str:
 
 def drawn(folder: Path, **environment: str) -> dict[str, bytes]:
     folder.mkdir(exist_ok=True)
-    samples.write(folder / "study.csv", [*samples.published()[:3], samples.run("SepHashedFull_0.1", 5, nocrswd=True)], count=3)
+    samples.write(
+        folder / "study.csv", [*samples.published()[:3], samples.run("SepHashedFull_0.1", 5, nocrswd=True)], count=3
+    )
     command(folder, "schedules/plot.py", "study.csv", "--out", "figures", "--html", "page.html", **environment)
     return {path.name: path.read_bytes() for path in [*(folder / "figures").iterdir(), folder / "page.html"]}
 
@@ -79,21 +81,27 @@ def test_as_a_library_too(tmp_path):
 @pytest.mark.long
 def test_jobs_inherit_a_safe_path(tmp_path):
     """With PYTHONSAFEPATH Python puts neither the script's folder nor the current one on the path."""
-    schedule = [["python", "main.py", "digits", "teacher", "-t", "t", "--wrn_depth", "10", "--wrn_width", "1", "--epochs", "1"]]
+    schedule = [
+        ["python", "main.py", "digits", "teacher", "-t", "t", "--wrn_depth", "10", "--wrn_width", "1", "--epochs", "1"]
+    ]
     (tmp_path / "study.json").write_text(json.dumps(schedule))
     (tmp_path / "queue.py").write_text("raise SystemError('a module of the user')")
     assert "1 of 1 runs are finished" in command(tmp_path, "schedules/run.py", "study.json", PYTHONSAFEPATH="1")
 
 
 @pytest.mark.parametrize(
-    "safe", [pytest.param({}, id="plain", marks=pytest.mark.long), pytest.param({"PYTHONSAFEPATH": "1"}, id="safe path")]
+    "safe",
+    [pytest.param({}, id="plain", marks=pytest.mark.long), pytest.param({"PYTHONSAFEPATH": "1"}, id="safe path")],
 )
 def test_commands_find_their_modules_as_files(tmp_path, safe):
     (tmp_path / "queue.py").write_text("raise SystemError('a module of the user')")
-    for name in ("main", "count", "demo", *(f"schedules/{each}" for each in COMMANDS)):
+    for name in ("main", "count", *(f"schedules/{each}" for each in ("demo", *COMMANDS))):
         done = subprocess.run([sys.executable, ROOT / f"{name}.py", "--nonsense"], cwd=tmp_path, env={**os.environ, **safe},
                               capture_output=True, text=True)  # fmt: skip
-        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1) and done.stderr.startswith("error: "), (name, done.stderr)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1) and done.stderr.startswith("error: "), (
+            name,
+            done.stderr,
+        )
 
 
 def test_fonts_that_were_installed_after_matplotlib_listed_them(tmp_path, monkeypatch):

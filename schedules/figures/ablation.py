@@ -66,9 +66,7 @@ def ablation(pair: Pair, measure: str) -> Figure | None:
     axes.set_xlabel(f"{measure_name(measure)}, %")
     figure.text(0.012, 1 - 0.2 / height, "Weight decay scaled by the compression ratio (CRS), or not", fontsize=SMALL,
                 fontweight="bold", va="center", gid="heading")  # fmt: skip
-    figure.text(
-        0.988, 1 - 0.2 / height, cut(pair.title), fontsize=SMALL, color=MUTED, ha="right", va="center"
-    )
+    figure.text(0.988, 1 - 0.2 / height, cut(pair.title), fontsize=SMALL, color=MUTED, ha="right", va="center")
     _legend(figure, height, {each for _, arms in found for each in arms})
     drawn = [group for _, arms in found for group in arms.values()]
     bars = any(group.std for group in drawn)

@@ -7,9 +7,9 @@ import io
 import re
 from pathlib import Path
 
-from errors import RequestError, first_line
-from files import write_atomically
 from schedules.figures.style import drawing
+from system.errors import RequestError, first_line
+from system.files import write_atomically
 
 
 @drawing()

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from names import FAMILIES
+from layers.registry import FAMILIES
 from schedules.figures.labels import Label, boxes_of, place, spread
 from schedules.figures.style import INK, MUTED, SMALL, TINY, drawing, human, log_ticks, look, point, rule
 from schedules.figures.tradeoff import SIZE, family_name

@@ -32,7 +32,9 @@ def _complete() -> None:
     """Add the fonts that were installed after matplotlib made its list, which it keeps in a cache of its own."""
     listed = {font.fname for font in font_manager.fontManager.ttflist}
     for path in sorted(set(font_manager.findSystemFonts()) - listed):
-        with suppress(Exception):  # as matplotlib does where it makes its list: a file that is no font fails in many ways
+        with suppress(
+            Exception
+        ):  # as matplotlib does where it makes its list: a file that is no font fails in many ways
             font_manager.fontManager.addfont(path)
 
 

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
-from names import FAMILIES
+from layers.registry import FAMILIES
 from schedules.comparable import counted, images
 from schedules.figures.dodge import TOLD, dodge, moved
 from schedules.figures.labels import Label, boxes_of, place

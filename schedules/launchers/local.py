@@ -6,9 +6,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 from signal import SIGTERM
 
-import threads
 from schedules.launchers import Task
 from schedules.launchers.process import begin, cannot_begin
+from system import threads
 
 
 def visible_gpus() -> list[str]:

@@ -4,18 +4,18 @@ import os
 import subprocess
 import time
 
-import ending
-from errors import MachineFault, of_system
-from orphans import end_with_parent
+from record import outcome
 from schedules.launchers import Task
+from system.errors import MachineFault, of_system
+from system.processes import end_with_parent
 
 
 def begin(task: Task, environment: dict[str, str] | None = None) -> subprocess.Popen:
     """The task's process, in a session of its own so that a terminal's Ctrl-C reaches it only through us. Its standard
     output and error are appended to the log."""
     task.log.parent.mkdir(parents=True, exist_ok=True)
-    ending.clear_answer(task.log.parent)
-    asked = {ending.ANSWER: str(ending.answer_file(task.log.parent))}
+    outcome.clear_answer(task.log.parent)
+    asked = {outcome.ANSWER: str(outcome.answer_file(task.log.parent))}
     with task.log.open("ab") as log:
         return subprocess.Popen(
             task.argv,
@@ -26,7 +26,7 @@ def begin(task: Task, environment: dict[str, str] | None = None) -> subprocess.P
 
 def cannot_begin(task: Task, error: OSError) -> int:
     """The exit status of a task whose log cannot be written or whose program cannot be run; why, is noted."""
-    ending.note(task.log.parent, MachineFault.exit_status, f"it cannot be begun: {of_system(error)}")
+    outcome.note(task.log.parent, MachineFault.exit_status, f"it cannot be begun: {of_system(error)}")
     return MachineFault.exit_status
 
 

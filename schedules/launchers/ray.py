@@ -11,14 +11,11 @@ import time
 from argparse import Namespace
 from collections.abc import Sequence
 
-import ending
-import errors
-import files
-import orphans
-import threads
-from errors import MachineFault, RequestError, first_line
+from record import outcome
 from schedules import launchers
 from schedules.launchers import Task, process
+from system import errors, files, processes, threads
+from system.errors import MachineFault, RequestError, first_line
 
 PULSE = 0.2  # seconds between two questions to the cluster
 PASSED_ON = ("DATA_DIR", "XDG_CACHE_HOME", "OMP_NUM_THREADS", *threads.WAITING)  # of this process's environment
@@ -53,8 +50,8 @@ class Ray:
         for module in (
             launchers,
             process,
-            orphans,
-            ending,
+            processes,
+            outcome,
             errors,
             files,
         ):  # so that a node needs nothing of ours but main.py

@@ -27,9 +27,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from errors import MachineFault, RequestError
 from schedules.launchers import Task
 from schedules.launchers.process import begin
+from system.errors import MachineFault, RequestError
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(".slurm")  # where submitit's files and the names of arrays lie

@@ -1,0 +1,190 @@
+"""The number of a family, or the width of a network, that comes closest to a budget.
+
+    config, found = resolve({..., "conv": "SepHashed", "budget": 500_000, "budget_mult_adds": None})
+    config["conv"], found.achieved               # of WRN-28-10: ("SepHashed_0.03299", 500_005)
+
+Costs rise with s, L and the width and fall with g, in steps. Whole numbers are tried one after the other. For floats the
+two steps next to the budget are bracketed by bisection, and of the numbers on the closer step the shortest decimal is
+taken. Where two steps are equally close, the smaller number wins.
+"""
+
+import math
+from collections.abc import Callable
+from fractions import Fraction as Rational
+from functools import cache
+from typing import NamedTuple
+
+import torch
+
+import blocks
+from counting.costs import count, numbers, parts
+from counting.sides import check_side
+from input.datasets import side_of
+from layers.base import Unmet
+from layers.registry import OpenName, Whole, parse_family
+from models.build import build, reference, reference_parameters
+from models.presets import width_flag
+from models.registry import NETWORKS
+from system.errors import RequestError
+
+Cost = Callable[[float], float]  # a whole number, −inf where a layer cannot be so small, +inf where not so large
+SMALLEST, LONGEST, WIDEST = 1e-9, 10_000, 100.0  # the s, L and width that are tried
+OF_A_NETWORK = (
+    "dataset",
+    "data_classes",
+    "image_size",
+    "network",
+    "where",
+)  # what its costs depend on, besides its own flags and the conv
+WIDTH_STEP = 1e-7  # widths nearer than that (relative) are one: steps lie much farther apart
+
+
+class Found(NamedTuple):
+    """What was asked for, what is achieved (per image), in which unit, by which conv or flag; of a width, what share of
+    the parameters of the reference network at the width that was given."""
+
+    asked: int
+    achieved: int | float
+    unit: str
+    setting: str
+    of_given_width: float | None = None
+
+
+def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
+    """The configuration with the number that its budget asks for; unchanged, and None, where it has no budget.
+
+    RequestError where the budget is out of reach, with what is in reach.
+    """
+    asked, exact = config["budget"] or config["budget_mult_adds"], config["budget"] is None
+    if asked is None:
+        return config, None
+    per = batch if exact else 1  # exact costs are whole numbers for a whole batch
+    name = parse_family(config["conv"])
+    varies = width_flag(config["network"], str(name)) if name.number is None else "conv"
+    fixed = {key: config.get(key) for key in (*OF_A_NETWORK, *NETWORKS[config["network"]][1].values())} | {varies: None}
+    cost = _cost(tuple(fixed.items()), name, exact, batch)
+    if name.number is None:
+        steps = _closest_float(cost, asked * per, 0.01, WIDEST, WIDTH_STEP)
+    elif isinstance(name.number, Whole):
+        steps = _closest_whole(cost, asked * per, _whole_numbers(config, name.number))
+    else:
+        steps = _closest_float(cost, asked * per, SMALLEST, 1.0)
+    unit = "exact mult-adds" if exact else "parameters"
+    value, least, most = steps
+    if value is None:
+        what = name if name.number is not None else f"{name} by --{varies}"
+        ends = (
+            f"{math.ceil(Rational(least, per)):,} to {math.floor(Rational(most, per)):,}"
+            if math.isfinite(least)
+            else ""
+        )
+        reach = f"{ends} are" if ends else "nothing is"
+        raise RequestError(
+            f"a budget of {asked:,} {unit} is out of reach for {what} on {config['network']}: {reach} in reach"
+        )
+    share = None
+    if name.number is None:
+        setting = f"{name} with --{varies} {value!r}".removesuffix(".0") + f" (instead of {config[varies]:g})"
+        given, config = reference_parameters(config), {**config, varies: value}
+        share = numbers(build(config)) / given
+    else:
+        config, setting = {**config, "conv": str(name.named(value))}, str(name.named(value))
+    achieved = Rational(cost(value), per)
+    return config, Found(asked, int(achieved) if achieved.denominator == 1 else float(achieved), unit, setting, share)
+
+
+@cache
+def _cost(fixed: tuple[tuple[str, object], ...], name: OpenName, exact: bool, batch: int) -> Cost:
+    """What the network costs as a function of the number or the width. One function for one request, which remembers what
+    it has counted, so that several budgets share that."""
+    config = dict(fixed) | {"module": None, "seed": 0}
+    if name.number is None:
+        flag = width_flag(config["network"], str(name))
+        return cache(lambda width: _of_width({**config, "conv": str(name), flag: width}, exact, batch))
+    return cache(_of_number(config, name, exact, batch))
+
+
+def _of_width(config: dict, exact: bool, batch: int) -> float:
+    """Cost of the network at a width; −inf where it would have no channels."""
+    try:
+        check_side(config)
+        network = build(config)
+    except RequestError:
+        return -math.inf
+    costs = count(network, side_of(config), batch)
+    return costs.exact_of_batch if exact else costs.params
+
+
+def _of_number(config: dict, name: OpenName, exact: bool, batch: int) -> Cost:
+    """Cost of the network as a function of the family's number: only the swapped layers change."""
+    of = parts(config, batch)
+    fixed = sum(layer.exact_of_batch if exact else layer.parameters for layer in of.staying)
+
+    def cost(value: float) -> float:
+        conv, total, too_large = name.named(value), fixed, False
+        for (spec, sides), times in of.swapped.items():
+            try:
+                with torch.device("meta"):
+                    block = blocks.build_block(conv, spec)
+            except Unmet as error:
+                if not error.too_large:
+                    return -math.inf
+                too_large = True
+            except ValueError as error:
+                raise RequestError(f"layer {of.first[spec]!r} ({spec.in_channels} -> {spec.out_channels}): {error}")
+            else:
+                total += times * (block.exact_mult_adds(*sides, batch) if exact else block.parameter_count())
+        return math.inf if too_large else total
+
+    return cost
+
+
+def _whole_numbers(config: dict, number: Whole) -> range:
+    """Those to try: up to LONGEST, but groups only up to the most channels, beyond which nothing changes."""
+    if number.symbol != "g":
+        return range(number.least, LONGEST + 1)
+    network = reference(config)
+    specs = [blocks.spec_of(network.get_submodule(layer)) for layer in blocks.swappable(network)]
+    return range(number.least, max(spec.out_channels for spec in specs) + 1)
+
+
+def _closest_whole(cost: Cost, target: int, whole: range) -> tuple[int | None, float, float]:
+    """The whole number that costs closest to the target (None where that is out of reach), the least and most costs."""
+    costs: dict[int, float] = {}
+    for value in whole:
+        costs[value] = cost(value)
+        rises = costs[value] > costs.get(value - 1, math.inf)
+        if rises and costs[value] >= target:
+            break
+    best = min(costs, key=lambda value: abs(costs[value] - target))
+    least_cost, most_cost = min(costs.values()), max(*costs.values(), cost(whole[-1]))
+    return (best if least_cost <= target <= most_cost else None), least_cost, most_cost
+
+
+def _closest_float(
+    cost: Cost, target: int, low: float, high: float, step: float = 0.0
+) -> tuple[float | None, float, float]:
+    """The same for a float between `low` and `high`: the shortest decimal on the closest step."""
+    least = cost(_threshold(lambda value: cost(value) == -math.inf, low, high, step)[1])
+    most = cost(_threshold(lambda value: cost(value) < math.inf, low, high, step)[0])
+    if not least <= target <= most:
+        return None, least, most
+    neighbours = [cost(value) for value in _threshold(lambda value: cost(value) <= target, low, high, step)]
+    closest = min((each for each in neighbours if math.isfinite(each)), key=lambda each: abs(each - target))
+    before, first = _threshold(lambda value: cost(value) < closest, low, high, step)
+    for digits in range(0 if high > 1 else 1, 20):  # a share of 1 is not shorter than one of 0.1
+        decimal = float(Rational(math.ceil(Rational(before) * 10**digits), 10**digits))
+        if decimal <= high and cost(decimal) == closest:
+            return decimal, least, most
+    return first, least, most
+
+
+def _threshold(holds: Callable[[float], bool], low: float, high: float, step: float) -> tuple[float, float]:
+    """Neighbouring values, of which `holds` holds for the first and no longer for the second (both the same at an end)."""
+    if holds(high):
+        return high, high
+    if not holds(low):
+        return low, low
+    while (middle := (low + high) / 2) not in (low, high) and high - low > step * high:
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low, high

@@ -1,0 +1,75 @@
+"""Which sizes of images a network can be trained on.
+
+check_side(config)                           # RequestError, with the sizes that would do
+"""
+
+from functools import cache
+
+import torch
+from torch import Size, nn
+
+from counting.shapes import Layer, nothing, walk
+from input import datasets
+from models import build, registry
+from models.build import size_of
+from models.presets import PRESETS
+from system.errors import RequestError, first_line
+
+SIDES = (8, 16, 24, 28, 32, 48, 64, 96)  # that are tried, to say what would do
+
+
+def check_side(config: dict) -> None:
+    """RequestError where a network cannot be trained on images of the side that a folder's have, with what would do."""
+    if not datasets.is_own(config["dataset"]):
+        return
+    side = datasets.side_of(config)
+    if not (why := _unfit(config, side)):
+        return
+    sides = [str(each) for each in SIDES if not _unfit(config, each)]
+    others = [name for name in registry.NETWORKS if not _unfit(_of_presets(config, name), side)]
+    ways = [f"--image_size {' or '.join(sides)}" if sides else "", f"--network {' or '.join(others)}" if others else ""]
+    raise RequestError(
+        f"--network {config['network']} does not take images of {side}×{side} ({why}); possible are "
+        f"{', '.join(filter(None, ways)) or 'none'}"
+    )
+
+
+def _of_presets(config: dict, network: str) -> dict:
+    flags = registry.NETWORKS[network][1].values()
+    return {**config, "network": network, **{flag: PRESETS[network].get(flag) for flag in flags}}
+
+
+def _unfit(config: dict, side: int) -> str:
+    """Why the network cannot be trained on images of a side; empty where it can."""
+    return _unfit_at(size_of(config), side)
+
+
+@cache
+def _unfit_at(size: tuple[tuple[str, object], ...], side: int) -> str:
+    with torch.device("meta"):
+        network = build.plain(dict(size), classes=2)
+    try:
+        trained(network, side)
+    except (RuntimeError, ValueError) as error:
+        return first_line(error)
+    return ""
+
+
+def trained(network: nn.Module, side: int) -> list[Layer]:
+    """What the layers of a network see of one RGB image as it is trained. RuntimeError or ValueError where its side does not
+    do."""
+    training = network.training
+    try:
+        with walk(network.train(), 1) as layers, torch.no_grad():
+            network(nothing(Size([1, 3, side, side])))
+    finally:
+        network.train(training)
+    return layers
+
+
+def needs_two(network: nn.Module, side: int) -> bool:
+    """Whether a batch-norm sees a single value a channel of each image in training: of one image alone it has no deviation."""
+    return any(
+        layer.kind == "BatchNorm2d" and layer.input is not None and layer.input[1:] == (1, 1)
+        for layer in trained(network, side)
+    )

@@ -1,0 +1,93 @@
+"""Arrays that took long to make, kept on disk as .npz: where they lie, and that they are never half or damaged.
+
+    cache = place(Path("data/cifar10.tar.xz"), "decoded")       # data/cifar10.tar.xz.decoded.npz
+    keep(cache, {"stamp": np.array("1"), "images": images}, "decoded images")
+    load(cache, ["stamp", "images"])["images"]                  # None where there is nothing, or it is damaged
+
+No pickle is ever written or read. Imports no torch.
+"""
+
+import hashlib
+import os
+import sys
+import time
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from system.errors import first_line
+
+
+def place(path: Path, kind: str) -> Path:
+    """Beside the file or folder, or in the user's cache folder where that folder is read-only (to root too)."""
+    path = path.resolve()
+    if path.parent.stat().st_mode & 0o222 and os.access(path.parent, os.W_OK):
+        return path.parent / f"{path.name}.{kind}.npz"
+    home = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"))
+    return home / "swapconv" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}-{path.name}.{kind}.npz"
+
+
+def load(cache: Path, names: Iterable[str]) -> dict[str, np.ndarray] | None:
+    """The arrays of these names, their checksums verified. None where one is not there, as in a cache of an earlier version;
+    damage is told."""
+    if not cache.exists():
+        return None
+    try:
+        with zipfile.ZipFile(cache) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+        with np.load(cache, allow_pickle=False) as stored:
+            names = list(names)
+            return {name: stored[name] for name in names} if set(names) <= set(stored.files) else None
+    except Exception as error:  # whatever a damaged file makes zipfile or numpy raise: to make it anew is always right
+        print(f"warning: {cache} is damaged and is made anew: {first_line(error)}", file=sys.stderr)
+        return None
+
+
+_waiting: list[tuple[Path, dict[str, np.ndarray], str]] | None = None
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Within it `keep` only notes what is to be saved, which is done at its end, and not at all where that is an error: a
+    request that is refused leaves nothing behind."""
+    global _waiting
+    _waiting = []
+    try:
+        yield
+        kept, _waiting = _waiting, None
+        for each in kept:
+            keep(*each)
+    finally:
+        _waiting = None
+
+
+def keep(cache: Path, arrays: dict[str, np.ndarray], what: str) -> None:
+    """Saves them; where that fails, a warning says that `what` cannot be kept."""
+    if _waiting is not None:
+        _waiting.append((cache, arrays, what))
+        return
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        _save(cache, arrays)
+    except OSError as error:
+        print(f"warning: the {what} cannot be kept in {cache}: {first_line(error)}", file=sys.stderr)
+
+
+def _save(cache: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Written beside and renamed, so that another run never sees half a cache."""
+    partial = cache.with_name(f"{cache.name}.{os.getpid()}.partial")
+    for other in cache.parent.glob(f"{cache.name}.*.partial"):
+        if time.time() - other.stat().st_mtime > 3600:  # of a process that was killed as it wrote
+            other.unlink(missing_ok=True)
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(cache)
+    finally:
+        partial.unlink(missing_ok=True)

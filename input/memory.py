@@ -1,0 +1,77 @@
+"""A dataset in the memory of the device that trains.
+
+data = Data(source.read(4), DATASETS["cifar10"], Augmentation(cutout=16), batch_size=128, seed=0, device="cuda")
+for batch in data.train(epoch=12): ...       # batch.x: (128, 3, 32, 32) float, channels-last; batch.y: (128,) int64
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from input.augment import Augmentation, augment
+from input.batches import WHOLE, Batch, Feed, Share, choose
+from input.datasets import Dataset, Images
+from system.hashing import key, permutation
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, H, W, 3) uint8, labels (N,) int64 and each image's number in the dataset (N,) int64, on one device."""
+
+    images: Tensor
+    labels: Tensor
+    numbers: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def head(self, count: int) -> "Split":
+        """The first `count` of them, or all."""
+        return Split(self.images[:count], self.labels[:count], self.numbers[:count])
+
+
+class Data(Feed):
+    """A dataset in the memory of a device."""
+
+    def __init__(
+        self, images: Images, dataset: Dataset, augmentation: Augmentation, batch_size: int, seed: int,
+        device: torch.device | str = "cpu", val_size: int = 0, share: Share = WHOLE, train_size: int | None = None,
+    ):  # fmt: skip
+        mean, std = dataset.mean, dataset.std
+        if mean is None:
+            mean, std = images.train.mean((0, 1, 2)) / 255, images.train.std((0, 1, 2)) / 255
+        super().__init__(dataset.side, mean, std, augmentation, batch_size, seed, device, share)
+        everything = _split(images.train, images.train_labels, device)
+        held_out, kept = choose(len(everything), val_size, train_size, device)
+        self.training = _pick(everything, kept) if len(kept) < len(everything) else everything
+        self.validation = _pick(everything, held_out) if val_size else None
+        self.test = _split(images.test, images.test_labels, device)
+
+    def train(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Shuffled, augmented, normalised batches of the training split, from number `first` on."""
+        split = self.training
+        order = permutation(len(split), key(self.seed, epoch, "order"), split.labels.device)
+        for whole in order.split(self.batch_size)[first:]:
+            own = self.share.take(whole)
+            indices = own if len(own) else whole[:1]
+            x = augment(
+                split.images[indices], split.numbers[indices], self.augmentation, self.seed, epoch, self.normalise
+            )
+            yield Batch(x, split.labels[indices], len(own), len(whole))
+
+    def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's share of the normalised batches of a split, in order, not augmented; a share may be empty."""
+        for whole in zip(split.images.split(self.batch_size), split.labels.split(self.batch_size)):
+            images, labels = map(self.share.take, whole)
+            yield self.normalise(images).permute(0, 3, 1, 2), labels
+
+
+def _split(images, labels, device) -> Split:
+    images, labels = (torch.from_numpy(array).to(device) for array in (images, labels))
+    return Split(images, labels, torch.arange(len(labels), device=device))
+
+
+def _pick(split: Split, indices: Tensor) -> Split:
+    return Split(split.images[indices], split.labels[indices], split.numbers[indices])

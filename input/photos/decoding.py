@@ -1,0 +1,131 @@
+"""Encoded photographs become bytes of pixels: (S, S, 3) RGB, cropped and resized. Damage is one exception.
+
+    random_image(data, draw, side=224)        # random crop and, if `draw` says so, mirrored
+    central_image(data, side=224)                  # shorter side to 256, central 224
+
+Ordinary JPEGs go through simplejpeg (libjpeg-turbo), and only their rows down to the end of the crop: half of the time of
+torchvision's way through Pillow (benchmarks/decoding.py). Everything else goes through Pillow, which also decides
+what is damaged. Resized by torch's bilinear antialiased filter on bytes, which is Pillow's but for rounding.
+"""
+
+import warnings
+from collections.abc import Callable
+from io import BytesIO
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from input.image_files import FORMATS, fault
+from input.photos.crops import Box, Draw, central_box, crop_box, resized_size
+
+LARGEST = 178_956_970  # pixels: twice what Pillow warns of, where it speaks of a decompression bomb
+ROWS = 16  # of the largest common block of a JPEG; as many more are decoded, since colour is interpolated across blocks
+SIZES, SKIPPED = (
+    (0xC0, 0xC1, 0xC2),
+    (0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE),
+)  # markers: frames, tables and the like
+END = b"\xff\xd9"
+
+
+class Damaged(Exception):
+    """These bytes are no photograph, or not all of one."""
+
+
+class Frame(NamedTuple):
+    """An ordinary JPEG's size, and where in the file its height stands."""
+
+    width: int
+    height: int
+    at: int
+
+
+def random_image(data: bytes, draw: Draw, side: int, flip: bool = True) -> Tensor:
+    """Randomly cropped and resized, (side, side, 3) uint8."""
+    image = resize(decode(data, lambda width, height: crop_box(width, height, draw)), side, side)
+    return image.flip(1) if flip and draw.flips else image
+
+
+def central_image(data: bytes, side: int) -> Tensor:
+    """Resized and centrally cropped, (side, side, 3) uint8."""
+    pixels = decode(data, lambda width, height: (0, 0, width, height))
+    columns, rows = resized_size(pixels.shape[1], pixels.shape[0], side)
+    left, top, right, bottom = central_box(columns, rows, side)
+    return resize(pixels, columns, rows)[top:bottom, left:right]
+
+
+def resize(pixels: np.ndarray, columns: int, rows: int) -> Tensor:
+    """(H, W, 3) uint8 to (rows, columns, 3), bilinear with antialiasing."""
+    image = torch.from_numpy(pixels)[None].permute(
+        0, 3, 1, 2
+    )  # channels-last even as torch sees it: so is what comes out
+    return F.interpolate(image, (rows, columns), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+
+
+def decode(data: bytes, box_of: Callable[[int, int], Box]) -> np.ndarray:
+    """The part of an image, (h, w, 3) uint8 RGB, that `box_of`(width, height) says. Damaged where there is no such image.
+
+    As torchvision's loader has it, the orientation that a camera noted (EXIF) is not followed and transparency is dropped.
+    """
+    frame = ordinary_jpeg(data)
+    if frame is not None:
+        left, top, right, bottom = box_of(frame.width, frame.height)
+        if (rows := _top_rows(data, frame, bottom)) is not None:
+            return rows[top:bottom, left:right]
+    return _by_pillow(data, box_of)
+
+
+def ordinary_jpeg(data: bytes) -> Frame | None:
+    """Of a whole JPEG of 1 or 3 components with 8 bits each, Huffman-coded, sequential or progressive."""
+    at = 2
+    while data[:2] == b"\xff\xd8" and data[at : at + 1] == b"\xff" and len(data) >= at + 10:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
+        if marker in SIZES:
+            height, width = int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
+            plain = data[at + 4] == 8 and data[at + 9] in (1, 3) and 0 < width * height <= LARGEST
+            whole = data.rfind(END, at) > 0  # its two bytes stand nowhere else after the frame's header
+            return Frame(width, height, at + 5) if plain and whole else None
+        if marker not in SKIPPED:
+            return None
+        at += 2 + length
+    return None
+
+
+def _top_rows(data: bytes, frame: Frame, bottom: int) -> np.ndarray | None:
+    """At least the rows above `bottom`: to a decoder whose header tells of fewer rows, the image ends there.
+
+    Not strict: like Pillow, it passes over what libjpeg only warns of. None where it fails.
+    """
+    from simplejpeg import decode_jpeg
+
+    needed = -(-bottom // ROWS) * ROWS + ROWS
+    if needed < frame.height:
+        data = data[: frame.at] + needed.to_bytes(2) + data[frame.at + 2 :]
+    try:
+        return decode_jpeg(data, strict=False)
+    except ValueError:
+        return None
+
+
+def _by_pillow(data: bytes, box_of: Callable[[int, int], Box]) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata
+            with Image.open(BytesIO(data), formats=FORMATS) as image:
+                if image.width * image.height > LARGEST:
+                    raise Damaged(f"{image.width} × {image.height} pixels are too many")
+                if image.mode == "F":
+                    raise Damaged("its numbers are floating-point: how they become colours, nothing tells")
+                box = box_of(*image.size)
+                if image.mode.startswith("I"):  # 16 bits: Pillow would cut off all above 255
+                    grey = (np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)
+                    image = Image.fromarray(grey)
+                return np.array(image.convert("RGB").crop(box))
+    except Damaged:
+        raise
+    except Exception as error:  # whatever a damaged file makes Pillow raise
+        raise Damaged(fault(error))

@@ -1,0 +1,167 @@
+"""Processes that read and decode photographs: tasks go in, batches of bytes come out, in order.
+
+    pool = Pool(photographs, side=224, workers=4, crop=True, flip=True, pin=False)
+    for decoded in pool.run([Task("train", np.arange(256), seed=0, epoch=3)]): ...
+
+One pool serves training and testing. A task is all that its result depends on, so that a run can be left and gone on with
+anywhere. Workers outlive signals to the whole process group for a while: it is the process that trains which ends in order.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from input.photos.crops import draws
+from input.photos.decoding import Damaged, central_image, random_image
+from input.photos.index import Photographs
+from system.errors import MachineFault, first_line
+from system.processes import follow
+
+AHEAD = 2  # tasks that each worker has begun before they are asked for
+IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+# Seconds that a worker lives on after a SIGTERM that its parent did not send: the last step and its checkpoint need them.
+GRACE = 60
+
+
+class Task(NamedTuple):
+    """Images of "train" or "val" by number; augmented by the draws of (seed, epoch), or, where `epoch` is None, as in
+    testing."""
+
+    index: str
+    numbers: np.ndarray
+    seed: int = 0
+    epoch: int | None = None
+
+
+class Decoded(NamedTuple):
+    """Those of a task's images that are whole: (n, S, S, 3) uint8, labels (n,) and numbers (n,) int64; and why not the
+    others, by number."""
+
+    images: Tensor
+    labels: Tensor
+    numbers: Tensor
+    damaged: list[tuple[int, str]]
+
+
+class Decoder(Dataset):
+    """Carries out tasks, in whatever process."""
+
+    def __init__(self, photographs: Photographs, side: int, crop: bool, flip: bool):
+        self.photographs, self.side, self.crop, self.flip = photographs, side, crop, flip
+
+    def __getitem__(self, task: Task) -> Decoded:
+        index, kept, damaged = getattr(self.photographs, task.index), [], []
+        images = torch.empty(len(task.numbers), self.side, self.side, 3, dtype=torch.uint8)
+        moving = task.epoch is not None and self.crop
+        drawn = draws(torch.from_numpy(task.numbers), task.seed, task.epoch) if moving else [None] * len(task.numbers)
+        for number, draw in zip(task.numbers.tolist(), drawn):
+            try:
+                data = index.read(number)
+                image = (
+                    central_image(data, self.side) if draw is None else random_image(data, draw, self.side, self.flip)
+                )
+            except (Damaged, OSError) as error:
+                damaged.append((number, first_line(error)))
+                continue
+            images[len(kept)] = image
+            kept.append(number)
+        labels = torch.from_numpy(index.labels[kept].astype(np.int64))
+        return Decoded(images[: len(kept)], labels, torch.tensor(kept, dtype=torch.int64), damaged)
+
+
+class Pool:
+    """Workers that start with the first task and stay (0: none, the process itself decodes)."""
+
+    def __init__(self, photographs: Photographs, side: int, workers: int, crop: bool, flip: bool, pin: bool):
+        self.plan: list[Task] = []  # what the loader goes through, each time that it begins
+        self.running: object = None  # stands for the run that began last: all runs share the loader's iterator
+        self.loader = DataLoader(
+            Decoder(photographs, side, crop, flip), batch_size=None, sampler=self.plan, num_workers=workers, collate_fn=_as_is,
+            pin_memory=pin, worker_init_fn=_begin, prefetch_factor=AHEAD if workers else None,
+            persistent_workers=workers > 0, generator=torch.Generator(),  # whose draws are nobody else's
+        )  # fmt: skip
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Decoded]:
+        """Their results in order. Another run may come between two results: this one is then begun anew from there."""
+        own, done = None, 0
+        while done < len(tasks):
+            if own is None or self.running is not own:
+                self.plan[:] = tasks[done:]
+                with warnings.catch_warnings():  # of Python 3.12: what torch's threads do, no worker waits for
+                    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+                    with _told(), _held():
+                        results = iter(self.loader)
+                own = self.running = object()
+            with _told():
+                result = next(results)
+            done += 1
+            yield result
+
+
+def worker_fault(error: BaseException) -> MachineFault | None:
+    """What torch raises, wherever the process is, when a worker was killed; None for anything else."""
+    text = " ".join(str(error).split())
+    if not isinstance(error, RuntimeError) or "DataLoader worker" not in text or "Caught" in text:
+        return None
+    shared = "its shared memory is too small, more of it (/dev/shm)"
+    needs = shared if "shared memory" in text or "Bus error" in text else "often for want of memory: less of it is used"
+    return MachineFault(f"a process that decodes images was killed, {needs} with fewer --workers")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise worker_fault(error) or error
+    except (OSError, EOFError) as error:  # of the socket through which a worker hands over memory: it died just then
+        raise MachineFault(f"a process that decodes images is gone: {first_line(error)}")
+
+
+@contextmanager
+def _held() -> Iterator[None]:
+    """Workers begin without a moment in which a signal would find the handlers of the process that they come from. And torch
+    does not keep its own for a worker's death, which would raise wherever this process is, in a checkpoint half written
+    too: a result that does not come tells it within seconds."""
+    before, of_children = (
+        signal.pthread_sigmask(signal.SIG_BLOCK, [*IGNORED, signal.SIGTERM]),
+        signal.getsignal(signal.SIGCHLD),
+    )
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, of_children)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _as_is(decoded: Decoded) -> Decoded:
+    return decoded
+
+
+def _begin(worker: int) -> None:
+    """In a new worker, in place of the handlers that it was forked with."""
+    torch.set_num_threads(1)
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM])  # for the thread, which can tell who sent it
+    parent = multiprocessing.parent_process().pid
+    threading.Thread(target=_mind_sigterm, args=(parent,), daemon=True).start()
+    if multiprocessing.get_start_method() != "forkserver":  # whose processes are all started by one that lives on
+        follow(parent)  # torch itself would not notice a parent that ended a moment ago
+
+
+def _mind_sigterm(parent: int) -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
+        signal.alarm(GRACE)
+    os._exit(0)

@@ -1,0 +1,65 @@
+"""A convolution of the user's own, from a Python file (`--module FILE`).
+
+UserConv("mine.py").build(ConvSpec(16, 32, 3, padding=1), key=0)
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from layers.base import Block, ConvSpec
+from system import files
+from system.errors import RequestError, SwapconvError, first_line
+
+
+class UserConv:
+    """The class `Conv` of a user's file (`--module`), called with Conv2d's arguments by keyword.
+
+    It initialises itself. Whatever it names in a method `structured_parameters()` has its weight decay scaled.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        module = sys.modules["user_module"] = ModuleType("user_module")
+        module.__file__ = path
+        try:
+            exec(compile(files.read_file(path), path, "exec"), vars(module))
+        except RequestError as error:
+            raise RequestError(f"--module {error}")
+        except (Exception, SystemExit) as error:  # whatever a user's file may raise while it is read
+            where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+            raise RequestError(f"--module {path}{where}: {type(error).__name__}: {first_line(error)}")
+        self.cls = getattr(module, "Conv", None)
+        if not (isinstance(self.cls, type) and issubclass(self.cls, nn.Module)):
+            raise RequestError(f"--module {path} defines no torch module named Conv")
+
+    def build(self, spec: ConvSpec, key: int) -> nn.Module:
+        """One of the user's convolutions on the CPU, from a random state of its own."""
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            torch.manual_seed(key)
+            try:
+                built = self.cls(**vars(spec))
+            except Exception as error:
+                raise ValueError(f"{type(error).__name__}: {first_line(error)}")
+        built.of_user, built.initialises_itself = True, not isinstance(built, Block)
+        return built
+
+    def __str__(self) -> str:
+        return f"Conv of {self.path}"
+
+
+@contextmanager
+def of_module(config: dict) -> Iterator[None]:
+    """Whatever a forward pass of the user's module may raise becomes a RequestError that names its file."""
+    try:
+        yield
+    except SwapconvError:
+        raise
+    except Exception as error:
+        if not config["module"]:
+            raise
+        raise RequestError(f"--module {config['module']}: {type(error).__name__}: {first_line(error)}")

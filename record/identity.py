@@ -1,0 +1,60 @@
+"""What makes a run the same run: its configuration, less what does not change the result. Imports no torch."""
+
+from input import facts
+from input.folders import is_own
+
+# What does not change the result, so is not part of a run's identity.
+NOT_IDENTITY = (
+    "workers",
+    "device",
+    "GPU",
+    "print_freq",
+    "data_dir",
+    "download",
+    "imagenet_loc",
+    "val_labels",
+    "labelled",  # lineage.check_labels compares what labels mean
+    "labelled_classes",
+    "resume",
+    "dry_run",
+    "evaluate",
+    "json",
+    "checkpoint_every",
+    "test_every",
+    "checkpoint_activations",
+    "budget",
+    "budget_mult_adds",
+    "data_folder",  # the path; what lies there is told by digests
+    "data_resize",
+    "data_mean",
+    "data_std",
+)
+
+CONTENTS = {
+    "teacher_digest": "the digest of the teacher's weights",
+    "init_digest": "the digest of the weights of --init_from",
+    "module_digest": "the digest of --module's file",
+}
+
+ORIGINS = {"teacher_checkpoint": "teacher_digest", "init_from": "init_digest"}  # who is known by what weights
+
+
+def differences(before: dict, now: dict) -> list[str]:
+    """What tells two configurations apart, in words. A flag that one of them does not know yet is taken as off; the same
+    weights by another name or path are the same, and so is the same folder of images by another name. What one of them does
+    not say of its data is no difference."""
+    keys = [key for key in {**before, **now} if key not in (*NOT_IDENTITY, *facts.KEYS)]
+    alike = [name for name, digest in ORIGINS.items() if before.get(digest) and before.get(digest) == now.get(digest)]
+    if all(is_own(each.get("dataset") or "") for each in (before, now)):
+        digests = {each.get("data_digest") for each in (before, now)}
+        alike += ["dataset"] if len(digests) == 1 or None in digests else []
+    off = {key: None for key in keys if not (before.get(key) or now.get(key))}
+    before, now = ({**configuration, **off} for configuration in (before, now))
+    different = [key for key in keys if before.get(key) != now.get(key) and key not in alike]
+    listed = [f"{CONTENTS.get(key, key)} was {before.get(key)}, is {now.get(key)}" for key in different]
+    return listed + facts.differences(before, now)
+
+
+def name_of(config: dict) -> str | None:
+    """The name of the run that a configuration is of."""
+    return config.get("student_checkpoint" if config.get("mode") == "student" else "teacher_checkpoint")

@@ -1,0 +1,74 @@
+"""One process trains a run at a time: it holds a lock on runs/NAME/lock until it ends, however it ends.
+
+    with take("wrn.teacher"): ...                      # Busy where another process has it
+    holder(RUNS / "wrn.teacher")                           # "process 4711 on node7", None where nobody has it
+
+Imports no torch.
+"""
+
+import fcntl
+import os
+import socket
+import time
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+from record.paths import RUNS
+from system.errors import Busy, MachineFault, first_line
+
+PATIENCE = 0.2  # seconds in which those who only look at a lock, for an instant, have gone
+
+
+def take(name: str) -> TextIO:
+    """The run's lock file, locked until it is closed or this process ends. Busy where another one has it."""
+    path = RUNS / name / "lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise MachineFault(f"{path} cannot be written: {first_line(error)}")
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not _lock(file, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                refuse(name, _says(file))
+            time.sleep(PATIENCE / 20)
+        file.truncate(0)
+        print(f"process {os.getpid()} on {socket.gethostname()}", end="", file=file, flush=True)
+    except BaseException as error:
+        file.close()
+        if isinstance(error, OSError):
+            raise MachineFault(f"{path} cannot be written: {first_line(error)}")
+        raise
+    return file
+
+
+def holder(folder: Path) -> str | None:
+    """Which process trains the run of a folder, None where none does. Takes nothing and writes nothing."""
+    try:
+        with (folder / "lock").open() as file:
+            return None if _lock(file, fcntl.LOCK_SH) else _says(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise MachineFault(f"{folder / 'lock'} cannot be read: {first_line(error)}")
+
+
+def refuse(name: str, process: str) -> NoReturn:
+    raise Busy(f"the run {name!r} is being trained at this moment, by {process}")
+
+
+def _says(file: TextIO) -> str:
+    file.seek(0)
+    return file.read(300) or "another process"
+
+
+def _lock(file: TextIO, kind: int) -> bool:
+    """Whether it could be locked now."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise MachineFault(f"{file.name} cannot be locked: {first_line(error)}")
+    return True

@@ -1,0 +1,139 @@
+"""What runs have left in their folders, as others may read it at any moment. Imports no torch.
+
+    run = read(Path("runs/digits.teacher"))
+    run.state, run.epochs_done, run.last["test_top1_error"]         # ("finished", 30, 2.36)
+
+A state is `finished`, `running` (a process of this machine or of its file system holds the lock), `diverged`, `failed`, or
+`incomplete`: stopped, killed, or out of power, and to be gone on with.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from record import lock, outcome
+from system.errors import MachineFault, first_line
+
+STATES = ("finished", "running", "incomplete", "diverged", "failed", "planned")
+
+
+@dataclass
+class Record:
+    """A run's folder: `document` is its config.json (empty where it never began), `lines` those of its metrics.jsonl,
+    `fault` what keeps them from being read."""
+
+    folder: Path
+    document: dict
+    lines: list[bytes]
+    fault: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def config(self) -> dict:
+        return self.document.get("config", {})
+
+    @cached_property
+    def rows(self) -> list[dict]:
+        """The metrics of the finished epochs."""
+        rows = []
+        for line in self.lines:
+            try:
+                rows.append(json.loads(line))
+            except (ValueError, RecursionError):
+                continue  # what another program has damaged; the checkpoint has it, and so will a resume
+        return [row for row in rows if _is_row(row)]
+
+    @cached_property
+    def last(self) -> dict:
+        """Those of the last one, empty before the first."""
+        return json.loads(self.lines[-1]) if self.lines else {}
+
+    @cached_property
+    def tested(self) -> dict:
+        """Those of the last one that was tested, empty before the first."""
+        return next((row for row in [self.last, *reversed(self.rows)] if "test_top1_error" in row), {})
+
+    @property
+    def epochs_done(self) -> int:
+        return len(self.lines)
+
+    @property
+    def epochs_planned(self) -> int:
+        return self.config.get("epochs", 0)
+
+    @cached_property
+    def end(self) -> dict | None:
+        return outcome.read(self.folder)
+
+    @cached_property
+    def state(self) -> str:
+        if self.document and self.epochs_done >= self.epochs_planned:
+            return "finished"
+        if holder(self.folder):
+            return "running"
+        if self.fault:
+            return "failed"
+        if self.end is None or self.end["cause"] in ("stopped", "killed"):
+            return "incomplete"
+        return "diverged" if self.end["cause"] == "diverged" else "failed"
+
+    @property
+    def reason(self) -> str:
+        """Why it is not finished, as far as anybody noted."""
+        noted = self.end["reason"] if self.end and self.state not in ("finished", "running") else ""
+        return self.fault or noted
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the time of its epochs so far."""
+        if not self.last or self.epochs_done >= self.epochs_planned:
+            return None
+        return (self.epochs_planned - self.epochs_done) * self.last.get("seconds", 0.0)
+
+
+def read(folder: Path) -> Record | None:
+    """None where nothing of a run is there. A line that is being written at this moment is left out."""
+    document, lines, fault = {}, [], ""
+    try:
+        if (folder / "config.json").exists():
+            document = json.loads((folder / "config.json").read_bytes())
+            _check_document(document)
+            if (folder / "metrics.jsonl").exists():
+                lines = (folder / "metrics.jsonl").read_bytes().split(b"\n")[:-1]
+                if lines and not _is_row(json.loads(lines[-1])):
+                    raise TypeError("the last line of its metrics is none")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        document, lines, fault = {}, [], f"its record is damaged: {type(error).__name__}: {first_line(error)}"
+    record = Record(folder, document, lines, fault)
+    return record if document or fault or record.end is not None or holder(folder) else None
+
+
+def _check_document(document: object) -> None:
+    """TypeError or KeyError where a config.json is not what main.py writes, as far as anybody relies on it."""
+    config = document["config"]
+    kinds = {"conv": str, "module": str, "mode": str, "dataset": str, "network": str, "teacher_checkpoint": str}
+    if not isinstance(config["epochs"], int):
+        raise TypeError("its epochs are no number")
+    if wrong := [key for key, kind in kinds.items() if not isinstance(config.get(key), kind | None)]:
+        raise TypeError(f"its {wrong[0]} is {config[wrong[0]]!r}")
+    if not all(isinstance(document.get(part, {}), dict) for part in ("counts", "versions")):
+        raise TypeError("its counts or versions are no object")
+    if not all(isinstance(each, str) for each in document.get("argv", [])):
+        raise TypeError("its argv are no words")
+
+
+def _is_row(row: object) -> bool:
+    """Whether it is an epoch's metrics, all of them numbers."""
+    return isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values())
+
+
+def holder(folder: Path) -> str | None:
+    """Which process trains the run, as far as can be seen from here."""
+    try:
+        return lock.holder(folder)
+    except MachineFault:  # a file system without locks, from another machine
+        return None

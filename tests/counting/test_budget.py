@@ -1,0 +1,244 @@
+"""The number that meets a budget, against brute force over what the family can reach."""
+
+import json
+import re
+from decimal import Decimal
+
+import pytest
+import torch
+
+import count
+from blocks import build_block, spec_of, swappable
+from cli import options
+from counting import costs as counting_costs
+from counting.budget import resolve
+from layers.base import Unmet
+from layers.registry import FAMILIES, ConvName, Fraction, parse_conv
+from models.build import reference
+from system.errors import RequestError
+
+WRN_28_10 = ["cifar10", "--wrn_depth", "28", "--wrn_width", "10"]
+NOT_SWAPPED = 283_354  # parameters of WRN-28-10 that no conv changes
+OPEN = [
+    name
+    for family, about in FAMILIES.items()
+    if about.numbers
+    for name in ([family] if len(about.numbers) == 1 else [family, f"{family}_x_4"])
+]
+
+
+def request(*arguments):
+    return vars(options.counting(arguments))
+
+
+def layers_of_wrn():
+    network = reference(request(*WRN_28_10))
+    return [spec_of(network.get_submodule(name)) for name in swappable(network)]
+
+
+SPECS = layers_of_wrn()
+
+
+def params(conv):
+    """Parameters of WRN-28-10 with a conv, by building each kind of layer. None where a layer cannot be so."""
+    total = NOT_SWAPPED
+    with torch.device("meta"):
+        for spec in set(SPECS):
+            try:
+                total += SPECS.count(spec) * build_block(parse_conv(conv), spec).parameter_count()
+            except Unmet:
+                return None
+    return total
+
+
+def reached(name):
+    """What a family's open name reaches: cost by name, over all small whole numbers or a fine grid."""
+    head, *later = name.split("_x")
+    if isinstance(FAMILIES[head].numbers[0], Fraction):
+        numbers = [Decimal(n) / 1000 for n in range(1, 1001)] + [Decimal(n) / 100_000 for n in range(1, 500)]
+    else:
+        numbers = range(FAMILIES[head].numbers[0].least, 200)
+    costs = {conv: params(conv) for conv in (f"{head}_{number}{''.join(later)}" for number in numbers)}
+    return {conv: cost for conv, cost in costs.items() if cost is not None}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name.endswith("_x_4") else ()) for name in OPEN]
+)
+def test_parameters(name):
+    costs = reached(name)
+    for budget in (1_000_000, 500_000, 300_000, 100_000):
+        config = request(*WRN_28_10, "--conv", name, "--budget", str(budget))
+        if not min(costs.values()) <= budget <= max(costs.values()):
+            with pytest.raises(RequestError, match=f"{budget:,} parameters is out of reach for {name} .* in reach"):
+                resolve(config)
+            assert budget < 400_000 or max(costs.values()) < budget or name == "SepHashedFull"
+            continue
+        assert budget != 100_000
+        resolved, found = resolve(config)
+        assert found.achieved == counting_costs.summary(resolved)["params"] == params(resolved["conv"])
+        assert found.asked == budget and found.setting == resolved["conv"]
+        assert abs(found.achieved - budget) <= min(abs(cost - budget) for cost in costs.values())
+        number = resolved["conv"].split("_")[1:2]
+        if number and "." in number[0]:  # no shorter decimal gives the same
+            digits = len(number[0]) - 2
+            shorter = [Decimal(n) / 10 ** (digits - 1) for n in range(1, 10 ** (digits - 1))] if digits <= 4 else []
+            head, *later = name.split("_x")
+            assert found.achieved not in {params(f"{head}_{each}{''.join(later)}") for each in shorter}
+
+
+def test_a_float_is_as_close_as_neighbouring_steps():
+    """Beyond any grid: the next counts below and above are farther away."""
+    resolved, found = resolve(request(*WRN_28_10, "--conv", "SepHashed", "--budget", "654321"))
+    step = Decimal(1) / 10**9
+    number = Decimal(resolved["conv"].split("_")[1])
+    for direction in (-1, 1):
+        near = number
+        while params(f"SepHashed_{near}") == found.achieved:
+            near += direction * step
+            step *= 2
+        assert abs(params(f"SepHashed_{near}") - 654321) >= abs(found.achieved - 654321)
+
+
+def test_ties_go_to_the_smallest():
+    resolved, found = resolve(request(*WRN_28_10, "--conv", "Shuffle", "--budget", "823674"))
+    assert (resolved["conv"], found.achieved) == ("Shuffle_4", 823_674)  # 5, 6 and 7 are lowered to 4
+
+
+@pytest.mark.parametrize("conv", ["ACDC", "Generic", "Shuffle", "TensorTrain_x_4", "LR"])
+def test_mult_adds(conv):
+    small = request("cifar10", "--wrn_depth", "16", "--wrn_width", "2") | {"conv": conv}
+    met = 0
+    for budget in (2_500_000, 6_000_000, 9_000_000, 12_000_000):
+        try:
+            resolved, found = resolve(small | {"budget_mult_adds": budget})
+        except RequestError as error:
+            assert f"{budget:,} exact mult-adds is out of reach for {conv}" in str(error)
+            continue
+        met += 1
+        assert counting_costs.summary(resolved)["mult_adds_exact"] == found.achieved and found.unit == "exact mult-adds"
+        number, later = parse_conv(resolved["conv"]).numbers[0], parse_conv(resolved["conv"]).numbers[1:]
+        for near in (0.97 * number, min(1.0, 1.03 * number)) if isinstance(number, float) else (number - 1, number + 1):
+            if near >= 2 or isinstance(number, float):
+                config = small | {"conv": str(ConvName(parse_conv(resolved["conv"]).family, (near, *later)))}
+                assert abs(counting_costs.summary(config)["mult_adds_exact"] - budget) >= abs(found.achieved - budget)
+    assert met
+
+
+@pytest.mark.parametrize("conv, budgets", [("Conv", (1e6, 1e5)), ("Sep", (3e5,)), ("HashedDecimate", (3e5,))])
+def test_the_width_meets_a_budget(conv, budgets):
+    for budget in budgets:
+        resolved, found = resolve(request(*WRN_28_10, "--conv", conv, "--budget", f"{budget:g}"))
+        width = resolved["wrn_width"]
+        costs = {
+            w: counting_costs.summary(resolved | {"wrn_width": w, "budget": None})["params"] for w in neighbours(width)
+        }
+        assert costs[width] == found.achieved
+        assert all(abs(cost - budget) >= abs(found.achieved - budget) for cost in costs.values())
+        assert found.setting == f"{conv} with --wrn_width {width:g} (instead of 10)"
+
+
+def test_a_width_on_a_step_is_found():
+    resolved, found = resolve(request("cifar10", "--wrn_depth", "28", "--budget", "36479194"))
+    assert (resolved["wrn_width"], found.achieved) == (10, 36_479_194)
+
+
+def test_the_ends_are_in_reach():
+    for batch in (7, 128):
+        small = request("cifar10", "--wrn_depth", "16", "--wrn_width", "1") | {"conv": "Generic", "budget_mult_adds": 1}
+        with pytest.raises(RequestError) as error:
+            resolve(small, batch)
+        ends = [
+            int(end.replace(",", "")) for end in re.search(r"([0-9,]+) to ([0-9,]+) are", str(error.value)).groups()
+        ]
+        for end in ends:
+            assert abs(resolve(small | {"budget_mult_adds": end}, batch)[1].achieved - end) < 1
+
+
+def test_where_every_number_costs_the_same_it_is_a_small_one():
+    config = request("cifar10", "--wrn_depth", "16", "--wrn_width", "1") | {"conv": "SepHashed"}
+    cost = counting_costs.summary(config | {"conv": "SepHashed_0.1"})["mult_adds_exact"]
+    assert resolve(config | {"budget_mult_adds": cost})[0]["conv"] == "SepHashed_0.1"
+
+
+def neighbours(width):
+    """Widths change something at multiples of 1/64."""
+    return [width, (int(width * 64) - 1) / 64, int(width * 64) / 64, (int(width * 64) + 1) / 64]
+
+
+def test_the_multiplier_meets_a_budget():
+    resolved, found = resolve(request("imagenet", "--network", "MobileNetV2", "--budget_mult_adds", "1e8"))
+    costs = [
+        counting_costs.summary(resolved | {"width_mult": resolved["width_mult"] + d, "budget_mult_adds": None})[
+            "mult_adds_exact"
+        ]
+        for d in (-0.05, 0, 0.05)
+    ]
+    assert costs[1] == found.achieved and costs[0] < 1e8 * 1.02 and costs[2] > 1e8
+    assert abs(costs[1] - 1e8) == min(abs(cost - 1e8) for cost in costs)
+
+
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        (["--conv", "SepHashed_0.1", "--budget", "1e6"], "a budget finds the number, so give SepHashed"),
+        (["--conv", "TensorTrain_4", "--budget", "1e6"], "so give TensorTrain_x[_d] (2 <= d <= 6)"),
+        (["--conv", "SepHashed", "--budget", "1e6", "--budget_mult_adds", "1e6"], "give one of them"),
+        (["--conv", "SepHashed", "--budget", "0"], "'0' is not a number of at least 1"),
+        (["--conv", "SepHashed", "--budget", "many"], "'many' is not a number"),
+        (["--module", "a.py", "--budget", "1e6"], "--module has none"),
+        (["--network", "DARTS", "--budget", "1e6"], "--conv Sep has no number to find, and --network DARTS no width"),
+        (["--conv", "SepHahsed", "--budget", "1e6"], "did you mean SepHashed"),
+        (["--conv", "SepHashed"], "is not of the form SepHashed_s"),
+    ],
+)
+def test_refused(flags, told):
+    with pytest.raises(RequestError) as error:
+        options.counting(["cifar10", *flags])
+    assert told in str(error.value)
+
+
+def test_what_count_py_says_of_it(capsys):
+    flags = ["cifar10", "--wrn_depth", "16", "--wrn_width", "1", "--conv", "SepHashed", "--budget", "2e4"]
+    assert count.main(flags) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("Budget: 20,000 parameters asked, 19,999 achieved by SepHashed_0.")
+    assert count.main([*flags, "--json"]) == 0
+    costs = json.loads(capsys.readouterr().out)
+    assert costs["budget"] == dict(
+        asked=20_000, achieved=19_999, unit="parameters", setting=costs["conv"], of_given_width=None
+    )
+    assert costs["params"] == 19_999 and parse_conv(costs["conv"])
+
+
+def test_compare(capsys):
+    flags = ["cifar10", "--wrn_depth", "16", "--wrn_width", "1"]
+    assert count.main([*flags, "--compare", "Conv,ACDC,SepHashedFull_0.9", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["conv"] for row in rows] == ["Conv", "ACDC", "SepHashedFull_0.9"]
+    assert "stored numbers for" in rows[2]["error"]
+    for row in rows[:2]:
+        assert count.main([*flags, "--conv", row["conv"], "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == row
+    assert count.main([*flags, "--compare", "Conv,ACDC,SepHashedFull_0.9"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert len(table) == 5 and "175,066" in table[2] and "18,026" in table[3] and "stored numbers for" in table[4]
+    assert count.main([*flags, "--compare", "SepHashed,Conv", "--budget", "2e4"]) == 0
+    assert "Conv with --wrn_width 0." in capsys.readouterr().out
+    for wrong in (["--conv", "Sep"], ["--table"], ["--module", "a.py"]):
+        with pytest.raises(RequestError, match="does not go with --compare"):
+            options.counting([*flags, "--compare", "Conv,ACDC", *wrong])
+    for nothing in (["Conv,ACDC", "--where", "zzz"], ["Conv,SepHashed", "--budget", "1"]):
+        with pytest.raises(RequestError, match="zzz|a budget of 1 parameters is out of reach"):
+            count.main([*flags, "--compare", *nothing])
+    darts = ["cifar10", "--network", "DARTS", "--compare", "SepHashed,Sep", "--budget", "5e5"]
+    assert count.main(darts) == 0
+    assert "Sep has no number to find, and --network DARTS no width" in capsys.readouterr().out
+    with pytest.raises(RequestError, match="unknown conv 'Cnv'"):
+        options.counting([*flags, "--compare", "Conv,Cnv"])
+
+
+def test_every_family_has_budgets():
+    heads = {name.split("_")[0] for name in OPEN}
+    assert heads == {family for family, about in FAMILIES.items() if about.numbers}
+    assert set(FAMILIES) - heads == {"Conv", "Sep", "HashedDecimate", "SepHashedDecimate"}

@@ -1,0 +1,18 @@
+"""Small real runs on digits as processes of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TINY = ["--wrn_depth", "10", "--wrn_width", "0.25", "--epochs", "2"]
+
+
+def process(*arguments: str, cwd: Path, program: str = "main.py", **keywords) -> subprocess.Popen:
+    """Start main.py, or another program of the root."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"} | keywords.pop("env", {})
+    return subprocess.Popen(
+        [sys.executable, ROOT / program, *arguments],
+        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords,
+    )  # fmt: skip

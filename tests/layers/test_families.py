@@ -1,0 +1,348 @@
+"""The structured maps against plain NumPy written from their formulas, against scipy and tntorch; and how good the hash is."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.fft
+import scipy.stats
+import tntorch
+import torch
+from torch import nn
+
+from blocks import block
+from layers.acdc import Cosine, riffle
+from layers.hashed import SharedNumbers
+from layers.square import Square
+from layers.tensor import dimensions, rank
+from system.hashing import key as derived_key
+
+SIZES = [(12, 20), (20, 12), (9, 9), (7, 12), (5, 12), (144, 32), (3, 7)]  # square or not, dividing or not, odd
+sizes = pytest.mark.parametrize("i, o", SIZES)
+GOLDEN_INDEX = [6, 6, 3, 5, 2, 5, 1, 1, 7, 0, 4, 3, 7, 4, 2, 0]  # of 16 entries that share 8 numbers
+
+
+def make(conv, i, o, k=3, seed=0):
+    made = block(conv, i, o, k, seed=seed, name="groups.0.0.conv1")
+    return made, {name: parameter.detach().double().numpy() for name, parameter in made.named_parameters()}
+
+
+def check(made, matrix, depthwise):
+    """W[o, i] = M[o, i]·D[i]"""
+    expected = matrix[:, :, None, None] * (depthwise[:, 0] if depthwise is not None else 1.0)
+    np.testing.assert_allclose(made.weight().detach().numpy(), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+# hashed
+
+
+def splitmix_order(entries, key):
+    """Positions sorted by SplitMix64's finaliser on unsigned integers, from its definition."""
+    x = np.arange(entries, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key % 2**64)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.argsort((x ^ (x >> np.uint64(31))).astype(np.int64), kind="stable")
+
+
+def shared(entries, numbers, key):
+    """The entry at place p of the order uses number p mod M."""
+    out = np.empty(entries)
+    for place, entry in enumerate(splitmix_order(entries, key)):
+        out[entry] = numbers[place % len(numbers)]
+    return out
+
+
+def test_hashed_weights():
+    i, o, k = 12, 20, 3
+    for conv, stored in (("Hashed_0.1", 216), ("Hashed_1", 2160), ("HashedDecimate", 216)):
+        made, p = make(conv, i, o)
+        assert len(p["shared.numbers"]) == stored and p["bias"].shape == (o,)
+        kernel = shared(i * o * 9, p["shared.numbers"], made.shared.key).reshape(o, i, k, k)
+        np.testing.assert_allclose(made.weight().detach(), kernel, rtol=1e-6)
+    assert len(make("HashedDecimate", 7, 5)[1]["shared.numbers"]) == 31  # of 315
+
+
+def test_separable_hashed_weights():
+    i, o = 12, 20
+    for conv, k, stored in (
+        ("SepHashed_0.1", 3, 24),
+        ("SepHashedFull_0.1", 3, 216 - 108),
+        ("SepHashedFull_0.1", 1, 24),
+    ):
+        made, p = make(conv, i, o, k)
+        assert len(p["map.shared.numbers"]) == stored and p["map.bias"].shape == (o,) and "bias" not in p
+        matrix = shared(i * o, p["map.shared.numbers"], made.map.shared.key).reshape(o, i)
+        check(made, matrix, p.get("depthwise"))
+
+
+@pytest.mark.parametrize("k, filters, columns", [(3, 10, 23), (1, 1, 22)])
+def test_sephasheddecimate(k, filters, columns):
+    i, o = 12, 20
+    made, p = make("SepHashedDecimate", i, o, k)
+    budget = (i * o + (i * k * k if k > 1 else 0)) // 10
+    t = i * k * k + i * o
+    assert (filters, columns) == (budget * i * k * k // t, budget * i * o // t)
+    assert len(p["depthwise.numbers"]) == filters and len(p["pointwise.numbers"]) == columns
+    nn.init.normal_(made.depthwise_bias), nn.init.normal_(made.bias)
+    dw = shared(i * k * k, p["depthwise.numbers"], made.depthwise.key).reshape(i, 1, k, k)
+    matrix = shared(i * o, p["pointwise.numbers"], made.pointwise.key).reshape(o, i)
+    check(made, matrix, dw)
+    bias = matrix @ made.depthwise_bias.detach().numpy() + made.bias.detach().numpy()
+    np.testing.assert_allclose(made.effective_bias().detach(), bias, rtol=1e-5)
+    assert made.depthwise.key != made.pointwise.key
+
+
+def order_of(seed, name, conv="SepHashed_0.3", i=64, o=64):
+    return block(conv, i, o, 1, seed=seed, name=name).map.shared.structure()[0]
+
+
+def test_the_hash_is_balanced_and_spread():
+    index = SharedNumbers(640 * 640, 4096, derived_key(0, "a")).structure()[0].reshape(640, 640).long()
+    loads = torch.bincount(index.flatten(), minlength=4096)
+    assert set(loads.tolist()) == {100} and len(loads) == 4096  # 409,600 entries
+    uneven = torch.bincount(SharedNumbers(640 * 641, 4096, 5).structure()[0])
+    assert uneven.max() - uneven.min() == 1
+    for neighbours in (index, index.t()):  # along rows, along columns: pairs of 16 classes against uniform
+        classes = neighbours % 16
+        pairs = torch.bincount((classes[:, :-1] * 16 + classes[:, 1:]).flatten(), minlength=256)
+        assert 0.001 < scipy.stats.chisquare(pairs.numpy()).pvalue < 0.999
+        in_order = (neighbours[:, 1:] > neighbours[:, :-1]).double().mean().item()
+        assert in_order == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(640 * 639))
+        correlation = torch.corrcoef(torch.stack([neighbours[:, :-1].flatten(), neighbours[:, 1:].flatten()]).double())
+        assert abs(correlation[0, 1].item()) < 5 / math.sqrt(640 * 639)
+    each_line = torch.stack([torch.bincount(line % 16, minlength=16) for line in index])  # no number prefers a row
+    assert 0.001 < scipy.stats.chisquare(each_line.flatten().numpy(), ddof=639).pvalue < 0.999
+
+
+def test_the_hash_depends_on_seed_and_name_alone():
+    assert torch.equal(order_of(0, "a"), order_of(0, "a"))
+    for other in (order_of(1, "a"), order_of(0, "b")):
+        agree = (order_of(0, "a") == other).double().mean().item()
+        assert agree < 10 / 1228  # as often as chance has it, with 1,228 numbers
+
+
+def test_the_hash_is_the_same_on_every_platform():
+    assert derived_key(0, "groups.0.0.conv1") == 6620878751364470358
+    assert order_of(0, "groups.0.0.conv1", "SepHashed_0.5", 4, 4).tolist() == GOLDEN_INDEX
+
+
+def test_every_stored_number_receives_its_sum_of_gradients():
+    numbers = SharedNumbers(1000, 37, 3)
+    nn.init.normal_(numbers.numbers)
+    weights = torch.randn(1000)
+    (numbers() * weights).sum().backward()
+    index = numbers.structure()[0].long()
+    expected = torch.zeros(37).index_add_(0, index, weights)
+    torch.testing.assert_close(numbers.numbers.grad, expected)
+    assert numbers.numbers.grad.all()
+
+
+# ACDC, LR
+
+
+def dct_matrix(n):
+    """Rows of x·C: C[m, k] = √(2/N)·s_k·cos(π(2m+1)k/2N)"""
+    m, k = np.arange(n)[:, None], np.arange(n)[None]
+    return math.sqrt(2 / n) * np.where(k == 0, math.sqrt(0.5), 1.0) * np.cos(np.pi * (2 * m + 1) * k / (2 * n))
+
+
+def permutation_matrix(order):
+    """x·P has channel order[j] at place j."""
+    return np.eye(len(order))[:, order]
+
+
+def fitting_matrices(i, o):
+    """E (N, i) and S (o, N): y = S·T·E·x."""
+    if o > i:
+        a = next(a for a in range(o) if o % (i + a) == 0)
+        expand = np.zeros((o, i))
+        for j in range(o):
+            expand[j, (j % (i + a)) % i] = 1
+        return expand, np.eye(o)
+    n = o * math.ceil(i / o)
+    return np.eye(n, i), np.repeat(np.eye(o), n // o, axis=1)
+
+
+@sizes
+def test_square_fitting(i, o):
+    expand, reduce = fitting_matrices(i, o)
+    square = Square(i, o)
+    x, y = torch.randn(3, i, dtype=torch.double), torch.randn(3, len(expand), dtype=torch.double)
+    assert square.size == len(expand)
+    np.testing.assert_allclose(square.expand(x), x.numpy() @ expand.T)
+    np.testing.assert_allclose(square.collect(y), y.numpy() @ expand)
+    np.testing.assert_allclose(square.reduce(y), y.numpy() @ reduce.T)
+
+
+@sizes
+@pytest.mark.parametrize("conv", ["ACDC_4", "OriginalACDC_4", "PermutedACDC_4"])
+def test_acdc_weights(conv, i, o):
+    made, p = make(conv, i, o)
+    expand, reduce = fitting_matrices(i, o)
+    n, c = len(expand), dct_matrix(len(expand))
+    even_first = [*range(0, n, 2), *range(1, n, 2)]
+    product = np.eye(n)
+    assert len(p["map.a"]) == 3  # L − 1 factors
+    for factor, (a, d) in enumerate(zip(p["map.a"], p["map.d"])):
+        inside = after = even_first
+        if conv.startswith("Permuted"):
+            inside, after = (
+                splitmix_order(n, derived_key(made.map.key, factor, place)) for place in ("inside", "after")
+            )
+        if conv.startswith("Original"):
+            inside = list(range(n))
+        m = np.diag(a) @ c @ permutation_matrix(inside) @ np.diag(d) @ np.linalg.inv(c)
+        product = product @ m @ permutation_matrix(after)
+    check(made, reduce @ product.T @ expand, p["depthwise"])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 31, 64, 160])
+def test_the_cosine_transform(n):
+    x = torch.randn(3, n, dtype=torch.double)
+    np.testing.assert_allclose(Cosine.apply(x, False), scipy.fft.dct(x.numpy(), norm="ortho"), atol=1e-12)
+    np.testing.assert_allclose(Cosine.apply(x, True), scipy.fft.idct(x.numpy(), norm="ortho"), atol=1e-12)
+
+
+@pytest.mark.parametrize("conv", ["ACDC", "OriginalACDC", "PermutedACDC"])
+def test_acdc_with_ones_is_orthogonal(conv):
+    made, _ = make(conv, 24, 24)
+    nn.init.ones_(made.map.a), nn.init.ones_(made.map.d)
+    matrix = made.map.matrix()
+    torch.testing.assert_close(matrix @ matrix.t(), torch.eye(24), atol=1e-5, rtol=0)
+    assert conv != "ACDC" or not torch.allclose(matrix, torch.eye(24), atol=0.1)
+
+
+def test_the_riffle():
+    assert riffle(torch.arange(7)).tolist() == [0, 2, 4, 6, 1, 3, 5]
+
+
+@sizes
+def test_low_rank_weights(i, o):
+    made, p = make("LR_0.3", i, o)
+    expand, reduce = fitting_matrices(i, o)
+    v = p["map.v"]
+    assert v.shape == (max(1, int(0.3 * max(i, o))), len(expand))
+    check(made, reduce @ v.T @ v @ expand, p["depthwise"])
+    made, p = make("Generic_0.3", i, o)
+    assert p["map.v"].shape == (max(1, int(0.3 * max(i, o))), i)
+    check(made, p["map.u"] @ p["map.v"], p["depthwise"])
+
+
+# tensor forms
+
+
+@pytest.mark.parametrize(
+    "n, d, expected",
+    [
+        (640 * 640, 3, (80, 80, 64)),  # e = 74.27, so divisors of at least 74
+        (640 * 640, 4, (25, 32, 32, 16)),
+        (256 * 256, 4, (16, 16, 16, 16)),
+        (16 * 16, 2, (16, 16)),
+        (144 * 32, 3, (18, 32, 8)),
+        (9 * 15, 3, (5, 9, 3)),
+        (7, 3, (7, 1, 1)),
+        (1, 3, (1, 1, 1)),
+    ],
+)
+def test_dimensions(n, d, expected):
+    sizes, left, e = [], n, n ** (1 / d)
+    if abs(e - round(e)) < 1e-6:
+        sizes = [round(e)] * d
+    else:
+        for _ in range(d - 1):
+            divisors = [divisor for divisor in range(1, left + 1) if left % divisor == 0]
+            sizes.append(min((divisor for divisor in divisors if divisor >= round(e)), default=left))
+            left //= sizes[-1]
+        sizes.append(left)
+    assert dimensions(n, d) == tuple(sizes)
+    assert tuple(sizes) == expected and math.prod(sizes) == n
+
+
+def test_ranks_are_rounded_as_python_rounds():
+    assert [rank(0.5, n) for n in (1, 3, 5, 7, 9)] == [1, 2, 2, 4, 4] and rank(0.01, 5) == 1
+
+
+def by_entries(sizes, entry, i, o):
+    """A matrix from what each of its d-way entries is."""
+    return np.array([entry(np.unravel_index(flat, sizes)) for flat in range(i * o)]).reshape(o, i)
+
+
+@sizes
+@pytest.mark.parametrize("d", [2, 3, 4, 6])
+def test_tensor_weights(i, o, d):
+    made, p = make(f"TensorTrain_0.5_{d}", i, o)
+    sizes, cores = made.map.sizes, [p[f"map.cores.{j}"] for j in range(d)]
+    ranks = [1, *(max(1, round(0.5 * min(pair))) for pair in zip(sizes, sizes[1:])), 1]
+    assert [core.shape for core in cores] == list(zip(ranks, sizes, ranks[1:]))
+
+    def train(x):
+        product = np.eye(1)
+        for core, at in zip(cores, x):
+            product = product @ core[:, at]
+        return product[0, 0]
+
+    check(made, by_entries(sizes, train, i, o), p["depthwise"])
+    as_tntorch = tntorch.Tensor([torch.tensor(core) for core in cores]).torch().reshape(o, i)
+    check(made, as_tntorch.numpy(), p["depthwise"])
+
+    made, p = make(f"CP_0.5_{d}", i, o)
+    factors = [p[f"map.factors.{j}"] for j in range(d)]
+    assert [factor.shape for factor in factors] == [(size, max(1, round(0.5 * min(sizes)))) for size in sizes]
+    check(
+        made, by_entries(sizes, lambda x: np.prod([f[at] for f, at in zip(factors, x)], 0).sum(), i, o), p["depthwise"]
+    )
+
+
+@sizes
+@pytest.mark.parametrize("d", [2, 3, 4])
+def test_tucker_weights(i, o, d):
+    made, p = make(f"Tucker_0.5_{d}", i, o)
+    sizes, factors = made.map.sizes, [p[f"map.factors.{j}"] for j in range(d)]
+    cores = [p[f"map.cores.{j}"] for j in range(d)]
+    ranks = [max(1, round(0.5 * size)) for size in sizes]
+    bonds = [1] * (d + 1)
+    for j in range(d - 1, 0, -1):
+        bonds[j] = min(min(math.prod(sizes[:j]), math.prod(sizes[j:])), ranks[j] * bonds[j + 1])
+    assert [factor.shape for factor in factors] == list(zip(sizes, ranks))
+    assert [core.shape for core in cores] == list(zip(bonds, ranks, bonds[1:]))
+    core = cores[0]
+    for each in cores[1:]:
+        core = np.tensordot(core, each, 1)
+    core = core.reshape(ranks)
+    for factor in factors:
+        core = np.moveaxis(np.tensordot(core, factor, (0, 1)), -1, -1)  # the first dimension becomes the last
+    check(made, core.reshape(o, i), p["depthwise"])
+    as_tntorch = tntorch.Tensor([torch.tensor(c) for c in cores], Us=[torch.tensor(f) for f in factors]).torch()
+    check(made, as_tntorch.reshape(o, i).numpy(), p["depthwise"])
+
+
+def test_a_bond_between_rows_and_columns_is_used():
+    for conv in ("TensorTrain_0.3_4", "Tucker_0.2_4", "CP_0.5_4"):
+        made = block(conv, 64, 64, 1, name="a").map
+        assert made.aligned and made.bond == 2
+        assert made.factor_mult_adds(10_000) < 64 * 64 * 10_000
+    assert not block("TensorTrain_0.3", 64, 64, 1, name="a").map.aligned
+
+
+# Shuffle
+
+
+def test_shuffle_weights():
+    for i, o, asked, groups in ((6, 8, 2, 2), (48, 96, 5, 4), (12, 20, 5, 1), (16, 32, 4, 4), (9, 36, 100, 9)):
+        made, p = make(f"Shuffle_{asked}", i, o)
+        m = o // 4
+        assert made.groups == groups == next(g for g in range(asked, 0, -1) if i % g == o % g == m % g == 0)
+        first, last = np.zeros((m, i)), np.zeros((o, m))
+        for row in range(m):
+            start = row // (m // groups) * (i // groups)
+            first[row, start : start + i // groups] = p["reduce"][row, :, 0, 0]
+        for row in range(o):
+            start = row // (o // groups) * (m // groups)
+            last[row, start : start + m // groups] = p["expand"][row, :, 0, 0]
+        shuffled = np.empty_like(first)
+        for channel in range(m):
+            group, within = divmod(channel, m // groups)
+            shuffled[within * groups + group] = first[channel]
+        kernel = np.einsum("om,myx,mi->oiyx", last, p["depthwise"][:, 0], shuffled)
+        np.testing.assert_allclose(made.weight().detach(), kernel, rtol=1e-4, atol=1e-6)
+        assert groups == 1 or (made.weight().abs().sum((2, 3)) > 0).any(0).all()

@@ -1,0 +1,160 @@
+"""The grammar of conv names and run names."""
+
+import pytest
+
+from layers.registry import FAMILIES, ConvName, parse_conv, parse_family
+from system.errors import RequestError
+from weights.sources import check_run_name, check_source, file_and_key, is_file, is_published, is_run
+
+
+@pytest.mark.parametrize(
+    "text, name, canonical",
+    [
+        ("Conv", ConvName("Conv"), "Conv"),
+        ("Sep", ConvName("Sep"), "Sep"),
+        ("Generic_0.10", ConvName("Generic", (0.1,)), "Generic_0.1"),
+        ("SepHashed_.5", ConvName("SepHashed", (0.5,)), "SepHashed_0.5"),
+        ("SepHashed_1", ConvName("SepHashed", (1.0,)), "SepHashed_1"),
+        ("ACDC", ConvName("ACDC", (12,)), "ACDC"),
+        ("ACDC_12", ConvName("ACDC", (12,)), "ACDC"),
+        ("OriginalACDC_48", ConvName("OriginalACDC", (48,)), "OriginalACDC_48"),
+        ("TensorTrain_0.8", ConvName("TensorTrain", (0.8, 3)), "TensorTrain_0.8"),
+        ("Tucker_0.80_3", ConvName("Tucker", (0.8, 3)), "Tucker_0.8"),
+        ("CP_0.4_4", ConvName("CP", (0.4, 4)), "CP_0.4_4"),
+        ("HashedDecimate", ConvName("HashedDecimate"), "HashedDecimate"),
+        ("Generic_1e-05", ConvName("Generic", (1e-05,)), "Generic_1e-05"),
+        ("Shuffle_04", ConvName("Shuffle", (4,)), "Shuffle_4"),
+    ],
+)
+def test_parse(text, name, canonical):
+    assert parse_conv(text) == name
+    assert str(name) == canonical
+    assert parse_conv(canonical) == name
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("SepHahsed_0.1", "did you mean SepHashed_s (0 < s <= 1)?"),
+        ("shuffle_4", "did you mean Shuffle_g (g >= 1, whole)?"),
+        ("Cnv_0.1", "did you mean Conv?"),
+        ("qqq", "known: Conv, Sep, Generic_s, LR_s, Hashed_s, HashedDecimate"),
+        ("", "unknown conv ''"),
+        ("Conv_1", "not of the form Conv"),
+        ("Generic", "not of the form Generic_s (0 < s <= 1)"),
+        ("Generic_0", "0 < s <= 1"),
+        ("Generic_1.5", "0 < s <= 1"),
+        ("Generic_-0.5", "0 < s <= 1"),
+        ("Generic_nan", "0 < s <= 1"),
+        ("Generic_inf", "0 < s <= 1"),
+        ("Generic_0.1_3", "0 < s <= 1"),
+        ("Generic_٠.١", "0 < s <= 1"),
+        ("SepHashed_", "0 < s <= 1"),
+        ("Shuffle_0", "g >= 1, whole"),
+        ("Shuffle_2.5", "g >= 1, whole"),
+        ("Shuffle_99999999999999", "g >= 1, whole"),
+        ("acdc", "did you mean ACDC[_L] (L >= 2, whole; 12 if left out)?"),
+        ("ACDC_1", "L >= 2, whole"),
+        ("ACDC_", "L >= 2, whole"),
+        ("ACDC_12_3", "ACDC[_L]"),
+        ("TensorTrain", "TensorTrain_s[_d] (0 < s <= 1, 2 <= d <= 6; 3 if left out)"),
+        ("TensorTrain_4_0.8", "0 < s <= 1"),
+        ("TensorTrain_0.8_1", "2 <= d <= 6"),
+        ("Tucker_0.8_7", "2 <= d <= 6"),
+        ("CP_0.8_4_1", "2 <= d <= 6"),
+        ("TensorTrain_x_4", "0 < s <= 1"),
+        ("HashedDecimate_0.1", "not of the form HashedDecimate"),
+    ],
+)
+def test_refused(text, told):
+    with pytest.raises(RequestError) as error:
+        parse_conv(text)
+    assert told in str(error.value) and repr(text) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text, canonical, named",
+    [
+        ("SepHashed", "SepHashed", "SepHashed_1"),
+        ("ACDC", "ACDC", "ACDC_1"),
+        ("TensorTrain", "TensorTrain", "TensorTrain_1"),
+        ("TensorTrain_x", "TensorTrain", "TensorTrain_1"),
+        ("TensorTrain_x_3", "TensorTrain", "TensorTrain_1"),
+        ("Tucker_x_4", "Tucker_x_4", "Tucker_1_4"),
+        ("Conv", "Conv", None),
+    ],
+)
+def test_open_names(text, canonical, named):
+    name = parse_family(text)
+    assert str(name) == canonical and parse_family(canonical) == name
+    assert (name.number is None) if named is None else str(name.named(1)) == named
+
+
+def test_every_family_points_to_a_class():
+    from importlib import import_module
+
+    for family in FAMILIES.values():
+        module, name = family.target.split(":")
+        assert isinstance(getattr(import_module(module), name), type)
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "wrn_28_10.acdc.student.Dec11", "x.Dec11", "wrn.pt.2", "A+b-c_9", "pt", "x" * 100]
+)
+def test_run_names(name):
+    assert check_run_name(name, "-s") == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x.pth", "model.pth.tar", "x.pt", "x.PT", "x.pt7", "last.ckpt", "pytorch_model.bin", "a.safetensors", "x.pt:ema"],
+)
+def test_a_run_is_not_called_as_files_are(name):
+    with pytest.raises(RequestError, match="would be taken for a file of weights"):
+        check_run_name(name, "-t")
+
+
+@pytest.mark.parametrize(
+    "source, kind",
+    [
+        ("t", is_run), ("x.Dec11", is_run), ("bin", is_run), ("pth", is_run), ("torchvision", is_run), ("timm.x", is_run),
+        ("x.pt", is_file), ("model.bin", is_file), ("x.pt7", is_file), ("X.CKPT", is_file), ("x.safetensors", is_file),
+        ("x.pth:model_ema", is_file), ("./x:a.b", is_file),
+        ("x.pth", is_file), ("x.pth.tar", is_file), ("./x.pt", is_file), ("/a/b", is_file), ("a:b/c", is_file), ("é b.pth", is_file),
+        ("torchvision:mobilenet_v2", is_published), ("timm:a/b.pth", is_published), ("torchvision:x:Y", is_published),
+    ],
+)  # fmt: skip
+def test_sources_are_of_one_kind_whatever_is_there(source, kind):
+    assert check_source(source, "-t") == source
+    assert [each(source) for each in (is_run, is_file, is_published)] == [
+        each is kind for each in (is_run, is_file, is_published)
+    ]
+
+
+@pytest.mark.parametrize(
+    "source, parts",
+    [
+        ("x.pth", ("x.pth", None)),
+        ("x.pth:a.b", ("x.pth", "a.b")),
+        ("w/x.ckpt:state_dict.net", ("w/x.ckpt", "state_dict.net")),
+        ("./x:model", ("./x", "model")),
+        ("a:b/c", ("a:b/c", None)),
+        ("a:b/c:d", ("a:b/c", "d")),
+        ("x.pth:", ("x.pth", "")),
+    ],
+)
+def test_a_key_follows_a_file(source, parts):
+    assert file_and_key(source) == parts
+
+
+@pytest.mark.parametrize("source", ["", "a b", "timm:", "hub:resnet", "c:\\x", "~", ":x", "x.pth:", "./x:"])
+def test_sources_that_cannot_be(source):
+    with pytest.raises(RequestError):
+        check_source(source, "-t")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "...", "a/b", "a b", "é", "x" * 101, "a\n", "a\0", "../x", "-_."])
+def test_refused_run_names(name):
+    with pytest.raises(RequestError, match="1 to 100 letters"):
+        check_run_name(name, "-s")

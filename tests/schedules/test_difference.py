@@ -1,0 +1,91 @@
+"""Whether two errors can be told apart: the formula by hand and by drawing, and who says so where."""
+
+import math
+import random
+import statistics
+
+import pytest
+
+from schedules import demo
+from schedules.difference import NOT, Result, reason, standard_error, told, verdict
+
+
+def test_the_formula():
+    taught, alone = Result(3.37, 297), Result(4.71, 297)
+    by_hand = 100 * math.sqrt(0.0337 * 0.9663 / 297 + 0.0471 * 0.9529 / 297)
+    assert standard_error(taught, alone) == pytest.approx(by_hand) and round(by_hand, 2) == 1.61
+    several = Result(30, 10_000, 4, 0.8), Result(28, 5_000, 3, 0.6)
+    parts = (0.3 * 0.7 / 10_000, 0.008**2 / 4, 0.28 * 0.72 / 5_000, 0.006**2 / 3)
+    assert standard_error(*several) == pytest.approx(100 * math.sqrt(sum(parts)))
+    assert standard_error(Result(0, 297), Result(0, 297)) == 0
+    with pytest.raises(ValueError, match="not known"):
+        standard_error(Result(1, None), alone)
+
+
+def test_the_standard_error_is_what_drawing_gives():
+    """2,000 pairs of test sets of 400 images each, with errors of 10 and of 20 %."""
+    draw = random.Random(0)
+    errors = [[100 * sum(draw.random() < rate for _ in range(400)) / 400 for rate in (0.1, 0.2)] for _ in range(2000)]
+    spread = statistics.stdev(one - other for one, other in errors)
+    assert spread == pytest.approx(standard_error(Result(10, 400), Result(20, 400)), rel=0.05)
+
+
+@pytest.mark.parametrize("one, other, says", [
+    (Result(3.37, 297), Result(4.71, 297), NOT),
+    (Result(3.37, 297), Result(40, 297), NOT),  # one seed
+    (Result(30, 10_000, 3, 0.2), Result(40, 10_000), NOT),
+    (Result(30, 10_000, 3, 0.2), Result(32, 10_000, 3, 0.2), "told apart"),
+    (Result(32, 10_000, 3, 0.2), Result(30, 10_000, 3, 0.2), "told apart"),
+    (Result(30, 10_000, 3, 2.0), Result(32, 10_000, 3, 2.0), NOT),  # by its seeds
+    (Result(30, 297, 3, 0.0), Result(32, 297, 3, 0.0), NOT),  # by its images
+    (Result(0, 297, 3, 0.0), Result(0, 297, 3, 0.0), NOT),
+    (Result(30, None, 3, 0.2), Result(40, None, 3, 0.2), "test images unknown"),
+])  # fmt: skip
+def test_verdicts(one, other, says):
+    assert verdict(one, other) == says
+    assert told(one, other) == f"{one.error - other.error:+.2f}, {says}"
+
+
+def test_the_limit_is_two_standard_errors():
+    for share, says in ((1.99, NOT), (2.01, "told apart")):
+        one, other = Result(10.0, 1000, 2, 0.0), Result(10.0, 1000, 2, 0.0)
+        for _ in range(50):  # the error whose distance is that share of the standard error
+            other = Result(10 + share * standard_error(one, other), 1000, 2, 0.0)
+        assert verdict(one, other) == says
+
+
+def test_reasons():
+    text = reason(Result(3.37, 297), Result(4.71, 297))
+    assert text == "-1.34 points, not more than two standard errors of 297 test images (3.23), and of one seed"
+    assert "+37.00 points, more than" in reason(Result(40, 297), Result(3, 297)) and "but of one seed" in reason(
+        Result(40, 297), Result(3, 297)
+    )
+    assert reason(Result(40, 297, 2, 0.1), Result(3, 297, 2, 0.1)).endswith(")")
+    assert (
+        reason(Result(3, None), Result(4, 297))
+        == "-1.00 points; of how many test images is not recorded, and of one seed"
+    )
+
+
+@pytest.mark.parametrize(
+    "images, error, says", [(297, 4.38, "not more than"), (297, 14.38, "more than"), (None, 4.38, "not recorded")]
+)
+def test_the_demo_says_what_is_not_told_apart(images, error, says):
+    """In a table of 120 columns; with one seed always, and below it why."""
+
+    def of(conv, error, params):
+        counts = dict(params=params, mult_adds=26_788_480, mult_adds_exact=26_657_400, stored_bytes=704_080)
+        config = {"conv": conv, "data_test": images} if images else {"conv": conv}
+        return {"config": config, "counts": counts}, [{"test_top1_error": error, "seconds": 61.7}] * 30
+
+    roles = {"teacher": of("Conv", 2.36, 175_066), "student, taught": of("SepHashed_0.1", error, 9_066)}
+    lines = demo.table(roles | {"student, alone": of("SepHashed_0.1", 5.05, 9_066)}).splitlines()
+    assert len(lines) == 6 and max(map(len, lines)) <= 120
+    assert [NOT in line for line in lines] == [False, False, False, True, False, False] and lines[3].startswith(
+        "student, taught"
+    )
+    assert (
+        lines[-1].startswith(f"taught − alone: {error - 5.05:+.2f} points")
+        and says in lines[-1]
+        and "one seed" in lines[-1]
+    )

@@ -1,0 +1,197 @@
+"""The generator: whole studies, settings and budgets, every command checked, nothing written over."""
+
+import re
+import time
+
+import pytest
+from results import refused
+
+from cli import options
+from counting.costs import summary
+from layers.registry import parse_conv
+from schedules import generate
+from schedules.check import without_faults
+from schedules.schedule import conflicts, parse, read
+from schedules.studies import STUDIES
+
+
+def jobs_of(name):
+    return read(name if name.endswith(".json") else f"{name}.json")
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_no_study_carries_another_s_settings(name):
+    """Every command parses again, to the network of its study, with one setting of it, under a name that says both."""
+    study, request = STUDIES[name], generate.options([name, "--seeds", "2"])
+    chosen = generate.settings(study, request)
+    jobs, faults = parse([argv for argv, _ in generate.commands(study, request, chosen)])
+    assert not faults and not list(conflicts(jobs))
+    assert len({job.name.lower() for job in jobs}) == len(jobs) == 1 + 4 * len(chosen)
+    assert jobs[0].name == f"{name}.teacher" and all(job.name.startswith(f"{name}.") for job in jobs)
+    own = vars(options.training([study.dataset, "teacher", "-t", "x", *study.flags.split()]))
+    control = study.control.split(" ")[0].removeprefix("--")
+    settings = set()
+    for job in jobs[1:]:
+        assert job.needs == ({f"{name}.teacher": "teacher"} if job.options.mode == "student" else {})
+        theirs = vars(job.options)
+        different = {key for key, value in own.items() if theirs[key] != value and not key.endswith("_checkpoint")}
+        different -= {"mode", "seed", "temperature", "alpha", "beta"}
+        assert different == {"conv"} or different == {control} or theirs["conv"] == own["conv"]
+        assert theirs["conv"].lower() in job.name or control in different
+        settings.add((theirs["conv"], theirs.get(control)))
+    assert len(settings) == len(chosen)
+    assert [vars(job.options)["conv"] for job in jobs[1::4]][: len(study.convs)] == [
+        str(parse_conv(conv)) for conv in study.convs
+    ]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_generates(workplace, name, capsys):
+    """Two settings of each, built and counted as the whole study is; the schedule is what the launcher reads."""
+    convs = [STUDIES[name].convs[0], STUDIES[name].convs[-1]]
+    assert generate.main([name, "--convs", ",".join(convs), "-o", "study.json"]) == 0
+    out = capsys.readouterr().out
+    assert "study.json: 5 jobs, all checked" in out and all(str(parse_conv(conv)) in out for conv in convs)
+    jobs = jobs_of("study")
+    assert len(jobs) == 5
+    without_faults("study.json", jobs)
+
+
+def test_the_whole_of_digits(workplace, capsys):
+    assert generate.main(["digits"]) == 0
+    jobs = jobs_of("digits")
+    assert [job.options.mode for job in jobs] == ["teacher", *["student", "teacher"] * 4]
+    assert {job.options.epochs for job in jobs} == {8}
+    assert "of the teacher's" in capsys.readouterr().out
+
+
+def test_names_are_tagged_and_dated(workplace):
+    assert generate.main(["digits", "--convs", "ACDC_3", "--tag", "Dec18", "--seeds", "2"]) == 0
+    names = [job.name for job in jobs_of("digits.Dec18")]
+    assert names == [
+        "digits.teacher.Dec18", "digits.acdc_3.student.seed0.Dec18", "digits.acdc_3.seed0.Dec18",
+        "digits.acdc_3.student.seed1.Dec18", "digits.acdc_3.seed1.Dec18",
+    ]  # fmt: skip
+    assert [job.options.seed for job in jobs_of("digits.Dec18")] == [0, 0, 0, 1, 1]
+    dated = {time.strftime("%b") + str(time.localtime().tm_mday) for _ in range(2)}
+    assert generate.options(["digits", "--dated"]).tag in dated | {
+        time.strftime("%b") + str(time.localtime().tm_mday)  # midnight may have been in between
+    }
+
+
+@pytest.mark.parametrize("kind, modes", [("taught", {"student"}), ("alone", {"teacher"})])
+def test_only_one_kind(workplace, kind, modes):
+    assert generate.main(["digits", "--only", kind]) == 0
+    first, *rest = jobs_of("digits")
+    assert first.name == "digits.teacher" and {job.options.mode for job in rest} == modes and len(rest) == 4
+
+
+def test_a_teacher_that_exists(workplace, capsys):
+    """One of the study's own is then not made; a misspelt one is told with the nearest."""
+    (workplace / "checkpoints").mkdir()
+    (workplace / "checkpoints/best.teacher.pt").touch()
+    (fault, *_), last = refused(capsys, generate.main, "digits", "--teacher", "best.techer")
+    assert "no teacher 'best.techer'" in fault and "did you mean 'best.teacher'?" in fault
+    assert generate.main(["digits", "--teacher", "best.teacher"]) == 0
+    jobs = jobs_of("digits")
+    assert len(jobs) == 8 and {need for job in jobs for need in job.needs} == {"best.teacher"}
+
+
+def test_flags_for_every_job_do_not_undo_a_setting(workplace):
+    """They win over the study's, teacher included; what tells the settings apart wins over them."""
+    assert generate.main(["digits", "--seeds", "2", "--", "--epochs", "3", "--wrn_width", "2", "--nocrswd"]) == 0
+    jobs = jobs_of("digits")
+    assert all(job.options.epochs == 3 and job.options.nocrswd for job in jobs)
+    widths = {job.name: job.options.wrn_width for job in jobs}
+    assert widths.pop("digits.teacher") == 2
+    assert all(width == (0.5 if "width_0.5" in name else 2) for name, width in widths.items())
+    assert {job.options.seed for job in jobs} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--conv=ACDC", "--conv ACDC", "-t x", "-tx", "-s x", "--seed 3", "--seed=3", "--resume", "-r", "-rt x",
+        "--teacher_checkpoint=x", "--student_checkpoint x", "--network DARTS",
+    ],
+)  # fmt: skip
+def test_what_a_job_has_of_its_own_is_not_for_every_job(workplace, flags, capsys):
+    faults, last = refused(capsys, generate.main, "digits", "--", *flags.split())
+    assert not faults and "after --: every job has its own" in last
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ("digit", "did you mean 'digits'?"),
+        ("digits --convs ACDC --budgets 1e4", "--convs and --budgets: give one of them"),
+        ("digits --budgets 1e4 --budgets_mult_adds 1e6", "give one of them"),
+        ("digits --families ACDC", "--families goes with --budgets"),
+        ("digits --tag a --dated", "give one of them"),
+        ("digits --tag a/b", "--tag 'a/b'"),
+        ("digits --teacher a*b", "--teacher 'a*b'"),
+        ("digits --convs ACDK_3", "unknown conv 'ACDK_3'"),
+        ("digits --budgets 3e5:3e6", "LOW:HIGH:POINTS"),
+        ("digits --budgets 3e6:3e5:3", "not below"),
+        ("digits --budgets 3e5:3e6:1", "'1' is not a whole number of at least 2"),
+        ("digits --budgets 1e4 --families ACDC_3", "give ACDC"),
+        ("darts --budgets 1e6 --families Sep", "no width that could vary"),
+        ("digits --budgets 5 --families ACDC", "no family meets any of these budgets"),
+        ("digits --seeds 0", "'0' is not a whole number of at least 1"),
+        ("digits --only both", "unknown kind 'both'"),
+        ("digits --output", "expected one argument"),
+    ],
+)
+def test_requests_that_cannot_be_meant(workplace, arguments, said, capsys):
+    faults, last = refused(capsys, generate.main, *arguments.split())
+    assert not faults and said in last
+
+
+@pytest.mark.parametrize(
+    "flags, fault", [("--wrn_widht 2", "unknown flag"), ("--dry_run", "--dry_run"), ("-h", "help")]
+)
+def test_a_fault_of_every_job_is_told_of_every_job(workplace, flags, fault, capsys):
+    """Of what does not change the request itself, that is: before anything is written."""
+    faults, last = refused(capsys, generate.main, "digits", "--", *flags.split())
+    (line,) = faults
+    assert line.startswith("jobs 1, 2, 3, 4, 5, 6, 7, 8 and 1 more: ") and fault in line and "1 fault, " in last
+
+
+def test_another_schedule_is_not_overwritten(workplace, capsys):
+    assert generate.main(["digits", "--convs", "ACDC_3"]) == 0
+    assert generate.main(["digits", "--convs", "ACDC_3"]) == 0  # the same
+    capsys.readouterr()
+    _, last = refused(capsys, generate.main, "digits", "--convs", "ACDC_4")
+    assert "digits.json exists and is another schedule" in last
+    (workplace / "folder").mkdir()
+    _, last = refused(capsys, generate.main, "digits", "--convs", "ACDC_4", "-o", "folder")
+    assert "folder cannot be read: it is no file" in last
+
+
+def test_budgets_from_one_to_another():
+    assert generate.budgets("3e5:3e6:5") == [300000, 533000, 949000, 1690000, 3000000]
+    assert generate.budgets("3e5,1e6") == [300000, 1000000] and generate.budgets("7:9:3") == [7, 8, 9]
+
+
+@pytest.mark.parametrize("flag, count", [("--budgets", "params"), ("--budgets_mult_adds", "mult_adds_exact")])
+def test_every_budget_is_met(workplace, flag, count, capsys):
+    """Counted anew from what was written. What cannot meet one is told and not written."""
+    asked = {"--budgets": [3000, 13000], "--budgets_mult_adds": [1_000_000, 2_500_000]}[flag]
+    families = "Hashed,TensorTrain_x_4,ACDC,Shuffle,Conv"
+    assert generate.main(["digits", flag, ",".join(map(str, asked)), "--families", families, "--only", "alone"]) == 0
+    out = capsys.readouterr().out
+    told = [line for line in out.splitlines() if " leaves out " in line]
+    left_out = [each for line in told for each in re.findall(r"[\d,]+(?=, | \()", line.partition(" leaves out ")[2])]
+    jobs = jobs_of("digits")[1:]
+    met = {}
+    for job in jobs:
+        costs = summary(vars(job.options))[count]
+        (budget,) = [each for each in asked if abs(costs - each) <= 0.05 * each]
+        met.setdefault(job.options.conv.split("_")[0], []).append(budget)
+        width = job.options.wrn_width
+        assert job.name == f"digits.{job.options.conv.lower()}" or job.name == f"digits.width_{width:g}"
+    assert set(asked) == set(met["Conv"]) and len(jobs) + len(left_out) == 10 and 0 < len(left_out) < 10
+    assert all("are in reach" in line or "comes nearest" in line or "nearest too" in line for line in told)
+
+
+# What is read

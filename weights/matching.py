@@ -1,0 +1,320 @@
+"""Weights saved by another tool find their places in a network of ours: module by module, in the order of registration.
+
+    found = match("x.pth", torch.load("x.pth", weights_only=True), config)     # RequestError where anything is left over
+    found.config["network"], found.config["wrn_depth"], found.state["classifier.weight"], print(found.table)
+
+Two networks of one architecture register their convolutions, batch-norms and linear maps in one order, whatever they are
+called. So modules are paired in order, each with one of its kind and shape; a linear map o×i and a 1×1 convolution
+o×i×1×1 are the same. Where the order is not that of registration, as in a safetensors file, which is sorted, it is found
+from names, numbers and shapes (arrange.py); where those allow several, or contradict the order, that is refused. What
+tensors do not tell (strides, activations, epsilons) is taken to be as here.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from tabulate import tabulate
+from torch import Tensor
+
+import blocks
+from input import datasets
+from layers.registry import parse_conv
+from models import build
+from models.mobilenetv2 import multiple_of_8
+from models.presets import IMAGE_SIDE, PRESETS
+from models.registry import NETWORKS
+from system.errors import RequestError
+from weights.ordering import Unclear, arrange, natural, naturally, skeleton
+from weights.sources import is_file
+from weights.state_dict import ROLES
+
+LARGE_PART = 0.4  # of the tensors, for a part to be tried as the network
+
+
+class Module(NamedTuple):
+    """A module as its tensors show it: `tensors` are their names by role, `signature` what it has in common with another
+    that may stand for it."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    tensors: dict[str, str]
+
+    @property
+    def signature(self) -> tuple:
+        if self.kind == "batch-norm":
+            return self.kind, self.shape
+        return "map", (*self.shape, 1, 1)[:4], "bias" in self.tensors
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.kind} {_text(self.shape)})" if self.shape else f"{self.name} ({self.kind})"
+
+
+class Match(NamedTuple):
+    """What the weights are those of: its configuration, its state by our names, and who stands for whom, as a text."""
+
+    config: dict
+    state: dict[str, Tensor]
+    table: str
+
+
+def _text(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape)) or "a number"
+
+
+def modules(state: Mapping[str, Tensor]) -> list[Module]:
+    """The modules of a state dict in its order. A tensor that is called by no role is the weight of a module of its own."""
+    tensors: dict[str, dict[str, str]] = {}
+    for name in state:
+        prefix, _, role = name.rpartition(".")
+        owner = (prefix, role) if prefix and role in ROLES else (name, "weight")
+        tensors.setdefault(owner[0], {})[owner[1]] = name
+    return [_module(name, roles, state) for name, roles in tensors.items()]
+
+
+def _module(name: str, tensors: dict[str, str], state: Mapping[str, Tensor]) -> Module:
+    shapes = {role: tuple(state[each].shape) for role, each in tensors.items()}
+    shapes.pop("num_batches_tracked", None)
+    weight = shapes.get("weight", ())
+    if set(shapes) == {*ROLES[:4]} and len(weight) == 1 and len({*shapes.values()}) == 1:
+        return Module(name, "batch-norm", weight, tensors)
+    if len(weight) in (2, 4) and shapes in ({"weight": weight}, {"weight": weight, "bias": weight[:1]}):
+        biased = " with bias" if "bias" in shapes else ""
+        return Module(name, ("linear" if len(weight) == 2 else "conv") + biased, weight, tensors)
+    return Module(name, ", ".join(f"{role} {_text(shape)}" for role, shape in shapes.items()), (), tensors)
+
+
+def doubt(theirs: Sequence[Module]) -> str:
+    """Why the order of a state dict may not be that of registration: sorted by name it is another, and would map wrongly
+    where shapes are alike. Empty where there is no reason."""
+    last: dict[str, tuple[tuple, str]] = {}
+    for module in theirs:
+        given = list(module.tensors)
+        if given != [role for role in ROLES if role in given]:
+            return f"{module.name} has its {given[0]} before its {next(role for role in ROLES if role in given)}"
+        numbers = natural(module.name)
+        alike = skeleton(module.name)
+        before, name = last.get(alike, (None, ""))
+        if before is not None and numbers <= before:
+            return f"{module.name} comes after {name}"
+        last[alike] = numbers, module.name
+    return ""
+
+
+def _is_sorted(state: Mapping[str, Tensor]) -> bool:
+    """Whether the names are in an alphabetical order, which says nothing of that of registration."""
+    names = list(state)
+    return names == sorted(names) or names == sorted(names, key=naturally)
+
+
+def _crossed(pairs: Sequence[tuple[Module, Module]]) -> str:
+    """Why shortcuts may have changed places with the 1×1 convolutions beside them, which have the same shape in some blocks:
+    they are not called alike in all. Empty where there is no reason."""
+    found = {
+        skeleton(there.name): there.name for there, here in pairs if "shortcut" in here.name and here.kind == "conv"
+    }
+    return f"both {' and '.join(list(found.values())[:2])} would be shortcuts" if len(found) > 1 else ""
+
+
+def match(source: str, state: Mapping[str, Tensor], config: dict) -> Match:
+    """The network for the dataset of `config` that the weights called `source` are those of.
+
+    Tried are the network of `config` with its flags, then in the sizes that the weights show, then the others.
+    RequestError where none takes all of the weights, and them alone, or it has another number of classes.
+    """
+    theirs, dataset = modules(state), config["dataset"]
+    last = _classifier(theirs)
+    wanted = datasets.of(config).classes
+    classes = (last.shape or (0,))[0] or wanted
+    reason, nearest, unclear = doubt(theirs), (-1.0, ""), ""
+    for by_name in (False, True) if not reason or _is_sorted(state) else (False,):
+        for candidate, places, ours, used in _tried(theirs, last, config, classes):
+            try:
+                ordered = arrange(theirs, used) if by_name else _ordered(theirs, used, reason)
+            except Unclear as error:
+                unclear = unclear or str(error)
+                continue
+            if ordered is None:
+                if by_name or not reason or _same_names(theirs, used):
+                    nearest = max(nearest, _apart(theirs, used, describe(candidate), not reason))
+                continue
+            pairs = list(zip(ordered, used))
+            if not _same_names(theirs, used) and (crossed := _crossed(pairs)):
+                raise _doubtful(source, crossed)
+            if classes != wanted:
+                has = f"{describe(candidate)} of {classes} classes"
+                raise RequestError(f"{source} is a {has}, {dataset} has {wanted}")
+            return _matched(source, state, candidate, pairs, places, len(used) < len(ours))
+    if unclear:
+        raise _doubtful(source, unclear)
+    if nearest[1]:
+        raise RequestError(f"{source} fits no network for {dataset}; {nearest[1]}{_part(source, state, config)}")
+    raise _doubtful(source, reason)
+
+
+def _part(source: str, state: Mapping[str, Tensor], config: dict) -> str:
+    """Which part of a state dict is the network, beside others (a teacher, a loss), and how to choose it."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        first, _, rest = name.partition(".")
+        parts.setdefault(first, {})[rest] = tensor
+    for first, part in parts.items() if is_file(source) and len(parts) > 1 else ():
+        if len(part) < LARGE_PART * len(state) or "" in part:
+            continue
+        try:
+            match(source, part, config)
+        except RequestError:
+            continue
+        return f"; what begins with {first!r} fits: give {source}:{first}"
+    return ""
+
+
+def _tried(theirs: Sequence[Module], last: Module, config: dict, classes: int) -> Iterator[tuple]:
+    """Candidates with the state of each, its modules, and those that the weights may be of: all, or without a head that
+    only training uses."""
+    for candidate in candidates(theirs, last, config):
+        try:
+            places = _places(candidate, classes)
+        except RequestError:  # a size that cannot be
+            continue
+        ours = modules(places)
+        headless = [module for module in ours if not module.name.startswith("auxiliary.")]
+        for used in (ours, headless) if len(headless) < len(ours) else (ours,):
+            yield candidate, places, ours, used
+
+
+def _same_names(theirs: Sequence[Module], used: Sequence[Module]) -> bool:
+    return {module.name for module in theirs} == {module.name for module in used}
+
+
+def _ordered(theirs: Sequence[Module], used: Sequence[Module], reason: str) -> list[Module] | None:
+    """Theirs in the order of ours, by our names or as they come; None where they do not fit so."""
+    named = {module.name: module for module in theirs}
+    by_name = _same_names(theirs, used)
+    if reason and not by_name:
+        return None
+    ordered = [named[module.name] for module in used] if by_name else list(theirs)
+    return ordered if [each.signature for each in ordered] == [each.signature for each in used] else None
+
+
+def _classifier(theirs: Sequence[Module]) -> Module:
+    """The last map in the order of registration, in whatever order they are: the only Linear outside auxiliary heads."""
+    maps = [module for module in theirs if module.shape and module.kind != "batch-norm"] or list(theirs)
+    linear = [module for module in maps if len(module.shape) == 2]
+    linear = [module for module in linear if "aux" not in module.name] or linear
+    named = next((module for module in maps if module.name == "classifier"), None)
+    return named or (linear[0] if len(linear) == 1 else maps[-1])
+
+
+def _doubtful(source: str, reason: str) -> RequestError:
+    how = "save the state dict as the network itself gives it, by torch.save (safetensors sorts the names)"
+    return RequestError(f"{source}: the order of its modules is in doubt, {reason}: {how}")
+
+
+def _places(config: dict, classes: int) -> dict[str, Tensor]:
+    """The state of a network of so many classes, on the meta device."""
+    with torch.device("meta"):
+        network = build.plain(config, classes)
+        blocks.substitute(network, parse_conv(config["conv"]))
+    return network.state_dict()
+
+
+def candidates(theirs: Sequence[Module], last: Module, config: dict) -> Iterator[dict]:
+    """Configurations of dense networks that the modules may be those of, the likeliest first."""
+    fitting = [
+        name
+        for name in NETWORKS
+        if datasets.is_own(config["dataset"]) or IMAGE_SIDE[name] == IMAGE_SIDE[config["network"]]
+    ]
+    for network in sorted(fitting, key=lambda name: name != config["network"]):
+        flags = {flag: None for _, of in NETWORKS.values() for flag in of.values()}
+        preset = {flag: value for flag, value in PRESETS[network].items() if flag in flags}
+        own = {flag: config[flag] for flag in preset} if network == config["network"] else preset
+        rest = {"network": network, "conv": PRESETS[network]["conv"], "module": None, "where": ""}
+        asked = {key: config.get(key) for key in ("dataset", "data_classes", "image_size", "seed")}
+        for size in ({}, *sizes(network, theirs, last)):
+            yield {**asked, **rest, **flags, **own, "AT_split": preset.get("AT_split"), **size}
+
+
+def sizes(network: str, theirs: Sequence[Module], last: Module) -> Iterator[dict]:
+    """The flags of a network that the number and the shapes of its modules show; `last` is the classifier."""
+    if len(last.shape) < 2:
+        return
+    convs = [module.shape for module in theirs if len(module.shape) == 4]
+    if network == "WideResNet":  # 6n 3×3 convolutions after the stem; int(64·width) channels before the classifier
+        depth = 6 * round((sum(shape[2:] == (3, 3) for shape in convs) - 1) / 6) + 4
+        width = next(decimals(last.shape[1] / 64, (last.shape[1] + 1) / 64), 0.0)  # int makes the same of all others
+        yield {"wrn_depth": depth, "wrn_width": width}
+    if network == "MobileNetV2":  # 320·width_mult channels, to a multiple of 8, before the last 1×1 to the classifier's
+        heads = [shape[1] for shape in convs if shape[2:] == (1, 1) and shape[0] == last.shape[1]]
+        for width in decimals((heads[0] - 4) / 320, (heads[0] + 4) / 320) if heads else ():
+            if multiple_of_8(32 * width) == next((shape[0] for shape in convs if shape[1] == 3), None):
+                yield {"width_mult": width}
+
+
+def decimals(low: float, high: float) -> Iterator[float]:
+    """The numbers low <= x < high of at most 3 decimal places, those of fewer first, and of those 0.35 before 0.34."""
+    for places in range(4):
+        step = 10**places
+        wholes = range(math.ceil(low * step), math.ceil(high * step))
+        rounder_first = sorted(wholes, key=lambda whole: whole % 5 > 0)
+        yield from (whole / step for whole in rounder_first if places == 0 or whole % 10)
+
+
+def describe(config: dict) -> str:
+    """`WideResNet (wrn_depth 16, wrn_width 2)`."""
+    flags = (flag for flag in NETWORKS[config["network"]][1].values() if flag != "AT_split")
+    shown = ", ".join(f"{flag} {config[flag]:g}" for flag in flags)
+    return config["network"] + (f" ({shown})" if shown else "")
+
+
+def _apart(theirs: Sequence[Module], ours: Sequence[Module], what: str, in_order: bool) -> tuple[float, str]:
+    """How near two lists of modules are, from 0 to 1, and the first that are left over: `in_order` between what they begin
+    and end with alike, else of each kind and shape."""
+    if in_order:
+        begin = _alike(theirs, ours)
+        end = _alike(theirs[begin:][::-1], ours[begin:][::-1])
+        left = [each[begin : len(each) - end] for each in (theirs, ours)]
+    else:
+        left = [_more(theirs, ours), _more(ours, theirs)]
+    there, here = (", ".join(map(str, each[:3])) + f" and {len(each) - 3} more" * (len(each) > 3) for each in left)
+    text = f"left over are, against {what}: of theirs {there or 'nothing'}; of ours {here or 'nothing'}"
+    if not (there or here):
+        text = f"all kinds and shapes are those of {what}, but no order that their names allow is that of its layers"
+    return 1 - max(map(len, left)) / max(len(theirs), len(ours)), text
+
+
+def _more(these: Sequence[Module], those: Sequence[Module]) -> list[Module]:
+    """Those that the others have no partner for."""
+    counts, left = Counter(module.signature for module in those), []
+    for module in these:
+        counts[module.signature] -= 1
+        if counts[module.signature] < 0:
+            left.append(module)
+    return left
+
+
+def _alike(a: Sequence[Module], b: Sequence[Module]) -> int:
+    """How many modules two lists begin with alike."""
+    pairs = enumerate(zip(a, b))
+    return next((place for place, (x, y) in pairs if x.signature != y.signature), min(len(a), len(b)))
+
+
+def _matched(
+    source: str, state: Mapping[str, Tensor], config: dict, pairs: list[tuple[Module, Module]],
+    places: Mapping[str, Tensor], headless: bool,
+) -> Match:  # fmt: skip
+    found = {}
+    for there, here in pairs:
+        for role in here.tensors.keys() & there.tensors.keys():
+            found[here.tensors[role]] = state[there.tensors[role]].reshape(places[here.tensors[role]].shape)
+    rows = [(there.name, here.name, _text(here.shape)) for there, here in pairs]
+    lines = [f"{source} is a {describe(config)}:", tabulate(rows, ["theirs", "ours", "shape"], tablefmt="plain")]
+    if headless:
+        lines.append("it has no auxiliary head, which only training uses: that keeps its initial weights")
+    if any("num_batches_tracked" in here.tensors.keys() - there.tensors.keys() for there, here in pairs):
+        lines.append("it does not count its batches (num_batches_tracked), which changes nothing: they count from 0")
+    return Match(config, found, "\n".join(lines))

@@ -1,0 +1,184 @@
+"""Trained weights from elsewhere: those that torchvision and timm publish, and files that other tools have saved.
+
+    state = read("torchvision:mobilenet_v2", "imagenet")          # names as they come; mapping.py finds their places
+    state = read("weights/wrn_16_2.pth", "cifar10")
+    state = read("weights/ema.ckpt:model_ema", "cifar10")         # one of several state dicts in a file
+
+torchvision's weights are the entry IMAGENET1K_V1 (the published recipe's) unless another is named, as in
+`torchvision:wide_resnet50_2:IMAGENET1K_V2`; timm's are chosen by its own names, `timm:wide_resnet50_2.tv_in1k`. Either
+library fetches them into its own cache, or finds them there. A file (weightfiles.py, statedict.py) cannot run anything.
+"""
+
+import hashlib
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+import torch
+
+from input.datasets import DATASETS
+from system.errors import MachineFault, RequestError, did_you_mean, first_line
+from weights import files, state_dict
+from weights.sources import file_and_key, is_file
+from weights.state_dict import State
+
+DATASET = "imagenet"  # what all published weights here were trained on
+POSSIBLE = {
+    "torchvision": ["mobilenet_v2", "wide_resnet50_2"],
+    "timm": [*(f"mobilenetv2_{width}" for width in ("035", "050", "075", "100", "140")), "wide_resnet50_2"],
+}
+RECIPE = "IMAGENET1K_V1"
+
+
+def read(source: str, dataset: str, fetch: bool = True) -> State:
+    """The weights on the CPU. RequestError where there are none such, or not for the dataset; MachineFault where they cannot
+    be fetched, or are not there and `fetch` forbids it."""
+    if is_file(source):
+        return of_file(source)
+    library, name = _published(source, dataset)
+    return (_of_torchvision if library == "torchvision" else _of_timm)(source, name, fetch)
+
+
+def shapes(source: str, dataset: str) -> State:
+    """The same without the numbers (on the meta device) where they would have to be fetched."""
+    if is_file(source):
+        return of_file(source)
+    library, name = _published(source, dataset)
+    with torch.device("meta"):
+        if library == "torchvision":
+            from torchvision.models import get_model
+
+            return get_model(_entry(source, name)[0]).state_dict()
+        return _timm(source, name).create_model(name).state_dict()
+
+
+def _published(source: str, dataset: str) -> tuple[str, str]:
+    if dataset != DATASET:
+        raise RequestError(f"{source} classifies {DATASET}, not {dataset}")
+    library, _, name = source.partition(":")
+    return library, name
+
+
+def _refuse(source: str, library: str, name: str, there: Iterable[str]) -> RequestError:
+    """Why a name is none of those that some network here can take."""
+    possible = ", ".join(f"{library}:{each}" for each in POSSIBLE[library])
+    if name in there:
+        return RequestError(f"{source}: no network here takes the weights of {name}, possible are {possible}")
+    hint = did_you_mean(name, POSSIBLE[library])
+    return RequestError(f"{source}: {library} has no {name!r}{hint} (possible: {possible})")
+
+
+def _entry(source: str, name: str):
+    """A network of torchvision and an entry of its weights."""
+    from torchvision.models import get_model_weights, list_models
+
+    network, colon, entry = name.partition(":")
+    if network not in POSSIBLE["torchvision"]:
+        raise _refuse(source, "torchvision", network, list_models())
+    entries = get_model_weights(network).__members__
+    if colon and entry not in entries:
+        known = ", ".join(entries)
+        raise RequestError(
+            f"{source}: {network} has no weights {entry!r}{did_you_mean(entry, entries)} (known: {known})"
+        )
+    return network, entries[entry or RECIPE]
+
+
+def _of_torchvision(source: str, name: str, fetch: bool) -> State:
+    _, weights = _entry(source, name)
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
+    if path.exists():
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if not digest.startswith(promised := path.stem.rpartition("-")[2]):
+            print(
+                f"warning: {path} is not what torchvision publishes: its SHA-256 does not begin {promised}",
+                file=sys.stderr,
+            )
+        return of_file(str(path))
+    way = f"put a copy of {path.name} into {path.parent}, or give the path of one instead of {source}"
+    if not fetch:
+        raise MachineFault(f"{source} is not there yet: {way}")
+    with _fetching(source, f": {way}"):
+        return weights.get_state_dict(
+            progress=sys.stderr.isatty(), check_hash=True, weights_only=True, map_location="cpu"
+        )
+
+
+def _timm(source: str, name: str):
+    """The package. RequestError where it is not installed, or has no such weights for a network of ours."""
+    try:
+        import timm
+    except ImportError:
+        raise RequestError(f"{source} needs timm: pip install timm")
+    network, _, tag = name.partition(".")
+    tags = {each.partition(".")[2] for each in timm.list_models(f"{network}.*", pretrained=True)}
+    if network not in POSSIBLE["timm"]:
+        raise _refuse(source, "timm", network, timm.list_models())
+    if not tags:
+        raise RequestError(f"{source}: timm publishes no weights of {network}")
+    if tag and tag not in tags:
+        known = ", ".join(sorted(tags))
+        raise RequestError(f"{source}: {network} has no weights {tag!r}{did_you_mean(tag, tags)} (known: {known})")
+    cfg, dataset = timm.get_pretrained_cfg(name), DATASETS[DATASET]
+    if (tuple(cfg.mean), tuple(cfg.std)) != (dataset.mean, dataset.std):
+        raise RequestError(
+            f"{source} was trained on images with mean {cfg.mean} and deviation {cfg.std}, those of {DATASET} here have "
+            f"{dataset.mean} and {dataset.std}"
+        )
+    return timm
+
+
+def _of_timm(source: str, name: str, fetch: bool) -> State:
+    timm = _timm(source, name)
+    if not fetch:
+        raise MachineFault(f"{source} may have to be fetched")
+    with _fetching(source, "; the path of a file of such weights works too"):
+        return timm.create_model(name, pretrained=True).state_dict()
+
+
+@contextmanager
+def _fetching(source: str, way: str) -> Iterator[None]:
+    """Whatever a library raises as it fetches becomes one line; what it prints is not the command's output."""
+    try:
+        with redirect_stdout(sys.stderr), warnings.catch_warnings(action="ignore"):
+            yield
+    except Exception as error:
+        raise MachineFault(f"{source} cannot be fetched ({first_line(error)}){way}")
+
+
+def of_file(source: str) -> State:
+    """The state dict in a file, through what tools wrap it in. RequestError where there is none."""
+    path, key = located(source)
+    return state_dict.pick(path, files.load(path), key)
+
+
+def located(source: str) -> tuple[str, str | None]:
+    """The file that a source names, and the key after its colon. RequestError where there is no file: a pipe or a device
+    might never end."""
+    path, key = (source, None) if _is_there(source) else file_and_key(source)
+    try:
+        Path(path).stat()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise RequestError(f"{path!r} cannot be read: {first_line(error)}{_nearest(path)}")
+    if not Path(path).is_file():
+        raise RequestError(f"{path} cannot be read: it is no file")
+    return path, key
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _nearest(path: str) -> str:
+    """The file of the folder that is called most like one that is missing."""
+    try:
+        there = [each.name for each in Path(path).parent.iterdir() if each.is_file()]
+    except (OSError, ValueError):
+        return ""
+    return did_you_mean(Path(path).name, there, lambda name: str(Path(path).parent / name))

@@ -1,0 +1,35 @@
+"""A trained network from its checkpoint.
+
+network = restore("wrn.teacher", load_run("wrn.teacher", "teacher"))
+"""
+
+from torch import nn
+
+from layers.init import materialise
+from models.build import build
+from system import files
+from system.errors import MachineFault, RequestError
+
+
+def restore(name: str, saved: dict, **changes) -> nn.Module:
+    """The trained network of the run `name` from its checkpoint, on the CPU, with `changes` of its configuration.
+
+    RequestError where the user's module that it was built with is not what it was or its weights are not finite,
+    MachineFault where the checkpoint is damaged inside.
+    """
+    config = saved["config"]
+    if module := config.get("module"):
+        try:
+            changed = files.file_digest(module) != config.get("module_digest")
+        except RequestError as error:
+            raise RequestError(f"the run {name!r} was built with --module: {error}")
+        if changed:
+            raise RequestError(f"the run {name!r} needs {module} as it was when it was trained")
+    try:
+        network = materialise(build({**config, **changes}), config["seed"])
+        network.load_state_dict(saved["model"])
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise MachineFault(f"the checkpoint of {name!r} does not fit its configuration: {' '.join(str(error).split())}")
+    if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
+        raise RequestError(f"the weights of the run {name!r} are not finite")
+    return network

@@ -1,0 +1,80 @@
+"""Names of runs (`wrn_28_10.acdc.student.Dec11`) and of trained weights from elsewhere.
+
+    >>> is_run("wrn.teacher"), is_file("weights/x.pth"), is_published("timm:wide_resnet50_2")
+    (True, True, True)
+
+Imports no torch.
+"""
+
+import re
+
+from system.errors import RequestError, did_you_mean
+
+RUN_NAME = re.compile(r"[A-Za-z0-9._+-]{1,100}")
+
+
+LIBRARIES = ("torchvision", "timm")  # whose published weights may be named, as in torchvision:mobilenet_v2
+
+
+# How the names of files of weights end, those that are refused (with what they are) too.
+WEIGHTS_FILES = (
+    ".pth", ".pt", ".pt7", ".t7", ".th", ".ckpt", ".bin", ".safetensors", ".tar", ".pkl", ".npz", ".h5", ".hdf5", ".onnx",
+)  # fmt: skip
+
+
+WITH_KEY = re.compile(rf"(.+(?:{'|'.join(map(re.escape, WEIGHTS_FILES))})|.*/[^/:]+):([^/:]*)", re.IGNORECASE)
+
+
+def is_published(source: str) -> bool:
+    """Whether it names weights that a library publishes."""
+    library, colon, _ = source.partition(":")
+    return bool(colon) and library in LIBRARIES
+
+
+def is_file(source: str) -> bool:
+    """Whether it names a file of weights: it has a slash, or ends as such files do, whatever is there; a key may follow.
+    So `x.pt`, `./x` and `x.pt:model_ema` are files."""
+    return not is_published(source) and ("/" in source or _ends_like_a_file(file_and_key(source)[0]))
+
+
+def _ends_like_a_file(name: str) -> bool:
+    return name.lower().endswith(WEIGHTS_FILES)
+
+
+def file_and_key(source: str) -> tuple[str, str | None]:
+    """The path of a file of weights, and the key after its colon, which chooses among what it holds; None without a colon.
+
+    >>> file_and_key("w/x.pth:ema.state_dict")
+    ('w/x.pth', 'ema.state_dict')
+    """
+    found = WITH_KEY.fullmatch(source)
+    return (found[1], found[2]) if found else (source, None)
+
+
+def is_run(source: str) -> bool:
+    return not (is_published(source) or is_file(source))
+
+
+def check_source(source: str, flag: str) -> str:
+    """The source of trained weights itself, if it can be one: a run's name, a file, or what a library publishes.
+    RequestError otherwise."""
+    library, colon, name = source.partition(":")
+    if is_file(source) and file_and_key(source)[1] == "":
+        raise RequestError(f"{flag} {source!r} names no key after its colon: give FILE:KEY, or the file alone")
+    if not is_run(source) and (is_file(source) or name):
+        return source
+    if colon and library.isidentifier():
+        known = ", ".join(f"{each}:NAME" for each in LIBRARIES)
+        raise RequestError(f"{flag} {source!r} is neither of {known}{did_you_mean(library, LIBRARIES)}")
+    return check_run_name(source, flag)
+
+
+def check_run_name(name: str, flag: str) -> str:
+    """The name itself, if a run may have it. RequestError otherwise."""
+    if _ends_like_a_file(file_and_key(name)[0]) and RUN_NAME.fullmatch(name.replace(":", ".")):
+        raise RequestError(f"{flag} {name!r} would be taken for a file of weights: a run's name does not end so")
+    if not RUN_NAME.fullmatch(name) or not re.search("[A-Za-z0-9]", name):
+        raise RequestError(
+            f"{flag} {name!r}: a run's name is 1 to 100 letters, digits and . _ + - with at least one letter or digit"
+        )
+    return name
