@@ -15,9 +15,9 @@ if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # with PYTHONSAFEPATH Python does not
 
 import json
-from argparse import Namespace
 
 from cli import command, options
+from system.configuration import Configuration
 
 if __name__ == "__main__":
     command.check(options.counting)  # --help and a wrong request are answered before torch is imported
@@ -76,14 +76,14 @@ def comparison(rows: list[dict]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    request: Namespace = options.counting(arguments)
+    request: Configuration = options.counting(arguments)
     if request.compare:
-        rows = compare(vars(request), request.compare, request.batch)
+        rows = compare(request, request.compare, request.batch)
         if all("error" in row for row in rows):
             raise RequestError(rows[0]["error"])
         print(json.dumps(rows) if request.json else comparison(rows))
         return 0
-    costs = resolved_summary(vars(request), request.batch)
+    costs = resolved_summary(request, request.batch)
     warn_of_uncounted(costs)
     if not (request.json and request.table):
         layers = costs.pop("layers")

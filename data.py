@@ -5,7 +5,6 @@ data = load_data(request, source, device)    # data.Data, or photos.Photos for i
 """
 
 import sys
-from argparse import Namespace
 from dataclasses import replace
 
 import torch
@@ -22,10 +21,11 @@ from input.photos.index import Photographs
 from input.photos.labels import Labels
 from input.photos.loader import Photos
 from system import threads
+from system.configuration import Configuration
 from system.errors import RequestError
 
 
-def find(request: Namespace) -> datasets.Source:
+def find(request: Configuration) -> datasets.Source:
     """Where it lies; reads nothing yet."""
     if request.data_folder is not None:
         return datasets.find_own(request)
@@ -40,7 +40,7 @@ def find(request: Namespace) -> datasets.Source:
 
 
 def load_data(
-    request: Namespace, source: datasets.Source, device: torch.device, team: Team = ALONE
+    request: Configuration, source: datasets.Source, device: torch.device, team: Team = ALONE
 ) -> Feed:  # fmt: skip
     """For this process's share of every batch. The first process reads before the others, which find what it has kept."""
     if request.batch_size < team.count:
@@ -56,8 +56,8 @@ def load_data(
     return data
 
 
-def _read(request: Namespace, source: datasets.Source, device: torch.device, share: Share) -> Feed:
-    dataset = datasets.of(vars(request))
+def _read(request: Configuration, source: datasets.Source, device: torch.device, share: Share) -> Feed:
+    dataset = datasets.of(request)
     dataset = replace(dataset, std=dataset.std_of.get(request.network, dataset.std))
     moves = request.augment != "none"
     augmentation = Augmentation(crop=moves, flip=moves and dataset.flip, cutout=request.cutout)

@@ -18,14 +18,13 @@ from system import signals
 if __name__ == "__main__":
     signals.on_signal(signals.end_at_once)
 
-from argparse import Namespace
-
 from cli import command, options
 from distributed import launch
 from system import files, threads
+from system.configuration import Configuration
 
 
-def requested(arguments: list[str] | None = None) -> Namespace:
+def requested(arguments: list[str] | None = None) -> Configuration:
     launch.check()
     with launch.told_once():
         return options.training(arguments)
@@ -96,8 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
         return (test if request.evaluate else train)(request, device, team)
 
 
-def train(request: Namespace, device: torch.device, team: process_group.Team) -> int:
-    config = {key: value for key, value in vars(request).items() if key != "resume"}
+def train(request: Configuration, device: torch.device, team: process_group.Team) -> int:
+    config = {key: value for key, value in request.items() if key != "resume"}
     name = request.teacher_checkpoint if request.mode == "teacher" else request.student_checkpoint
     with team.together():
         found = record_run.find(name) if team.is_first else None
@@ -226,18 +225,18 @@ def train(request: Namespace, device: torch.device, team: process_group.Team) ->
     return 0
 
 
-def test(request: Namespace, device: torch.device, team: process_group.Team) -> int:
+def test(request: Configuration, device: torch.device, team: process_group.Team) -> int:
     """`--evaluate`: the errors of a trained network. Writes nothing."""
     name = request.teacher_checkpoint if request.mode == "teacher" else request.student_checkpoint
     with team.together():
-        source, trained = find(request), origin(name, vars(request), "run", teaches=True)
-    as_trained(request, trained)
+        source, trained = find(request), origin(name, request, "run", teaches=True)
+    request = as_trained(request, trained)
     with team.together():
         side = request.image_size or datasets.side_of(trained.config)
-        check_side(trained.network, side, f"the run {name!r}", vars(request))
+        check_side(trained.network, side, f"the run {name!r}", request)
     data, autocast = load_data(request, source, device, team), precision_of(request, device)
     with team.together():
-        check_classes(name, "run", trained.config, vars(request) | data.facts)
+        check_classes(name, "run", trained.config, request | data.facts)
     with launch.told_once():
         check_labels(name, "run", trained.config, labels_of(data), bool(trained.mapping))
     with told(request, device, None, team):
@@ -256,19 +255,22 @@ def test(request: Namespace, device: torch.device, team: process_group.Team) -> 
     return 0
 
 
-def as_trained(request: Namespace, trained: Origin) -> None:
+def as_trained(request: Configuration, trained: Origin) -> Configuration:
     """A trained network is what its checkpoint says, and is given images of the size and the scale that it was trained on."""
     own, config = request.data_folder is not None, trained.config
-    request.network = config["network"]
-    if own and not request.data_resize:
-        request.image_size, request.data_resize = datasets.side_of(config), True
+    network, size, resize = config["network"], request.image_size, request.data_resize
+    if own and not resize:
+        size, resize = datasets.side_of(config), True
     if not own:
-        request.image_size = (
-            request.image_size or config.get("image_size") or PRESETS[request.network].get("image_size")
-        )
+        size = size or config.get("image_size") or PRESETS[network].get("image_size")
     dataset = datasets.of(config)
-    request.data_mean = config.get("data_mean") or dataset.mean
-    request.data_std = config.get("data_std") or dataset.std_of.get(request.network, dataset.std)
+    return request | {
+        "network": network,
+        "image_size": size,
+        "data_resize": resize,
+        "data_mean": config.get("data_mean") or dataset.mean,
+        "data_std": config.get("data_std") or dataset.std_of.get(network, dataset.std),
+    }
 
 
 def tell_of_test(name: str, config: dict, now: dict) -> None:
@@ -337,12 +339,12 @@ def disk_room(name: str, network: nn.Module, momentum: float) -> tuple[int, int]
     return needed, free
 
 
-def companions_of(request: Namespace) -> list[Companion]:
+def companions_of(request: Configuration) -> list[Companion]:
     drop_path = [DropPath(request.drop_path_prob)] if request.drop_path_prob else []
     return drop_path + ([ClipGradient(request.clip_grad)] if request.clip_grad else [])
 
 
-def schedule_of(request: Namespace) -> Schedule:
+def schedule_of(request: Configuration) -> Schedule:
     if request.schedule == "cosine":
         return Cosine(request.lr)
     return Step(request.lr, tuple(epoch / request.epochs for epoch in request.epoch_step), request.lr_decay_ratio)

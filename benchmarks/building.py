@@ -29,7 +29,7 @@ NETWORKS = {
 
 
 def seconds(flags: list[str]) -> float:
-    config = vars(options.counting(flags))
+    config = options.counting(flags)
     began = time.perf_counter()
     materialise(build(config), seed=0)
     return time.perf_counter() - began

@@ -47,7 +47,7 @@ def step():
     from models.build import build
     from training.device import settle
 
-    config = vars(options.counting(["cifar10", "--wrn_depth", "16", "--wrn_width", "1"]))
+    config = options.counting(["cifar10", "--wrn_depth", "16", "--wrn_width", "1"])
     network = settle(materialise(build(config), 0), torch.device("cpu"))
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
     x = torch.randn(128, 3, 32, 32).to(memory_format=torch.channels_last)

@@ -21,7 +21,7 @@ began = time.perf_counter()
 import torch
 imported = time.perf_counter()
 import count, options
-count.summary(vars(options.counting(["cifar10", "--wrn_depth", "28", "--wrn_width", "10", "--conv", sys.argv[1]])))
+count.summary(options.counting(["cifar10", "--wrn_depth", "28", "--wrn_width", "10", "--conv", sys.argv[1]]))
 print(json.dumps([imported - began, time.perf_counter() - imported]))
 """
 

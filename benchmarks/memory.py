@@ -76,7 +76,7 @@ def row(config: dict) -> list:
 
 def student_and_teacher(network: str, batch: int = 4) -> str:
     configs = {
-        conv: vars(options.counting(["imagenet", "--network", network, "--conv", conv]))
+        conv: options.counting(["imagenet", "--network", network, "--conv", conv])
         for conv in ("Conv", "SepHashed_0.1")
     }
     alone, taught = (peak(configs["SepHashed_0.1"], batch, teacher=each) for each in (None, configs["Conv"]))
@@ -93,7 +93,7 @@ def main(networks: list[str]) -> None:
     torch.set_num_threads(1)
     headers = ["conv", "params", "ratio", "mult-adds", "exact", "stored MB", "fixed MB", "MB an image", "recomputed"]
     for network in networks:
-        rows = [row(vars(options.counting(["imagenet", "--network", network, "--conv", conv]))) for conv in CONVS]
+        rows = [row(options.counting(["imagenet", "--network", network, "--conv", conv])) for conv in CONVS]
         print(
             f"\n{network}\n"
             + tabulate(

@@ -51,7 +51,7 @@ def main(steps: int = 3) -> None:
     torch.set_num_threads(1)
     rows = []
     for name, flags in NETWORKS.items():
-        config = vars(options.counting(flags))
+        config = options.counting(flags)
         plain, spared = (materialise(build(config), 0) for _ in range(2))
         recompute(spared)
         side = side_of(config)

@@ -29,7 +29,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 def stepper(conv: str):
     """The exact mult-adds an image, and a function that takes one step and returns its seconds."""
-    config = vars(options.counting(["cifar10", "--wrn_depth", "16", "--wrn_width", "4", "--conv", conv]))
+    config = options.counting(["cifar10", "--wrn_depth", "16", "--wrn_width", "4", "--conv", conv])
     network = materialise(build(config), 0).to(DEVICE, memory_format=torch.channels_last)
     x = torch.randn(BATCH, 3, 32, 32, device=DEVICE).to(memory_format=torch.channels_last)
     y = torch.arange(BATCH, device=DEVICE) % 10

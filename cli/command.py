@@ -54,7 +54,7 @@ class Parser(argparse.ArgumentParser):
         return known
 
 
-def check(resolve: Callable[[], argparse.Namespace]) -> None:
+def check(resolve: Callable[[], object]) -> None:
     """Ends the process if the command line asks for help or cannot be meant; for what comes before `run`."""
     if status := run(lambda: resolve() and 0):
         sys.exit(status)

@@ -16,11 +16,12 @@ from input.folders import LARGEST_SIDE, PREFIX, is_own, look
 from layers.registry import parse_conv, parse_family
 from models.presets import CUTOUT, DATASET_PRESETS, IMAGE_SIDE, OWN, PRESETS, width_flag
 from models.registry import NETWORKS
+from system.configuration import Configuration
 from system.errors import RequestError
 from weights.sources import WEIGHTS_FILES, check_run_name, check_source, is_published
 
 
-def training(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def training(arguments: Sequence[str] | None = None) -> Configuration:
     """The resolved options of one run: every field has its value. RequestError where they make no sense together."""
     options = training_parser().parse_args(arguments)
     given = {name for name, value in vars(options).items() if value is not None}
@@ -69,7 +70,7 @@ def training(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         raise RequestError("--checkpoint_activations does not go with --compile, which decides itself what it keeps")
     if options.mode == "teacher":
         options.temperature = options.alpha = options.beta = None  # there is nobody to learn from
-    return options
+    return Configuration(vars(options))
 
 
 def _check_sizes(options: argparse.Namespace) -> None:
@@ -87,7 +88,7 @@ def _check_sizes(options: argparse.Namespace) -> None:
         )
 
 
-def counting(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def counting(arguments: Sequence[str] | None = None) -> Configuration:
     """The resolved options of count.py."""
     options = counting_parser().parse_args(arguments)
     if options.compare:
@@ -96,7 +97,7 @@ def counting(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                 raise RequestError(f"--{flag} does not go with --compare")
         options.compare = [_conv(text, options) for text in options.compare]
     _fill(options)
-    return options
+    return Configuration(vars(options))
 
 
 def _conv(text: str, options: argparse.Namespace) -> str:

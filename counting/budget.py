@@ -85,10 +85,10 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
     share = None
     if name.number is None:
         setting = f"{name} with --{varies} {value!r}".removesuffix(".0") + f" (instead of {config[varies]:g})"
-        given, config = reference_parameters(config), {**config, varies: value}
+        given, config = reference_parameters(config), config | {varies: value}
         share = numbers(build(config)) / given
     else:
-        config, setting = {**config, "conv": str(name.named(value))}, str(name.named(value))
+        config, setting = config | {"conv": str(name.named(value))}, str(name.named(value))
     achieved = Rational(cost(value), per)
     return config, Found(asked, int(achieved) if achieved.denominator == 1 else float(achieved), unit, setting, share)
 

@@ -8,7 +8,6 @@ A dataset is one entry of DATASETS, or a folder of one's own (folders.py). They 
 as an index of files, of which photos/ does.
 """
 
-from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from input.photos.index import Photographs, PhotoIndex
 from input.photos.labels import of_imagenet
 from input.photos.patterns import FORM, find_shards, is_pattern
 from system import files as system_files
+from system.configuration import Configuration
 from system.errors import MachineFault, RequestError, first_line
 
 ANNOTATIONS = "val_annotations.txt"  # of Tiny ImageNet, beside val/images/
@@ -138,7 +138,7 @@ def find(
     raise RequestError(f"no {name}: looked for {looked}; {get}, --data_dir says where it lies")
 
 
-def find_own(request: Namespace) -> Source:
+def find_own(request: Configuration) -> Source:
     """The folder of one's own that a request names."""
     own = look(request.data_folder, of_any_side=True)  # options.py has looked at the side; a test takes its network's
 

@@ -53,7 +53,7 @@ def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
     taps: dict[tuple, Taps | RequestError] = {}
     foreign: dict[tuple, dict | RequestError] = {}
     weights: dict[str, str | None] = {}
-    made = {job.name: vars(job.options) for job in jobs}
+    made = {job.name: job.options for job in jobs}
 
     def taps_of(config: dict) -> Taps:
         """Of a network's attention maps, on the meta device. RequestError where it cannot be built."""
@@ -124,12 +124,12 @@ def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
             ("init_digest", before.get("init_from")),
         ):
             if before.get(key) and name not in weights:
-                weights[name] = _digest_of(name, vars(job.options))
+                weights[name] = _digest_of(name, job.options)
             if before.get(key) and weights[name] not in (None, before[key]):
                 return f"the run {job.name!r} exists, but {name!r}, which it came from, has other weights now"
 
     for job in jobs:
-        config = vars(job.options)
+        config = job.options
         try:
             own = taps_of(config)
             if config["budget"] or config["budget_mult_adds"]:

@@ -225,7 +225,7 @@ def planned(jobs: Sequence[Job], rows: dict[str, dict]) -> list[dict]:
     """A row for each job of a schedule: what is known of its run, and else what its command says."""
     found = []
     for job in jobs:
-        config = vars(job.options)
+        config = job.options
         said = {
             "name": job.name, "state": "planned", "reason": "", "family": family(config),
             "taught": job.options.mode == "student", "epochs_done": 0, "epochs_planned": job.options.epochs,

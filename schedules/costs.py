@@ -32,6 +32,7 @@ from cli import command, flags, options
 from layers.registry import FAMILIES, Fraction, OpenName, Whole
 from models.presets import PRESETS, WIDTHS
 from system import files as system_files
+from system.configuration import Configuration
 from system.errors import RequestError
 
 SHARES = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5, 0.7, 1.0)
@@ -63,7 +64,7 @@ class Row(NamedTuple):
     cost: Cost
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> Configuration:
     """The resolved request, with `out` and `csv`."""
     parser = command.Parser(prog="python -m schedules.costs", description="What every family costs over its settings.")
     flags.add_network_flags(parser)
@@ -82,7 +83,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         if getattr(given, flag) is not None:
             raise RequestError(f"--{flag} chooses one conv: schedules.costs counts all families")
     ours, rest = own.parse_known_args(arguments)
-    return argparse.Namespace(**vars(options.counting(rest)), out=ours.out, csv=ours.csv)
+    return options.counting(rest) | {"out": ours.out, "csv": ours.csv}
 
 
 def pricing(config: dict, batch: int = 128) -> Callable[[object], Cost]:
@@ -220,7 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
     request = parse(arguments)
     if request.csv:
         system_files.keep("--csv", request.csv, "earlier table of schedules.costs", is_table)
-    config = vars(request)
+    config = request
     rows = table(config, request.batch)
     reference = reference_cost(config, rows)
     print(shown(rows, reference))

@@ -78,7 +78,7 @@ def estimate(jobs: Sequence[Job], options: Namespace) -> str:
 
 def _step(job: Job, made: dict[str, Job]) -> tuple:
     """Equal for jobs whose steps take the same."""
-    config = vars(job.options)
+    config = job.options
     teacher = _shape_of(config["teacher_checkpoint"], made) if config["mode"] == "student" else None
     lesson = (bool(config["alpha"]), bool(config["beta"]), bool(config["cutout"]))
     return shape(config), teacher, lesson, *(config[key] for key in OF_A_STEP)
@@ -88,7 +88,7 @@ def _shape_of(source: str, made: dict[str, Job]) -> tuple | str | None:
     """Equal for teachers whose networks are equal, as far as their records say."""
     if not is_run(source):
         return source
-    config = vars(made[source].options) if source in made else recorded(source)
+    config = made[source].options if source in made else recorded(source)
     return config and shape(config)
 
 
@@ -101,7 +101,7 @@ def _measure(group: list[Place], made: dict[str, Job], folder: Path, local: Loca
         if there.exists():
             here.symlink_to(there)
         else:
-            _stand_in(here, dict(vars(made[need].options)))
+            _stand_in(here, dict(made[need].options))
     data = os.path.abspath(datasets.folder_of(job.options))
     module = ["--module", os.path.abspath(job.options.module)] if job.options.module else []
     flags = {"--teacher_checkpoint": job.options.teacher_checkpoint, "--init_from": job.options.init_from}

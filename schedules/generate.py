@@ -210,7 +210,7 @@ def _config(study: Study, request: Namespace) -> dict:
     """The configuration of the study's teacher."""
     from cli import options as cli_options
 
-    return vars(cli_options.training([*_teacher(study, request, "teacher")[2:]]))
+    return cli_options.training([*_teacher(study, request, "teacher")[2:]])
 
 
 def _teacher(study: Study, request: Namespace, name: str) -> list[str]:
@@ -253,9 +253,9 @@ def weigh(jobs: Sequence[Job], settings: Sequence[Setting | None], dense: int, e
 
     rows: dict[tuple, list] = {}
     for job, setting in zip(jobs, settings):
-        key = shape(vars(job.options))
+        key = shape(job.options)
         if key not in rows:
-            costs, budget = summary(vars(job.options)), setting.budget if setting else None
+            costs, budget = summary(job.options), setting.budget if setting else None
             achieved = costs["mult_adds_exact" if exact else "params"]
             if budget and abs(achieved - budget) > TOLERANCE * budget:
                 raise RequestError(f"job {job.number} has {achieved:,} instead of {budget:,}")

@@ -11,7 +11,6 @@ Imports no torch; what only a built network can tell is check.py's.
 import json
 import re
 import sys
-from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from record import reader
 from record.identity import differences, name_of
 from record.paths import CHECKPOINTS, RUNS, checkpoint_path
 from system import files
+from system.configuration import Configuration
 from system.errors import RequestError, SwapconvError, did_you_mean, first_line
 from weights.sources import is_run
 
@@ -35,11 +35,11 @@ class Job:
     number: int
     argv: tuple[str, ...]
     arguments: tuple[str, ...]
-    options: Namespace
+    options: Configuration
 
     @property
     def name(self) -> str:
-        return name_of(vars(self.options))
+        return name_of(self.options)
 
     @property
     def needs(self) -> dict[str, str]:
@@ -172,7 +172,7 @@ def another_run(name: str, config: dict) -> list[str]:
 
 def _told(job: Job) -> dict:
     """What a command line tells of its run's configuration; what a budget finds, check.py knows."""
-    config = dict(vars(job.options))
+    config = dict(job.options)
     if config["module"]:
         config["module_digest"] = files.file_digest(config["module"])
     found = ("conv", "wrn_width", "width_mult") if config["budget"] or config["budget_mult_adds"] else ()
@@ -185,7 +185,7 @@ def _lacking(job: Job, need: str, what: str, earlier: dict[str, Job], makers: di
         return "it would start from itself"
     maker, there = earlier.get(need.lower()), checkpoint_path(need).exists()
     if maker is not None and maker.name == need:
-        origin = vars(maker.options)
+        origin = maker.options
         record = reader.read(RUNS / need)
         if record is not None and record.state == "finished" and not there:
             return f"its {what} {need!r} is finished, but {checkpoint_path(need)} is missing"
@@ -196,7 +196,7 @@ def _lacking(job: Job, need: str, what: str, earlier: dict[str, Job], makers: di
     else:
         hint = did_you_mean(need, [*makers, *(path.stem for path in CHECKPOINTS.glob("*.pt"))])
         return f"no {what} {need!r}: no job before it makes it, and {checkpoint_path(need)} does not exist{hint}"
-    if what == "teacher" and is_known(origin) and (other := other_classes(origin, vars(job.options), read=False)):
+    if what == "teacher" and is_known(origin) and (other := other_classes(origin, job.options, read=False)):
         other = other if origin["dataset"] == job.options.dataset else f"{origin['dataset']}, not {job.options.dataset}"
         return f"its teacher {need!r} is trained on {other}"
     return None

@@ -5,7 +5,6 @@ network = settle(network, device)
 with precision_of(request, device)(): network(x)
 """
 
-from argparse import Namespace
 from contextlib import nullcontext
 from functools import partial
 
@@ -14,10 +13,11 @@ from torch import nn
 
 from distributed import launch
 from layers.strided import slice_strided
+from system.configuration import Configuration
 from system.errors import RequestError
 
 
-def choose_device(request: Namespace) -> torch.device:
+def choose_device(request: Configuration) -> torch.device:
     """The GPU that was asked for, else the first one (of the processes on one machine each its own), else the CPU.
     RequestError where there is no such GPU."""
     gpus, mine = torch.cuda.device_count(), launch.local_rank()
@@ -52,7 +52,7 @@ def compile_for(network: nn.Module, side: int) -> None:
     network.compile()
 
 
-def precision_of(request: Namespace, device: torch.device):
+def precision_of(request: Configuration, device: torch.device):
     """The context of a forward pass; fp32 is strict, tf32 lets matrix products and convolutions of a GPU round."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = request.precision == "tf32"
     torch.backends.cudnn.benchmark = True

@@ -3,7 +3,6 @@
 import platform
 import subprocess
 import textwrap
-from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +15,12 @@ from distributed import launch, process_group
 from input import datasets, facts
 from input.batches import Feed
 from record import run as record_run
+from system.configuration import Configuration
 from system.errors import Diverged, Interrupted, MachineFault, is_out_of_memory, of_system
 
 
 def announce(
-    name: str, config: dict, request: Namespace, source: datasets.Source, data: Feed, costs: dict, optimizer, budgeted: budget.Found | None,
+    name: str, config: dict, request: Configuration, source: datasets.Source, data: Feed, costs: dict, optimizer, budgeted: budget.Found | None,
     team: process_group.Team,
 ) -> None:  # fmt: skip
     """What is about to be trained, on what, and what decays by how much."""
@@ -65,7 +65,7 @@ def line(row: dict, epochs: int) -> str:
 
 @contextmanager
 def told(
-    request: Namespace, device: torch.device, run: record_run.Run | None, team: process_group.Team
+    request: Configuration, device: torch.device, run: record_run.Run | None, team: process_group.Team
 ) -> Iterator[None]:
     """Whatever ends training says what of it is kept, and what would help. What ends all processes at once, the first one
     tells."""

@@ -10,7 +10,6 @@ teacher wherever they are from.
 """
 
 import sys
-from argparse import Namespace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +27,7 @@ from models.registry import NETWORKS
 from record.checkpoint import digest, is_checkpoint, load_file, load_run
 from record.paths import checkpoint_path
 from record.run import Found, progress
+from system.configuration import Configuration
 from system.errors import MachineFault, RequestError, first_line
 from weights import fit, matching, pretrained
 from weights.restore import restore
@@ -138,14 +138,14 @@ def _of_foreign(source: str, config: dict, fetch: bool, teaches: bool) -> Origin
     return Origin(network, digest(weights), "", found.config, found.table)
 
 
-def build_teacher(request: Namespace, student: nn.Module) -> Origin:
+def build_teacher(request: Configuration, student: nn.Module) -> Origin:
     """The teacher as its checkpoint says, tapped as the student is.
 
     RequestError where it was trained on other classes or its attention maps do not match the student's.
     """
-    teacher = origin(request.teacher_checkpoint, vars(request), "teacher", teaches=True)
-    side = datasets.side_of(vars(request))
-    check_side(teacher.network, side, f"the teacher {request.teacher_checkpoint!r}", vars(request))
+    teacher = origin(request.teacher_checkpoint, request, "teacher", teaches=True)
+    side = datasets.side_of(request)
+    check_side(teacher.network, side, f"the teacher {request.teacher_checkpoint!r}", request)
     if request.beta:
         try:
             check_taps(*(outline(each, side).taps for each in (student, teacher.network)))

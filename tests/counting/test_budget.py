@@ -28,7 +28,7 @@ OPEN = [
 
 
 def request(*arguments):
-    return vars(options.counting(arguments))
+    return options.counting(arguments)
 
 
 def layers_of_wrn():

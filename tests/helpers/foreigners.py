@@ -7,7 +7,7 @@ from cli import options
 
 
 def config(*flags, dataset="digits", mode=("teacher", "-t", "x")):
-    return vars(options.training([dataset, *mode, *flags]))
+    return options.training([dataset, *mode, *flags])
 
 
 def imagenet(network):

@@ -72,7 +72,7 @@ def test_wide_resnet_swaps_both_convolutions_of_every_block():
 
 def config(network, *flags):
     dataset = "cifar10" if presets.IMAGE_SIDE[network] == 32 else "imagenet"
-    return vars(options.counting([dataset, "--network", network, *flags]))
+    return options.counting([dataset, "--network", network, *flags])
 
 
 def made(network, conv, *flags):

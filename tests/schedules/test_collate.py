@@ -21,7 +21,7 @@ NETWORK = ["--wrn_depth", "10", "--wrn_width", "1", "--epochs", "3"]
 
 def run(*arguments, errors=(50.0, 40.0, 30.0), folder="runs", end=None, **counts):
     """What a run with these flags leaves after as many epochs as there are errors."""
-    config = {key: value for key, value in vars(options.training([*arguments, *NETWORK])).items() if key != "resume"}
+    config = {key: value for key, value in options.training([*arguments, *NETWORK]).items() if key != "resume"}
     name = config["student_checkpoint"] or config["teacher_checkpoint"]
     place = Path(folder) / name
     place.mkdir(parents=True)

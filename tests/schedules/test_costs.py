@@ -26,7 +26,7 @@ SMALL = ["--wrn_depth", "10", "--wrn_width", "1"]
     ids=["WideResNet", "where", "DARTS", "MobileNetV2"],
 )
 def test_costs_are_those_of_the_whole_network(arguments, convs):
-    config = vars(costs.parse(arguments))
+    config = costs.parse(arguments)
     price = costs.pricing(config)
     for conv in convs:
         whole = counting_costs.summary({**config, "conv": conv})
@@ -74,7 +74,7 @@ def test_help_offers_only_what_is_taken(capsys):
 
 
 def test_what_the_figures_show():
-    config = vars(costs.parse(["cifar10", *SMALL]))
+    config = costs.parse(["cifar10", *SMALL])
     rows = costs.table(config)
     reference = costs.reference_cost(config, rows)
     assert reference.conv == "Conv"

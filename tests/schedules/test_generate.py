@@ -28,19 +28,19 @@ def test_no_study_carries_another_s_settings(name):
     assert not faults and not list(conflicts(jobs))
     assert len({job.name.lower() for job in jobs}) == len(jobs) == 1 + 4 * len(chosen)
     assert jobs[0].name == f"{name}.teacher" and all(job.name.startswith(f"{name}.") for job in jobs)
-    own = vars(options.training([study.dataset, "teacher", "-t", "x", *study.flags.split()]))
+    own = options.training([study.dataset, "teacher", "-t", "x", *study.flags.split()])
     control = study.control.split(" ")[0].removeprefix("--")
     settings = set()
     for job in jobs[1:]:
         assert job.needs == ({f"{name}.teacher": "teacher"} if job.options.mode == "student" else {})
-        theirs = vars(job.options)
+        theirs = job.options
         different = {key for key, value in own.items() if theirs[key] != value and not key.endswith("_checkpoint")}
         different -= {"mode", "seed", "temperature", "alpha", "beta"}
         assert different == {"conv"} or different == {control} or theirs["conv"] == own["conv"]
         assert theirs["conv"].lower() in job.name or control in different
         settings.add((theirs["conv"], theirs.get(control)))
     assert len(settings) == len(chosen)
-    assert [vars(job.options)["conv"] for job in jobs[1::4]][: len(study.convs)] == [
+    assert [job.options["conv"] for job in jobs[1::4]][: len(study.convs)] == [
         str(parse_conv(conv)) for conv in study.convs
     ]
 
@@ -185,7 +185,7 @@ def test_every_budget_is_met(workplace, flag, count, capsys):
     jobs = jobs_of("digits")[1:]
     met = {}
     for job in jobs:
-        costs = summary(vars(job.options))[count]
+        costs = summary(job.options)[count]
         (budget,) = [each for each in asked if abs(costs - each) <= 0.05 * each]
         met.setdefault(job.options.conv.split("_")[0], []).append(budget)
         width = job.options.wrn_width

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -118,7 +119,7 @@ def test_every_ancestor_has_to_be_finished(workplace):
 def test_a_large_job_is_not_overtaken(workplace):
     """One of two GPUs waits for both, unless there is no GPU to wait for."""
     all_jobs = jobs("a", "b", "c")
-    all_jobs[1].options.GPU = [0, 1]
+    all_jobs[1] = replace(all_jobs[1], options=all_jobs[1].options | {"GPU": [0, 1]})
     assert begin(Queue(all_jobs, 0), 2, has_gpus=True) == ["a"]
     assert begin(Queue(all_jobs, 0), 3, has_gpus=True) == ["a", "b"]
     assert begin(Queue(all_jobs, 0), 2) == ["a", "b"]
@@ -363,4 +364,4 @@ def _take_at_once(name):
 def test_options_of_a_job_are_those_of_its_command():
     """What these tests make by hand is what the reader makes of a schedule."""
     (job,) = jobs("s<t")
-    assert vars(job.options) == vars(options.training(list(job.arguments))) and job.needs == {"t": "teacher"}
+    assert job.options == options.training(list(job.arguments)) and job.needs == {"t": "teacher"}

@@ -41,8 +41,8 @@ def test_a_schedule_as_other_tools_write_it(workplace):
     for job in jobs:
         interpreter, script, *arguments = job.command()
         assert interpreter == schedules.run.sys.executable and script.endswith("/main.py")
-        resolved = vars(options.training(arguments))
-        assert resolved == {**vars(job.options), "resume": True, "GPU": resolved["GPU"]}
+        resolved = options.training(arguments)
+        assert resolved == {**job.options, "resume": True, "GPU": resolved["GPU"]}
         assert job.gpus == 1
 
 
@@ -76,8 +76,8 @@ def test_all_faults_are_listed_and_nothing_is_begun(workplace, capsys):
     (workplace / "checkpoints/cifar.pt").touch(), (workplace / "checkpoints/Upper.pt").touch()
     for name, flags in (("cifar", ["cifar10"]), ("there", ["digits", "--lr", "0.3"])):
         (workplace / "runs" / name).mkdir(parents=True)
-        config = vars(options.training([*flags, "teacher", "-t", name, *TINY]))
-        (workplace / f"runs/{name}/config.json").write_text(json.dumps({"config": config}))
+        config = options.training([*flags, "teacher", "-t", name, *TINY])
+        (workplace / f"runs/{name}/config.json").write_text(json.dumps({"config": dict(config)}))
     document = [
         teacher("t"),                                                       # 1
         student("s"),                                                       # 2
@@ -153,10 +153,10 @@ def test_maps_of_a_teacher_that_exists(workplace, capsys):
 
     (workplace / "checkpoints").mkdir()
     for name, flags in (("wide", ["--budget", "9000", "--conv", "SepHashed"]), ("damaged", []), ("mobile", [])):
-        config = vars(options.training([*teacher(name)[2:], *flags, "--wrn_width", "1"]))
+        config = options.training([*teacher(name)[2:], *flags, "--wrn_width", "1"])
         config = resolve(config)[0] if name == "wide" else {"epochs": 3} if name == "damaged" else config
         (workplace / "runs" / name).mkdir(parents=True), (workplace / f"checkpoints/{name}.pt").touch()
-        (workplace / f"runs/{name}/config.json").write_text(json.dumps({"config": config}))
+        (workplace / f"runs/{name}/config.json").write_text(json.dumps({"config": dict(config)}))
     write_schedule([student("a", "wide"), student("b", "damaged"), student("c", "mobile")])
     checked("study.json")
     write_schedule([teacher("darts")[:6] + ["--network", "DARTS"], student("a", "darts")])
@@ -171,9 +171,9 @@ def test_a_budget_may_have_found_what_the_run_records(workplace):
     from counting.budget import resolve
 
     command = teacher("t", "--conv", "SepHashed", "--budget", "1900")
-    config = resolve(vars(options.training(command[2:])))[0]
+    config = resolve(options.training(command[2:]))[0]
     (workplace / "runs/t").mkdir(parents=True)
-    (workplace / "runs/t/config.json").write_text(json.dumps({"config": config}))
+    (workplace / "runs/t/config.json").write_text(json.dumps({"config": dict(config)}))
     assert [job.name for job in read(write_schedule([command]))] == ["t"]
 
 
@@ -197,10 +197,10 @@ def test_two_thousand_jobs(workplace):
 
 def begun(workplace, argv, **config):
     """What a run of this command leaves as it begins."""
-    said = vars(options.training(argv[2:])) | config
+    said = options.training(argv[2:]) | config
     name = said["student_checkpoint"] or said["teacher_checkpoint"]
     (workplace / "runs" / name).mkdir(parents=True)
-    (workplace / f"runs/{name}/config.json").write_text(json.dumps({"config": said}))
+    (workplace / f"runs/{name}/config.json").write_text(json.dumps({"config": dict(said)}))
 
 
 def test_a_run_that_another_budget_found_is_another_run(workplace, capsys):

@@ -19,7 +19,7 @@ SCALED = {"Conv": 0, "Sep": 0, "SepHashed_0.1": 411_136, "Generic_0.1": 832_256,
 
 
 def network(conv, *flags):
-    return build(vars(options.counting(["cifar10", "--conv", conv, *flags])))
+    return build(options.counting(["cifar10", "--conv", conv, *flags]))
 
 
 @pytest.mark.parametrize("conv, scaled", SCALED.items())

@@ -270,11 +270,11 @@ def test_attention_split_of_a_foreign_teacher(workplace):
     torch.save(small(n=2), "x.pth")
     flags = ("--wrn_depth", "22", "--wrn_width", "0.5", "--AT_split", "2")
     request = options.training(["digits", "student", "-t", "x.pth", "-s", "s", *flags])
-    found = origin.build_teacher(request, build(vars(request)))
+    found = origin.build_teacher(request, build(request))
     assert found.config["wrn_depth"] == 16 and len(found.network.eval()(torch.randn(1, 3, 32, 32)).taps) == 6
-    request.AT_split = 3
+    request = request | {"AT_split": 3}
     with pytest.raises(RequestError, match="--AT_split 3: a group of WRN-16 has 2 blocks"):
-        origin.build_teacher(request, build(vars(request)))
+        origin.build_teacher(request, build(request))
 
 
 def job(name, *flags):
