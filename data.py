@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from distributed import launch
-from distributed.process_group import ALONE, Team
+from distributed.process_group import ALONE, Ranks
 from input import datasets, facts
 from input.arrays import Images
 from input.augment import Augmentation
@@ -40,18 +40,18 @@ def find(request: Configuration) -> datasets.Source:
 
 
 def load_data(
-    request: Configuration, source: datasets.Source, device: torch.device, team: Team = ALONE
+    request: Configuration, source: datasets.Source, device: torch.device, ranks: Ranks = ALONE
 ) -> Feed:  # fmt: skip
     """For this process's share of every batch. The first process reads before the others, which find what it has kept."""
-    if request.batch_size < team.count:
-        with launch.told_once():
-            raise RequestError(f"--batch_size {request.batch_size}: {team.count} processes need an image each")
+    if request.batch_size < ranks.world_size:
+        with launch.printed_once():
+            raise RequestError(f"--batch_size {request.batch_size}: {ranks.world_size} processes need an image each")
     for turn in (True, False):
-        with team.together():
-            if team.is_first == turn:
-                data = _read(request, source, device, team.share)
-    if len({repr(each) for each in team.gather(data.facts)}) > 1:
-        with launch.told_once():
+        with ranks.all_or_none():
+            if ranks.is_first == turn:
+                data = _read(request, source, device, Share(ranks.rank, ranks.world_size))
+    if len({repr(each) for each in ranks.all_gather(data.facts)}) > 1:
+        with launch.printed_once():
             raise RequestError(f"the processes do not find the same {request.dataset} in {source.where}")
     return data
 
@@ -70,12 +70,13 @@ def _read(request: Configuration, source: datasets.Source, device: torch.device,
         dataset = replace(dataset, mean=tuple(request.data_mean), std=tuple(request.data_std))
     how = dataset, augmentation, request.batch_size, request.seed, device, request.val_size, share
     if isinstance(found, Photographs):
-        workers = request.workers or max(1, threads.cpus() // launch.local_count())
+        workers = request.workers or max(1, threads.cpus() // launch.local_world_size())
         data = Photos(found, *how, side=request.image_size, workers=workers, train_size=request.train_size)
         data.facts = facts.of_photographs(found)
     else:
         data = Data(found, *how, train_size=request.train_size)
         data.facts = facts.of_images(found) | measured
+    data.test_every = request.test_every or 1
     if share.rank == 0:
         for note in _notes(found, source.where):
             print(f"warning: {note}", file=sys.stderr)

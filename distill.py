@@ -1,13 +1,13 @@
-"""What a network is taught by: labels alone (`Supervised`) or labels and a teacher (`Distill`).
+"""What a network is taught by: losses, of labels alone (`Supervised`) or of labels and a teacher (`Distill`).
 
 Attention transfer: Zagoruyko & Komodakis 2017 (1612.03928), activation-based with p = 2. Knowledge distillation:
 Hinton, Vinyals & Dean 2015 (1503.02531).
 
     criterion = Distill(teacher, alpha=0.0, beta=1000.0, temperature=4.0)
-    lesson = criterion(student, x, y)            # lesson.loss, lesson.logits, lesson.parts["attention"]
+    output = criterion(student, x, y)            # output.loss, output.logits, output.parts["attention"]
 
-A loss object returns named parts that sum to the loss, and adds whatever the modules of a network offer by a method
-`auxiliary_losses() -> dict[str, Tensor]`.
+A loss returns named parts that sum to it, with those that the modules of a network offer by a method `auxiliary_losses() ->
+dict[str, Tensor]`. Losses are registered by name, with their flags, in training/registry.py.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from models.output import Output
 AUXILIARY_WEIGHT = 0.4  # of an auxiliary head's cross-entropy: Liu et al. 2018 (1806.09055), section 3.2
 
 
-class Lesson(NamedTuple):
+class LossOutput(NamedTuple):
     """The loss (scalar), the logits (B, classes) and the parts (scalars) that sum to the loss."""
 
     loss: Tensor
@@ -82,31 +82,50 @@ def knowledge_distillation(student: Tensor, teacher: Tensor, temperature: float)
     return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
-class Supervised:
-    """Cross-entropy, 0.4 of an auxiliary head's where there is one, and the modules' own auxiliary losses."""
+class Criterion:
+    """A loss. A subclass returns `loss_output(...)` of its own parts when it is called with (model, x, y)."""
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Lesson:
-        output = model(x)
-        return self.lesson(model, x, y, output, {"cross_entropy": F.cross_entropy(output.logits.float(), y)})
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> LossOutput:
+        """Run the model on images (B, 3, H, W) with labels (B,) and return the loss with its parts."""
+        raise NotImplementedError
 
-    def lesson(self, model: nn.Module, x: Tensor, y: Tensor, output: Output, parts: dict[str, Tensor]) -> Lesson:
+    def networks(self) -> list[nn.Module]:
+        """Return the networks that it runs beside the one that is trained."""
+        return []
+
+    def loss_output(self, model: nn.Module, output: Output, y: Tensor, parts: dict[str, Tensor]) -> LossOutput:
+        """Add 0.4 of an auxiliary head's cross-entropy, where there is one, and every module's `auxiliary_losses()`; sum up."""
         if output.auxiliary_logits is not None:
             parts["auxiliary"] = AUXILIARY_WEIGHT * F.cross_entropy(output.auxiliary_logits.float(), y)
         for module in model.modules():
             if hasattr(module, "auxiliary_losses"):
                 for name, loss in module.auxiliary_losses().items():
                     parts[name] = parts[name] + loss if name in parts else loss
-        return Lesson(torch.stack(list(parts.values())).sum(), output.logits, parts)
+        return LossOutput(torch.stack(list(parts.values())).sum(), output.logits, parts)
 
 
-class Distill(Supervised):
+class Supervised(Criterion):
+    """Cross-entropy with the labels."""
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> LossOutput:
+        """Return one part of its own, `cross_entropy`."""
+        output = model(x)
+        return self.loss_output(model, output, y, {"cross_entropy": F.cross_entropy(output.logits.float(), y)})
+
+
+class Distill(Criterion):
     """(1 − α)·cross-entropy + α·knowledge distillation + β·attention transfer from a frozen teacher in eval mode."""
 
     def __init__(self, teacher: nn.Module, alpha: float, beta: float, temperature: float):
         self.teacher = teacher.eval().requires_grad_(False)
         self.alpha, self.beta, self.temperature = alpha, beta, temperature
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Lesson:
+    def networks(self) -> list[nn.Module]:
+        """Return the teacher."""
+        return [self.teacher]
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> LossOutput:
+        """Return the parts `cross_entropy` and, where they have a weight, `distillation` and `attention`."""
         with torch.no_grad():
             logits, taps, _ = self.teacher(x)
             maps = attention_maps(taps) if self.beta else []
@@ -117,4 +136,4 @@ class Distill(Supervised):
             parts["distillation"] = self.alpha * knowledge_distillation(output.logits, logits, self.temperature)
         if self.beta:
             parts["attention"] = self.beta * attention_transfer(output.taps, maps)
-        return self.lesson(model, x, y, output, parts)
+        return self.loss_output(model, output, y, parts)

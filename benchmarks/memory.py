@@ -76,8 +76,7 @@ def row(config: dict) -> list:
 
 def student_and_teacher(network: str, batch: int = 4) -> str:
     configs = {
-        conv: options.counting(["imagenet", "--network", network, "--conv", conv])
-        for conv in ("Conv", "SepHashed_0.1")
+        conv: options.counting(["imagenet", "--network", network, "--conv", conv]) for conv in ("Conv", "SepHashed_0.1")
     }
     alone, taught = (peak(configs["SepHashed_0.1"], batch, teacher=each) for each in (None, configs["Conv"]))
     teacher = build(configs["Conv"])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 
 def synchronise(network: nn.Module) -> None:
+    """Turn every nn.BatchNorm2d of a network, in place, into one over the images of all processes."""
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SynchronisedBatchNorm2d

@@ -1,5 +1,9 @@
-"""A heartbeat between processes that train together: within half a minute it tells that one was lost or has failed, and ends
-the others. torch's own collectives would wait for it for many minutes.
+"""A heartbeat between processes that train together: it ends them all when one of them is lost or has failed.
+
+    heartbeat = Heartbeat(rank=0)                # in every process, after init_process_group
+    heartbeat.stop(status=0)
+
+torch's own collectives would wait for a lost process for many minutes; the heartbeat knows within half a minute.
 """
 
 import os
@@ -8,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -16,45 +21,43 @@ import torch.distributed as dist
 from system.errors import MachineFault
 
 BEAT = 1.0  # seconds between two heartbeats
-
-
-GRACE = 10.0  # seconds in which one process may end by itself after another has failed
-
-
+GRACE = 10.0  # seconds in which a process may end by itself after another one has failed
 LOST = 30.0  # seconds after which a process that does not answer is taken for lost
 
 
-class Heart(threading.Thread):
-    """Meets those of the other processes once a second. Ends this process where one of them is lost or has failed."""
+class Heartbeat(threading.Thread):
+    """Exchange a message with all other processes once a second; end this process where one of them is lost or has failed."""
 
-    def __init__(self, group: dist.ProcessGroup, rank: int):
+    def __init__(self, rank: int):
         super().__init__(daemon=True, name="heartbeat")
-        self.group, self.rank = group, rank
+        self.rank = rank
+        self.group = dist.new_group(backend="gloo", timeout=timedelta(seconds=LOST))
         self.done, self.status, self.beats = threading.Event(), 0, 0
-        self.note: Callable[[int, str], Any] = lambda status, reason: None
+        self.on_peer_loss: Callable[[int, str], Any] = lambda status, reason: None
         self.start()
 
     def check(self) -> None:
-        """Return once all processes have been heard twice more. Where one was lost or has failed, this process ends instead."""
+        """Return after two more heartbeats of all processes. Where one was lost or has failed, this process ends instead."""
         heard = self.beats
         while self.is_alive() and self.beats < heard + 2:
             self.join(BEAT / 10)
 
     def stop(self, status: int) -> None:
-        """The last beats: with status 0 all wait for each other, else the others end."""
+        """Send the last heartbeats: with status 0 all processes wait for each other, with another one the others end."""
         self.status = status
         self.done.set()
         self.join(LOST + 5 * BEAT)
 
     def run(self) -> None:
-        members = dist.get_world_size(self.group)
+        """Beat until all processes are done."""
+        world_size = dist.get_world_size(self.group)
         while True:
             self.done.wait(BEAT)
             done = self.done.is_set()
-            pulse = torch.tensor([int(done and self.status == 0), self.status])
+            own = torch.tensor([int(done and self.status == 0), self.status])
             try:
-                gathered = [torch.empty_like(pulse) for _ in range(members)]
-                dist.all_gather(gathered, pulse, group=self.group)
+                gathered = [torch.empty_like(own) for _ in range(world_size)]
+                dist.all_gather(gathered, own, group=self.group)
             except RuntimeError:
                 if not done:
                     self._end(MachineFault.exit_status, "was lost", tell=True)
@@ -63,7 +66,7 @@ class Heart(threading.Thread):
             self.beats += not any(statuses)
             if any(statuses):
                 if done:
-                    time.sleep(BEAT / 2)  # until the others have this beat too
+                    time.sleep(BEAT / 2)  # until the others have this heartbeat too
                 elif not self.done.wait(GRACE):
                     self._end(next(filter(None, statuses)), "has failed", tell=False)
                 return
@@ -74,7 +77,7 @@ class Heart(threading.Thread):
 
     def _end(self, status: int, what: str, tell: bool) -> None:
         reason = f"another process of this run {what}"
-        self.note(status, reason)
+        self.on_peer_loss(status, reason)
         if tell:
             where = f"process {self.rank} on {socket.gethostname()}"
             print(f"error: {reason}, so {where} ends; repeat the command with --resume", file=sys.stderr, flush=True)

@@ -2,7 +2,7 @@
 
     torchrun --nproc_per_node=4 main.py ...       # starts them, on one machine or with --nnodes on several
     python main.py ... --GPU 0,1,2,3              # starts them by itself, by the function below
-    sys.exit(on_each([0, 1, 2, 3]))
+    sys.exit(start_on_each([0, 1, 2, 3]))
 
 Who starts them says in RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE who each one is, and in MASTER_ADDR and
 MASTER_PORT where they meet, as torchrun does. Imports no torch.
@@ -31,7 +31,7 @@ def rank() -> int:
     return _variable("RANK", 0)
 
 
-def count() -> int:
+def world_size() -> int:
     return _variable("WORLD_SIZE", 1)
 
 
@@ -40,7 +40,7 @@ def local_rank() -> int:
     return _variable("LOCAL_RANK", 0)
 
 
-def local_count() -> int:
+def local_world_size() -> int:
     return _variable("LOCAL_WORLD_SIZE", 1)
 
 
@@ -56,23 +56,23 @@ def _variable(name: str, alone: int) -> int:
 
 def check() -> None:
     """RequestError where the variables that tell processes apart contradict each other, or some of them are missing."""
-    needed = NEEDED if count() > 1 else ()
+    needed = NEEDED if world_size() > 1 else ()
     numbers = (
-        ("WORLD_SIZE", count(), 1, 10**6),
-        ("RANK", rank(), 0, count() - 1),
-        ("LOCAL_WORLD_SIZE", local_count(), 1, count()),
-        ("LOCAL_RANK", local_rank(), 0, local_count() - 1),
+        ("WORLD_SIZE", world_size(), 1, 10**6),
+        ("RANK", rank(), 0, world_size() - 1),
+        ("LOCAL_WORLD_SIZE", local_world_size(), 1, world_size()),
+        ("LOCAL_RANK", local_rank(), 0, local_world_size() - 1),
         ("MASTER_PORT", _variable("MASTER_PORT", 0), 1 if needed else 0, 2**16 - 1),
     )
     if missing := [name for name in needed if not os.environ.get(name, "").strip()]:
-        raise RequestError(f"the environment has WORLD_SIZE={count()}, but no {', '.join(missing)}: {ADVICE}")
+        raise RequestError(f"the environment has WORLD_SIZE={world_size()}, but no {', '.join(missing)}: {ADVICE}")
     for name, number, least, most in numbers:
         if not least <= number <= most:
             raise RequestError(f"the environment has {name}={number}, {least} to {most} is allowed here: {ADVICE}")
 
 
 @contextmanager
-def told_once(on_each_machine: bool = False) -> Iterator[None]:
+def printed_once(on_each_machine: bool = False) -> Iterator[None]:
     """For errors that every process finds alike, or every one of a machine: the first one tells."""
     try:
         yield
@@ -80,7 +80,7 @@ def told_once(on_each_machine: bool = False) -> Iterator[None]:
         raise error if (local_rank() if on_each_machine else rank()) == 0 else Elsewhere(error.exit_status)
 
 
-def on_each(gpus: Sequence[int]) -> int:
+def start_on_each(gpus: Sequence[int]) -> int:
     """This very command, once for each GPU. Returns the exit status of the first that ended badly, 0 if none did.
 
     A signal that this process hears is passed on, and a terminal's Ctrl-C reaches them only through it.

@@ -1,14 +1,12 @@
 """Several processes that train one network: what they share, what they agree on, and how they end together.
 
-    with join(device) as team:                    # ALONE where there is only this process
-        with team.together(): ...                 # an error in one of them ends all
-        for progress in fit(..., team=team): ...
+    with join(device) as ranks:                   # ALONE where there is only this process
+        with ranks.all_or_none(): ...             # an error in one of them ends all
+        total = ranks.all_reduce(values)          # of tensors; broadcast and all_gather are for Python objects
 
-Each holds the whole network and takes its share of every batch (data.Share); DistributedDataParallel averages the
-gradients. Sums over images are added up over all processes, so metrics are exact. Process 0 alone writes.
-
-A heartbeat tells within half a minute that a process was lost or has failed, and ends the others: torch's own
-collectives would wait for it for many minutes.
+Each process holds the whole network and takes its share of every batch; DistributedDataParallel averages the gradients. Sums over
+images are reduced over all processes, so metrics are exact. Rank 0 alone writes and prints. A heartbeat ends all processes where
+one is lost.
 """
 
 import os
@@ -16,7 +14,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,129 +22,133 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from distributed import launch
-from distributed.heartbeat import LOST, Heart
+from distributed.heartbeat import Heartbeat
 from distributed.rendezvous import meet
-from input.batches import Share
 from system import signals
 from system.errors import Elsewhere, Interrupted, MachineFault, SwapconvError, of_system
 
 WAIT = timedelta(hours=2)  # for a collective: a process may load, test or save for long while the others wait
+T = TypeVar("T")
 
 
-class Team:
-    """The processes that train together, as one of them sees it. This class is the one that is alone."""
+class Ranks:
+    """The processes that train together, as one of them sees it. This class is a process that trains alone."""
 
-    rank, count = 0, 1
+    rank, world_size = 0, 1
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+        """Whether this process is the one that writes and prints."""
         return self.rank == 0
 
-    @property
-    def share(self) -> Share:
-        return Share(self.rank, self.count)
-
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """What a training step is to call instead of the model, so that gradients are averaged over the processes."""
+    def data_parallel(self, model: nn.Module) -> nn.Module:
+        """Return what a training step has to call instead of the model, so that gradients are averaged over the processes."""
         return model
 
-    def apart(self, model: nn.Module) -> AbstractContextManager:
-        """Within it, gradients of what `wrap` gave are only added up here."""
+    def no_sync(self, model: nn.Module) -> AbstractContextManager:
+        """Within the context, gradients of what `data_parallel` returned are added up in this process alone."""
         return nullcontext()
 
-    def sum(self, values: Tensor) -> Tensor:
-        """Added up over all processes."""
+    def all_reduce(self, values: Tensor) -> Tensor:
+        """Return the sum over all processes."""
         return values
 
-    def most(self, value: int) -> int:
-        """The largest that any process has."""
+    def all_reduce_max(self, value: int) -> int:
+        """Return the largest value that any process has."""
         return value
 
-    def same(self, value: Any) -> Any:
-        """What the first process has."""
+    def broadcast(self, value: T) -> T:
+        """Return the value that rank 0 has."""
         return value
 
-    def gather(self, value: Any) -> list:
-        """What each process has, in their order."""
+    def all_gather(self, value: T) -> list[T]:
+        """Return the values of all processes, by rank."""
         return [value]
 
-    def align(self, model: nn.Module) -> None:
-        """Running statistics of batch-norm become those of the first process, as they are in a checkpoint."""
+    def broadcast_buffers(self, model: nn.Module) -> None:
+        """Give all processes rank 0's running statistics of batch-norm, which are those that a checkpoint keeps."""
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """All go on from here, or none: an error ends all, and the first process that has one tells it."""
+    def all_or_none(self) -> Iterator[None]:
+        """All processes leave the context, or none: an error in one ends all, and the lowest rank that has one prints it."""
         yield
 
-    def on_loss(self, note: Callable[[int, str], Any]) -> None:
-        """What to do with the exit status and the reason before this process ends because another did."""
+    def on_first(self, make: Callable[[], T]) -> T | None:
+        """Return what `make` returns on rank 0 and None on the others. An error there ends all."""
+        with self.all_or_none():
+            return make() if self.is_first else None
+
+    def on_peer_loss(self, note: Callable[[int, str], Any]) -> None:
+        """Have `note(exit status, reason)` called before this process ends because another one did."""
 
     @contextmanager
-    def explained(self) -> Iterator[None]:
-        """Within it, an error that came of the loss of another process ends this one as the loss itself does."""
+    def watched(self) -> Iterator[None]:
+        """Within the context, an error that comes of the loss of another process ends this one as the loss itself does."""
         yield
 
 
-ALONE = Team()
+ALONE = Ranks()
 
 
-class Several(Team):
-    """One of `count` processes. `device` is what it computes on."""
+class SeveralRanks(Ranks):
+    """One of several processes. `device` is what it computes on."""
 
     def __init__(self, device: torch.device):
-        self.rank, self.count, self.device = launch.rank(), launch.count(), device
+        self.rank, self.world_size, self.device = launch.rank(), launch.world_size(), device
         if os.environ.get("MASTER_ADDR") in ("127.0.0.1", "localhost"):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a machine's own name may not lead to itself
         try:
-            common = {
-                "store": meet(self.rank, self.count),
-                "rank": self.rank,
-                "world_size": self.count,
-                "timeout": WAIT,
-            }
+            store = meet(self.rank, self.world_size)
+            common = {"store": store, "rank": self.rank, "world_size": self.world_size, "timeout": WAIT}
             if device.type == "cuda":
                 dist.init_process_group("nccl", device_id=device, **common)
             else:
                 dist.init_process_group("gloo", **common)
-            self.words = dist.new_group(backend="gloo", timeout=WAIT)
-            beats = dist.new_group(backend="gloo", timeout=timedelta(seconds=LOST))
+            self.objects = dist.new_group(backend="gloo", timeout=WAIT)  # on the CPU, whatever the device
+            self.heartbeat = Heartbeat(self.rank)
         except (RuntimeError, ValueError) as error:
-            raise MachineFault(f"process {self.rank} of {self.count} cannot reach the others: {error}")
-        self.heart = Heart(beats, self.rank)
+            raise MachineFault(f"process {self.rank} of {self.world_size} cannot reach the others: {error}")
 
-    def wrap(self, model: nn.Module) -> nn.Module:
+    def data_parallel(self, model: nn.Module) -> nn.Module:
+        """Wrap the model in DistributedDataParallel."""
         unused = any(getattr(module, "initialises_itself", False) for module in model.modules())  # a user's may be so
         return DistributedDataParallel(model, gradient_as_bucket_view=True, find_unused_parameters=unused)
 
-    def apart(self, model: nn.Module) -> AbstractContextManager:
+    def no_sync(self, model: nn.Module) -> AbstractContextManager:
+        """Return DistributedDataParallel's own context."""
         return model.no_sync()
 
-    def sum(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
+        """Sum in place."""
         dist.all_reduce(values)
         return values
 
-    def most(self, value: int) -> int:
+    def all_reduce_max(self, value: int) -> int:
+        """Reduce on the CPU."""
         largest = torch.tensor(value)
-        dist.all_reduce(largest, dist.ReduceOp.MAX, group=self.words)
+        dist.all_reduce(largest, dist.ReduceOp.MAX, group=self.objects)
         return int(largest)
 
-    def same(self, value: Any) -> Any:
+    def broadcast(self, value: T) -> T:
+        """Send a Python object from rank 0."""
         box = [value]
-        dist.broadcast_object_list(box, src=0, group=self.words)
+        dist.broadcast_object_list(box, src=0, group=self.objects)
         return box[0]
 
-    def gather(self, value: Any) -> list:
-        values = [None] * self.count
-        dist.all_gather_object(values, value, group=self.words)
+    def all_gather(self, value: T) -> list[T]:
+        """Exchange Python objects."""
+        values: list = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self.objects)
         return values
 
-    def align(self, model: nn.Module) -> None:
+    def broadcast_buffers(self, model: nn.Module) -> None:
+        """Broadcast every buffer in place."""
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def all_or_none(self) -> Iterator[None]:
+        """Exchange the exit statuses at the end of the context."""
         own: SwapconvError | None = None
         try:
             yield
@@ -154,41 +156,45 @@ class Several(Team):
             own = error
         except OSError as error:
             own = MachineFault(of_system(error))
-        statuses = self.gather(own and own.exit_status)
-        failed = [number for number, status in enumerate(statuses) if status]
+        statuses = self.all_gather(own and own.exit_status)
+        failed = [rank for rank, status in enumerate(statuses) if status]
         if failed:
             raise own if failed[0] == self.rank else Elsewhere(statuses[failed[0]])
 
-    def on_loss(self, note: Callable[[int, str], Any]) -> None:
-        self.heart.note = note
+    def on_peer_loss(self, note: Callable[[int, str], Any]) -> None:
+        """Hand `note` to the heartbeat, which notices the loss."""
+        self.heartbeat.on_peer_loss = note
 
     @contextmanager
-    def explained(self) -> Iterator[None]:
+    def watched(self) -> Iterator[None]:
+        """After an error, wait for the heartbeat, which ends this process where another one was lost."""
         try:
             yield
         except RuntimeError:
-            self.heart.check()
+            self.heartbeat.check()
             raise
 
 
 @contextmanager
-def join(device: torch.device) -> Iterator[Team]:
-    """The team of this process while it lasts: ALONE where it was not started with others (launch.py)."""
-    if launch.count() == 1:
+def join(device: torch.device) -> Iterator[Ranks]:
+    """Yield the processes that this one was started with (distributed/launch.py): ALONE where there are no others."""
+    if launch.world_size() == 1:
         yield ALONE
         return
-    signals.on_signal(signal.SIG_DFL)  # who waits for the others hears no handler, and there is nothing to lose
-    team = Several(device)
+    signals.on_signal(
+        signal.SIG_DFL
+    )  # a process that waits for the others runs no handler, and there is nothing to lose
+    ranks = SeveralRanks(device)
     signals.on_signal(signals.interrupt)
     status = 1
     try:
-        with team.explained():
-            yield team
+        with ranks.watched():
+            yield ranks
         status = 0
     except (SwapconvError, Interrupted) as error:
         status = error.exit_status
         raise
     finally:
-        team.heart.stop(status)
-        if status == 0:  # else it might wait for who has left
+        ranks.heartbeat.stop(status)
+        if status == 0:  # else it might wait for a process that has left
             dist.destroy_process_group()

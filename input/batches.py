@@ -11,7 +11,7 @@ boundaries, on resumes or on anything else that draws. The held-out images of `v
 are the same for every seed, so that a student is never validated on what its teacher has seen.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,6 +50,7 @@ class Feed:
     whole dataset (facts.py), of whoever loads it."""
 
     facts: dict = {}
+    test_every = 1
 
     def __init__(
         self, side: int, mean, std, augmentation: Augmentation, batch_size: int, seed: int, device: torch.device | str, share: Share
@@ -62,6 +63,13 @@ class Feed:
     def steps(self, split) -> int:
         """Batches that a pass over a split takes; the last one may be smaller."""
         return -(-len(split) // self.batch_size)
+
+    def evaluated(self, epoch: int, epochs: int) -> list[tuple[str, Any]]:
+        """Return the splits that are evaluated after an epoch, counted from 0: those held out (`val`) and `test`, in every
+        `test_every`-th epoch and the last."""
+        if (epoch + 1) % self.test_every and epoch + 1 < epochs:
+            return []
+        return [(name, split) for name, split in (("val", self.validation), ("test", self.test)) if split is not None]
 
     def normalise(self, images: Tensor) -> Tensor:
         """Bytes (B, H, W, 3) to floats of about mean 0 and deviation 1, per channel."""

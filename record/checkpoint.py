@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import nn
 
 from record.identity import name_of
 from record.paths import CHECKPOINTS, RUNS, checkpoint_path
 from system.errors import MachineFault, RequestError, did_you_mean, first_line
 from system.files import previous, write_atomically
 
-FORMAT = 2
+FORMAT = 3  # 2 called the callbacks companions
 PARTS = {
-    "format": int, "epoch": int, "step": int, "model": dict, "optimizer": dict, "companions": list, "meter": dict,
+    "format": int, "epoch": int, "step": int, "model": dict, "optimizer": dict, "callbacks": list, "meter": dict,
     "rng": dict, "config": dict, "rows": list,
 }  # fmt: skip
 TRAILER = len(b"sha256 " + 64 * b"0" + b"\n")
@@ -133,6 +134,8 @@ def _read(path: Path) -> dict:
                 raise TypeError(f"its format is {found!r}")
         except Exception as error:  # whatever a file that something else has written makes pickle or torch raise
             raise _Damaged(f"its digest is right, but it holds no checkpoint: {first_line(error)}")
+    if found == 2:
+        contents["callbacks"] = contents.pop("companions", None)
     if found > FORMAT:
         raise RequestError(f"{path} has format {found}; this version of swapconv reads up to {FORMAT}")
     for part, kind in PARTS.items():
@@ -184,9 +187,25 @@ def digest(state: dict[str, torch.Tensor]) -> str:
     return sha.hexdigest()[:16]
 
 
+def disk_room(name: str, network: nn.Module, momentum: float) -> tuple[int, int]:
+    """Return the bytes that a run's checkpoints still need, and those that are free. Raise MachineFault where they are too few.
+
+    Two checkpoints are kept while a third is written. Args: momentum: without it, the optimizer keeps nothing for a parameter.
+    """
+    tensors = [*network.state_dict().values(), *(network.parameters() if momentum else [])]
+    size = sum(tensor.nbytes + 500 for tensor in tensors) + 20_000  # with their names, the generators and the metrics
+    path = checkpoint_path(name)
+    needed, free = room(path, size)
+    if needed > free:
+        raise MachineFault(
+            f"{path.parent}/ has {free:,} bytes free, this run needs {needed:,}: three checkpoints of {size:,}, two that "
+            f"are kept and one that is written"
+        )
+    return needed, free
+
+
 def room(path: Path, size: int) -> tuple[int, int]:
-    """Bytes that a run with checkpoints of `size` bytes still needs at `path` (two are kept while one is written), and
-    those that are free there."""
+    """Return the bytes that a run with checkpoints of `size` bytes still needs at `path`, and those that are free there."""
     folder = next(folder for folder in path.absolute().parents if folder.exists())
     there = sum(each.stat().st_size for each in (path, previous(path)) if each.exists())
     return max(3 * size - there, size), shutil.disk_usage(folder).free

@@ -113,7 +113,9 @@ def refusals(root: Path, folder: Path) -> list:
     for program, requests in ((main, values["REQUESTS"]), (count, values["COUNTS"])):
         for text, _ in requests:
             arguments = text.split() if isinstance(text, str) else text
-            if program is main and not " ".join(arguments).startswith(("digits teacher -t x ", "cifar10 teacher -t x ")):
+            if program is main and not " ".join(arguments).startswith(
+                ("digits teacher -t x ", "cifar10 teacher -t x ")
+            ):
                 continue  # its files are not here
             error = io.TextIOWrapper(io.BytesIO())
             with contextlib.redirect_stderr(error), contextlib.redirect_stdout(error):

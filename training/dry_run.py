@@ -1,6 +1,6 @@
 """What a run would take, measured: `main.py ... --dry_run`. Nothing is written (but torch.compile fills its own cache).
 
-measured = measure(network, criterion, optimizer, data)
+measured = measure(step, data)
 measured.train_seconds, measured.test_seconds, measured.peak_bytes
 """
 
@@ -8,20 +8,17 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from itertools import islice
 from statistics import median
 from typing import NamedTuple
 
 import torch
 from tabulate import tabulate
-from torch import nn
 
-from distributed.process_group import ALONE, Team
+from distributed.process_group import Ranks
 from input.batches import Batch, Feed
 from system.durations import duration
-from training.callbacks import Companion
-from training.loop import evaluate, is_tested
+from training.loop import evaluate
 from training.metrics import Meter
 from training.step import TrainStep
 
@@ -29,8 +26,10 @@ REPEATS, PATIENCE = 5, 5.0  # a step is timed so often, but not again once that 
 
 
 class Measured(NamedTuple):
-    """Seconds of a training and of a test step on a full batch (the median of `repeats` after one that is not counted),
-    and the most memory in use: of the GPU, or of the whole process."""
+    """Seconds of a training and of a test step on a full batch (the median of `repeats` after one that is not counted).
+
+    `peak_bytes` is the most memory in use: of the GPU, or of the whole process.
+    """
 
     train_seconds: float
     test_seconds: float
@@ -38,39 +37,37 @@ class Measured(NamedTuple):
     repeats: int
 
 
-def measure(
-    network: nn.Module, criterion, optimizer: torch.optim.Optimizer, data: Feed,
-    companions: list[Companion], autocast=nullcontext, parts: int = 1, team: Team = ALONE,
-) -> Measured:  # fmt: skip
-    """Trains and tests on one full batch, with everything that the loop does. Raises Diverged as it does."""
-    meter, batches, first = Meter(team, "the dry run"), _full_batches(data), data.test.head(data.batch_size)
-    step = TrainStep(network, criterion, optimizer, companions, autocast, parts, team)
+def measure(step: TrainStep, data: Feed) -> Measured:
+    """Train and test on one full batch, with everything that the loop does. Raise Diverged as it does."""
+    meter, batches, first = Meter(step.ranks, "the dry run"), _full_batches(data), data.test.head(data.batch_size)
 
     def train() -> None:
-        network.train()
-        meter.add(step(next(batches), 0.0))
+        step.model.train()
+        meter.add(step(next(batches)))
         meter.read()
 
-    for companion in companions:
-        companion.before_epoch(network, 0.0)
-    train_seconds, repeats = _median_seconds(train, team)
-    test_seconds, _ = _median_seconds(lambda: evaluate(network, data, first, autocast, team=team), team)
+    for callback in step.callbacks:
+        callback.before_epoch(step)
+    train_seconds, repeats = _median_seconds(train, step.ranks)
+    test_seconds, _ = _median_seconds(
+        lambda: evaluate(step.model, data, first, step.precision, ranks=step.ranks), step.ranks
+    )
     return Measured(train_seconds, test_seconds, _peak(data.device), repeats)
 
 
 def _full_batches(data: Feed) -> Iterator[Batch]:
-    """Without end; the last batch of an epoch only if it is the only one."""
+    """Yield batches without end; the last one of an epoch only if it is the only one."""
     while True:
         yield from islice(data.train(0), max(1, len(data.training) // data.batch_size))
 
 
-def _median_seconds(step: Callable[[], object], team: Team) -> tuple[float, int]:
-    """After one that warms up; both `train` and `evaluate` wait for the device, since they read what was measured."""
-    step()
+def _median_seconds(run: Callable[[], object], ranks: Ranks) -> tuple[float, int]:
+    """Time `run` after one call that warms up; both `train` and `evaluate` wait for the device, since they read what they measure."""
+    run()
     seconds: list[float] = []
-    while team.same(len(seconds) < REPEATS and sum(seconds) < PATIENCE):
+    while ranks.broadcast(len(seconds) < REPEATS and sum(seconds) < PATIENCE):
         began = time.perf_counter()
-        step()
+        run()
         seconds.append(time.perf_counter() - began)
     return median(seconds), len(seconds)
 
@@ -82,15 +79,18 @@ def _peak(device: torch.device) -> int:
 
 
 def estimate(
-    measured: Measured, data: Feed, costs: dict, epochs: int, done: tuple[int, int], needed: int, free: int,
-    test_every: int = 1,
-) -> dict:  # fmt: skip
-    """What the run would take, ready for JSON. `epochs` of which `done` = (epochs, steps) are over; `needed` and `free`
-    bytes of disk. `epoch_seconds` is the mean over all epochs, of which those that test take longer."""
+    measured: Measured, data: Feed, costs: dict, epochs: int, done: tuple[int, int], disk: tuple[int, int]
+) -> dict:
+    """Return what the run would take, ready for JSON.
+
+    Args: done: of the `epochs`, those that are over, and steps of the next; disk: bytes that the run needs and that are free.
+    `epoch_seconds` is the mean over all epochs, of which those that test take longer.
+    """
     steps = data.steps(data.training)
     tests = sum(data.steps(split) for split in (data.test, data.validation) if split is not None)
     training, testing = steps * measured.train_seconds, tests * measured.test_seconds
-    tested = [epoch for epoch in range(epochs) if is_tested(epoch, epochs, test_every)]
+    tested = [epoch for epoch in range(epochs) if data.evaluated(epoch, epochs)]
+    ahead = (epochs - done[0]) * training - done[1] * measured.train_seconds
     return {
         "params": costs["params"],
         "mult_adds": costs["mult_adds"],
@@ -99,29 +99,27 @@ def estimate(
         **measured._asdict(),
         "device": str(data.device),
         "memory_bytes": _memory(data.device),
-        "disk_bytes": needed,
-        "free_disk_bytes": free,
+        "disk_bytes": disk[0],
+        "free_disk_bytes": disk[1],
         "steps": steps,
         "test_steps": tests,
         "epoch_seconds": training + testing * len(tested) / epochs,
         "epochs": epochs,
         "epochs_done": done[0],
         "tests": len(tested),
-        "seconds": (epochs - done[0]) * training
-        - done[1] * measured.train_seconds
-        + testing * sum(epoch >= done[0] for epoch in tested),
+        "seconds": ahead + testing * sum(epoch >= done[0] for epoch in tested),
     }
 
 
 def _memory(device: torch.device) -> int:
-    """All that there is, of the GPU or of this machine."""
+    """Return all memory that there is, of the GPU or of this machine."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def report(of: dict) -> str:
-    """An estimate as a table for a person."""
+    """Return an estimate as a table for a person."""
     where = f"on {of['device']}" if of["device"] != "cpu" else "of this process"
     ahead = of["epochs"] - of["epochs_done"]
     rows = [

@@ -11,7 +11,7 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from distributed.process_group import ALONE, Team
+from distributed.process_group import ALONE, Ranks
 from system.errors import Diverged, MachineFault
 
 
@@ -22,8 +22,8 @@ class Meter:
     loss or a gradient which is not finite is noticed: Diverged names the first step, what of it and `when`.
     """
 
-    def __init__(self, team: Team = ALONE, when: str = "") -> None:
-        self.team, self.when = team, when
+    def __init__(self, ranks: Ranks = ALONE, when: str = "") -> None:
+        self.ranks, self.when = ranks, when
         self.names: list[str] = []
         self.waiting: list[Tensor] = []
         self.sums: Counter[str] = Counter()
@@ -32,15 +32,15 @@ class Meter:
 
     def add(self, measured: dict[str, Tensor]) -> None:
         """What a TrainStep has measured. The gradient's norm is the same in all processes, all else is added up."""
-        if not self.team.is_first:
+        if not self.ranks.is_first:
             measured["gradient_norm"] = torch.zeros_like(measured["gradient_norm"])
         self.names = list(measured)
         self.waiting.append(torch.stack([value.double() for value in measured.values()]))
 
     def read(self) -> dict[str, float]:
-        """Means so far. Every process of the team calls it at the same steps."""
+        """Means so far. All ranks call it at the same steps."""
         if self.waiting:
-            for values in self.team.sum(torch.stack(self.waiting)).tolist():
+            for values in self.ranks.all_reduce(torch.stack(self.waiting)).tolist():
                 self.steps += 1
                 measured = dict(zip(self.names, values))
                 gradient_norm = measured.pop("gradient_norm")

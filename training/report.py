@@ -1,60 +1,150 @@
-"""What a person is told of a run: what is about to be trained, each epoch, and what is kept when something ends it."""
+"""What a person is told of a run: what is about to be trained, each epoch, and what is kept when something ends it.
 
+report = Report(ranks)                       # prints on rank 0 alone
+report.announce(prepared, step)
+with advice(request, device, ranks, run): ...
+"""
+
+from __future__ import annotations
+
+import json
 import platform
 import subprocess
+import sys
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from counting import budget
 from counting.costs import warn_of_uncounted
-from distributed import launch, process_group
+from distributed import launch
+from distributed.process_group import Ranks
 from input import datasets, facts
-from input.batches import Feed
-from record import run as record_run
+from record.run import Run, Unrecorded
 from system.configuration import Configuration
 from system.errors import Diverged, Interrupted, MachineFault, is_out_of_memory, of_system
+from training import dry_run
+from training.step import TrainStep
+from weights.origin import tell_of_data
+
+if TYPE_CHECKING:
+    from training.prepare import Prepared
 
 
-def announce(
-    name: str, config: dict, request: Configuration, source: datasets.Source, data: Feed, costs: dict, optimizer, budgeted: budget.Found | None,
-    team: process_group.Team,
-) -> None:  # fmt: skip
-    """What is about to be trained, on what, and what decays by how much."""
-    conv, ratio = config["conv"] or request.module, costs["crs_ratio"]
-    if budgeted is not None:
-        print(f"budget: {budgeted.asked:,} {budgeted.unit} asked, {budgeted.achieved:,} achieved by {budgeted.setting}")
-    print(
-        f"{name}: {conv} on {request.network}, {costs['params']:,} parameters ({ratio:.4f} of the reference), "
-        f"{costs['mult_adds_exact']:.4E} mult-adds an image"
+class Report:
+    """Print what a person is told, on rank 0; do nothing on the others."""
+
+    def __init__(self, ranks: Ranks):
+        self.speaks = ranks.is_first
+
+    def say(self, text: str) -> None:
+        """Print a line or several."""
+        if self.speaks:
+            print(text, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Print a warning on stderr."""
+        if self.speaks:
+            print(f"warning: {text}", file=sys.stderr)
+
+    def announce(self, prepared: Prepared, step: TrainStep) -> None:
+        """Print what is about to be trained, on what, what decays by how much, and what is odd about where it comes from.
+
+        With --json all of it goes to stderr.
+        """
+        if not self.speaks:
+            return
+        with redirect_stdout(sys.stderr) if prepared.config.json else nullcontext():
+            self._announce_training(prepared, step)
+            self._announce_origins(prepared)
+
+    def _announce_training(self, prepared: Prepared, step: TrainStep) -> None:
+        teacher, found = prepared.teacher, prepared.budget
+        if teacher is not None and teacher.unfinished:
+            until = "this run can be resumed only until it goes on"
+            self.warn(f"the teacher has only finished {teacher.unfinished}, {until}")
+        if found is not None:
+            self.say(f"budget: {found.asked:,} {found.unit} asked, {found.achieved:,} achieved by {found.setting}")
+        self.say(_of_network(prepared))
+        warn_of_uncounted(prepared.costs)
+        for line in (*_of_data(prepared, step.ranks), *_of_decay(step), _of_options(prepared.config)):
+            self.say(line)
+
+    def _announce_origins(self, prepared: Prepared) -> None:
+        config, teacher, start, found = prepared.config, prepared.teacher, prepared.start, prepared.found
+        for origin in (teacher, start):
+            if origin is not None and origin.mapping:
+                self.say(origin.mapping)
+        if teacher is not None and not teacher.mapping:
+            tell_of_data(config.teacher_checkpoint, "teacher", teacher.config, config)
+        if start is not None and start.config.get("data_names", "") not in ("", config["data_names"]):
+            self.warn(f"{config.init_from!r} was trained on classes of other names, its classifier too")
+        unknown = found.config is not None and found.config.get("data_digest") is None
+        if unknown and prepared.done[0] < config.epochs:  # a finished run stays as it is
+            name = prepared.name
+            self.say(f"the record of the run {name!r} does not say on which data it was begun: from now on it does")
+
+    def beginning(self, run: Run | Unrecorded, resume: bool) -> None:
+        """Print where a resumed run begins."""
+        if resume and self.speaks:
+            self.say(run.beginning())
+
+    def epoch(self, row: dict | None, epochs: int) -> None:
+        """Print an epoch's row of metrics in one line; nothing within an epoch."""
+        if row is not None:
+            self.say(epoch_line(row, epochs))
+
+    def result(self, run: Run | Unrecorded) -> None:
+        """Print the errors of the last epoch and the best."""
+        if self.speaks:
+            last = run.rows[-1]
+            top1, top5, best = (last[f"{name}_error"] for name in ("test_top1", "test_top5", "best_test_top1"))
+            self.say(f"Error@1 {top1:.2f} Error@5 {top5:.2f} (best Error@1 {best:.2f})")
+
+    def estimate(self, prepared: Prepared, measured: dry_run.Measured) -> None:
+        """Print what the run would take, as a table or as JSON."""
+        if self.speaks:
+            config = prepared.config
+            of = dry_run.estimate(measured, prepared.data, prepared.costs, config.epochs, prepared.done, prepared.disk)
+            self.say(json.dumps(of) if config.json else dry_run.report(of))
+
+
+def _of_network(prepared: Prepared) -> str:
+    costs, conv = prepared.costs, prepared.config["conv"] or prepared.config["module"]
+    return (
+        f"{prepared.name}: {conv} on {prepared.config.network}, {costs['params']:,} parameters ({costs['crs_ratio']:.4f} of the "
+        f"reference), {costs['mult_adds_exact']:.4E} mult-adds an image"
     )
-    warn_of_uncounted(costs)
-    where = str(data.device) if team.count == 1 else f"{team.count} processes, each on its {data.device.type}"
+
+
+def _of_data(prepared: Prepared, ranks: Ranks) -> Iterator[str]:
+    config, data, device = prepared.config, prepared.data, prepared.data.device
+    where = str(device) if ranks.world_size == 1 else f"{ranks.world_size} processes, each on its {device.type}"
+    split = f"{len(data.training):,} training and {len(data.test):,} test images"
+    yield f"{config.dataset} from {prepared.source.where}: {split}, on {where}"
     dataset = datasets.of(config)
     images = facts.shown(config, dataset.title, (dataset.train_images, dataset.test_images))
-    print(
-        f"{request.dataset} from {source.where}: {len(data.training):,} training and {len(data.test):,} test images, on {where}"
-    )
-    print(f"data: {images}, {facts.classes(config)}")
-    for group in optimizer.param_groups:
-        numbers = sum(parameter.numel() for parameter in group["params"])
-        print(f"weight decay {group['weight_decay']:.3g} on {numbers:,} {group['name']} numbers")
-    resolved = " ".join(
-        f"{key}={value}"
-        for key, value in config.items()
-        if value is not None
-        and value is not False
-        and value != ""
-        and not key.startswith("data_")  # which has its line
-    )
-    print(textwrap.fill(f"options: {resolved}", 110, subsequent_indent="    ", break_long_words=False), flush=True)
+    yield f"data: {images}, {facts.classes(config)}"
 
 
-def line(row: dict, epochs: int) -> str:
-    """An epoch as a person reads it."""
+def _of_decay(step: TrainStep) -> Iterator[str]:
+    for group in step.optimizer.param_groups:
+        count = sum(parameter.numel() for parameter in group["params"])
+        yield f"weight decay {group['weight_decay']:.3g} on {count:,} {group['name']} numbers"
+
+
+def _of_options(config: Mapping) -> str:
+    """All options that are on, but for those of the data, which have their line."""
+    shown = {name: value for name, value in config.items() if value not in (None, "") and value is not False}
+    resolved = " ".join(f"{name}={value}" for name, value in shown.items() if not name.startswith("data_"))
+    return textwrap.fill(f"options: {resolved}", 110, subsequent_indent="    ", break_long_words=False)
+
+
+def epoch_line(row: dict, epochs: int) -> str:
+    """Return an epoch's row of metrics as a person reads it."""
     shown = [f"epoch {row['epoch'] + 1}/{epochs}", f"lr {row['lr']:.4g}", f"train loss {row['train_loss']:.4f}"]
     for split in ("train", "val", "test"):
         if f"{split}_top1_error" in row:
@@ -64,23 +154,22 @@ def line(row: dict, epochs: int) -> str:
 
 
 @contextmanager
-def told(
-    request: Configuration, device: torch.device, run: record_run.Run | None, team: process_group.Team
+def advice(
+    request: Configuration, device: torch.device, ranks: Ranks, run: Run | Unrecorded | None = None
 ) -> Iterator[None]:
-    """Whatever ends training says what of it is kept, and what would help. What ends all processes at once, the first one
-    tells."""
+    """Add to whatever ends training what of it is kept and what would help. Rank 0 speaks for what ends all ranks at once."""
 
-    def kept(on: str = "repeat the command with --resume to go on") -> str:
-        if run is not None:
-            return f"; {run.progress()} are kept, {on}"
-        return "; nothing was written" if team.is_first else ""
+    def kept(way: str = "repeat the command with --resume to go on") -> str:
+        if isinstance(run, Run):
+            return f"; {run.progress()} are kept, {way}"
+        return "; nothing was written" if ranks.is_first else ""
 
     try:
         yield
     except Interrupted as error:
-        raise Interrupted(f"{error}{kept()}" if team.is_first else "", error.exit_status)
+        raise Interrupted(f"{error}{kept()}" if ranks.is_first else "", error.exit_status)
     except Diverged as error:
-        with launch.told_once():
+        with launch.printed_once():
             raise Diverged(f"{error}{kept('a lower --lr under another name may hold')}")
     except MachineFault as error:
         raise MachineFault(f"{error}{kept()}")
@@ -96,7 +185,7 @@ def told(
 
 
 def versions() -> dict[str, str]:
-    """Of Python, torch and this repository (empty where git cannot tell)."""
+    """Return the versions of Python, torch and this repository (empty where git does not know)."""
     command = ["git", "-C", str(Path(__file__).parents[1]), "describe", "--always", "--dirty"]
     try:
         commit = subprocess.run(command, capture_output=True, text=True).stdout

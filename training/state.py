@@ -1,57 +1,57 @@
 """All that decides how training goes on, as plain types and tensors: what a checkpoint keeps and a resumed run needs.
 
-state = save_state(3, model, optimizer, companions, meter)         # after 3 epochs and what the meter has seen
-load_state(state, model, optimizer, companions, meter)             # 3
+state = save_state(3, step, meter)           # after 3 epochs and the steps that the meter has seen
+load_state(state, step, meter)               # 3
 """
 
 import random
 
 import numpy as np
 import torch
-from torch import nn
 
-from distributed.process_group import ALONE, Team
 from system.errors import Diverged, MachineFault
-from training.callbacks import Companion
 from training.metrics import Meter
+from training.step import TrainStep
 
 
-def save_state(
-    epoch: int, model: nn.Module, optimizer, companions: list[Companion], meter: Meter, team: Team = ALONE
-) -> dict:  # fmt: skip
-    """All that decides how training goes on after `epoch` epochs and the steps that `meter` has seen of the next:
-    weights, optimizer, companions, generators. Diverged where a weight is not finite: nothing could go on from there."""
-    numbers = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
-    finite = torch.stack([tensor.isfinite().all() for tensor in numbers.values()])
-    if bad := sum(team.gather([name for name, each in zip(numbers, finite.tolist()) if not each]), []):
+def save_state(epoch: int, step: TrainStep, meter: Meter) -> dict:
+    """Return what decides how training goes on after `epoch` epochs and the steps that `meter` has seen of the next.
+
+    That is weights, optimizer, callbacks, generators. Raise Diverged where a weight is not finite: nothing could go on from there.
+    """
+    weights = step.model.state_dict()
+    floats = {name: tensor for name, tensor in weights.items() if tensor.is_floating_point()}
+    finite = torch.stack([tensor.isfinite().all() for tensor in floats.values()])
+    infinite = [name for name, is_finite in zip(floats, finite.tolist()) if not is_finite]
+    if bad := sum(step.ranks.all_gather(infinite), []):
         raise Diverged(f"the weights are not finite in {meter.when}, first {bad[0]}")
-    own, *others = team.gather(_generators())
+    own, *others = step.ranks.all_gather(_generators())
     return {
         "epoch": epoch,
         "step": meter.steps,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "companions": [companion.state_dict() for companion in companions],
+        "model": weights,
+        "optimizer": step.optimizer.state_dict(),
+        "callbacks": [callback.state_dict() for callback in step.callbacks],
         "meter": meter.state_dict(),
         "rng": own | ({"others": others} if others else {}),
     }
 
 
-def load_state(
-    state: dict, model: nn.Module, optimizer, companions: list[Companion], meter: Meter, team: Team = ALONE
-) -> int:  # fmt: skip
-    """Puts everything back as `save_state` found it, but for the generators of processes that there were not then.
-    Returns the number of finished epochs. MachineFault where what is in it is not what `save_state` made of such a
-    network."""
+def load_state(state: dict, step: TrainStep, meter: Meter) -> int:
+    """Put everything back as `save_state` found it, and return the number of finished epochs.
+
+    Generators of ranks that there were not then stay as they are. Raise MachineFault where `save_state` cannot have made the
+    state of such a step.
+    """
     try:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        for companion, saved in zip(companions, state["companions"], strict=True):
-            companion.load_state_dict(saved)
+        step.model.load_state_dict(state["model"])
+        step.optimizer.load_state_dict(state["optimizer"])
+        for callback, saved in zip(step.callbacks, state["callbacks"], strict=True):
+            callback.load_state_dict(saved)
         meter.load_state_dict(state["meter"])
         generators = [state["rng"], *state["rng"].get("others", [])]
-        if team.rank < len(generators):
-            _set_generators(generators[team.rank])
+        if step.ranks.rank < len(generators):
+            _set_generators(generators[step.ranks.rank])
         return state["epoch"]
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
         raise MachineFault(f"the checkpoint does not fit this run: {' '.join(str(error).split())}")

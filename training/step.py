@@ -1,71 +1,103 @@
-"""One training step: a batch forward, backward and into the weights."""
+"""One training step: a batch forward, backward and into the weights.
 
-from contextlib import nullcontext
+step = TrainStep(model, Supervised(), optimizer, callbacks=[ClipGradient(5.0)])
+measured = step(batch)                       # sums over the images of the batch
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from distill import Lesson
-from distributed.process_group import ALONE, Team
+from distill import Criterion, LossOutput
+from distributed.process_group import ALONE, Ranks
 from input.batches import Batch
-from training.callbacks import Companion
+from training.callbacks import Callback
+
+Precision = Callable[[], AbstractContextManager]
 
 
 class TrainStep:
-    """A batch forward, backward and into the weights."""
+    """What belongs together in a step, and where in training it is.
+
+    Args: criterion: (model, x, y) -> LossOutput; precision: makes the context of every forward pass; parts: in how many parts a
+    batch goes through the network; ranks: the processes that train together; print_freq: steps from one reading of what was
+    measured (which waits for the device) and update of the bar to the next.
+
+    `t` is the share of training that is done. The loop sets it; callbacks read it.
+    """
 
     def __init__(
-        self, model: nn.Module, criterion, optimizer: torch.optim.Optimizer, companions: list[Companion],
-        autocast=nullcontext, parts: int = 1, team: Team = ALONE,
-    ):  # fmt: skip
-        self.model, self.criterion, self.optimizer, self.companions = model, criterion, optimizer, companions
-        self.autocast, self.parts, self.team = autocast, parts, team
-        self.trained = team.wrap(model)
+        self,
+        model: nn.Module,
+        criterion: Criterion,
+        optimizer: torch.optim.Optimizer,
+        callbacks: Sequence[Callback] = (),
+        precision: Precision = nullcontext,
+        parts: int = 1,
+        ranks: Ranks = ALONE,
+        print_freq: int = 10,
+    ):
+        self.model, self.criterion, self.optimizer, self.callbacks = model, criterion, optimizer, list(callbacks)
+        self.precision, self.parts, self.ranks, self.print_freq = precision, parts, ranks, print_freq
+        self.t = 0.0
 
-    def __call__(self, batch: Batch, t: float) -> dict[str, Tensor]:
-        """What was measured: sums over this process's images, and `gradient_norm`, the L2 norm of the gradient before any
-        companion touched it. `t`: the share of training that is done."""
-        for companion in self.companions:
-            companion.before_step(self.model, t)
+    @cached_property
+    def parallel_model(self) -> nn.Module:
+        """The model as all processes train it together, wrapped at the first step: from then on it may not be replaced."""
+        return self.ranks.data_parallel(self.model)
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """Train on one batch.
+
+        Return sums over this process's images: `loss`, its parts as `loss_NAME`, `top1_error`, `top5_error`, `images`; and
+        `gradient_norm`, the L2 norm of the gradient before any callback has touched it.
+        """
+        for callback in self.callbacks:
+            callback.before_step(self)
         self.optimizer.zero_grad(set_to_none=True)
-        parts = max(1, min(self.parts, batch.of // self.team.count))  # as many in every process
+        parts = max(1, min(self.parts, batch.of // self.ranks.world_size))  # as many in every process
         measured: dict[str, Tensor] = {}
         for number, (x, y) in enumerate(zip(batch.x.tensor_split(parts), batch.y.tensor_split(parts)), 1):
             images = len(y) if batch.images else 0
             if not len(y):  # images were left out
                 x, y = batch.x[:1], batch.y[:1]
-            with nullcontext() if number == parts else self.team.apart(self.trained):
-                with self.autocast():
-                    lesson = self.criterion(self.trained, x, y)
+            with nullcontext() if number == parts else self.ranks.no_sync(self.parallel_model):
+                with self.precision():
+                    output = self.criterion(self.parallel_model, x, y)
                 # each loss is a mean, the gradient is that over the images of all processes, which are averaged
-                (lesson.loss * (images * self.team.count / batch.of)).backward()
-            for name, value in _sums(lesson, y, images).items():
+                (output.loss * (images * self.ranks.world_size / batch.of)).backward()
+            for name, value in _sums(output, y, images).items():
                 measured[name] = measured[name] + value if name in measured else value
         gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         measured["gradient_norm"] = nn.utils.get_total_norm(gradients)
-        for companion in self.companions:
-            companion.after_backward(self.model, t)
+        for callback in self.callbacks:
+            callback.after_backward(self)
         self.optimizer.step()
-        for companion in self.companions:
-            companion.after_step(self.model, t)
+        for callback in self.callbacks:
+            callback.after_step(self)
         return measured
 
 
-def _sums(lesson: Lesson, y: Tensor, images: int) -> dict[str, Tensor]:
+def _sums(output: LossOutput, y: Tensor, images: int) -> dict[str, Tensor]:
     """The loss, its parts, the errors and the number of images, all as sums over `images` of them: all, or none."""
-    losses = {"loss": lesson.loss, **{f"loss_{name}": part for name, part in lesson.parts.items()}}
+    losses = {"loss": output.loss, **{f"loss_{name}": part for name, part in output.parts.items()}}
     sums = {name: loss.detach() * images for name, loss in losses.items()}
-    errors = count_errors(lesson.logits[:images], y[:images])
-    return sums | errors | {"images": _number(images, y)}
+    return sums | count_errors(output.logits[:images], y[:images]) | {"images": on_device_of(y, images)}
 
 
-def _number(value: int, like: Tensor) -> Tensor:
-    """On the device of another tensor, without waiting for it."""
-    return torch.full((), value, dtype=torch.float64, device=like.device)
+def on_device_of(tensor: Tensor, value: int) -> Tensor:
+    """Return a number (float64) on the device of a tensor, without waiting for the device."""
+    return torch.full((), value, dtype=torch.float64, device=tensor.device)
 
 
 def count_errors(logits: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """How many of a batch are wrong: not first (top1_error), not among the first five (top5_error; of fewer classes all are
-    among them)."""
+    """Count the wrong ones of a batch: logits (B, classes), labels (B,).
+
+    An image is wrong where its label is not first (`top1_error`), or not among the first five (`top5_error`; of fewer classes all
+    are among them).
+    """
     right = logits.topk(min(5, logits.shape[1]), dim=1).indices == y[:, None]
     return {"top1_error": len(y) - right[:, 0].sum(), "top5_error": len(y) - right.sum()}

@@ -25,8 +25,8 @@ from layers.init import materialise
 from models.build import build
 from models.registry import NETWORKS
 from record.checkpoint import digest, is_checkpoint, load_file, load_run
+from record.found import Found, progress
 from record.paths import checkpoint_path
-from record.run import Found, progress
 from system.configuration import Configuration
 from system.errors import MachineFault, RequestError, first_line
 from weights import fit, matching, pretrained

@@ -182,7 +182,7 @@ def test_one_process_for_each_gpu_by_itself(workplace):
     """As `--GPU 0,1` starts them; on the CPU they take no GPU."""
     script = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from cli import command; from distributed import launch;"
-        f"sys.argv = [{str(ROOT / 'main.py')!r}, *sys.argv[1:]]; sys.exit(command.run(lambda: launch.on_each([0, 1])))"
+        f"sys.argv = [{str(ROOT / 'main.py')!r}, *sys.argv[1:]]; sys.exit(command.run(lambda: launch.start_on_each([0, 1])))"
     )
     start = lambda *flags: subprocess.Popen(  # noqa: E731
         [sys.executable, "-c", script, *DIGITS, *flags], cwd=workplace, text=True,

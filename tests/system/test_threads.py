@@ -263,4 +263,4 @@ def test_one_process(variables, environment):
     for name, value in variables.items():
         environment.setenv(name, value)
     launch.check()
-    assert (launch.rank(), launch.count(), launch.local_rank(), launch.local_count()) == (0, 1, 0, 1)
+    assert (launch.rank(), launch.world_size(), launch.local_rank(), launch.local_world_size()) == (0, 1, 0, 1)

@@ -1,0 +1,74 @@
+"""`main.py … --evaluate`: the errors of a trained network, of whatever source. Writes nothing.
+
+evaluate_trained(request, device, ranks)         # prints them, returns the exit status
+"""
+
+import torch
+
+from data import find, labels_of, load_data
+from distributed import launch
+from distributed.process_group import Ranks
+from input import datasets
+from models.presets import PRESETS
+from record.identity import name_of
+from system.configuration import Configuration
+from training.device import precision_of, to_device
+from training.loop import evaluate
+from training.report import Report, advice
+from weights.matching import describe
+from weights.origin import Origin, check_classes, check_labels, check_side, origin
+
+
+def evaluate_trained(request: Configuration, device: torch.device, ranks: Ranks) -> int:
+    """Print the errors of what -t (in student mode -s) names. Return the exit status."""
+    name, report = name_of(request), Report(ranks)
+    with ranks.all_or_none():
+        source, trained = find(request), origin(name, request, "run", teaches=True)
+    request = as_trained(request, trained)
+    with ranks.all_or_none():
+        side = request.image_size or datasets.side_of(trained.config)
+        check_side(trained.network, side, f"the run {name!r}", request)
+    data, precision = load_data(request, source, device, ranks), precision_of(request, device)
+    with ranks.all_or_none():
+        check_classes(name, "run", trained.config, request | data.facts)
+    with launch.printed_once():
+        check_labels(name, "run", trained.config, labels_of(data), bool(trained.mapping))
+    with advice(request, device, ranks):
+        metrics = evaluate(to_device(trained.network, device), data, data.test, precision, ranks=ranks)
+    conv = trained.config["conv"] or trained.config["module"]
+    report.say(trained.mapping or f"{name}: {describe(trained.config)} with {conv}")
+    if trained.unfinished:
+        report.warn(f"{name} has only finished {trained.unfinished}")
+    tested = f"{len(data.test) - metrics.get('left_out', 0):,} of {len(data.test):,} test images"
+    report.say(f"{request.dataset} from {source.where}: {tested}, {data.side}×{data.side}")
+    if other := other_test_images(name, trained.config, data.facts):
+        report.say(other)
+    report.say(f"Error@1 {metrics['top1_error']:.2f} Error@5 {metrics['top5_error']:.2f}")
+    return 0
+
+
+def as_trained(request: Configuration, trained: Origin) -> Configuration:
+    """Return the request for a trained network: it is given images of the size and the scale that it was trained on."""
+    own, config = request.data_folder is not None, trained.config
+    network, size, resize = config["network"], request.image_size, request.data_resize
+    if own and not resize:
+        size, resize = datasets.side_of(config), True
+    if not own:
+        size = size or config.get("image_size") or PRESETS[network].get("image_size")
+    dataset = datasets.of(config)
+    return request | {
+        "network": network,
+        "image_size": size,
+        "data_resize": resize,
+        "data_mean": config.get("data_mean") or dataset.mean,
+        "data_std": config.get("data_std") or dataset.std_of.get(network, dataset.std),
+    }
+
+
+def other_test_images(name: str, trained: dict, now: dict) -> str:
+    """Say where a run is tested on other images than in its training; empty where it is not, or nobody knows."""
+    there, here = (each.get("data_test_digest") for each in (trained, now))
+    if not there or there == here:
+        return ""
+    was = f"{trained['data_test']:,} of {trained['dataset']}"
+    return f"these are other test images than {name} was tested on in training ({was})"

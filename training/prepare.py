@@ -1,0 +1,225 @@
+"""Everything that can be wrong with a request is found here, before anything is written or trained.
+
+prepared = prepare(request, device, ranks)       # RequestError or MachineFault where the run cannot be trained
+step = assemble(prepared, device, ranks)         # weights, loss, optimizer and callbacks on the device
+fit(step, prepared.data, schedule_of(prepared.config), prepared.config.epochs)
+"""
+
+import random
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+import blocks
+from counting import budget
+from counting.costs import summary
+from counting.sides import needs_two
+from data import find, labels_of, load_data
+from distill import Criterion, Distill, Supervised
+from distributed import launch
+from distributed.batchnorm import synchronise
+from distributed.process_group import Ranks
+from input import cache, datasets, facts
+from input.batches import Feed
+from layers.init import materialise
+from models.build import build, reference
+from record.checkpoint import disk_room
+from record.found import Found, refuse
+from record.found import find as find_run
+from record.identity import differences, name_of
+from record.run import Run, Unrecorded
+from system import files
+from system.configuration import Configuration
+from system.errors import RequestError
+from system.hashing import key
+from training.callbacks import Callback, ClipGradient, DropPath
+from training.device import precision_of, to_device
+from training.optim import sgd
+from training.rates import Cosine, Schedule, Step
+from training.report import versions
+from training.step import TrainStep
+from weights import fit as weights_fit
+from weights.origin import Origin, build_teacher, check_classes, check_labels, start_of
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that may be trained.
+
+    `config` is what identifies it and its checkpoint keeps: the request with what its budget found, digests of what it comes from,
+    and facts of its data. `network` is on the meta device; `start` is what --init_from names; `disk` are the bytes that the
+    checkpoints need and that are free.
+    """
+
+    name: str
+    config: Configuration
+    found: Found
+    budget: budget.Found | None
+    costs: dict
+    network: nn.Module
+    teacher: Origin | None
+    start: Origin | None
+    source: datasets.Source
+    data: Feed
+    disk: tuple[int, int] | None
+    resume: bool
+
+    @property
+    def done(self) -> tuple[int, int]:
+        """Finished epochs, and steps of the next, that a checkpoint holds."""
+        return (self.found.state["epoch"], self.found.state["step"]) if self.found.state else (0, 0)
+
+    def record(self, ranks: Ranks) -> Run | Unrecorded:
+        """Return the record of the run, taken by rank 0, which also notes there where another rank is lost."""
+        run = ranks.on_first(lambda: Run(self.name, self.config, self._about(ranks), self.found, self.resume))
+        if run is None:
+            return Unrecorded()
+        ranks.on_peer_loss(run.note_end)
+        return run
+
+    def _about(self, ranks: Ranks) -> dict:
+        """What is recorded of a run beside its configuration."""
+        about = {"argv": sys.argv, "versions": versions(), "processes": ranks.world_size}
+        about["counts"] = {name: value for name, value in self.costs.items() if name != "layers"}
+        if self.teacher is not None:
+            about["teacher_data"] = facts.of_run(self.teacher.config)
+        return about
+
+
+def prepare(request: Configuration, device: torch.device, ranks: Ranks) -> Prepared:
+    """Resolve a request to a run that may be trained.
+
+    Raise RequestError or MachineFault where anything of it cannot be, on all ranks. Nothing is written but caches of decoded data,
+    and those only where nothing is wrong.
+    """
+    name = name_of(request)
+    found = ranks.on_first(lambda: find_run(name))
+    shared = ranks.broadcast(found and found.without_weights())
+    found = found or shared
+    with ranks.all_or_none():
+        config, budgeted = budget.resolve(request)
+        source, costs, network = find(request), summary(config), build(config)
+        teacher = build_teacher(request, network) if request.mode == "student" else None
+        start = start_of(config, network, found) if request.init_from else None
+        config = identified(config, teacher, start)
+        disk = None
+        if ranks.is_first:
+            refuse(name, config, found, request.resume)
+            disk = disk_room(name, network, request.momentum)
+    check_alike(config, ranks)
+    with cache.deferred() if ranks.world_size == 1 else nullcontext():  # other ranks wait for what rank 0 keeps
+        data = load_data(request, source, device, ranks)
+        labels = labels_of(data)
+        config |= data.facts | (labels.record() if labels is not None else {})
+        with launch.printed_once():
+            check_meaning(name, labels, found, teacher, config)
+        with ranks.all_or_none():
+            if ranks.is_first:
+                refuse(name, config, found, request.resume)
+                if teacher is not None:
+                    check_classes(request.teacher_checkpoint, "teacher", teacher.config, config)
+    check_parts(config, data, ranks)
+    return Prepared(
+        name, config, found, budgeted, costs, network, teacher, start, source, data, disk, resume=request.resume
+    )
+
+
+def identified(config: Configuration, teacher: Origin | None, start: Origin | None) -> Configuration:
+    """Return the configuration with digests of what the run comes from, and without what changes nothing: `resume`."""
+    digests = {}
+    if config["module"]:
+        digests["module_digest"] = files.file_digest(config["module"])
+    if teacher is not None:
+        digests["teacher_digest"] = teacher.digest
+    if start is not None:
+        digests["init_digest"] = start.digest
+    return Configuration({name: value for name, value in config.items() if name != "resume"}) | digests
+
+
+def check_alike(config: Configuration, ranks: Ranks) -> None:
+    """Raise RequestError where the ranks are given different runs, as by another file of a name on another machine."""
+    first, *others = ranks.all_gather(config)
+    for rank, other in enumerate(others, 1):
+        if different := differences(first, other):
+            with launch.printed_once():
+                raise RequestError(f"process {rank} is given another run than process 0: {'; '.join(different)}")
+
+
+def check_meaning(name: str, labels, found: Found, teacher: Origin | None, config: Configuration) -> None:
+    """Raise RequestError where the run or its teacher were trained on photographs whose labels mean something else."""
+    if labels is None:
+        return
+    if found.state is not None:
+        check_labels(name, "run", found.config, labels)
+    if teacher is not None:
+        check_labels(config["teacher_checkpoint"], "teacher", teacher.config, labels, bool(teacher.mapping))
+
+
+def check_parts(config: Configuration, data: Feed, ranks: Ranks) -> None:
+    """Raise RequestError where a batch-norm that sees one value a channel of each image would be given a single image.
+
+    That is so in an auxiliary head, or behind the last convolution of a deep network on small images: of one value there is no
+    deviation.
+    """
+    network, last = reference(config), len(data.training) % data.batch_size or data.batch_size
+    if not needs_two(network, data.side):
+        return
+    what = "an auxiliary head" if hasattr(network, "auxiliary") else f"{config['network']} at {data.side}×{data.side}"
+    for images in (min(data.batch_size, len(data.training)), last):
+        share = images // ranks.world_size
+        if share < 2 * max(1, min(config["grad_accum"] or 1, share)):
+            with launch.printed_once():
+                raise RequestError(
+                    f"--batch_size {data.batch_size}: of {len(data.training):,} training images {images} are in a batch (the "
+                    f"last has {last}), but {what} needs two in each process and part"
+                )
+
+
+def assemble(prepared: Prepared, device: torch.device, ranks: Ranks) -> TrainStep:
+    """Return the training step of a run: its network with initial weights on the device, and all that belongs to it."""
+    config = prepared.config
+    seed_everything(config.seed, ranks)
+    network = to_device(materialise(prepared.network, config.seed), device)
+    if config.sync_bn:
+        synchronise(network)
+    criterion: Criterion = Supervised()
+    if prepared.teacher is not None:
+        taught_by = to_device(prepared.teacher.network, device)
+        criterion = Distill(taught_by, config.alpha, config.beta, config.temperature)
+    scale = 1.0 if config.nocrswd else prepared.costs["crs_ratio"] * config.crs_factor
+    structured = blocks.structured_parameters(network)
+    optimizer = sgd(network, structured, config.lr, config.momentum, config.weight_decay, scale)
+    precision, parts = precision_of(config, device), config.grad_accum or 1
+    return TrainStep(network, criterion, optimizer, callbacks_of(config), precision, parts, ranks, config.print_freq)
+
+
+def approximate_start(prepared: Prepared, step: TrainStep, device: torch.device) -> str:
+    """Give the network of a run that begins the weights of --init_from, and return the table of what became of each layer.
+
+    For rank 0 alone: the others are given the weights when the first step wraps the network.
+    """
+    rows = weights_fit.fit_network(step.model, to_device(prepared.start.network, device))
+    return weights_fit.table(rows) if rows else f"all weights are those of {prepared.config.init_from}"
+
+
+def seed_everything(seed: int, ranks: Ranks) -> None:
+    """Seed the common generators, from which drop-path draws; on each rank with other numbers, for its other images."""
+    seed = seed if ranks.is_first else key(seed, ranks.rank)
+    random.seed(seed), np.random.seed(seed % 2**32), torch.manual_seed(seed)
+
+
+def callbacks_of(config: Configuration) -> list[Callback]:
+    """Return the callbacks that a configuration asks for."""
+    drop_path = [DropPath(config.drop_path_prob)] if config.drop_path_prob else []
+    return drop_path + ([ClipGradient(config.clip_grad)] if config.clip_grad else [])
+
+
+def schedule_of(config: Configuration) -> Schedule:
+    """Return the learning-rate schedule that a configuration asks for."""
+    if config.schedule == "cosine":
+        return Cosine(config.lr)
+    return Step(config.lr, tuple(epoch / config.epochs for epoch in config.epoch_step), config.lr_decay_ratio)
