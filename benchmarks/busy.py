@@ -45,10 +45,10 @@ def step():
     from cli import options
     from layers.init import materialise
     from models.build import build
-    from training.device import settle
+    from training.device import to_device
 
     config = options.counting(["cifar10", "--wrn_depth", "16", "--wrn_width", "1"])
-    network = settle(materialise(build(config), 0), torch.device("cpu"))
+    network = to_device(materialise(build(config), 0), torch.device("cpu"))
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
     x = torch.randn(128, 3, 32, 32).to(memory_format=torch.channels_last)
     y = torch.arange(128) % 10

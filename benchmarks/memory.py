@@ -23,7 +23,7 @@ from distill import Distill, Supervised
 from input.batches import Batch
 from layers.init import materialise
 from models.build import build
-from training.device import settle
+from training.device import to_device
 from training.optim import sgd
 from training.recompute import recompute
 from training.step import TrainStep
@@ -39,12 +39,12 @@ BATCHES = 1, 3
 def peak(config: dict, batch: int, recomputes: bool = False, teacher: dict | None = None) -> int:
     """Bytes."""
     cpu = torch.device("cpu")
-    network = settle(materialise(build(config), 0), cpu)
+    network = to_device(materialise(build(config), 0), cpu)
     if recomputes:
         recompute(network)
     criterion, modules = Supervised(), [network]
     if teacher is not None:
-        criterion = Distill(settle(materialise(build(teacher), 1), cpu), alpha=0.0, beta=1000.0, temperature=4.0)
+        criterion = Distill(to_device(materialise(build(teacher), 1), cpu), alpha=0.0, beta=1000.0, temperature=4.0)
         modules.append(criterion.teacher.requires_grad_(True))  # MemTracker hooks all gradients; there will be none
     optimizer = sgd(network, [], 0.01, 0.9, 1e-4, 1.0)
     side = config["image_size"]
@@ -53,12 +53,12 @@ def peak(config: dict, batch: int, recomputes: bool = False, teacher: dict | Non
     with torch.no_grad():
         network.eval()(x[:1])  # hashes and permutations are found once
     network.train()
-    step = TrainStep(network, criterion, optimizer, [])
+    step = TrainStep(network, criterion, optimizer)
     for _ in range(2):
         tracked = MemTracker()
         tracked.track_external(*modules, optimizer)
         with tracked:
-            step(whole, 0.0)
+            step(whole)
     return tracked.get_tracker_snapshot("peak")[cpu]["Total"]
 
 

@@ -66,7 +66,7 @@ def wrn(seed):
 def test_the_parts_sum_to_the_loss():
     teacher, student = wrn(0), wrn(1)
     x, y = torch.randn(6, 3, 32, 32), torch.randint(0, 10, (6,))
-    lesson = Distill(teacher, alpha=0.3, beta=100.0, temperature=3.0)(student, x, y)
+    output = Distill(teacher, alpha=0.3, beta=100.0, temperature=3.0)(student, x, y)
     out, taught = student(x), teacher(x)
     expected = {
         "cross_entropy": 0.7 * F.cross_entropy(out.logits, y),
@@ -75,10 +75,10 @@ def test_the_parts_sum_to_the_loss():
         * F.kl_div(F.log_softmax(out.logits / 3, 1), F.softmax(taught.logits / 3, 1), reduction="batchmean"),
         "attention": 100 * sum(F.mse_loss(attention_map(s), attention_map(t)) for s, t in zip(out.taps, taught.taps)),
     }
-    assert set(lesson.parts) == set(expected)
+    assert set(output.parts) == set(expected)
     for name, value in expected.items():
-        torch.testing.assert_close(lesson.parts[name], value)
-    torch.testing.assert_close(lesson.loss, sum(expected.values()))
+        torch.testing.assert_close(output.parts[name], value)
+    torch.testing.assert_close(output.loss, sum(expected.values()))
     assert set(Distill(teacher, 0.0, 0.0, 4.0)(student, x, y).parts) == {"cross_entropy"}
 
 
@@ -111,10 +111,10 @@ class WithAuxiliaries(nn.Module):
 
 def test_auxiliary_head_and_losses_join():
     model, x, y = WithAuxiliaries(), torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
-    lesson = Supervised()(model, x, y)
-    torch.testing.assert_close(lesson.parts["auxiliary"], 0.4 * F.cross_entropy(model.linear(2 * x), y))
-    torch.testing.assert_close(lesson.parts["penalty"], model.linear.weight.square().sum())
-    torch.testing.assert_close(lesson.loss, sum(lesson.parts.values()))
+    output = Supervised()(model, x, y)
+    torch.testing.assert_close(output.parts["auxiliary"], 0.4 * F.cross_entropy(model.linear(2 * x), y))
+    torch.testing.assert_close(output.parts["penalty"], model.linear.weight.square().sum())
+    torch.testing.assert_close(output.loss, sum(output.parts.values()))
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

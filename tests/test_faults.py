@@ -197,10 +197,10 @@ def fill_the_log() -> None:
 
 
 def lose_the_reader_after_an_epoch() -> None:
-    import main
+    from training.report import Report
 
-    line = main.line
-    main.line = lambda *arguments: lose_the_reader_of(1) or line(*arguments)
+    epoch = Report.epoch
+    Report.epoch = lambda *arguments: lose_the_reader_of(1) or epoch(*arguments)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount, and only others are refused by permissions")

@@ -16,6 +16,7 @@ import data as data_module
 import main
 from cli import command, options
 from record import checkpoint
+from training import prepare
 
 STUDENT = ["digits", "student", "-t", "t", "-s", "s", *TINY]
 
@@ -254,14 +255,14 @@ def test_recomputed_activations_are_the_same_run(workplace):
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_darts_presets_and_companions():
+def test_darts_presets_and_callbacks():
     request = options.training(["cifar10", "teacher", "-t", "x", "--network", "DARTS"])
     assert (request.conv, request.epochs, request.batch_size, request.lr) == ("Sep", 600, 96, 0.025)
     assert (request.schedule, request.weight_decay, request.clip_grad) == ("cosine", 3e-4, 5.0)
-    drop_path, clip = main.companions_of(request)
+    drop_path, clip = prepare.callbacks_of(request)
     assert (drop_path.probability, clip.norm) == (0.2, 5.0)
     request = options.training(["cifar10", "teacher", "-t", "x", "--network", "DARTS", "--drop_path_prob", "0"])
-    assert [type(each).__name__ for each in main.companions_of(request)] == ["ClipGradient"]
+    assert [type(each).__name__ for each in prepare.callbacks_of(request)] == ["ClipGradient"]
 
 
 def test_darts_normalises_as_published(tmp_path, monkeypatch):

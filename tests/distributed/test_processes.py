@@ -213,7 +213,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(parts):
     measured = []
     for network, count in ((whole, 1), (model, parts)):
         step = TrainStep(network, Supervised(), sgd(network, [], 0.1, 0.9, 0.0, 1.0), [], parts=count)
-        measured.append(step(batch, 0.0))
+        measured.append(step(batch))
     for name in measured[0]:
         assert torch.allclose(measured[0][name].double(), measured[1][name].double(), rtol=1e-5), name
     for a, b in zip(whole.parameters(), model.parameters()):
@@ -225,7 +225,7 @@ def test_images_that_are_left_out_or_only_stand_in_do_not_count():
 
     def gradient(batch):
         network = copy.deepcopy(model)
-        measured = TrainStep(network, Supervised(), sgd(network, [], 0.1, 0.9, 0.0, 1.0), [])(batch, 0.0)
+        measured = TrainStep(network, Supervised(), sgd(network, [], 0.1, 0.9, 0.0, 1.0))(batch)
         return network.linear.weight.grad, measured
 
     full, _ = gradient(Batch(x, y, 3, 3))

@@ -37,7 +37,7 @@ def test_what_a_run_leaves(teacher):
         assert 0 < row["gradient_norm"] <= row["gradient_norm_max"]
     state = saved(teacher, "t")
     assert state["rows"] == rows and (state["epoch"], state["step"]) == (2, 0)
-    assert state["format"] == 2 and {"model", "optimizer", "rng", "config", "companions", "meter"} <= set(state)
+    assert state["format"] == 3 and {"model", "optimizer", "rng", "config", "callbacks", "meter"} <= set(state)
 
 
 def test_a_finished_run_has_nothing_left_to_do(teacher, workplace, capsys):
@@ -292,7 +292,7 @@ def test_a_checkpoint_that_does_not_fit_its_network(teacher, workplace, capsys):
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
     good = saved(workplace, "t") | {"epoch": 1}
     for part, value in (
-        ("model", {}), ("optimizer", {}), ("companions", [{}]), ("rng", {}), ("rng", good["rng"] | {"python": [3]}),
+        ("model", {}), ("optimizer", {}), ("callbacks", [{}]), ("rng", {}), ("rng", good["rng"] | {"python": [3]}),
         ("rng", good["rng"] | {"torch": torch.zeros(3)}), ("meter", {"sums": 3}),
     ):  # fmt: skip
         checkpoint.save(Path("checkpoints/t.pt"), good | {part: value})

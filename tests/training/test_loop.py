@@ -11,7 +11,7 @@ from small_runs import TINY
 from torch import nn
 
 import main
-from distill import Lesson, Supervised
+from distill import LossOutput, Supervised
 from input.augment import Augmentation
 from input.datasets import DATASETS, find
 from input.memory import Data, Split
@@ -19,11 +19,11 @@ from models.darts import DARTS
 from models.output import Output
 from record import run as record_run
 from system.errors import Diverged
-from training.callbacks import ClipGradient, Companion, DropPath
+from training.callbacks import Callback, ClipGradient, DropPath
 from training.loop import Progress, evaluate, fit
 from training.optim import sgd
 from training.rates import Cosine, Step
-from training.step import count_errors
+from training.step import TrainStep, count_errors
 
 
 class Tiny(nn.Module):
@@ -40,33 +40,30 @@ def digits():
     return Data(find("digits", None).read(1), DATASETS["digits"], Augmentation(flip=False), 64, seed=0, val_size=200)
 
 
-def tiny(seed=0):
+def tiny(*callbacks, seed=0, criterion=None, **keywords):
     torch.manual_seed(seed)
     model = Tiny()
-    return model, sgd(model, [], 0.01, 0.9, 5e-4, 1.0)
+    return TrainStep(model, criterion or Supervised(), sgd(model, [], 0.01, 0.9, 5e-4, 1.0), callbacks, **keywords)
 
 
 def test_until_stops_early_without_changing_the_schedule(digits):
-    model, optimizer = tiny()
-    whole = list(fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=3))
-    first_model, optimizer = tiny()
-    first = list(fit(first_model, Supervised(), optimizer, Cosine(0.01), digits, epochs=3, until=2))
+    whole = list(fit(tiny(), digits, Cosine(0.01), epochs=3))
+    first = list(fit(tiny(), digits, Cosine(0.01), epochs=3, until=2))
     assert [f.row["lr"] for f in first] == [f.row["lr"] for f in whole[:2]] and len(first) == 2
-    second_model, optimizer = tiny(seed=9)
-    second = list(fit(second_model, Supervised(), optimizer, Cosine(0.01), digits, epochs=3, resumed=first[-1].state))
+    second = list(fit(tiny(seed=9), digits, Cosine(0.01), epochs=3, resumed=first[-1].state))
     assert len(second) == 1 and same(second[0].state, whole[2].state)
 
 
-class Draws(Companion):
+class Draws(Callback):
     """Draws from every generator, in every stage, and remembers it."""
 
     def __init__(self):
         self.sum = 0.0
 
-    def before_epoch(self, model, t):
+    def before_epoch(self, step):
         self.sum += random.random() + np.random.random() + torch.rand(()).item()
 
-    before_step = after_backward = after_step = before_epoch
+    before_step = after_backward = after_step = after_epoch = before_epoch
 
     def state_dict(self):
         return {"sum": self.sum}
@@ -76,7 +73,7 @@ class Draws(Companion):
 
 
 def test_darts_goes_on_from_every_moment(digits):
-    """Drop-path, auxiliary head, clipping, a companion that draws: from each state within an epoch to the same end."""
+    """Drop-path, auxiliary head, clipping, a callback that draws: from each state within an epoch to the same end."""
     few = Split(*(part[:24] for part in (digits.training.images, digits.training.labels, digits.training.numbers)))
     data = copy.copy(digits)
     data.training, data.validation, data.test, data.batch_size = few, None, few, 4
@@ -84,11 +81,9 @@ def test_darts_goes_on_from_every_moment(digits):
     def run(resumed=None):
         torch.manual_seed(0), random.seed(0), np.random.seed(0)
         model = DARTS(channels=4, cells=6)
-        companions = [DropPath(0.9), ClipGradient(1.0), Draws()]
         optimizer = sgd(model, [model.classifier.bias], 0.05, 0.9, 1e-3, 0.1)
-        moments = fit(
-            model, Supervised(), optimizer, Step(0.05, (0.5,), 0.1), data, 2, companions, resumed, checkpoint_every=2
-        )
+        step = TrainStep(model, Supervised(), optimizer, [DropPath(0.9), ClipGradient(1.0), Draws()])
+        moments = fit(step, data, Step(0.05, (0.5,), 0.1), 2, resumed, checkpoint_every=2)
         return [Progress(row, copy.deepcopy(state)) for row, state in moments]
 
     whole = run()
@@ -113,10 +108,9 @@ def test_stopping_is_asked_after_every_step_and_test_batch(digits, when):
     asked = []
 
     def run(**keywords):
-        model, optimizer = tiny()
-        return fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1, **keywords)
+        return fit(tiny(), digits, Cosine(0.01), epochs=1, **keywords)
 
-    first = next(run(stopping=lambda: asked.append(1) or len(asked) >= when))
+    first = next(run(should_stop=lambda: asked.append(1) or len(asked) >= when))
     assert first.row is None and first.state["step"] == min(when, 21) and len(asked) <= when + 1
     (whole,), (rest,) = run(), run(resumed=copy.deepcopy(first.state))
     assert same(rest.state, whole.state) and same(rest.row, whole.row)
@@ -124,9 +118,8 @@ def test_stopping_is_asked_after_every_step_and_test_batch(digits, when):
 
 def test_weights_that_are_not_finite_are_never_kept(digits):
     """Though loss and gradient of the step before were."""
-    model, optimizer = tiny()
-    broken = Break(0.4, float("inf"))
-    moments = fit(model, Supervised(), optimizer, Cosine(0.01), digits, 1, [broken], checkpoint_every=1, print_freq=100)
+    step = tiny(Break(0.4, float("inf")), print_freq=100)
+    moments = fit(step, digits, Cosine(0.01), 1, checkpoint_every=1)
     steps = []
     with pytest.raises(
         Diverged, match="the weights are not finite in epoch 1/1 at learning rate 0.01, first linear.bias"
@@ -138,25 +131,23 @@ def test_weights_that_are_not_finite_are_never_kept(digits):
 
 
 def test_the_gradient_is_recorded_and_has_to_be_finite(digits):
-    (model, optimizer), norms = tiny(), []
-    (moment,) = fit(
-        model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1, companions=[Watch(norms), ClipGradient(0.01)]
-    )
+    norms = []
+    (moment,) = fit(tiny(Watch(norms), ClipGradient(0.01)), digits, Cosine(0.01), epochs=1)
     assert moment.row["gradient_norm"] == pytest.approx(sum(norms) / len(norms), rel=1e-5)
     assert moment.row["gradient_norm_max"] == pytest.approx(max(norms), rel=1e-5)
 
-    model.linear.weight.register_hook(lambda gradient: gradient * (float("inf") if len(norms) == 30 else 1))
+    step = tiny(Watch(norms), print_freq=1)
+    step.model.linear.weight.register_hook(lambda gradient: gradient * (float("inf") if len(norms) == 30 else 1))
     with pytest.raises(
         Diverged, match="the gradient is not finite in step 10 of epoch 1/1 at learning rate 0.01: its norm"
     ):
-        list(
-            fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1, companions=[Watch(norms)], print_freq=1)
-        )
+        list(fit(step, digits, Cosine(0.01), epochs=1))
 
 
 def test_metrics_are_right(digits):
-    model, optimizer = tiny()
-    (finished,) = fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1)
+    step = tiny()
+    model = step.model
+    (finished,) = fit(step, digits, Cosine(0.01), epochs=1)
     with torch.no_grad():
         for split, name in ((digits.test, "test"), (digits.validation, "val")):
             x = digits.normalise(split.images).permute(0, 3, 1, 2)
@@ -178,36 +169,39 @@ def test_count_errors_by_hand():
     assert (errors["top1_error"].item(), errors["top5_error"].item()) == (2, 1)
 
 
-class Watch(Companion):
+class Watch(Callback):
     """Notes the norm of every gradient."""
 
     def __init__(self, norms):
         self.norms = norms
 
-    def after_backward(self, model, t):
-        self.norms.append(torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item())
+    def after_backward(self, step):
+        self.norms.append(torch.cat([p.grad.flatten() for p in step.model.parameters()]).norm().item())
 
 
-class Break(Companion):
+class Break(Callback):
     """Sets a weight to something else, after the steps that come late."""
 
     def __init__(self, late, value):
         self.late, self.value = late, value
 
-    def after_step(self, model, t):
-        if t > self.late:
-            model.linear.bias.data[0] = self.value
+    def after_step(self, step):
+        if step.t > self.late:
+            step.model.linear.bias.data[0] = self.value
 
 
-class Recorder(Companion):
+class Recorder(Callback):
     def __init__(self):
         self.calls = []
 
-    def before_epoch(self, model, t):
-        self.calls.append(("before_epoch", t))
+    def before_epoch(self, step):
+        self.calls.append(("before_epoch", step.t))
 
-    def after_backward(self, model, t):
-        self.calls.append(("after_backward", t))
+    def after_backward(self, step):
+        self.calls.append(("after_backward", step.t))
+
+    def after_epoch(self, step):
+        self.calls.append(("after_epoch", step.t))
 
     def metrics(self):
         return {"calls": len(self.calls)}
@@ -219,53 +213,39 @@ class Recorder(Companion):
         self.calls = ["before"] * state["calls"]
 
 
-def test_companions_go_along(digits):
-    model, optimizer = tiny()
+def test_callbacks_go_along(digits):
     recorder = Recorder()
-    finished = list(
-        fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=2, companions=[recorder, Companion()])
-    )
+    finished = list(fit(tiny(recorder, Callback()), digits, Cosine(0.01), epochs=2))
     steps = digits.steps(digits.training)
-    assert recorder.calls[0] == ("before_epoch", 0.0) and recorder.calls[steps + 1] == ("before_epoch", 0.5)
-    assert recorder.calls[-1] == ("after_backward", (1 + (steps - 1) / steps) / 2)
-    assert finished[0].row["calls"] == steps + 1 and finished[1].state["companions"] == [{"calls": 2 * steps + 2}, {}]
+    assert recorder.calls[0] == ("before_epoch", 0.0) and recorder.calls[steps + 2] == ("before_epoch", 0.5)
+    assert recorder.calls[steps + 1] == ("after_epoch", 0.5) and recorder.calls[-1] == ("after_epoch", 1.0)
+    assert recorder.calls[-2] == ("after_backward", (1 + (steps - 1) / steps) / 2)
+    assert finished[0].row["calls"] == steps + 2 and finished[1].state["callbacks"] == [{"calls": 2 * steps + 4}, {}]
     resumed = Recorder()
-    model, optimizer = tiny()
-    list(fit(model, Supervised(), optimizer, Cosine(0.01), digits, 2, [resumed, Companion()], finished[0].state))
-    assert len(resumed.calls) == 2 * steps + 2
+    list(fit(tiny(resumed, Callback()), digits, Cosine(0.01), 2, finished[0].state))
+    assert len(resumed.calls) == 2 * steps + 4
 
 
 def test_gradients_are_clipped(digits):
-    (model, optimizer), norms = tiny(), []
-    list(
-        fit(
-            model,
-            Supervised(),
-            optimizer,
-            Cosine(0.01),
-            digits,
-            epochs=1,
-            companions=[ClipGradient(0.01), Watch(norms)],
-        )
-    )
+    norms = []
+    list(fit(tiny(ClipGradient(0.01), Watch(norms)), digits, Cosine(0.01), epochs=1))
     assert max(norms) <= 0.01001 and max(norms) > 0.009
 
 
 @pytest.mark.parametrize("step", [0, 7, 20])
 def test_a_loss_that_is_not_finite_names_its_step(digits, step):
-    model, optimizer = tiny()
     calls = []
 
     def criterion(model, x, y):
-        lesson = Supervised()(model, x, y)
+        output = Supervised()(model, x, y)
         calls.append(1)
         if len(calls) == step + 1:
-            parts = lesson.parts | {"attention": lesson.loss * float("nan")}
-            return Lesson(sum(parts.values()), lesson.logits, parts)
-        return Lesson(lesson.loss, lesson.logits, lesson.parts | {"attention": lesson.loss * 0})
+            parts = output.parts | {"attention": output.loss * float("nan")}
+            return LossOutput(sum(parts.values()), output.logits, parts)
+        return LossOutput(output.loss, output.logits, output.parts | {"attention": output.loss * 0})
 
     with pytest.raises(Diverged, match=f"step {step + 1} of epoch 1/1 at learning rate 0.01: attention"):
-        list(fit(model, criterion, optimizer, Cosine(0.01), digits, epochs=1))
+        list(fit(tiny(criterion=criterion), digits, Cosine(0.01), epochs=1))
 
 
 def test_a_diverged_run_keeps_its_last_good_checkpoint(workplace, capsys):
@@ -288,10 +268,8 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(workplace, capsys):
 
 
 def test_a_test_loss_that_is_not_finite(digits):
-    model, optimizer = tiny()
-    broken = Break(0.95, float("nan"))
     with pytest.raises(Diverged, match="the val loss is not finite after epoch 1/1"):
-        list(fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=1, companions=[broken]))
+        list(fit(tiny(Break(0.95, float("nan"))), digits, Cosine(0.01), epochs=1))
 
 
 def test_every_group_trains_at_the_rate_of_the_schedule(digits):
@@ -299,7 +277,7 @@ def test_every_group_trains_at_the_rate_of_the_schedule(digits):
     model = Tiny()
     optimizer = sgd(model, [model.linear.bias], 0.5, 0.9, 5e-4, 0.1)
     rates = []
-    for finished in fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=3):
+    for finished in fit(TrainStep(model, Supervised(), optimizer), digits, Cosine(0.01), epochs=3):
         rates.append(finished.row["lr"])
         assert [group["lr"] for group in optimizer.param_groups] == [finished.row["lr"]] * 2
         assert [group["weight_decay"] for group in optimizer.param_groups] == [5e-4, 5e-5]
@@ -309,9 +287,10 @@ def test_every_group_trains_at_the_rate_of_the_schedule(digits):
 def test_tested_every_few_epochs_and_after_the_last(digits):
     """The weights are those of a run that is tested more often; where it is resumed changes nothing."""
 
-    def train(epochs=5, **keywords):
-        model, optimizer = tiny()
-        return list(fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=epochs, **keywords))
+    def train(epochs=5, test_every=1, seed=0, **keywords):
+        data = copy.copy(digits)
+        data.test_every = test_every
+        return list(fit(tiny(seed=seed), data, Cosine(0.01), epochs=epochs, **keywords))
 
     often, seldom = train(), train(test_every=2)
     assert same(often[-1].state, seldom[-1].state)
@@ -321,10 +300,7 @@ def test_tested_every_few_epochs_and_after_the_last(digits):
             {key for key in each.row if key.startswith(("val_", "test_"))} if tested else set()
         )
     first = train(until=2, test_every=2)
-    model, optimizer = tiny(seed=9)
-    rest = list(
-        fit(model, Supervised(), optimizer, Cosine(0.01), digits, epochs=5, resumed=first[-1].state, test_every=2)
-    )
+    rest = train(seed=9, resumed=first[-1].state, test_every=2)
     assert [same(each.row, other.row) for each, other in zip(rest, seldom[2:])] == [True] * 3
     assert ["test_loss" in each.row for each in train(epochs=3, test_every=9)] == [False, False, True]
 
