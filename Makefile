@@ -1,4 +1,4 @@
-# make demo: a teacher, its compressed student and the same student alone, on digits.   make test: all tests but the long ones.
+# make demo: a teacher, its compressed student and the same student alone, on digits.   make test: all tests but the long ones.   make lint: style, format, direction of imports.
 PYTHON ?= python3
 
 .venv/installed: requirements.txt
@@ -7,9 +7,14 @@ PYTHON ?= python3
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-.PHONY: demo test
+.PHONY: demo test lint
 demo: .venv/installed
 	.venv/bin/python schedules/demo.py
 
 test: .venv/installed
 	.venv/bin/python -m pytest -n auto
+
+lint: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/python tests/imports.py

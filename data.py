@@ -26,7 +26,7 @@ from system.errors import RequestError
 
 
 def find(request: Configuration) -> datasets.Source:
-    """Where it lies; reads nothing yet."""
+    """Return where the dataset lies. Raise RequestError where it does not. Nothing is read yet."""
     if request.data_folder is not None:
         return datasets.find_own(request)
     return datasets.find(
@@ -42,7 +42,7 @@ def find(request: Configuration) -> datasets.Source:
 def load_data(
     request: Configuration, source: datasets.Source, device: torch.device, ranks: Ranks = ALONE
 ) -> Feed:  # fmt: skip
-    """For this process's share of every batch. The first process reads before the others, which find what it has kept."""
+    """Return this rank's share of every batch. Rank 0 reads before the others, which then find what it has kept."""
     if request.batch_size < ranks.world_size:
         with launch.printed_once():
             raise RequestError(f"--batch_size {request.batch_size}: {ranks.world_size} processes need an image each")
@@ -84,7 +84,7 @@ def _read(request: Configuration, source: datasets.Source, device: torch.device,
 
 
 def _notes(found: Images | Photographs, where: str) -> list[str]:
-    """What a person has to know of what was read."""
+    """Return what a person has to know of what was read."""
     if isinstance(found, Images):
         return list(found.notes)
     splits = {"train": found.train, "val": found.val} if found.train is not found.val else {"val": found.val}
@@ -92,5 +92,5 @@ def _notes(found: Images | Photographs, where: str) -> list[str]:
 
 
 def labels_of(data: Feed) -> Labels | None:
-    """What the labels of photographs stand for; None for other data, whose classes are always the same."""
+    """Return what the labels of photographs stand for; None for other data, whose classes are always the same."""
     return data.photographs.train.labelling if isinstance(data, Photos) else None

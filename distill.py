@@ -30,13 +30,19 @@ class LossOutput(NamedTuple):
 
 
 def attention_map(feature: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, H·W): the mean over channels of the squares, flattened, of L2 norm 1 per image, in fp32."""
+    """Return the attention map of a feature: (B, C, H, W) -> (B, H·W), in fp32.
+
+    That is the mean over channels of the squares, flattened, of L2 norm 1 per image.
+    """
     return F.normalize(_Energy.apply(feature).flatten(1), dim=1, eps=1e-12)
 
 
 class _Energy(torch.autograd.Function):
-    """(B, C, H, W) -> (B, H, W): the mean over channels of the squares, in fp32. To the bit what autograd makes of it, but
-    it keeps the feature alone, and its gradient is the only large tensor of the backward pass, which begins with it."""
+    """(B, C, H, W) -> (B, H, W): the mean over channels of the squares, in fp32.
+
+    To the bit what autograd makes of it. But it keeps the feature alone, and its gradient is the only large tensor of the backward
+    pass, which begins with it.
+    """
 
     @staticmethod
     def forward(ctx, feature: Tensor) -> Tensor:
@@ -50,12 +56,12 @@ class _Energy(torch.autograd.Function):
 
 
 def attention_maps(taps: list[Tensor]) -> list[Tensor]:
-    """Those of all taps, each (B, H, W)."""
+    """Return the attention maps of all taps, each (B, H, W)."""
     return [attention_map(tap).view(len(tap), *tap.shape[2:]) for tap in taps]
 
 
 def check_taps(student: list[Tensor], teacher: list[Tensor]) -> None:
-    """Raises ValueError where there is none, or where the taps of two networks differ in number or size."""
+    """Raise ValueError where there is no tap, or where the taps of two networks differ in number or size."""
     _check_sizes([tap.shape[2:] for tap in student], [tap.shape[2:] for tap in teacher])
 
 
@@ -66,9 +72,9 @@ def _check_sizes(student: list[torch.Size], teacher: list[torch.Size]) -> None:
 
 
 def attention_transfer(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
-    """Σ over taps of (3/#taps) · the mean over batch and positions of the squared difference of the attention maps.
+    """Return Σ over taps of (3/#taps) · the mean over batch and positions of the squared difference of the attention maps.
 
-    Args: student: its taps; teacher: its `attention_maps`, which are hundreds of times smaller than its taps. Raises
+    Args: student: its taps; teacher: its `attention_maps`, which are hundreds of times smaller than its taps. Raise
     ValueError where they differ in number or size. The weight β is the caller's.
     """
     _check_sizes([tap.shape[2:] for tap in student], [taught.shape[1:] for taught in teacher])
@@ -77,7 +83,7 @@ def attention_transfer(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
 
 
 def knowledge_distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T² · KL(teacher ‖ student) of the softmaxes (B, classes) at temperature T, summed over classes, mean over B."""
+    """Return T² · KL(teacher ‖ student) of the softmaxes (B, classes) at temperature T, summed over classes, mean over B."""
     log_student, log_teacher = (F.log_softmax(logits.float() / temperature, dim=1) for logits in (student, teacher))
     return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
 

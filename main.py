@@ -73,16 +73,14 @@ def train(request: Configuration, device: torch.device, ranks: Ranks) -> int:
         return 0
 
     with prepared.record(ranks) as run, advice(request, device, ranks, run):
-        state = ranks.broadcast(run.state)
+        resumed = ranks.broadcast(run.state)
         report.beginning(run, request.resume)
-        if prepared.start is not None and state is None and ranks.is_first:
-            report.say(approximate_start(prepared, step, device))
+        if resumed is None:
+            report.say(approximate_start(prepared, step))
         recompute_or_compile(request, networks, data.side)
         with Stop(ranks) as stop, ranks.watched():
-            every = request.checkpoint_every
-            for row, state in fit(
-                step, data, schedule_of(config), config.epochs, state, checkpoint_every=every, should_stop=stop
-            ):
+            often = {"checkpoint_every": request.checkpoint_every, "should_stop": stop}
+            for row, state in fit(step, data, schedule_of(config), config.epochs, resumed, **often):
                 report.epoch(run.save(row, state), config.epochs)
                 if stop() and state["epoch"] < config.epochs:
                     stop.interrupt()

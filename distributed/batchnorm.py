@@ -23,6 +23,7 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
     """In evaluation, and in its parameters and statistics, the same as nn.BatchNorm2d."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W) by the mean and variance over the images of all processes."""
         if not self.training:
             return super().forward(x)
         self._check_input_dim(x)
@@ -35,8 +36,7 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
 
 
 class _Normalise(torch.autograd.Function):
-    """x (B, C, H, W), weight and bias (C,) -> y like x; mean and biased variance (C,) and the number of values per channel,
-    of all processes."""
+    """x (B, C, H, W), weight and bias (C,) -> y like x; mean and biased variance (C,), values per channel, of all processes."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, eps: float):

@@ -1,11 +1,11 @@
-"""Several processes of main.py, one a GPU: which of them this one is, and starting them where nobody else has.
+"""Several processes of main.py, one for each GPU: which of them this one is, and how to start them.
 
     torchrun --nproc_per_node=4 main.py ...       # starts them, on one machine or with --nnodes on several
-    python main.py ... --GPU 0,1,2,3              # starts them by itself, by the function below
+    python main.py ... --GPU 0,1,2,3              # starts them by itself, by start_on_each
     sys.exit(start_on_each([0, 1, 2, 3]))
 
-Who starts them says in RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE who each one is, and in MASTER_ADDR and
-MASTER_PORT where they meet, as torchrun does. Imports no torch.
+The environment tells each process its RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE, and by MASTER_ADDR and MASTER_PORT where
+they meet, as torchrun does. Imports no torch.
 """
 
 import os
@@ -23,29 +23,31 @@ from system.processes import end_with_parent
 
 ADVICE = "start the processes with torchrun, or unset the variable to train in one process"
 NEEDED = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # by each of several processes
-LAST = 60  # seconds in which the others end after one has; parallel.py ends them earlier
+LAST = 60  # seconds in which the others end after one has; the heartbeat ends them earlier
 
 
 def rank() -> int:
-    """Which of the processes this one is, from 0."""
+    """Return which of the processes this one is, from 0."""
     return _variable("RANK", 0)
 
 
 def world_size() -> int:
+    """Return how many processes train together."""
     return _variable("WORLD_SIZE", 1)
 
 
 def local_rank() -> int:
-    """Which of those on this machine."""
+    """Return which of the processes on this machine this one is, from 0."""
     return _variable("LOCAL_RANK", 0)
 
 
 def local_world_size() -> int:
+    """Return how many of those are on this machine."""
     return _variable("LOCAL_WORLD_SIZE", 1)
 
 
 def _variable(name: str, alone: int) -> int:
-    """A whole number of the environment; `alone`, that of a process that trains alone, where it is not set or empty."""
+    """Return a whole number of the environment; where it is not set or empty, `alone`: that of a process that trains alone."""
     text = os.environ.get(name, "").strip()
     if not text:
         return alone
@@ -55,7 +57,7 @@ def _variable(name: str, alone: int) -> int:
 
 
 def check() -> None:
-    """RequestError where the variables that tell processes apart contradict each other, or some of them are missing."""
+    """Raise RequestError where the variables that tell processes apart contradict each other, or some are missing."""
     needed = NEEDED if world_size() > 1 else ()
     numbers = (
         ("WORLD_SIZE", world_size(), 1, 10**6),
@@ -73,7 +75,7 @@ def check() -> None:
 
 @contextmanager
 def printed_once(on_each_machine: bool = False) -> Iterator[None]:
-    """For errors that every process finds alike, or every one of a machine: the first one tells."""
+    """Let rank 0 alone print an error that all ranks find alike; `on_each_machine`: rank 0 of each machine."""
     try:
         yield
     except SwapconvError as error:
@@ -81,9 +83,9 @@ def printed_once(on_each_machine: bool = False) -> Iterator[None]:
 
 
 def start_on_each(gpus: Sequence[int]) -> int:
-    """This very command, once for each GPU. Returns the exit status of the first that ended badly, 0 if none did.
+    """Run this very command once for each GPU. Return the exit status of the first that ended badly, 0 if none did.
 
-    A signal that this process hears is passed on, and a terminal's Ctrl-C reaches them only through it.
+    A signal to this process is passed on. A terminal's Ctrl-C reaches the others only through it.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -112,7 +114,7 @@ def start_on_each(gpus: Sequence[int]) -> int:
 
 
 def _status(started: list[subprocess.Popen]) -> int:
-    """Waits until all have ended; those that do not, after another has failed, are killed."""
+    """Wait until all have ended, and kill those that do not after another one has failed."""
     deadline = None
     while any(each.poll() is None for each in started):
         if deadline is None and any(each.returncode for each in started):

@@ -50,7 +50,7 @@ class _Hashing:
 
 
 def save(path: Path, contents: dict) -> None:
-    """Writes a checkpoint and keeps the one before. MachineFault where it cannot be written; both are then as before."""
+    """Write a checkpoint and keep the one before. Raise MachineFault where that fails; both are then as they were."""
 
     def write(file: BinaryIO) -> None:
         hashing = _Hashing(file)
@@ -66,7 +66,7 @@ def save(path: Path, contents: dict) -> None:
 
 
 def _compact(value: Any) -> Any:
-    """The same on the CPU; a view of a larger storage becomes a tensor of its own, since torch would save it all."""
+    """Copy to the CPU; a view of a larger storage becomes a tensor of its own, since torch would save all of the storage."""
     match value:
         case torch.Tensor():
             whole = value.untyped_storage().nbytes() == value.numel() * value.element_size()
@@ -79,8 +79,10 @@ def _compact(value: Any) -> Any:
 
 
 def load(path: Path) -> tuple[dict, Path]:
-    """A checkpoint, on the CPU, and the file that it is from: the one before, with a warning, where that at `path` is
-    damaged. MachineFault where both are, RequestError where it was written by a newer version."""
+    """Return a checkpoint, on the CPU, and its file: the one before, with a warning, where that at `path` is damaged.
+
+    Raise MachineFault where both are damaged, RequestError where a newer version has written it.
+    """
     faults: dict[Path, str] = {}
     for candidate in (path, previous(path)):
         try:
@@ -108,7 +110,7 @@ class _Damaged(Exception):
 
 
 def _read(path: Path) -> dict:
-    """The contents of one file, which nothing interprets before its digest is right."""
+    """Read one file. Nothing interprets its contents before its digest has been found right."""
     with path.open("rb") as file:
         sha256, left = hashlib.sha256(), os.fstat(file.fileno()).st_size - TRAILER
         if left < 0:
@@ -144,42 +146,45 @@ def _read(path: Path) -> dict:
     return contents
 
 
-def load_run(name: str, what: str) -> dict:
-    """The checkpoint of another run by its name; `what` it is to this one. RequestError where there is none.
+def load_run(name: str, role: str) -> dict:
+    """Return the checkpoint of another run by its name. Raise RequestError where there is none.
 
-    MachineFault where it is damaged: the one before it would be another network, unnoticed in the results.
+    `role` is what messages call it, such as "teacher". Raise MachineFault where it is damaged: the one before it would be another network, unnoticed in the results.
     """
     path = checkpoint_path(name)
     if not path.exists():
         known = [path.stem for path in sorted(CHECKPOINTS.glob("*.pt"))]
         there = f" (there: {', '.join(known[:5])}{', …' * (len(known) > 5)})" if known else ""
-        raise RequestError(f"no {what} {name!r}: {path} does not exist{did_you_mean(name, known)}{there}")
-    contents = load_file(path, f"{what} {name!r}")
+        raise RequestError(f"no {role} {name!r}: {path} does not exist{did_you_mean(name, known)}{there}")
+    contents = load_file(path, f"{role} {name!r}")
     if name_of(contents["config"]) != name:
         print(f"warning: {path} is a checkpoint of the run {name_of(contents['config'])!r}", file=sys.stderr)
     return contents
 
 
-def load_file(path: Path, what: str) -> dict:
-    """The checkpoint of another run, wherever it lies; `what` it is to this one. MachineFault where it is damaged."""
+def load_file(path: Path, called: str) -> dict:
+    """Return the checkpoint of another run, wherever it lies. Raise MachineFault where it is damaged.
+
+    `called` is what messages call the run.
+    """
     try:
         return _read(path)
     except (OSError, _Damaged) as error:
         raise MachineFault(
-            f"the {what} cannot be used, {path} is damaged ({first_line(error)}): repeat that run's command "
+            f"the {called} cannot be used, {path} is damaged ({first_line(error)}): repeat that run's command "
             f"with --resume, which goes on from the checkpoint before it"
         )
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file ends as checkpoints do."""
+    """Return whether a file ends as checkpoints do."""
     with path.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - TRAILER))
         return file.read(7) == b"sha256 "
 
 
 def digest(state: dict[str, torch.Tensor]) -> str:
-    """What identifies weights: a hash of a state dict's names and bytes."""
+    """Return what identifies weights: a hash of a state dict's names and bytes."""
     sha = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         sha.update(name.encode())

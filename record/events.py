@@ -19,7 +19,7 @@ Point = tuple[str, int, float]  # tag, step, value
 
 
 def of_row(row: dict) -> Iterator[Event]:
-    """One point of every metric."""
+    """Yield an event for every metric of an epoch's row."""
     for name, value in row.items():
         if name != "epoch":
             prefix, _, rest = name.partition("_")
@@ -28,11 +28,12 @@ def of_row(row: dict) -> Iterator[Event]:
 
 
 def points(event: Event) -> list[Point]:
+    """Return the points of an event."""
     return [(value.tag, event.step, value.simple_value) for value in event.summary.value]
 
 
 def read(path: Path) -> list[Point]:
-    """Every point of a file. ValueError where it is not whole."""
+    """Return every point of a file. Raise ValueError where it is not whole."""
     data, place, found = path.read_bytes(), 0, []
     while place < len(data):
         end = place + 12 + int.from_bytes(data[place : place + 8], "little")

@@ -13,7 +13,7 @@ NOT_IDENTITY = (
     "download",
     "imagenet_loc",
     "val_labels",
-    "labelled",  # lineage.check_labels compares what labels mean
+    "labelled",  # weights.origin.check_labels compares what labels mean
     "labelled_classes",
     "resume",
     "dry_run",
@@ -36,13 +36,18 @@ CONTENTS = {
     "module_digest": "the digest of --module's file",
 }
 
-ORIGINS = {"teacher_checkpoint": "teacher_digest", "init_from": "init_digest"}  # who is known by what weights
+ORIGINS = {
+    "teacher_checkpoint": "teacher_digest",
+    "init_from": "init_digest",
+}  # flags whose value is a name of weights, which their digest identifies
 
 
 def differences(before: dict, now: dict) -> list[str]:
-    """What tells two configurations apart, in words. A flag that one of them does not know yet is taken as off; the same
-    weights by another name or path are the same, and so is the same folder of images by another name. What one of them does
-    not say of its data is no difference."""
+    """Say what tells two configurations apart, in words.
+
+    A flag that one of them does not know yet is taken as off. The same weights by another name or path are the same, and so is the
+    same folder of images by another name. What one of them does not say of its data is no difference.
+    """
     keys = [key for key in {**before, **now} if key not in (*NOT_IDENTITY, *facts.KEYS)]
     alike = [name for name, digest in ORIGINS.items() if before.get(digest) and before.get(digest) == now.get(digest)]
     if all(is_own(each.get("dataset") or "") for each in (before, now)):
@@ -56,5 +61,5 @@ def differences(before: dict, now: dict) -> list[str]:
 
 
 def name_of(config: dict) -> str | None:
-    """The name of the run that a configuration is of."""
+    """Return the name of the run that a configuration is of."""
     return config.get("student_checkpoint" if config.get("mode") == "student" else "teacher_checkpoint")

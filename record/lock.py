@@ -16,11 +16,11 @@ from typing import NoReturn, TextIO
 from record.paths import RUNS
 from system.errors import Busy, MachineFault, first_line
 
-PATIENCE = 0.2  # seconds in which those who only look at a lock, for an instant, have gone
+PATIENCE = 0.2  # seconds after which a process that only looks at a lock has let it go
 
 
 def take(name: str) -> TextIO:
-    """The run's lock file, locked until it is closed or this process ends. Busy where another one has it."""
+    """Return the run's lock file, locked until it is closed or this process ends. Raise Busy where another one has it."""
     path = RUNS / name / "lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def take(name: str) -> TextIO:
 
 
 def holder(folder: Path) -> str | None:
-    """Which process trains the run of a folder, None where none does. Takes nothing and writes nothing."""
+    """Return which process trains the run of a folder, None where none does. Nothing is taken or written."""
     try:
         with (folder / "lock").open() as file:
             return None if _lock(file, fcntl.LOCK_SH) else _says(file)
@@ -55,6 +55,7 @@ def holder(folder: Path) -> str | None:
 
 
 def refuse(name: str, process: str) -> NoReturn:
+    """Raise Busy."""
     raise Busy(f"the run {name!r} is being trained at this moment, by {process}")
 
 
@@ -64,7 +65,7 @@ def _says(file: TextIO) -> str:
 
 
 def _lock(file: TextIO, kind: int) -> bool:
-    """Whether it could be locked now."""
+    """Return whether it could be locked now."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -59,6 +59,7 @@ def _write(path: Path, end: dict) -> None:
 
 
 def clear(folder: Path) -> None:
+    """Delete end.json, as a run goes on."""
     with suppress(
         OSError
     ):  # a folder in which nothing can be removed cannot be trained in either, and that will be said
@@ -81,7 +82,7 @@ def _read(path: Path) -> dict | None:
 
 
 def answer_file(folder: Path) -> Path:
-    """Where a launcher lets the process of a run's folder answer."""
+    """Return the file in which a launcher lets the process of a run answer."""
     return folder / "answer.json"
 
 
@@ -99,5 +100,6 @@ def answered(folder: Path, status: int | None) -> dict:
 
 
 def clear_answer(folder: Path) -> None:
+    """Delete the answer of an earlier process."""
     with suppress(OSError):
         answer_file(folder).unlink(missing_ok=True)

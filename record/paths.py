@@ -14,12 +14,15 @@ CHECKPOINTS, RUNS = Path("checkpoints"), Path("runs")
 
 
 def checkpoint_path(name: str) -> Path:
+    """Return where the checkpoint of a run lies."""
     return CHECKPOINTS / f"{name}.pt"
 
 
 def clear(path: Path, used: Path | None) -> None:
-    """Before the first save: what a process left that was killed as it wrote goes, and a damaged file goes aside, so that
-    the one before it, which was `used`, stays in reserve until there are two good ones."""
+    """Clear the way for the first save: delete what a killed process left half written, and put a damaged checkpoint aside.
+
+    So the one before it, which was `used`, stays in reserve until there are two good ones.
+    """
     for left in leavings(path):
         left.unlink(missing_ok=True)
     if used == previous(path) and os.path.lexists(path):

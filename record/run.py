@@ -59,8 +59,10 @@ class Run:
         self.rows: list[dict] = list(self.state["rows"]) if self.state else []
 
     def _shows(self, found: Found, resume: bool) -> bool:
-        """Whether nothing is to be written, not even a lock: the run is finished and its record whole. RequestError where
-        another process holds it."""
+        """Return whether nothing is to be written, not even a lock: the run is finished and its record whole.
+
+        Raise RequestError where another process holds it.
+        """
         self._take(found)
         if not (resume and self.state is not None and self.is_finished() and found.stamp == stamp_of(self.name)):
             return False
@@ -69,7 +71,7 @@ class Run:
         return found.used == path and not leavings(path) and outcome.read(self.folder) is None and self._is_whole()
 
     def _is_whole(self) -> bool:
-        """Whether the folder says what the checkpoint does, to the point."""
+        """Return whether the folder says what the checkpoint does, to the point."""
         try:
             document = json.loads((self.folder / "config.json").read_text())
             points = [point for path in self.folder.glob(events.FILES) for point in events.read(path)]
@@ -82,11 +84,11 @@ class Run:
             return False
 
     def _lines(self) -> str:
-        """metrics.jsonl as the checkpoint has it."""
+        """Return metrics.jsonl as the checkpoint has it."""
         return "".join(json.dumps(row) + "\n" for row in self.rows)
 
     def _begin(self, about: dict, found: Found) -> None:
-        """Writes the record anew, as far as the checkpoint goes: no row and no point of a lost epoch stays."""
+        """Write the record anew, as far as the checkpoint goes: no row and no point of a lost epoch stays."""
         CHECKPOINTS.mkdir(parents=True, exist_ok=True)
         if not os.access(CHECKPOINTS, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "this process may not write there", str(CHECKPOINTS))
@@ -105,7 +107,7 @@ class Run:
             path.unlink()
 
     def _history(self, about: dict) -> dict:
-        """How the run began, and under `resumed` from where and how it went on."""
+        """Return how the run began, and under `resumed` from where and how it went on."""
         try:
             before = json.loads((self.folder / "config.json").read_text())
             resumed = before.get("resumed", [])
@@ -116,9 +118,10 @@ class Run:
         return about | {key: before[key] for key in about if key in before} | ({"resumed": resumed} if resumed else {})
 
     def save(self, row: dict | None, state: dict) -> dict | None:
-        """Makes lasting what has been trained: the checkpoint first and then, where an epoch has ended, its row.
+        """Keep what has been trained: write the checkpoint first and then, where an epoch has ended, its row. Return the row.
 
-        MachineFault where a file cannot be written, or the lock is no longer this process's own."""
+        Raise MachineFault where a file cannot be written, or the lock is no longer this process's own.
+        """
         if (file_identity(self.folder / "lock") or (None,))[0] != os.fstat(self._lock.fileno()).st_ino:
             raise MachineFault(
                 f"{self.folder / 'lock'} was deleted or replaced: another process may train this run, so this one stops"
@@ -139,19 +142,20 @@ class Run:
         return row
 
     def _with_best(self, row: dict) -> dict:
-        """A row with the best test so far, where its epoch was tested."""
+        """Add the best test so far to a row whose epoch was tested."""
         errors = [each["test_top1_error"] for each in (*self.rows, row) if "test_top1_error" in each]
         return {**row, "best_test_top1_error": min(errors)} if "test_top1_error" in row else row
 
     def progress(self) -> str:
-        """How far the run has got, as far as it is kept."""
+        """Say how far the run has got, as far as it is kept."""
         return progress(self.state, self.config)
 
     def is_finished(self) -> bool:
+        """Return whether all epochs are done."""
         return len(self.rows) >= self.config["epochs"]
 
     def beginning(self) -> str:
-        """What a resume begins with, for a person."""
+        """Say where a resumed run begins."""
         if self.is_finished():
             return f"{self.name} is finished, nothing is left to do"
         return f"resuming after {self.progress()}" if self.state else "nothing to resume: starting"
@@ -162,7 +166,7 @@ class Run:
         outcome.note(self.folder, status, reason, *kept)
 
     def _plot(self, row: dict) -> None:
-        """Writes in this thread: TensorBoard's own writer would hide a full disk in another."""
+        """Write TensorBoard's points in this thread: its own writer would hide a full disk in another one."""
         for event in events.of_row(row):
             self._events.write_event(event)
 

@@ -90,13 +90,18 @@ def fit(
             if metrics is None:
                 yield Progress(None, save_state(epoch, step, meter))
                 metrics = evaluate(step.model, data, split, step.precision, ranks=step.ranks)
-            if not math.isfinite(metrics["loss"]):
-                raise Diverged(f"the {name} loss is not finite after {meter.when}")
-            row |= {f"{name}_{metric}": value for metric, value in metrics.items()}
+            row |= _named(name, metrics, meter.when)
         for callback in step.callbacks:
             row |= callback.metrics()
         meter = Meter(step.ranks, meter.when)
         yield Progress(row, save_state(epoch + 1, step, meter))
+
+
+def _named(split: str, metrics: dict[str, float], when: str) -> dict[str, float]:
+    """Return the metrics of a split as an epoch's row has them. Raise Diverged where the loss is not finite."""
+    if not math.isfinite(metrics["loss"]):
+        raise Diverged(f"the {split} loss is not finite after {when}")
+    return {f"{split}_{name}": value for name, value in metrics.items()}
 
 
 def train_one_epoch(

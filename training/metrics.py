@@ -18,8 +18,8 @@ from system.errors import Diverged, MachineFault
 class Meter:
     """Means over an epoch so far: of losses and errors over its images, of the gradient's norm over its steps.
 
-    What is measured stays on the device until `read`, so that the loop waits for it once in many steps. That is when a
-    loss or a gradient which is not finite is noticed: Diverged names the first step, what of it and `when`.
+    What is measured stays on the device until `read`, so that the loop waits for it once in many steps. Then a loss or a gradient
+    that is not finite is noticed: Diverged names the first such step, the part of the loss and `when`.
     """
 
     def __init__(self, ranks: Ranks = ALONE, when: str = "") -> None:
@@ -31,14 +31,14 @@ class Meter:
         self.seconds = self.largest_gradient = self.gradients = 0.0
 
     def add(self, measured: dict[str, Tensor]) -> None:
-        """What a TrainStep has measured. The gradient's norm is the same in all processes, all else is added up."""
+        """Take what a TrainStep has measured. The gradient's norm is the same on all ranks, all else is added up."""
         if not self.ranks.is_first:
             measured["gradient_norm"] = torch.zeros_like(measured["gradient_norm"])
         self.names = list(measured)
         self.waiting.append(torch.stack([value.double() for value in measured.values()]))
 
     def read(self) -> dict[str, float]:
-        """Means so far. All ranks call it at the same steps."""
+        """Return means so far. All ranks call it at the same steps."""
         if self.waiting:
             for values in self.ranks.all_reduce(torch.stack(self.waiting)).tolist():
                 self.steps += 1
@@ -58,21 +58,23 @@ class Meter:
         return means(self.sums, self.images) if self.images else dict.fromkeys(self.names, math.nan)
 
     def metrics(self) -> dict[str, float]:
-        """Of a whole epoch, as they are recorded."""
+        """Return the metrics of a whole epoch, as they are recorded."""
         means = {f"train_{name}": value for name, value in self.read().items()}
         gradients = {"gradient_norm": self.gradients / self.steps, "gradient_norm_max": self.largest_gradient}
         return {"images_per_second": self.images / self.seconds, "seconds": self.seconds, **means, **gradients}
 
     def state_dict(self) -> dict:
+        """Return what a checkpoint within an epoch keeps."""
         kept = ("names", "images", "steps", "seconds", "largest_gradient", "gradients")
         return {name: getattr(self, name) for name in kept} | {"sums": dict(self.sums)}
 
     def load_state_dict(self, state: dict) -> None:
+        """Go on from what `state_dict` returned."""
         vars(self).update(state | {"sums": Counter(state["sums"]), "waiting": []})
 
 
 def means(sums: dict[str, float], images: int) -> dict[str, float]:
-    """Sums over images to means; errors to percent. MachineFault where there is no image."""
+    """Turn sums over images into means, errors into percent. Raise MachineFault where there is no image."""
     if not images:
         raise MachineFault("none of the images could be read")
     return {name: value / images * (100 if name.endswith("error") else 1) for name, value in sums.items()}

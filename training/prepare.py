@@ -82,7 +82,7 @@ class Prepared:
         return run
 
     def _about(self, ranks: Ranks) -> dict:
-        """What is recorded of a run beside its configuration."""
+        """Return what is recorded of a run beside its configuration."""
         about = {"argv": sys.argv, "versions": versions(), "processes": ranks.world_size}
         about["counts"] = {name: value for name, value in self.costs.items() if name != "layers"}
         if self.teacher is not None:
@@ -197,12 +197,15 @@ def assemble(prepared: Prepared, device: torch.device, ranks: Ranks) -> TrainSte
     return TrainStep(network, criterion, optimizer, callbacks_of(config), precision, parts, ranks, config.print_freq)
 
 
-def approximate_start(prepared: Prepared, step: TrainStep, device: torch.device) -> str:
-    """Give the network of a run that begins the weights of --init_from, and return the table of what became of each layer.
+def approximate_start(prepared: Prepared, step: TrainStep) -> str:
+    """Give the network of a run that begins the weights of --init_from. Return a table of what became of each layer.
 
-    For rank 0 alone: the others are given the weights when the first step wraps the network.
+    Do nothing where there is no --init_from, and on other ranks than the first: they are given the weights when the first step
+    wraps the network.
     """
-    rows = weights_fit.fit_network(step.model, to_device(prepared.start.network, device))
+    if prepared.start is None or not step.ranks.is_first:
+        return ""
+    rows = weights_fit.fit_network(step.model, to_device(prepared.start.network, prepared.data.device))
     return weights_fit.table(rows) if rows else f"all weights are those of {prepared.config.init_from}"
 
 

@@ -20,6 +20,7 @@ class Step:
     ratio: float
 
     def __call__(self, t: float) -> float:
+        """Return the rate where the share t of the epochs is done."""
         return self.lr * self.ratio ** sum(t >= milestone for milestone in self.milestones)
 
 
@@ -30,4 +31,5 @@ class Cosine:
     lr: float
 
     def __call__(self, t: float) -> float:
+        """Return the rate where the share t of the epochs is done."""
         return 0.5 * self.lr * (1 + math.cos(math.pi * t))

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recompute(network: nn.Module) -> None:
-    """From now on a training step keeps only what goes in and out of the network's `segments()`."""
+    """Have a training step keep only what goes in and out of the network's `segments()`."""
     for name in network.segments():
         segment = network.get_submodule(name)
         segment.forward = partial(_forward, segment, segment.forward)
@@ -32,7 +32,7 @@ def _forward(segment: nn.Module, forward: Callable, *inputs):
 
 @contextmanager
 def _statistics_kept(segment: nn.Module) -> Iterator[None]:
-    """Batch-norms update copies of their running statistics, which are then thrown away."""
+    """Let batch-norms update copies of their running statistics, which are then thrown away."""
     norms = [module for module in segment.modules() if isinstance(module, _BatchNorm)]
     buffers = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers(recurse=False)]
     for norm, name, buffer in buffers:

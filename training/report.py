@@ -41,8 +41,8 @@ class Report:
         self.speaks = ranks.is_first
 
     def say(self, text: str) -> None:
-        """Print a line or several."""
-        if self.speaks:
+        """Print a line or several; nothing where the text is empty."""
+        if self.speaks and text:
             print(text, flush=True)
 
     def warn(self, text: str) -> None:

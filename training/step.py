@@ -82,7 +82,7 @@ class TrainStep:
 
 
 def _sums(output: LossOutput, y: Tensor, images: int) -> dict[str, Tensor]:
-    """The loss, its parts, the errors and the number of images, all as sums over `images` of them: all, or none."""
+    """Return the loss, its parts, the errors and the number of images, as sums over `images` of them, which are all or none."""
     losses = {"loss": output.loss, **{f"loss_{name}": part for name, part in output.parts.items()}}
     sums = {name: loss.detach() * images for name, loss in losses.items()}
     return sums | count_errors(output.logits[:images], y[:images]) | {"images": on_device_of(y, images)}

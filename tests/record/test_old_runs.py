@@ -41,7 +41,9 @@ def test_a_finished_run_is_shown_tested_and_teaches(old, capsys):
     assert "t is finished, nothing is left to do" in capsys.readouterr().out
     assert main.main(["digits", "teacher", "-t", "t", "--evaluate"]) == 0
     error = float(capsys.readouterr().out.splitlines()[-1].split()[1])
-    assert error == pytest.approx(rows_of(old, "t")[-1]["test_top1_error"], abs=0.5)  # of an image or two on another CPU
+    assert error == pytest.approx(
+        rows_of(old, "t")[-1]["test_top1_error"], abs=0.5
+    )  # of an image or two on another CPU
     assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
     assert main.main(["digits", "student", "-t", "t", "-s", "new", *SMALL, "--init_from", "t", "--epochs", "1"]) == 0
     assert (old / "checkpoints/new.pt").exists()
@@ -50,7 +52,9 @@ def test_a_finished_run_is_shown_tested_and_teaches(old, capsys):
 def test_they_are_gathered_and_listed(old, capsys):
     assert schedules.list.main([]) == 0
     said = capsys.readouterr().out
-    assert "2 runs: 1 finished, 1 incomplete" in said and "stopped by SIGTERM; 1 of 2 epochs and 2 steps are kept" in said
+    assert (
+        "2 runs: 1 finished, 1 incomplete" in said and "stopped by SIGTERM; 1 of 2 epochs and 2 steps are kept" in said
+    )
     assert schedules.collate.main(["-o", "study"]) == 0
     rows = {row["name"]: row for row in json.loads((old / "study.json").read_text())["runs"]}
     assert (rows["t"]["state"], rows["s"]["state"], rows["s"]["epochs_done"]) == ("finished", "incomplete", 1)

@@ -1,0 +1,47 @@
+"""The house itself: its rooms, their sizes, and what is answered before torch is imported."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from small_runs import ROOT
+
+ROOT_MODULES = {"main", "count", "blocks", "data", "distill"}
+ROOMS = "benchmarks cli counting distributed input layers models record schedules system training weights".split()
+LARGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 320, 60, 8
+
+
+def sources():
+    """Every module outside tests/."""
+    return [*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]
+
+
+def test_rooms():
+    assert {path.stem for path in ROOT.glob("*.py")} == ROOT_MODULES
+    assert all((ROOT / room).is_dir() for room in ROOMS)
+
+
+def test_sizes():
+    large = []
+    for path in sources():
+        text = path.read_text()
+        if (lines := len(text.splitlines())) > LARGEST_FILE:
+            large.append(f"{path.relative_to(ROOT)} has {lines} lines")
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            names = [each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            count, lines = len(set(names) - {"self", "cls"}), node.end_lineno - node.lineno + 1
+            if lines > LONGEST_FUNCTION or count > MOST_PARAMETERS:
+                large.append(f"{path.relative_to(ROOT)}: {node.name} has {lines} lines and {count} parameters")
+    assert not large, "\n".join(large)
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["cli.options", "layers.registry", "models.registry", "training.registry", "input.datasets", "schedules.schedule"],
+)
+def test_no_torch_before_the_request_is_resolved(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
