@@ -73,7 +73,7 @@ from training.optim import sgd
 from training.rates import Cosine, Schedule, Step
 from training.recompute import recompute
 from training.report import announce, line, told, versions
-from weights import fit as weights_fit
+from weights import approximation
 from weights.matching import describe
 from weights.origin import (
     Origin,
@@ -195,8 +195,8 @@ def train(request: Configuration, device: torch.device, team: process_group.Team
         if run is not None and request.resume:
             print(run.beginning(), flush=True)
         if run is not None and start is not None and begun is None:  # the others are given what it begins with
-            rows = weights_fit.fit_network(network, settle(start.network, device))
-            print(weights_fit.table(rows) if rows else f"all weights are those of {request.init_from}", flush=True)
+            rows = approximation.approximate_network(network, settle(start.network, device))
+            print(approximation.table(rows) if rows else f"all weights are those of {request.init_from}", flush=True)
         prepare()
         stop = stack.enter_context(Deferred() if team.is_first else Deferred(notice=""))
         stack.enter_context(team.explained())  # who starts the processes may answer a loss with signals to the others
