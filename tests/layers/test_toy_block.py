@@ -180,6 +180,18 @@ def test_a_toy_that_is_not_linear(toys, teacher, capsys):
     assert capsys.readouterr().out.count("copied") == 6
 
 
+def test_a_users_replacement_is_counted(toys, capsys):
+    conv = "from toys import Gate\nfrom layers.spec import ConvSpec\n\nclass Conv(Gate):\n"
+    (toys / "mine.py").write_text(
+        conv + "    def __init__(self, **given):\n        super().__init__(ConvSpec(**given))\n"
+    )
+    costs, gate = counted(capsys, "--module", "mine.py"), counted(capsys, "--conv", "Gate")
+    assert not costs["uncounted"]
+    assert [costs[key] for key in ("params", "mult_adds", "mult_adds_exact")] == [
+        gate[key] for key in ("params", "mult_adds", "mult_adds_exact")
+    ]
+
+
 @pytest.mark.parametrize(
     "name, target, told",
     [
