@@ -1,15 +1,15 @@
-"""From a name to blocks in a network: the registry's other end, `Separable`, and `substitute`.
+"""From a name to blocks in a network: `build_block`, `substitute` and what they find in a network.
 
     network = build("WideResNet", classes=10, depth=16, width=1.0)           # models, on any device, meta too
     substitute(network, parse_conv("SepHashed_0.1"), seed=0)                 # every swappable convolution
-    block("Generic_0.1", 64, 128, 3, padding=1)                              # one block by hand
+    block("Generic_0.1", ConvSpec(64, 128, 3, padding=1))                    # one block by hand
 
-A block is chosen by a name (names.FAMILIES says which class builds it) or built by the user's own class (build.py). A
-class that is a ChannelMap is joined by Separable to a depthwise convolution; a Block stands by itself.
+A block is chosen by a name (layers/registry.py says which class builds it) or built by the user's own class
+(layers/user.py). Separable joins a ChannelMap to a depthwise convolution; a Replacement needs nothing else.
 
-Every block starts at the scale of the dense map: the standard deviation of its channel map over √(2/o) (of a k×k kernel
-over √(2/(o·k²))), here at 256 → 256, k = 3, seed 0. Conv and Sep are drawn, ACDC is rescaled by one constant, the rest
-to the digit.
+Every block starts at the scale of the dense map. The table gives the standard deviation of its channel map over √(2/o)
+(of a k×k kernel over √(2/(o·k²))) at 256 → 256, k = 3, seed 0. Conv and Sep are drawn, ACDC is rescaled by one
+constant, the rest are exact.
 
     Conv                1.002
     Sep                 1.002
@@ -36,10 +36,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from layers.base import Block, ChannelMap, ConvSpec, Seeded
+from layers.base import ChannelMap, Replacement
 from layers.init import initialise
 from layers.registry import ConvName, parse_conv
+from layers.seeded import Seeded
 from layers.separable import Separable
+from layers.spec import ConvSpec
 from system.errors import RequestError
 from system.hashing import key
 
@@ -52,17 +54,23 @@ class BlockAsLinear(nn.Module):
         self.block = block
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (…, i) to (…, o), every vector as an image of one pixel."""
         return self.block(x.reshape(-1, x.shape[-1], 1, 1)).reshape(*x.shape[:-1], -1)
 
 
 class Builder(Protocol):
-    """What may stand in the place of a conv's name: `build.UserConv`."""
+    """What may be given in place of a parsed name, as `layers.user.UserConv` is."""
 
-    def build(self, spec: ConvSpec, key: int) -> nn.Module: ...
+    def build(self, spec: ConvSpec, key: int) -> nn.Module:
+        """Return a module that replaces the convolution. Raise ValueError where that cannot be."""
+        ...
 
 
 def build_block(conv: ConvName | Builder, spec: ConvSpec, key: int = 0) -> nn.Module:
-    """The block of `conv` for one convolution. ValueError where the layer cannot take it."""
+    """Return the block of `conv` for one convolution. Raise ValueError where the layer cannot take it.
+
+    Args: key: the integer from which a pseudo-random structure is computed.
+    """
     if not isinstance(conv, ConvName):
         return conv.build(spec, key)
     module, name = conv.target.split(":")
@@ -71,27 +79,23 @@ def build_block(conv: ConvName | Builder, spec: ConvSpec, key: int = 0) -> nn.Mo
     return Separable(spec, part) if isinstance(part, ChannelMap) else part
 
 
-def block(
-    conv: str, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0,
-    dilation: int = 1, bias: bool = False, seed: int = 0, name: str = "",
-) -> Block:  # fmt: skip
-    """One initialised block with Conv2d's arguments, as if it stood at the dotted `name` of a network."""
-    spec = ConvSpec(in_channels, out_channels, kernel_size, stride, padding, dilation, bias)
+def block(conv: str, spec: ConvSpec, seed: int = 0, name: str = "") -> Replacement:
+    """Return one initialised block, the same as it would be under the dotted `name` in a network."""
     built = build_block(parse_conv(conv), spec, key(seed, name))
     initialise(built, seed, name)
     return built
 
 
 def spec_of(module: nn.Module) -> ConvSpec | None:
-    """The convolution that a module amounts to if it can be swapped, else None.
+    """Return the convolution that a module amounts to if it can be swapped, else None.
 
-    That is a block, a Linear (as a 1×1), a square Conv2d with groups = 1 and padding of zeros, or a pair of a depthwise
-    Conv2d and a 1×1 Conv2d.
+    That is a replacement, a Linear (as a 1×1), a square Conv2d with groups = 1 and padding of zeros, or a pair of a
+    depthwise Conv2d and a 1×1 Conv2d.
     """
     match module:
-        case Block():
+        case Replacement():
             return module.spec
-        case nn.Linear() if type(module) is nn.Linear:  # what attention holds is read, never called
+        case nn.Linear() if type(module) is nn.Linear:  # attention reads the weights of its subclass, never calls it
             return ConvSpec(module.in_features, module.out_features, 1, bias=module.bias is not None)
         case nn.Conv2d(groups=1):
             first = last = module
@@ -119,7 +123,7 @@ def _is_separable_pair(parts: list[nn.Module]) -> bool:
 
 
 def swappable(model: nn.Module) -> list[str]:
-    """Dotted names of what may be swapped: what the network lists, or whatever of a foreign model can be."""
+    """Return the dotted names of what may be swapped: the network's own list, or all that can be of a foreign model."""
     if hasattr(model, "swappable"):
         return model.swappable()
     found: list[str] = []
@@ -130,7 +134,7 @@ def swappable(model: nn.Module) -> list[str]:
 
 
 def chosen(model: nn.Module, where: str) -> list[str]:
-    """The swappable modules whose dotted name the regular expression `where` is found in. RequestError if there is none."""
+    """Return the swappable names in which the regular expression `where` is found. Raise RequestError if none is."""
     candidates = swappable(model)
     names = [name for name in candidates if re.search(where, name)]
     if not names:
@@ -140,10 +144,10 @@ def chosen(model: nn.Module, where: str) -> list[str]:
 
 
 def substitute(model: nn.Module, conv: ConvName | Builder, where: str = "", seed: int = 0) -> list[str]:
-    """Replaces in place every swappable module whose dotted name `where` is found in, and initialises the new blocks.
+    """Replace, in place, every swappable module whose dotted name `where` is found in; initialise the new blocks.
 
-    A convolution that is already what `conv` asks for stays as it is. Returns the dotted names that are now of `conv`.
-    RequestError names the layer that cannot take it, and says so if `where` matches nothing.
+    An ordinary convolution that `conv` asks for stays as it is. Returns the dotted names that are of `conv` now. Raises
+    RequestError where a layer cannot take it, with the layer's name, or where `where` matches nothing.
     """
     names = chosen(model, where)
     places: dict[nn.Module, list[str]] = {}
@@ -151,19 +155,9 @@ def substitute(model: nn.Module, conv: ConvName | Builder, where: str = "", seed
         places.setdefault(module, []).append(name)
     for name in names:
         old = model.get_submodule(name)
-        if isinstance(conv, ConvName) and conv.family == "Conv" and isinstance(old, nn.Conv2d):
+        if isinstance(conv, ConvName) and conv.is_ordinary and isinstance(old, nn.Conv2d):
             continue
-        spec = spec_of(old)
-        like = next(old.parameters())
-        try:
-            with like.device:
-                new = build_block(conv, spec, key(seed, name))
-        except ValueError as error:
-            raise RequestError(f"layer {name!r} ({spec.in_channels} -> {spec.out_channels}) cannot be {conv}: {error}")
-        new = BlockAsLinear(new) if isinstance(old, nn.Linear) else new
-        new.to(like.dtype)
-        if like.device.type != "meta":
-            initialise(new, seed, name)
+        new = _replacement(old, conv, seed, name)
         for place in places.get(old, ()):
             model.set_submodule(place, new)
     if any(isinstance(module, Seeded) for module in model.modules()):
@@ -171,8 +165,24 @@ def substitute(model: nn.Module, conv: ConvName | Builder, where: str = "", seed
     return names
 
 
+def _replacement(old: nn.Module, conv: ConvName | Builder, seed: int, name: str) -> nn.Module:
+    """Return the initialised block of `conv` for the module called `name`, with the device and dtype of that module."""
+    spec = spec_of(old)
+    like = next(old.parameters())
+    try:
+        with like.device:
+            new = build_block(conv, spec, key(seed, name))
+    except ValueError as error:
+        raise RequestError(f"layer {name!r} ({spec.in_channels} -> {spec.out_channels}) cannot be {conv}: {error}")
+    new = BlockAsLinear(new) if isinstance(old, nn.Linear) else new
+    new.to(like.dtype)
+    if like.device.type != "meta":
+        initialise(new, seed, name)
+    return new
+
+
 def _remember_seed(model: nn.Module, seed: int) -> None:
-    """The one integer that a network's hashed layers are recomputed from goes into its state, and is checked there."""
+    """Save the seed of the hashed layers in the network's state, and check it when a state is loaded."""
     before = getattr(model, "substitution_seed", None)
     if before is None:
         model.substitution_seed = seed
@@ -193,7 +203,7 @@ def _check_seed(model, state, prefix, metadata, strict, missing, unexpected, err
 
 
 def structured_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Every parameter that a block (or a user's own convolution) names as structured, once each."""
+    """Return every parameter that a replacement (or a user's own convolution) names as structured, once each."""
     found = {}
     for module in model.modules():
         if hasattr(module, "structured_parameters") and not isinstance(module, ChannelMap):

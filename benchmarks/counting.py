@@ -20,8 +20,9 @@ import sys, time, json
 began = time.perf_counter()
 import torch
 imported = time.perf_counter()
-import count, options
-count.summary(options.counting(["cifar10", "--wrn_depth", "28", "--wrn_width", "10", "--conv", sys.argv[1]]))
+from cli import options
+from counting.costs import summary
+summary(options.counting(["cifar10", "--wrn_depth", "28", "--wrn_width", "10", "--conv", sys.argv[1]]))
 print(json.dumps([imported - began, time.perf_counter() - imported]))
 """
 
@@ -40,9 +41,8 @@ def main(runs: int = 5) -> None:
             times.append(json.loads(done.stdout))
         torch_import, counting = (statistics.median(column) for column in zip(*times))
         ratio = counting / torch_import
-        print(
-            f"{conv:15} import torch {torch_import:.3f} s, counting {counting:.3f} s, ratio {ratio:.3f} (median of {runs})"
-        )
+        spent = f"import torch {torch_import:.3f} s, counting {counting:.3f} s, ratio {ratio:.3f}"
+        print(f"{conv:15} {spent} (median of {runs})")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from tabulate import tabulate
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from cli import options
-from counting.costs import outline, summary
+from counting.costs import output_shapes, summary
 from distill import Distill, Supervised
 from input.batches import Batch
 from layers.init import materialise
@@ -81,7 +81,7 @@ def student_and_teacher(network: str, batch: int = 4) -> str:
     alone, taught = (peak(configs["SepHashed_0.1"], batch, teacher=each) for each in (None, configs["Conv"]))
     teacher = build(configs["Conv"])
     weights = sum(tensor.nbytes for tensor in teacher.state_dict().values())
-    taps = sum(4 * batch * tap[0].numel() for tap in outline(teacher, configs["Conv"]["image_size"]).taps)
+    taps = sum(4 * batch * tap[0].numel() for tap in output_shapes(teacher, configs["Conv"]["image_size"]).taps)
     return (
         f"{network}: student alone {alone / 1e6:,.1f} MB, with its teacher {taught / 1e6:,.1f} MB: {(taught - alone) / 1e6:,.1f} more; "
         f"the teacher's weights are {weights / 1e6:,.1f} MB, one batch of taps {taps / 1e6:,.1f} MB"

@@ -2,8 +2,8 @@
 
     python benchmarks/steps.py [steps]
 
-WRN-16-4, 64 images of 32×32, forward and backward, on one CPU thread or the GPU. Baseline: `Conv`, timed in turn with each
-family. Median of `steps` (default 5) after one that warms up.
+WRN-16-4, 64 images of 32×32, forward and backward, on one CPU thread or the GPU. Baseline: `Conv`, timed in turn with
+each family. Median of `steps` (default 5) after one that warms up.
 """
 
 import sys
@@ -28,7 +28,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def stepper(conv: str):
-    """The exact mult-adds an image, and a function that takes one step and returns its seconds."""
+    """Return the exact mult-adds an image, and a function that takes one step and returns its seconds."""
     config = options.counting(["cifar10", "--wrn_depth", "16", "--wrn_width", "4", "--conv", conv])
     network = materialise(build(config), 0).to(DEVICE, memory_format=torch.channels_last)
     x = torch.randn(BATCH, 3, 32, 32, device=DEVICE).to(memory_format=torch.channels_last)

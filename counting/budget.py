@@ -1,11 +1,11 @@
-"""The number of a family, or the width of a network, that comes closest to a budget.
+"""Find the number of a family, or the width of a network, that comes closest to a budget.
 
     config, found = resolve({..., "conv": "SepHashed", "budget": 500_000, "budget_mult_adds": None})
     config["conv"], found.achieved               # of WRN-28-10: ("SepHashed_0.03299", 500_005)
 
-Costs rise with s, L and the width and fall with g, in steps. Whole numbers are tried one after the other. For floats the
-two steps next to the budget are bracketed by bisection, and of the numbers on the closer step the shortest decimal is
-taken. Where two steps are equally close, the smaller number wins.
+Costs rise with s, L and the width and fall with g, in steps. Whole numbers are tried one after the other. Floats are
+found by bisection: of the two steps next to the budget the closer one is taken, and of the numbers on it the shortest
+decimal. Where two steps are equally close, the smaller number is taken.
 """
 
 import math
@@ -17,31 +17,28 @@ from typing import NamedTuple
 import torch
 
 import blocks
-from counting.costs import count, numbers, parts
+from counting.costs import count, parameter_count, partition
 from counting.sides import check_side
 from input.datasets import side_of
-from layers.base import Unmet
 from layers.registry import OpenName, Whole, parse_family
+from layers.spec import ImpossibleShare
 from models.build import build, reference, reference_parameters
 from models.presets import width_flag
 from models.registry import NETWORKS
 from system.errors import RequestError
 
-Cost = Callable[[float], float]  # a whole number, −inf where a layer cannot be so small, +inf where not so large
+Cost = Callable[[float], float]  # a whole number; −inf where a layer cannot be so small, +inf where not so large
 SMALLEST, LONGEST, WIDEST = 1e-9, 10_000, 100.0  # the s, L and width that are tried
-OF_A_NETWORK = (
-    "dataset",
-    "data_classes",
-    "image_size",
-    "network",
-    "where",
-)  # what its costs depend on, besides its own flags and the conv
-WIDTH_STEP = 1e-7  # widths nearer than that (relative) are one: steps lie much farther apart
+# The costs of a network depend on these, on the flags of its size and on the conv.
+OF_A_NETWORK = ("dataset", "data_classes", "image_size", "network", "where")
+WIDTH_STEP = 1e-7  # widths that differ by less (relative) count as one: steps lie much farther apart
 
 
 class Found(NamedTuple):
-    """What was asked for, what is achieved (per image), in which unit, by which conv or flag; of a width, what share of
-    the parameters of the reference network at the width that was given."""
+    """What was asked for and what is achieved (per image), in which unit, and by which conv or flag.
+
+    `of_given_width` is for a width: the share of the parameters of the reference network at the width that was given.
+    """
 
     asked: int
     achieved: int | float
@@ -51,9 +48,10 @@ class Found(NamedTuple):
 
 
 def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
-    """The configuration with the number that its budget asks for; unchanged, and None, where it has no budget.
+    """Return the configuration with the number that its budget asks for, and how close it comes.
 
-    RequestError where the budget is out of reach, with what is in reach.
+    A configuration without a budget is returned as it is, with None. Raises RequestError where the budget is out of
+    reach, with what is in reach.
     """
     asked, exact = config["budget"] or config["budget_mult_adds"], config["budget"] is None
     if asked is None:
@@ -73,20 +71,16 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
     value, least, most = steps
     if value is None:
         what = name if name.number is not None else f"{name} by --{varies}"
-        ends = (
-            f"{math.ceil(Rational(least, per)):,} to {math.floor(Rational(most, per)):,}"
-            if math.isfinite(least)
-            else ""
-        )
-        reach = f"{ends} are" if ends else "nothing is"
-        raise RequestError(
-            f"a budget of {asked:,} {unit} is out of reach for {what} on {config['network']}: {reach} in reach"
-        )
+        reach = "nothing is"
+        if math.isfinite(least):
+            reach = f"{math.ceil(Rational(least, per)):,} to {math.floor(Rational(most, per)):,} are"
+        budget = f"a budget of {asked:,} {unit}"
+        raise RequestError(f"{budget} is out of reach for {what} on {config['network']}: {reach} in reach")
     share = None
     if name.number is None:
         setting = f"{name} with --{varies} {value!r}".removesuffix(".0") + f" (instead of {config[varies]:g})"
         given, config = reference_parameters(config), config | {varies: value}
-        share = numbers(build(config)) / given
+        share = parameter_count(build(config)) / given
     else:
         config, setting = config | {"conv": str(name.named(value))}, str(name.named(value))
     achieved = Rational(cost(value), per)
@@ -95,8 +89,10 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
 
 @cache
 def _cost(fixed: tuple[tuple[str, object], ...], name: OpenName, exact: bool, batch: int) -> Cost:
-    """What the network costs as a function of the number or the width. One function for one request, which remembers what
-    it has counted, so that several budgets share that."""
+    """Return a function from the number, or the width, to the cost of the network.
+
+    The function remembers what it has counted, and equal requests get the same function, so that budgets share it.
+    """
     config = dict(fixed) | {"module": None, "seed": 0}
     if name.number is None:
         flag = width_flag(config["network"], str(name))
@@ -105,7 +101,7 @@ def _cost(fixed: tuple[tuple[str, object], ...], name: OpenName, exact: bool, ba
 
 
 def _of_width(config: dict, exact: bool, batch: int) -> float:
-    """Cost of the network at a width; −inf where it would have no channels."""
+    """Return the cost of the network at a width; −inf where it would have no channels."""
     try:
         check_side(config)
         network = build(config)
@@ -116,8 +112,8 @@ def _of_width(config: dict, exact: bool, batch: int) -> float:
 
 
 def _of_number(config: dict, name: OpenName, exact: bool, batch: int) -> Cost:
-    """Cost of the network as a function of the family's number: only the swapped layers change."""
-    of = parts(config, batch)
+    """Return a function from the family's number to the cost of the network. Only the swapped layers change."""
+    of = partition(config, batch)
     fixed = sum(layer.exact_of_batch if exact else layer.parameters for layer in of.staying)
 
     def cost(value: float) -> float:
@@ -126,7 +122,7 @@ def _of_number(config: dict, name: OpenName, exact: bool, batch: int) -> Cost:
             try:
                 with torch.device("meta"):
                     block = blocks.build_block(conv, spec)
-            except Unmet as error:
+            except ImpossibleShare as error:
                 if not error.too_large:
                     return -math.inf
                 too_large = True
@@ -140,8 +136,8 @@ def _of_number(config: dict, name: OpenName, exact: bool, batch: int) -> Cost:
 
 
 def _whole_numbers(config: dict, number: Whole) -> range:
-    """Those to try: up to LONGEST, but groups only up to the most channels, beyond which nothing changes."""
-    if number.symbol != "g":
+    """Return the numbers to try: up to LONGEST, or up to the most channels where more change nothing."""
+    if not number.of_channels:
         return range(number.least, LONGEST + 1)
     network = reference(config)
     specs = [blocks.spec_of(network.get_submodule(layer)) for layer in blocks.swappable(network)]
@@ -149,7 +145,7 @@ def _whole_numbers(config: dict, number: Whole) -> range:
 
 
 def _closest_whole(cost: Cost, target: int, whole: range) -> tuple[int | None, float, float]:
-    """The whole number that costs closest to the target (None where that is out of reach), the least and most costs."""
+    """Return the whole number whose cost is closest to the target, None if out of reach; the least and most costs."""
     costs: dict[int, float] = {}
     for value in whole:
         costs[value] = cost(value)
@@ -164,7 +160,7 @@ def _closest_whole(cost: Cost, target: int, whole: range) -> tuple[int | None, f
 def _closest_float(
     cost: Cost, target: int, low: float, high: float, step: float = 0.0
 ) -> tuple[float | None, float, float]:
-    """The same for a float between `low` and `high`: the shortest decimal on the closest step."""
+    """Return the same for a float from `low` to `high`: the shortest decimal on the closest step."""
     least = cost(_threshold(lambda value: cost(value) == -math.inf, low, high, step)[1])
     most = cost(_threshold(lambda value: cost(value) < math.inf, low, high, step)[0])
     if not least <= target <= most:
@@ -180,7 +176,7 @@ def _closest_float(
 
 
 def _threshold(holds: Callable[[float], bool], low: float, high: float, step: float) -> tuple[float, float]:
-    """Neighbouring values, of which `holds` holds for the first and no longer for the second (both the same at an end)."""
+    """Return neighbours: `holds` is true of the first and false of the second. At an end both are the same value."""
     if holds(high):
         return high, high
     if not holds(low):

@@ -1,12 +1,12 @@
 """What a forward pass does to shapes, and what each layer of it costs. Nothing is allocated or computed.
 
     with walk(network.eval(), batch=128) as layers:
-        output = network(nothing(Size([1, 3, 32, 32])))     # tensors of the right shapes over a single number
+        output = network(placeholder(Size([1, 3, 32, 32]))) # tensors of the right shapes over a single number
     layers[0].mult_adds                                     # of the first layer that has costs
 
 Two conventions stand side by side. *Published*, per image: convolutions i·o·k²·side²/groups with dilation ignored,
-Linear with its bias, ReLU its elements at every call, pooling modules C·k²·side², structured maps as their families were
-counted in print. *Exact*: the multiply-adds of the convolutions and matrix products that really run, for one batch.
+Linear with its bias, ReLU its elements at every call, pooling modules C·k²·side², structured maps as the papers of
+their families count. *Exact*: the multiply-adds of the convolutions and matrix products that run, for one batch.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,12 +17,13 @@ from typing import NamedTuple
 import torch
 from torch import Size, Tensor, nn
 
-from layers.base import Block, ConvSpec
+from layers.base import Replacement
+from layers.spec import ConvSpec
 
 
 @dataclass
 class Layer:
-    """One layer's share of the costs; `exact_of_batch` is for a whole batch, the published mult-adds for one image."""
+    """The costs of one layer: published mult-adds for one image, `exact_of_batch` for a whole batch."""
 
     name: str
     kind: str
@@ -34,7 +35,7 @@ class Layer:
 
 
 class Pass(NamedTuple):
-    """What one call of a layer does to a shape, and its mult-adds: published per image, exact of the batch."""
+    """The output shape of one call of a layer, and its mult-adds: published per image, exact of the batch."""
 
     output: Size
     mult_adds: int = 0
@@ -43,10 +44,10 @@ class Pass(NamedTuple):
 
 @contextmanager
 def walk(model: nn.Module, batch: int) -> Iterator[list[Layer]]:
-    """While it lasts, every layer that has a rule records its costs and only passes the shape of its output on.
+    """Within this context, let every layer that has a rule record its costs and pass on the shape of its output alone.
 
-    (The meta device could run the layers themselves, but its first operation imports a compiler and a symbolic algebra
-    system, which takes a second.)
+    Yields the list of layers, complete when the context ends. (The meta device could run the layers themselves, but its
+    first operation imports a compiler and a symbolic algebra system, which takes a second.)
     """
     layers: list[Layer] = []
     outside: list[Layer] = []
@@ -60,7 +61,7 @@ def walk(model: nn.Module, batch: int) -> Iterator[list[Layer]]:
             layers.append(Layer(name, kind(module), _parameters(module)))
             module.forward = _recorder(rule, layers[-1])
             counted.append(module)
-            inside.update(module.modules())  # it counts for all that it holds
+            inside.update(module.modules())  # the rule counts all of them
         elif own := sum(parameter.numel() for parameter in module.parameters(recurse=False)):
             outside.append(Layer(name, f"{kind(module)} (mult-adds unknown)", own))
     try:
@@ -79,20 +80,20 @@ def _recorder(rule: Callable[[Size], Pass], layer: Layer) -> Callable[[Tensor], 
         layer.input, layer.output = x.shape[1:], done.output[1:]
         layer.mult_adds += done.mult_adds
         layer.exact_of_batch += done.exact_of_batch
-        return nothing(done.output)
+        return placeholder(done.output)
 
     return forward
 
 
-def nothing(shape: Size) -> Tensor:
-    """A tensor of any shape over one number, so that what a network does between its layers costs next to nothing."""
+def placeholder(shape: Size) -> Tensor:
+    """Return a tensor of any shape over one number, so that operations between layers cost next to nothing."""
     return torch.zeros(()).expand(shape)
 
 
 def _rule(module: nn.Module, batch: int) -> Callable[[Size], Pass] | None:
-    """How a layer that has costs turns an input's shape (1, …) into a Pass."""
+    """Return how a layer that has costs turns the shape of its input (1, …) into a Pass, else None."""
     match module:
-        case Block(spec=spec):
+        case Replacement(spec=spec):
             return lambda shape: Pass(
                 Size([1, spec.out_channels, *map(spec.output_side, shape[2:])]),
                 module.mult_adds(*shape[2:]),
@@ -114,7 +115,7 @@ def _rule(module: nn.Module, batch: int) -> Callable[[Size], Pass] | None:
 
 
 def _plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """A user's subclass may do more than it inherits; then it is run as it is."""
+    """Return whether a layer runs what it inherits. A user's subclass that does more has no rule and is run."""
     return type(module).forward is kind.forward
 
 
@@ -125,16 +126,16 @@ def _conv2d(conv: nn.Conv2d, shape: Size, batch: int) -> Pass:
     ]
     height, width = (axis.output_side(side) for axis, side in zip(sides, shape[2:]))
     published = [axis.published_side(side) for axis, side in zip(sides, shape[2:])]
-    numbers = conv.in_channels * conv.out_channels * conv.kernel_size[0] * conv.kernel_size[1] // conv.groups
+    entries = conv.in_channels * conv.out_channels * conv.kernel_size[0] * conv.kernel_size[1] // conv.groups
     output = Size([1, conv.out_channels, height, width])
-    return Pass(output, numbers * published[0] * published[1], numbers * height * width * batch)
+    return Pass(output, entries * published[0] * published[1], entries * height * width * batch)
 
 
 def _linear(linear: nn.Linear, shape: Size, batch: int) -> Pass:
     if shape[-1] != linear.in_features:
         raise ValueError(f"a linear layer of {linear.in_features} inputs is given {shape[-1]}")
-    numbers = linear.in_features * linear.out_features
-    return Pass(Size([*shape[:-1], linear.out_features]), _parameters(linear), numbers * batch)
+    entries = linear.in_features * linear.out_features
+    return Pass(Size([*shape[:-1], linear.out_features]), _parameters(linear), entries * batch)
 
 
 def _max_pool(pool: nn.MaxPool2d, shape: Size) -> Pass:
@@ -144,9 +145,9 @@ def _max_pool(pool: nn.MaxPool2d, shape: Size) -> Pass:
 
 
 def _parameters(module: nn.Module) -> int:
-    """Parameters of a layer by the formula of its kind."""
+    """Return the parameters of a layer by the formula of its kind."""
     match module:
-        case Block():
+        case Replacement():
             return module.parameter_count()
         case nn.Conv2d():
             kernel = module.in_channels * module.kernel_size[0] * module.kernel_size[1] // module.groups
@@ -159,7 +160,5 @@ def _parameters(module: nn.Module) -> int:
 
 
 def kind(module: nn.Module) -> str:
-    """What a layer is, with the setting that it really has: `Separable Generic r=12`."""
-    inner = type(module.map).__name__ if isinstance(getattr(module, "map", None), nn.Module) else ""
-    setting = module.setting() if isinstance(module, Block) else ""
-    return " ".join(filter(None, [type(module).__name__, inner, setting]))
+    """Return what a layer is, with the setting that it has there: `Separable Generic r=12`."""
+    return module.kind() if isinstance(module, Replacement) else type(module).__name__

@@ -1,6 +1,6 @@
-"""Which sizes of images a network can be trained on.
+"""On which sizes of images a network can be trained.
 
-check_side(config)                           # RequestError, with the sizes that would do
+check_side(config)                           # RequestError, with the sizes that are possible
 """
 
 from functools import cache
@@ -8,18 +8,18 @@ from functools import cache
 import torch
 from torch import Size, nn
 
-from counting.shapes import Layer, nothing, walk
+from counting.shapes import Layer, placeholder, walk
 from input import datasets
 from models import build, registry
 from models.build import size_of
 from models.presets import PRESETS
 from system.errors import RequestError, first_line
 
-SIDES = (8, 16, 24, 28, 32, 48, 64, 96)  # that are tried, to say what would do
+SIDES = (8, 16, 24, 28, 32, 48, 64, 96)  # tried, to say which are possible
 
 
 def check_side(config: dict) -> None:
-    """RequestError where a network cannot be trained on images of the side that a folder's have, with what would do."""
+    """Raise RequestError where a network cannot be trained on a folder's images, with the sizes that are possible."""
     if not datasets.is_own(config["dataset"]):
         return
     side = datasets.side_of(config)
@@ -40,7 +40,7 @@ def _of_presets(config: dict, network: str) -> dict:
 
 
 def _unfit(config: dict, side: int) -> str:
-    """Why the network cannot be trained on images of a side; empty where it can."""
+    """Return why the network cannot be trained on images of a side; empty where it can."""
     return _unfit_at(size_of(config), side)
 
 
@@ -49,27 +49,29 @@ def _unfit_at(size: tuple[tuple[str, object], ...], side: int) -> str:
     with torch.device("meta"):
         network = build.plain(dict(size), classes=2)
     try:
-        trained(network, side)
+        layers_in_training(network, side)
     except (RuntimeError, ValueError) as error:
         return first_line(error)
     return ""
 
 
-def trained(network: nn.Module, side: int) -> list[Layer]:
-    """What the layers of a network see of one RGB image as it is trained. RuntimeError or ValueError where its side does not
-    do."""
+def layers_in_training(network: nn.Module, side: int) -> list[Layer]:
+    """Return the layers of a network in training, with the shapes that they are given for one RGB image.
+
+    Raises RuntimeError or ValueError where the network cannot take images of that side.
+    """
     training = network.training
     try:
         with walk(network.train(), 1) as layers, torch.no_grad():
-            network(nothing(Size([1, 3, side, side])))
+            network(placeholder(Size([1, 3, side, side])))
     finally:
         network.train(training)
     return layers
 
 
 def needs_two(network: nn.Module, side: int) -> bool:
-    """Whether a batch-norm sees a single value a channel of each image in training: of one image alone it has no deviation."""
+    """Return whether a batch-norm in training gets one value a channel of each image, so that it needs two images."""
     return any(
         layer.kind == "BatchNorm2d" and layer.input is not None and layer.input[1:] == (1, 1)
-        for layer in trained(network, side)
+        for layer in layers_in_training(network, side)
     )

@@ -2,8 +2,8 @@
 
 HashedNets: Chen et al. 2015 (1504.04788), V[i, j] = w[h(i, j)], here with a balanced h: the entries are put in a
 pseudo-random order by sorting a seeded hash of their position, and the entry at place p uses number p mod M. So every
-number serves ⌊n/M⌋ or ⌈n/M⌉ of the n entries. The order is recomputed from one integer, never stored, and the
-gradient of number m is a gather and a sum over the places m, m + M, m + 2M, …, not a scatter. There is no sign hash.
+number serves ⌊n/M⌋ or ⌈n/M⌉ of the n entries. The order is recomputed from one integer and never stored. The gradient
+of number m is a gather and a sum over the places m, m + M, m + 2M, …, not a scatter. There is no sign hash.
 
     HashedPointwise(ConvSpec(64, 128, 1), 0.1, key=7).matrix()    # (128, 64) from 819 numbers
 """
@@ -12,14 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from layers.base import Block, ChannelMap, ConvSpec, Seeded, Unmet, dense_scale, draw_normal, shared_scale
+from layers.base import Block, ChannelMap
+from layers.scale import dense_scale, draw_normal, shared_scale
+from layers.seeded import Seeded
+from layers.spec import ConvSpec, ImpossibleShare
 from layers.strided import conv2d
 from system.hashing import key as derived_key
 from system.hashing import permutation
 
 
 class _Share(torch.autograd.Function):
-    """entries[e] = numbers[index[e]]; the gradient walks `order` (place -> entry), whose place p belongs to p mod M."""
+    """entries[e] = numbers[index[e]]. The gradient follows `order` (place -> entry): place p is of number p mod M."""
 
     @staticmethod
     def forward(ctx, numbers: Tensor, index: Tensor, order: Tensor) -> Tensor:
@@ -34,7 +37,7 @@ class _Share(torch.autograd.Function):
 
 
 def _sum_per_number(entries: Tensor, order: Tensor, count: int) -> Tensor:
-    """Sums of `entries` (n,) over those that share a number: (count,)."""
+    """Return the sums (count,) of the `entries` (n,) that share a number."""
     rounds = -(-len(order) // count)
     by_place = F.pad(entries.index_select(0, order), (0, rounds * count - len(order)))
     return by_place.view(rounds, count).sum(0)
@@ -46,12 +49,12 @@ class SharedNumbers(Seeded):
     def __init__(self, entries: int, count: int, key: int):
         super().__init__()
         if not 1 <= count <= entries:
-            raise Unmet(f"{count} stored numbers for {entries} entries", too_large=count > entries)
+            raise ImpossibleShare(f"{count} stored numbers for {entries} entries", too_large=count > entries)
         self.entries, self.count, self.key = entries, count, key
         self.numbers = nn.Parameter(torch.empty(count))
 
     def _find_structure(self) -> tuple[Tensor, Tensor]:
-        """(index, order), both (entries,) int32: which number an entry uses, and which entry stands at a place."""
+        """Return (index, order), both (entries,) int32: the number of each entry, the entry at each place."""
         device = self.numbers.device
         order = permutation(self.entries, self.key, device)
         index = torch.empty_like(order)
@@ -59,33 +62,34 @@ class SharedNumbers(Seeded):
         return index.int(), order.int()
 
     def forward(self) -> Tensor:
+        """Return the entries (n,)."""
         index, order = self.structure()
         return _Share.apply(self.numbers, index, order)
 
     def served(self) -> Tensor:
-        """How many entries each number serves: (count,)."""
+        """Return how many entries each number serves, (count,)."""
         more = torch.arange(self.count, device=self.numbers.device) < self.entries % self.count
         return self.entries // self.count + more
 
     @torch.no_grad()
     def reset_parameters(self, target: float, generator: Generator | None = None) -> None:
-        """Draws the numbers and rescales them so that the root mean square of the entries is `target`."""
+        """Draw the numbers so that the root mean square of the entries is `target`."""
         draw_normal(self.numbers, 1.0, generator)
         self.numbers.mul_(target / self.rms())
 
     def rms(self) -> Tensor:
-        """The root mean square of the entries."""
+        """Return the root mean square of the entries."""
         return (self.numbers.detach().double().pow(2) * self.served()).sum().div(self.entries).sqrt()
 
     @torch.no_grad()
-    def fit(self, entries: Tensor) -> None:
-        """Each number becomes the mean of the dense entries (n,) that it serves: the least-squares answer."""
+    def approximate(self, entries: Tensor) -> None:
+        """Set each number to the mean of the dense entries (n,) that it serves: the least-squares solution."""
         _, order = self.structure()
         self.numbers.copy_(_sum_per_number(entries, order, self.count) / self.served())
 
 
 class Hashed(Block):
-    """A k×k kernel whose i·o·k² entries share int(s·i·o·k²) stored numbers, and a bias, always."""
+    """A k×k kernel whose i·o·k² entries share int(s·i·o·k²) stored numbers; always with a bias."""
 
     def __init__(self, spec: ConvSpec, fraction: float, key: int = 0):
         super().__init__(spec)
@@ -97,36 +101,45 @@ class Hashed(Block):
         return int(fraction * entries)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve (B, i, H, W) with the dense kernel to (B, o, H', W')."""
         spec = self.spec
         return conv2d(x, self.weight(), self.bias, spec.stride, spec.padding, spec.dilation)
 
     def weight(self) -> Tensor:
+        """Return the entries as a kernel (o, i, k, k)."""
         spec = self.spec
         return self.shared().view(spec.out_channels, spec.in_channels, spec.kernel_size, spec.kernel_size)
 
     def effective_bias(self) -> Tensor:
+        """Return the bias (o,)."""
         return self.bias
 
     def structured_parameters(self) -> list[nn.Parameter]:
+        """Return all parameters."""
         return list(self.parameters())
 
     def parameter_count(self) -> int:
+        """Return the stored numbers + o."""
         return self.shared.count + self.spec.out_channels
 
     def mult_adds(self, height: int, width: int) -> int:
+        """Return those of the dense convolution."""
         return _entries(self.spec) * self._published_pixels(height, width)
 
     def exact_mult_adds(self, height: int, width: int, batch: int) -> int:
+        """Return those of the dense convolution."""
         return _entries(self.spec) * self._output_pixels(height, width) * batch
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw the numbers so that the root mean square of the kernel is √(2/(o·k²)); set the bias to zero."""
         self.shared.reset_parameters(dense_scale(self.spec.out_channels * self.spec.kernel_size**2), generator)
         nn.init.zeros_(self.bias)
 
-    def _fit(self, kernel: Tensor, **effort) -> None:
-        self.shared.fit(kernel.flatten())
+    def _approximate_kernel(self, kernel: Tensor, **effort) -> None:
+        self.shared.approximate(kernel.flatten())
 
     def setting(self) -> str:
+        """Return how many numbers are stored."""
         return f"numbers={self.shared.count}"
 
 
@@ -142,7 +155,7 @@ class HashedDecimate(Hashed):
 
 
 class HashedPointwise(ChannelMap):
-    """The hashed 1×1 of `SepHashed_s`: int(s·i·o) stored numbers and a bias, always."""
+    """The hashed 1×1 of `SepHashed_s`: int(s·i·o) stored numbers, and always a bias."""
 
     def __init__(self, spec: ConvSpec, fraction: float, key: int = 0):
         super().__init__(spec)
@@ -154,39 +167,44 @@ class HashedPointwise(ChannelMap):
         return int(fraction * (spec.in_channels * spec.out_channels))
 
     def matrix(self) -> Tensor:
+        """Return the entries as a matrix (o, i)."""
         return self.shared().view(self.out_channels, self.in_channels)
 
     def parameter_count(self) -> int:
+        """Return the stored numbers + o."""
         return self.shared.count + self.out_channels
 
     def rms(self) -> Tensor:
+        """Return the root mean square of the entries, without forming the matrix."""
         return self.shared.rms()
 
     def approximate(self, matrix: Tensor) -> bool:
-        self.shared.fit(matrix.flatten())
+        """Set each number to the mean of the entries that it serves: nothing in the family is nearer."""
+        self.shared.approximate(matrix.flatten())
         return True
 
     def setting(self) -> str:
+        """Return how many numbers are stored."""
         return f"numbers={self.shared.count}"
 
 
 class HashedRemainder(HashedPointwise):
-    """The hashed 1×1 of `SepHashedFull_s`: of int(s·i·o·k²) numbers it has what the depthwise k×k leaves."""
+    """The hashed 1×1 of `SepHashedFull_s`: int(s·i·o·k²) stored numbers less those of the depthwise k×k."""
 
     @staticmethod
     def _stored(spec: ConvSpec, fraction: float) -> int:
         k, total = spec.kernel_size, int(fraction * _entries(spec))
         depthwise = spec.in_channels * k * k if k > 1 else 0
         if total <= depthwise:
-            raise Unmet(f"of {total} numbers the depthwise convolution takes {depthwise}", too_large=False)
+            raise ImpossibleShare(f"of {total} numbers the depthwise convolution takes {depthwise}", too_large=False)
         return total - depthwise
 
 
 class SepHashedDecimate(Block):
     """A tenth of a separable convolution: a hashed depthwise k×k (for k = 1 too), then a hashed 1×1, each with a bias.
 
-    B = ⌊(i·o + [k > 1]·i·k²)/10⌋ stored numbers, shared out as i·k² to i·o. W[o, i] = M[o, i]·D[i]; the effective
-    bias is M·b_D + b_M.
+    There are B = ⌊(i·o + [k > 1]·i·k²)/10⌋ stored numbers, divided in the ratio of i·k² to i·o. W[o, i] = M[o, i]·D[i],
+    and the effective bias is M·b_D + b_M.
     """
 
     def __init__(self, spec: ConvSpec, key: int = 0):
@@ -206,30 +224,38 @@ class SepHashedDecimate(Block):
         return self.pointwise().view(self.spec.out_channels, self.spec.in_channels, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, i, H, W) to (B, o, H', W')."""
         s = self.spec
         x = conv2d(x, self._filters(), self.depthwise_bias, s.stride, s.padding, s.dilation, groups=s.in_channels)
         return F.conv2d(x, self._matrix(), self.bias)
 
     def weight(self) -> Tensor:
+        """Return the kernel (o, i, k, k)."""
         return self._matrix() * self._filters()[:, 0]
 
     def effective_bias(self) -> Tensor:
+        """Return M·b_D + b_M, (o,)."""
         return self._matrix()[:, :, 0, 0] @ self.depthwise_bias + self.bias
 
     def structured_parameters(self) -> list[nn.Parameter]:
+        """Return all parameters."""
         return list(self.parameters())
 
     def parameter_count(self) -> int:
+        """Return the stored numbers of both parts + i + o."""
         return self.depthwise.count + self.pointwise.count + self.spec.in_channels + self.spec.out_channels
 
     def mult_adds(self, height: int, width: int) -> int:
+        """Return those of the dense depthwise and 1×1 convolutions."""
         depthwise = self.depthwise.entries * self._published_pixels(height, width)
         return depthwise + self.pointwise.entries * self._output_pixels(height, width)
 
     def exact_mult_adds(self, height: int, width: int, batch: int) -> int:
+        """Return those of the dense depthwise and 1×1 convolutions."""
         return (self.depthwise.entries + self.pointwise.entries) * self._output_pixels(height, width) * batch
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw both parts at the scales of the dense ones; set the biases to zero."""
         self.depthwise.reset_parameters(dense_scale(self.depthwise.entries), generator)
         self.pointwise.reset_parameters(dense_scale(self.spec.out_channels), generator)
         nn.init.zeros_(self.depthwise_bias)
@@ -242,11 +268,12 @@ class SepHashedDecimate(Block):
             part.numbers.mul_(by)
 
     @torch.no_grad()
-    def _fit_bias(self, bias: Tensor) -> None:
+    def _set_bias(self, bias: Tensor) -> None:
         self.depthwise_bias.zero_()
         self.bias.copy_(bias)
 
     def setting(self) -> str:
+        """Return how many numbers the two parts store."""
         return f"numbers={self.depthwise.count}+{self.pointwise.count}"
 
 

@@ -1,4 +1,4 @@
-"""The numbers that a network starts with: every module's are its own, whatever else was built.
+"""The initial parameters of a network. Those of a module depend on the seed and its name alone.
 
 network = materialise(build(config), seed=0)     # from the meta device
 initialise(network, seed=1)                      # drawn anew
@@ -7,16 +7,18 @@ initialise(network, seed=1)                      # drawn anew
 import torch
 from torch import nn
 
-from layers.base import Block, dense_scale, draw_normal
+from layers.base import Replacement
+from layers.scale import dense_scale, draw_normal
 from system.hashing import key
 
 
 @torch.no_grad()
 def initialise(model: nn.Module, seed: int, prefix: str = "") -> None:
-    """Draws every parameter, each module from a generator of its own (seed, dotted name).
+    """Draw every parameter, in place, each module's from a generator of its own (seed, dotted name).
 
-    So the same layer starts alike in every network that holds it, whatever else was built. Blocks draw themselves;
-    what is not swapped is He normal with fan-out, batch-norm 1/0, biases 0.
+    So a layer starts alike in every network that holds it under its name. Replacements draw themselves. Other
+    convolutions and linear maps are He normal with fan-out, batch-norms 1 and 0, biases 0. A user's module that
+    initialises itself stays as it is.
     """
     done: list[str] = []
     for name, module in model.named_modules(prefix=prefix):
@@ -26,7 +28,7 @@ def initialise(model: nn.Module, seed: int, prefix: str = "") -> None:
         match module:
             case _ if getattr(module, "initialises_itself", False):
                 done.append(name)
-            case Block():
+            case Replacement():
                 module.reset_parameters(generator)
                 done.append(name)
             case nn.Conv2d():
@@ -41,7 +43,7 @@ def initialise(model: nn.Module, seed: int, prefix: str = "") -> None:
 
 
 def materialise(model: nn.Module, seed: int) -> nn.Module:
-    """A network built on the meta device gets its memory (on the CPU) and its initial weights."""
+    """Give a network built on the meta device its memory (on the CPU) and its initial parameters."""
     model._apply(lambda tensor: torch.empty_like(tensor, device="cpu") if tensor.is_meta else tensor)
     initialise(model, seed)
     return model

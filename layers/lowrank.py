@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from layers.base import ChannelMap, ConvSpec, equalise
+from layers.base import ChannelMap
+from layers.scale import equalise
+from layers.spec import ConvSpec
 from layers.square import Square
 
 
@@ -25,35 +27,41 @@ class Bottleneck(ChannelMap):
 
     @abstractmethod
     def down(self) -> Tensor:
-        """(r, i)"""
+        """Return the matrix (r, i) from the input channels to the bottleneck."""
 
     @abstractmethod
     def up(self) -> Tensor:
-        """(o, r)"""
+        """Return the matrix (o, r) from the bottleneck to the output channels."""
 
     def matrix(self) -> Tensor:
+        """Return up·down, (o, i)."""
         return self.up() @ self.down()
 
     def apply_factors(self, x: Tensor) -> Tensor:
+        """Apply the two as 1×1 convolutions."""
         return F.conv2d(F.conv2d(x, self.down()[:, :, None, None]), self.up()[:, :, None, None])
 
     def factor_mult_adds(self, pixels: int) -> int:
+        """Return r(i + o) a pixel."""
         return self.rank * (self.in_channels + self.out_channels) * pixels
 
     def rebuild_mult_adds(self) -> int:
+        """Return o·r·i."""
         return self.out_channels * self.rank * self.in_channels
 
     @property
     def degree(self) -> int:
+        """The number of factors."""
         return 2
 
     def rms(self) -> Tensor:
-        """‖up·down‖ from the Gram matrices of both, which are r×r."""
+        """Return the root mean square of up·down, from the r×r Gram matrices of both."""
         up, down = self.up().detach().double(), self.down().detach().double()
         squares = ((up.t() @ up) * (down @ down.t())).sum()
         return squares.div(self.in_channels * self.out_channels).sqrt()
 
     def setting(self) -> str:
+        """Return the rank."""
         return f"r={self.rank}"
 
 
@@ -66,23 +74,28 @@ class Generic(Bottleneck):
         self.u = nn.Parameter(torch.empty(self.out_channels, self.rank))
 
     def down(self) -> Tensor:
+        """Return V, (r, i)."""
         return self.v
 
     def up(self) -> Tensor:
+        """Return U, (o, r)."""
         return self.u
 
     def balance(self) -> None:
+        """Give U and V the same root mean square."""
         equalise([self.v, self.u])
 
     def parameter_count(self) -> int:
+        """Return r(i + o)."""
         return self.rank * (self.in_channels + self.out_channels)
 
     def mult_adds(self, in_pixels: int, out_pixels: int) -> int:
+        """Return r(i + o) a pixel of the output."""
         return self.rank * (self.in_channels + self.out_channels) * out_pixels
 
     @torch.no_grad()
     def approximate(self, matrix: Tensor) -> bool:
-        """The truncated singular value decomposition, each factor with the root of the singular values."""
+        """Truncate the singular value decomposition; each factor gets the root of the singular values."""
         u, s, vt = torch.linalg.svd(matrix.double(), full_matrices=False)
         kept = min(self.rank, len(s))
         root = s[:kept].sqrt()
@@ -94,7 +107,7 @@ class Generic(Bottleneck):
 
 
 class LR(Bottleneck):
-    """W = S·VᵀV·E, positive semidefinite before the fitting: r·N parameters."""
+    """W = S·VᵀV·E, positive semidefinite between S and E: r·N parameters."""
 
     def __init__(self, spec: ConvSpec, fraction: float, key: int = 0):
         super().__init__(spec, fraction)
@@ -102,22 +115,26 @@ class LR(Bottleneck):
         self.v = nn.Parameter(torch.empty(self.rank, self.square.size))
 
     def down(self) -> Tensor:
+        """Return V·E, (r, i)."""
         return self.square.collect(self.v)
 
     def up(self) -> Tensor:
+        """Return S·Vᵀ, (o, r)."""
         return self.square.reduce(self.v).t()
 
     def parameter_count(self) -> int:
+        """Return r·N."""
         return self.rank * self.square.size
 
     def mult_adds(self, in_pixels: int, out_pixels: int) -> int:
+        """Return 2·r·N a pixel of the output."""
         return 2 * self.rank * self.square.size * out_pixels
 
     @torch.no_grad()
     def approximate(self, matrix: Tensor) -> bool:
-        """The largest positive eigenvalues of the symmetric part of S⁺·matrix·E⁺, with their eigenvectors.
+        """Take the largest positive eigenvalues of the symmetric part of S⁺·matrix·E⁺, with their eigenvectors.
 
-        The best of its rank where i = o; else a start for the gradient.
+        That is the nearest of its rank where i = o, and else a start for the gradient.
         """
         square = self.square
         lifted = matrix.double().repeat_interleave(square.size // self.out_channels, 0)  # Sᵀ·matrix
@@ -128,4 +145,5 @@ class LR(Bottleneck):
         return self.in_channels == self.out_channels
 
     def setting(self) -> str:
+        """Return the rank and the size of the square map."""
         return f"r={self.rank} N={self.square.size}"

@@ -1,7 +1,7 @@
-"""The grammar of names: of convolutions (`SepHashed_0.1`) and of runs (`wrn_28_10.acdc.student.Dec11`).
+"""The families of blocks and the grammar of their names, as `SepHashed_0.1`.
 
-Imports no torch, so a misspelt name is answered at once. A family of blocks is registered here, in one line: its name,
-the class that builds it and the numbers that it takes. `blocks.py` follows the line to the class.
+A family is one entry: its name, the class that builds it and the numbers that its name carries. `blocks.py` follows an
+entry to the class. This module imports no torch, so that a wrong name is answered at once.
 
     >>> parse_conv("SepHashed_0.10")
     ConvName(family='SepHashed', numbers=(0.1,))
@@ -11,6 +11,9 @@ the class that builds it and the numbers that it takes. `blocks.py` follows the 
     ConvName(family='ACDC', numbers=(12,))
     >>> str(parse_family("TensorTrain_x_4").named(0.8))
     'TensorTrain_0.8_4'
+    >>> register("Toy", "mine.toy:Toy", (Whole("n", 1),))       # of a file mine/toy.py
+    >>> parse_conv("Toy_2")
+    ConvName(family='Toy', numbers=(2,))
 """
 
 import re
@@ -21,12 +24,13 @@ from system.errors import RequestError, did_you_mean
 
 @dataclass(frozen=True)
 class Fraction:
-    """A number 0 < s <= 1."""
+    """A number 0 < s <= 1 in a name."""
 
     symbol: str = "s"
     default: None = None
 
     def parse(self, text: str) -> float | None:
+        """Return the number that a text gives, or None."""
         value = float(text) if re.fullmatch(r"[0-9]*\.?[0-9]+(e-?[0-9]+)?", text) else 0.0
         return value if 0 < value <= 1 else None
 
@@ -36,14 +40,19 @@ class Fraction:
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number of at least `least`, at most `most`; one with a default may be left out of a name."""
+    """A whole number in a name, at least `least`, at most `most`. One with a default may be left out.
+
+    Beyond a layer's channels, one that is `of_channels` changes nothing, so a budget tries none that is larger.
+    """
 
     symbol: str
     least: int
     most: int | None = None
     default: int | None = None
+    of_channels: bool = False
 
     def parse(self, text: str) -> int | None:
+        """Return the number that a text gives, or None."""
         value = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else self.least - 1
         return value if self.least <= value <= (self.most or value) else None
 
@@ -53,15 +62,20 @@ class Whole:
 
 @dataclass(frozen=True)
 class Family:
-    """Where a family of blocks is built (`module:class`) and which numbers its name carries."""
+    """The class that builds a family of blocks (`module:class`) and the numbers that its name carries.
+
+    The class is a `layers.base.Replacement` or a `layers.base.ChannelMap`, called as cls(spec, *numbers, key=key).
+    Where a family is `ordinary`, an nn.Conv2d is of that family already and is not replaced.
+    """
 
     target: str
     numbers: tuple[Fraction | Whole, ...] = ()
+    ordinary: bool = False
 
 
 SHARE, DIMENSIONS, LENGTH = Fraction(), Whole("d", 2, 6, default=3), Whole("L", 2, default=12)
 FAMILIES = {
-    "Conv": Family("layers.dense:Conv"),
+    "Conv": Family("layers.dense:Conv", ordinary=True),
     "Sep": Family("layers.dense:Pointwise"),
     "Generic": Family("layers.lowrank:Generic", (SHARE,)),
     "LR": Family("layers.lowrank:LR", (SHARE,)),
@@ -76,21 +90,44 @@ FAMILIES = {
     "TensorTrain": Family("layers.tensor:TensorTrain", (SHARE, DIMENSIONS)),
     "Tucker": Family("layers.tensor:Tucker", (SHARE, DIMENSIONS)),
     "CP": Family("layers.tensor:CP", (SHARE, DIMENSIONS)),
-    "Shuffle": Family("layers.shuffle:Shuffle", (Whole("g", 1),)),
+    "Shuffle": Family("layers.shuffle:Shuffle", (Whole("g", 1, of_channels=True),)),
 }
+
+
+def register(name: str, target: str, numbers: tuple[Fraction | Whole, ...] = ()) -> None:
+    """Add a family of blocks under a name. The arguments are those of `Family`.
+
+    Raises ValueError where there is a family of that name, or where the name or the target has another form.
+    """
+    if name in FAMILIES:
+        raise ValueError(f"there is a family {name!r} already, built by {FAMILIES[name].target}: choose another name")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name):
+        raise ValueError(f"{name!r} cannot name a family: use letters and digits, as in SepHashed")
+    if not re.fullmatch(r"\w+(\.\w+)*:\w+", target):
+        raise ValueError(f"the target {target!r} of {name} is not of the form module:class, as layers.dense:Conv is")
+    FAMILIES[name] = Family(target, tuple(numbers))
 
 
 @dataclass(frozen=True)
 class ConvName:
-    """A parsed name with all its numbers. Its text is the canonical one, without trailing defaults, so `Generic_.10` and
-    `Generic_0.1` are the same request, and so are `ACDC_12` and `ACDC`."""
+    """A parsed name with all its numbers.
+
+    Its text is canonical, without trailing defaults: `Generic_.10` and `Generic_0.1` are the same request, and so are
+    `ACDC_12` and `ACDC`.
+    """
 
     family: str
     numbers: tuple[float | int, ...] = ()
 
     @property
     def target(self) -> str:
+        """The class that builds it, as `module:class`."""
         return FAMILIES[self.family].target
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether an nn.Conv2d is of this family already."""
+        return FAMILIES[self.family].ordinary
 
     def __str__(self) -> str:
         shown = list(zip(self.numbers, FAMILIES[self.family].numbers))
@@ -101,13 +138,14 @@ class ConvName:
 
 @dataclass(frozen=True)
 class OpenName:
-    """A name whose first number is to be found (`number` is None where the family has none), with its later ones."""
+    """A name without its first number, which a budget finds. `number` is None where the family has no numbers."""
 
     family: str
     number: Fraction | Whole | None
     later: tuple[int, ...] = ()
 
     def named(self, value: float | int) -> ConvName:
+        """Return the name with `value` as its first number."""
         return ConvName(self.family, (value, *self.later))
 
     def __str__(self) -> str:
@@ -117,13 +155,13 @@ class OpenName:
 
 
 def shape(family: str) -> str:
-    """How names of a family look: `Generic_s`, `TensorTrain_s[_d]`."""
+    """Return how names of a family look: `Generic_s`, `TensorTrain_s[_d]`."""
     parts = [f"_{n.symbol}" if n.default is None else f"[_{n.symbol}]" for n in FAMILIES[family].numbers]
     return family + "".join(parts)
 
 
 def form(family: str) -> str:
-    """The same with ranges: `Generic_s (0 < s <= 1)`, `ACDC[_L] (L >= 2, whole; 12 if left out)`."""
+    """Return the same with ranges: `Generic_s (0 < s <= 1)`, `ACDC[_L] (L >= 2, whole; 12 if left out)`."""
     numbers = FAMILIES[family].numbers
     ranges = [f"{n}" if n.default is None else f"{n}; {n.default} if left out" for n in numbers]
     return shape(family) + (f" ({', '.join(ranges)})" if ranges else "")
@@ -138,14 +176,14 @@ def _split(text: str) -> tuple[str, list[str]]:
 
 
 def _values(given: list[str], wanted: tuple[Fraction | Whole, ...]) -> tuple[float | int, ...] | None:
-    """The numbers that a name's parts give, defaults for those left out at its end; None where that cannot be."""
+    """Return the numbers that the parts of a name give, with defaults at its end; None where a part is wrong."""
     values = [number.parse(part) for number, part in zip(wanted, given)]
     values += [number.default for number in wanted[len(given) :]]
     return None if None in values or len(given) > len(wanted) else tuple(values)
 
 
 def parse_conv(text: str) -> ConvName:
-    """The family and numbers that a conv name stands for. RequestError where there are none such."""
+    """Return the family and the numbers that a name says. Raise RequestError where the name is wrong."""
     family, given = _split(text)
     values = _values(given, FAMILIES[family].numbers)
     if values is None:
@@ -154,7 +192,7 @@ def parse_conv(text: str) -> ConvName:
 
 
 def parse_family(text: str) -> OpenName:
-    """A family without its first number, for a budget to find: `SepHashed`, `ACDC`, `TensorTrain_x_4`."""
+    """Return a name without its first number, as `SepHashed`, `TensorTrain_x_4`. Raise RequestError if it is wrong."""
     family, given = _split(text)
     wanted = FAMILIES[family].numbers
     later = _values(given[1:], wanted[1:])

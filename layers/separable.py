@@ -7,15 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from layers.base import Block, ChannelMap, ConvSpec, dense_scale, draw_normal, rms, shared_scale
-from layers.gradient_fit import fit_by_gradient
+from layers.base import Block, ChannelMap
+from layers.gradient import approximate_by_gradient
+from layers.scale import dense_scale, draw_normal, rms, shared_scale
+from layers.spec import ConvSpec
 
 
 class Separable(Block):
     """A depthwise k×k (where k > 1), which carries stride, padding and dilation, then a map on channels.
 
     W[o, i] = M[o, i] · D[i] (1704.04861, equation 5). Where k = 1 the map itself carries stride and padding. The bias
-    b is the caller's, unless the map has one of its own.
+    is that of `spec`, unless the map has one of its own.
     """
 
     def __init__(self, spec: ConvSpec, channel_map: ChannelMap):
@@ -28,6 +30,7 @@ class Separable(Block):
         self.bias = nn.Parameter(torch.empty(spec.out_channels)) if spec.bias and channel_map.bias is None else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, i, H, W) to (B, o, H', W')."""
         spec = self.spec
         if self.depthwise is not None:
             x = F.conv2d(x, self.depthwise, None, spec.stride, spec.padding, spec.dilation, groups=spec.in_channels)
@@ -38,64 +41,79 @@ class Separable(Block):
         return x if self.bias is None else x + self.bias[:, None, None]
 
     def weight(self) -> Tensor:
+        """Return the kernel (o, i, k, k): the matrix times each input channel's filter."""
         matrix = self.map.matrix()[:, :, None, None]
         return matrix if self.depthwise is None else matrix * self.depthwise[:, 0]
 
     def effective_bias(self) -> Tensor | None:
+        """Return the map's bias or this block's own, (o,), or None."""
         return self.map.bias if self.bias is None else self.bias
 
     def structured_parameters(self) -> list[nn.Parameter]:
+        """Return those of the map: the depthwise filters decay as dense ones do."""
         return self.map.structured_parameters()
 
-    def _depthwise_numbers(self) -> int:
+    def _depthwise_entries(self) -> int:
         return 0 if self.depthwise is None else self.spec.in_channels * self.spec.kernel_size**2
 
     def parameter_count(self) -> int:
+        """Return i·k² (where k > 1) + the map's count + the bias."""
         own_bias = self.spec.out_channels if self.bias is not None else 0
-        return self._depthwise_numbers() + self.map.parameter_count() + own_bias
+        return self._depthwise_entries() + self.map.parameter_count() + own_bias
 
     def mult_adds(self, height: int, width: int) -> int:
-        out_pixels = self._output_pixels(height, width)  # dilation is ignored where it acts, not by what follows
-        depthwise = self._depthwise_numbers() * self._published_pixels(height, width)
-        return depthwise + self.map.mult_adds(height * width, out_pixels)
+        """Return the published count: dilation is ignored in the depthwise part, but shrinks what the map is given."""
+        depthwise = self._depthwise_entries() * self._published_pixels(height, width)
+        return depthwise + self.map.mult_adds(height * width, self._output_pixels(height, width))
 
     def exact_mult_adds(self, height: int, width: int, batch: int) -> int:
+        """Return the multiply-adds of the depthwise convolution and of the map's cheaper way."""
         pixels = self._output_pixels(height, width) * batch
-        return self._depthwise_numbers() * pixels + self.map.exact_mult_adds(pixels)
+        return self._depthwise_entries() * pixels + self.map.exact_mult_adds(pixels)
 
     def weight_mult_adds(self) -> int:
+        """Return the multiply-adds of forming the map's matrix."""
         return self.map.rebuild_mult_adds()
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw the filters from N(0, 2/(i·k²)), then the map; set biases to zero."""
         if self.depthwise is not None:
-            draw_normal(self.depthwise, dense_scale(self._depthwise_numbers()), generator)
+            draw_normal(self.depthwise, dense_scale(self._depthwise_entries()), generator)
         self.map.reset_parameters(generator)
         for bias in (self.bias, self.map.bias):
             if bias is not None:
                 nn.init.zeros_(bias)
 
     @torch.no_grad()
-    def _fit(self, kernel: Tensor, **effort) -> None:
-        """Each input channel's (o, k²) slice becomes its best filter, of norm 1, and column, by its first singular
-        triple; the map approximates those columns. Where that is not the best of the family, it goes on by gradient."""
+    def _approximate_kernel(self, kernel: Tensor, **effort) -> None:
+        """Take each input channel's filter (of norm 1) and column from the SVD of its (o, k²) slice.
+
+        The first singular triple is the nearest product of the two. The map then approximates the columns. Where the
+        result may not be the nearest of the family, go on by gradient.
+        """
         columns = kernel[:, :, 0, 0]
         if self.depthwise is not None:
             slices = kernel.transpose(0, 1).flatten(2).double()  # (i, o, k²)
             u, s, vt = torch.linalg.svd(slices, full_matrices=False)
             self.depthwise.copy_(vt[:, 0].view_as(self.depthwise))
             columns = (s[:, :1] * u[:, :, 0]).t().to(kernel.dtype)
-        best = self.map.approximate(columns)
+        nearest = self.map.approximate(columns)
         exact = (self.map.matrix() - columns).norm() <= 1e-6 * columns.norm()
-        if not exact and not (best and self.depthwise is None):
-            fit_by_gradient(self, kernel, **effort)
+        if not exact and not (nearest and self.depthwise is None):
+            approximate_by_gradient(self, kernel, **effort)
 
     def _balance(self) -> None:
         if self.depthwise is not None:
-            drawn = [dense_scale(self._depthwise_numbers()), dense_scale(self.spec.out_channels)]
+            drawn = [dense_scale(self._depthwise_entries()), dense_scale(self.spec.out_channels)]
             depthwise, channel_map = shared_scale([rms(self.depthwise), self.map.rms()], drawn)
             self.depthwise.mul_(depthwise)
             self.map.scale(channel_map)
         self.map.balance()
 
     def setting(self) -> str:
+        """Return the map's setting."""
         return self.map.setting()
+
+    def kind(self) -> str:
+        """Return `Separable`, the class of the map and its setting."""
+        return f"{type(self).__name__} {type(self.map).__name__} {self.setting()}".strip()

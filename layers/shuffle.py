@@ -1,9 +1,9 @@
 """Shuffle: grouped 1×1, channel shuffle, depthwise k×k, grouped 1×1.
 
-ShuffleNet: Zhang et al. 2017 (1707.01083), figure 2, without the normalisations and the ReLU between the parts: m = o // 4
-middle channels, G₁ (m×i) and G₂ (o×m) block-diagonal with g blocks, P the shuffle that sends channel a·(m/g) + b to
-b·g + a. The dense kernel is W[o, i] = Σ_m G₂[o, m] · D[m] · (P·G₁)[m, i]. No closed form of its best
-fit to a kernel is known, so it is fitted by gradient.
+ShuffleNet: Zhang et al. 2017 (1707.01083), figure 2, without the normalisations and the ReLU between the parts:
+m = o // 4 middle channels, G₁ (m×i) and G₂ (o×m) block-diagonal with g blocks, P the shuffle that sends channel
+a·(m/g) + b to b·g + a. The dense kernel is W[o, i] = Σ_m G₂[o, m] · D[m] · (P·G₁)[m, i]. No closed form of the nearest
+one to a kernel is known, so a kernel is approximated by gradient.
 
     Shuffle(ConvSpec(48, 96, 3, padding=1), 5).groups      # 4: the largest number up to 5 that divides 48, 96 and 24
 """
@@ -12,8 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from layers.base import Block, ConvSpec, dense_scale, draw_normal, equalise, rms, shared_scale, untraced
+from layers.base import Block
+from layers.scale import dense_scale, draw_normal, equalise, rms, shared_scale
+from layers.spec import ConvSpec
 from layers.strided import conv2d
+from layers.tracing import untraced
 
 
 class Shuffle(Block):
@@ -32,6 +35,7 @@ class Shuffle(Block):
         self.bias = nn.Parameter(torch.empty(o)) if spec.bias else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, i, H, W) to (B, o, H', W'): densely where that costs less, else part by part."""
         spec = self.spec
         with untraced():
             dense_pays = self._dense_pays(*x.shape[2:], x.shape[0])
@@ -43,40 +47,46 @@ class Shuffle(Block):
         return F.conv2d(x, self.expand, self.bias, groups=self.groups)
 
     def _reduce_matrix(self) -> Tensor:
-        """P·G₁, (m, i)."""
+        """Return P·G₁, (m, i)."""
         g, m = self.groups, self.middle
         blocks = torch.block_diag(*self.reduce.view(g, m // g, -1).unbind())
         return blocks.view(g, m // g, -1).transpose(0, 1).reshape(m, -1)
 
     def _expand_matrix(self) -> Tensor:
-        """G₂, (o, m)."""
+        """Return G₂, (o, m)."""
         return torch.block_diag(*self.expand.view(self.groups, self.spec.out_channels // self.groups, -1).unbind())
 
     def weight(self) -> Tensor:
+        """Return the kernel (o, i, k, k)."""
         o, i, k, m = self.spec.out_channels, self.spec.in_channels, self.spec.kernel_size, self.middle
         spread = self._expand_matrix()[:, None] * self.depthwise.view(m, k * k).t()  # (o, k², m)
         return (spread.reshape(o * k * k, m) @ self._reduce_matrix()).view(o, k, k, i).permute(0, 3, 1, 2)
 
     def effective_bias(self) -> Tensor | None:
+        """Return the bias (o,) or None."""
         return self.bias
 
     def structured_parameters(self) -> list[nn.Parameter]:
+        """Return the weights of the three convolutions."""
         return [self.reduce, self.depthwise, self.expand]
 
     def parameter_count(self) -> int:
+        """Return i·m/g + m·k² + m·o/g + b."""
         i, o, k, m = self.spec.in_channels, self.spec.out_channels, self.spec.kernel_size, self.middle
         return i * m // self.groups + m * k * k + m * o // self.groups + o * self.spec.bias
 
     def _part_by_part(self, in_pixels: int, depthwise_pixels: int, out_pixels: int) -> int:
+        """Return the multiply-adds of the three convolutions for one image."""
         i, o, k, m = self.spec.in_channels, self.spec.out_channels, self.spec.kernel_size, self.middle
         return i * m // self.groups * in_pixels + m * k * k * depthwise_pixels + m * o // self.groups * out_pixels
 
     def _densely(self, out_pixels: int, batch: int) -> int:
-        """Forming `weight()` once and convolving a batch with it."""
+        """Return the multiply-adds of forming `weight()` once and of convolving a batch with it."""
         i, o, k = self.spec.in_channels, self.spec.out_channels, self.spec.kernel_size
         return self.weight_mult_adds() + i * o * k * k * out_pixels * batch
 
     def weight_mult_adds(self) -> int:
+        """Return o·k²·m·i, those of (G₂·D)·(P·G₁)."""
         return self.spec.out_channels * self.spec.kernel_size**2 * self.middle * self.spec.in_channels
 
     def _dense_pays(self, height: int, width: int, batch: int) -> bool:
@@ -84,10 +94,12 @@ class Shuffle(Block):
         return self._densely(pixels, batch) < self._part_by_part(height * width, pixels, pixels) * batch
 
     def mult_adds(self, height: int, width: int) -> int:
+        """Return those of the three convolutions."""
         published, pixels = self._published_pixels(height, width), self._output_pixels(height, width)
         return self._part_by_part(height * width, published, pixels)
 
     def exact_mult_adds(self, height: int, width: int, batch: int) -> int:
+        """Return those of the cheaper way."""
         pixels = self._output_pixels(height, width)
         return min(self._densely(pixels, batch), self._part_by_part(height * width, pixels, pixels) * batch)
 
@@ -95,11 +107,12 @@ class Shuffle(Block):
         return rms(self._expand_matrix() @ self._reduce_matrix())
 
     def _drawn_scales(self) -> list[float]:
-        """Of the depthwise part and of the map G₂·P·G₁."""
+        """Return the scales of the depthwise part and of the map G₂·P·G₁ when drawn."""
         return [dense_scale(self.middle * self.spec.kernel_size**2), dense_scale(self.spec.out_channels)]
 
     @torch.no_grad()
     def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw G₁ and G₂ so that G₂·P·G₁ has the root mean square √(2/o), and D from N(0, 2/(m·k²))."""
         depthwise, channel_map = self._drawn_scales()
         for part in (self.reduce, self.expand):
             draw_normal(part, 1.0, generator)
@@ -117,4 +130,5 @@ class Shuffle(Block):
         equalise([self.reduce, self.expand])
 
     def setting(self) -> str:
+        """Return the groups, which are lowered to a number that divides all channels."""
         return f"g={self.groups}"

@@ -1,8 +1,8 @@
-"""A map i → o through a square one on N channels (SPEC: the fitting of ACDC and LR).
+"""A map i → o through a square one on N channels, as ACDC and LR need it: y = S·T·E·x with T of N×N.
 
-fitting = Square(144, 32)                    # N = 160
-fitting.expand(torch.randn(7, 144)).shape    # (7, 160): zeros are appended
-fitting.reduce(torch.randn(7, 160)).shape    # (7, 32): sums of 5 neighbours
+square = Square(144, 32)                     # N = 160
+square.expand(torch.randn(7, 144)).shape     # (7, 160): zeros are appended
+square.reduce(torch.randn(7, 160)).shape     # (7, 32): sums of 5 neighbours
 """
 
 from dataclasses import dataclass
@@ -13,26 +13,29 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Square:
-    """o > i: N = o, and with the smallest a ≥ 0 such that i + a divides o, channel j is input (j mod (i+a)) mod i.
-    o ≤ i: N = o·⌈i/o⌉, inputs are padded with zeros and each N/o neighbouring outputs are summed."""
+    """The matrices E (N, i) and S (o, N) around a square map.
+
+    o > i: N = o, and with the smallest a ≥ 0 such that i + a divides o, channel j is input (j mod (i+a)) mod i.
+    o ≤ i: N = o·⌈i/o⌉, inputs are padded with zeros and each N/o neighbouring outputs are summed.
+    """
 
     in_channels: int
     out_channels: int
 
     @property
     def size(self) -> int:
-        """N."""
+        """N, the channels of the square map."""
         i, o = self.in_channels, self.out_channels
         return o if o > i else o * -(-i // o)
 
     @property
     def period(self) -> int:
-        """i + a: after so many channels the inputs start again."""
+        """The period i + a: after so many channels the inputs repeat."""
         i, o = self.in_channels, self.out_channels
         return next(divisor for divisor in range(i, o + 1) if o % divisor == 0) if o > i else self.size
 
     def expand(self, x: Tensor) -> Tensor:
-        """E: (…, i) -> (…, N)."""
+        """Apply E: (…, i) -> (…, N)."""
         i, o = self.in_channels, self.out_channels
         if o <= i:
             return F.pad(x, (0, self.size - i))
@@ -40,7 +43,7 @@ class Square:
         return one.repeat(*[1] * (x.ndim - 1), o // self.period)
 
     def collect(self, x: Tensor) -> Tensor:
-        """The transpose of E: (…, N) -> (…, i)."""
+        """Apply the transpose of E: (…, N) -> (…, i)."""
         i, o = self.in_channels, self.out_channels
         if o <= i:
             return x[..., :i]
@@ -49,5 +52,5 @@ class Square:
         return F.pad(one, (0, rounds * i - self.period)).unflatten(-1, (rounds, i)).sum(-2)
 
     def reduce(self, x: Tensor) -> Tensor:
-        """S: (…, N) -> (…, o)."""
+        """Apply S: (…, N) -> (…, o)."""
         return x.unflatten(-1, (self.out_channels, -1)).sum(-1)

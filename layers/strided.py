@@ -1,8 +1,9 @@
-"""1×1 convolutions with a stride on a CPU: the pixels are taken first, then convolved at stride 1.
+"""1×1 convolutions with a stride on a CPU: the pixels are selected first, then convolved at stride 1.
 
-In the backward pass of a strided 1×1 convolution in channels-last, oneDNN writes past a buffer where the input has fewer channels
-than a SIMD block (8 with AVX2, 16 with AVX-512): the process crashes or hangs, or the gradient is wrong. A 1×1 with stride s sees
-each s-th pixel alone, so taking those pixels first gives the same result, and never reaches that code.
+In the backward pass of a strided 1×1 convolution in channels-last, oneDNN writes past a buffer where the input has
+fewer channels than a SIMD block (8 with AVX2, 16 with AVX-512): the process crashes or hangs, or the gradient is wrong.
+A 1×1 with stride s sees each s-th pixel alone. So selecting those pixels first gives the same result and never reaches
+that code.
 
     conv2d(x, weight, None, stride=2)          # as torch.nn.functional.conv2d
     slice_strided(network)                     # the same for every Conv2d of a network, in place
@@ -19,27 +20,26 @@ Pair = int | tuple[int, ...]
 
 
 def conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Pair = 1, padding: Pair | str = 0, dilation: Pair = 1, groups: int = 1
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Pair = 1, padding: Pair | str = 0,
+    dilation: Pair = 1, groups: int = 1,
 ) -> Tensor:  # fmt: skip
-    """torch.nn.functional.conv2d, on a CPU without its fault."""
+    """Convolve as torch.nn.functional.conv2d does, on a CPU without its fault."""
     rows, columns = _pair(stride)
     if rows == columns == 1 or x.device.type != "cpu" or weight.shape[-2:] != (1, 1):
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    down, across = (
-        (0, 0) if isinstance(padding, str) else _pair(padding)
-    )  # around a 1×1 both "valid" and "same" mean none
+    down, across = (0, 0) if isinstance(padding, str) else _pair(padding)  # of a 1×1, "valid" and "same" mean none
     x = F.pad(x, (across, across, down, down)) if down or across else x
     return F.conv2d(x[..., ::rows, ::columns], weight, bias, groups=groups)
 
 
 def _pair(value: Pair) -> tuple[int, int]:
-    """Of rows and columns. torch takes one number, also in a tuple, for both."""
+    """Return (rows, columns). torch takes one number, also in a tuple, for both."""
     values = (value,) if isinstance(value, int) else tuple(value)
     return values[0], values[-1]
 
 
 class SlicedConv2d(nn.Conv2d):
-    """A Conv2d that takes its pixels first."""
+    """A Conv2d that selects its pixels first."""
 
     sliced = True
 
@@ -51,25 +51,27 @@ class SlicedConv2d(nn.Conv2d):
 
 
 class SliceStrided(TorchFunctionMode):
-    """While it lasts, every call of torch's convolutions, by whatever name, is one of `conv2d` where that can be."""
+    """A context in which calls of torch's convolutions, by any name, become calls of `conv2d` where they can."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         with torch._C.DisableTorchFunction():
             return INSTEAD.get(func, func)(*args, **kwargs or {})
 
 
-def _convolution(
-    input: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, transposed: bool,
-    output_padding: Pair, groups: int,
-) -> Tensor:  # fmt: skip
-    """torch.convolution, which is all kinds of convolutions."""
-    if transposed or weight.dim() != 4:
-        return torch.convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
-    return conv2d(input, weight, bias, stride, padding, dilation, groups)
+CONVOLUTION = "input weight bias stride padding dilation transposed output_padding groups".split()  # its arguments
+
+
+def _convolution(*arguments, **keywords) -> Tensor:
+    """Convolve as torch.convolution does, which is all kinds of convolutions."""
+    given = dict(zip(CONVOLUTION, arguments)) | keywords
+    if given.pop("transposed") or given["weight"].dim() != 4:
+        return torch.convolution(*arguments, **keywords)
+    del given["output_padding"]
+    return _plain_conv2d(**given)
 
 
 def _plain_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups=1):
-    """conv2d with the names that torch's arguments have."""
+    """Call `conv2d` by the names of torch's arguments."""
     return conv2d(input, weight, bias, stride, padding, dilation, groups)
 
 
@@ -82,7 +84,7 @@ INSTEAD = {
 
 @cache
 def _sliced(cls: type[nn.Module]) -> type[nn.Module]:
-    """The same class, whose forward pass runs under SliceStrided."""
+    """Return a subclass whose forward pass runs under SliceStrided."""
 
     def forward(self, *args, **keywords):
         with SliceStrided():
@@ -93,8 +95,10 @@ def _sliced(cls: type[nn.Module]) -> type[nn.Module]:
 
 
 def slice_strided(network: nn.Module) -> None:
-    """Give every Conv2d of a network, and every module that a user wrote, the convolution of this file. Parameters, names and
-    results stay."""
+    """Let every Conv2d of a network, and every module that a user wrote, convolve as this file does.
+
+    Works in place. Parameters, names and results stay.
+    """
     for module in network.modules():
         if getattr(module, "sliced", False):
             continue

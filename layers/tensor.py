@@ -1,13 +1,12 @@
-"""Tensor forms: the o×i matrix, flattened row by row to a d-way tensor, as a train, in Tucker form or as a sum of rank-1s.
+"""Tensor forms: the o×i matrix, folded row by row to a d-way tensor, as a train, in Tucker form or as a sum of rank-1s.
 
-Tensor train: Oseledets 2011, and for layers Novikov et al. 2015, "Tensorizing neural networks" (1509.06569), equation 2:
-T[x₁…x_d] = G₁[x₁]·G₂[x₂]…G_d[x_d] with G_j[x] r_{j−1}×r_j. Tucker 1966: a core, here in train form too, multiplied by a
-matrix n_j×R_j in every dimension. CP (Hitchcock 1927): Σ_r Π_j F_j[x_j, r]. What of a given matrix is fitted in closed
-form is fitted by tntorch.
+Tensor train: Oseledets 2011, and for layers Novikov et al. 2015, "Tensorizing neural networks" (1509.06569), equation
+2: T[x₁…x_d] = G₁[x₁]·G₂[x₂]…G_d[x_d] with G_j[x] r_{j−1}×r_j. Tucker 1966: a core, here in train form too, multiplied
+by a matrix n_j×R_j in every dimension. CP (Hitchcock 1927): Σ_r Π_j F_j[x_j, r]. tntorch decomposes a given matrix.
 
     TensorTrain(ConvSpec(64, 128, 1), 0.5, 3).matrix().shape       # (128, 64), folded to 32×32×8
 
-The matrix is rebuilt once per batch, unless a bond falls between its rows and its columns (o = n₁…n_j): it is then the
+The matrix is formed once per batch, unless a bond falls between its rows and its columns (o = n₁…n_j). Then it is the
 product of an o×r and an r×i matrix, which are applied one after the other where that costs less.
 """
 
@@ -19,23 +18,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from layers.base import ChannelMap, ConvSpec, equalise
+from layers.base import ChannelMap
+from layers.scale import equalise
+from layers.spec import ConvSpec
 
 
 @lru_cache(maxsize=4096)
-def dimensions(numbers: int, d: int) -> tuple[int, ...]:
-    """The d sizes that `numbers` entries are folded to.
+def dimensions(entries: int, d: int) -> tuple[int, ...]:
+    """Return the d sizes that `entries` entries are folded to.
 
-    e = numbers^(1/d) for all if e is whole (to 1e-6), else d − 1 times the smallest divisor of what is left that is at
-    least round(e) (or what is left, if that is smaller), and the rest.
+    With e = entries^(1/d): all are e if that is whole (to 1e-6). Else d − 1 of them are the smallest divisor of what is
+    left that is at least round(e) (or what is left, if that is smaller), and the last one is the rest.
 
     >>> dimensions(640 * 640, 3)
     (80, 80, 64)
     """
-    e = numbers ** (1 / d)
+    e = entries ** (1 / d)
     if abs(e - round(e)) < 1e-6:
         return (round(e),) * d
-    sizes, left = [], numbers
+    sizes, left = [], entries
     for _ in range(d - 1):
         size = min(round(e), left)
         while left % size:
@@ -46,13 +47,15 @@ def dimensions(numbers: int, d: int) -> tuple[int, ...]:
 
 
 def rank(fraction: float, size: int) -> int:
-    """round(s·size) as Python rounds, never below 1."""
+    """Return round(s·size) as Python rounds, never below 1."""
     return max(1, round(fraction * size))
 
 
 class TensorForm(ChannelMap):
-    """A matrix that is the product of two halves, which meet at a bond: after the last row dimension where there is one
-    (`aligned`: o = n₁…n_j), else before the last dimension."""
+    """A matrix that is the product of two halves, which meet at a bond.
+
+    The bond is after the last row dimension where there is one (`aligned`: o = n₁…n_j), else before the last dimension.
+    """
 
     def __init__(self, spec: ConvSpec, fraction: float, d: int):
         super().__init__(spec)
@@ -64,54 +67,62 @@ class TensorForm(ChannelMap):
 
     @abstractmethod
     def halves(self) -> tuple[Tensor, Tensor]:
-        """(n₁…n_j, r) and (r, n_{j+1}…n_d): what stands before and behind the bond j."""
+        """Return the factors before and behind the bond j, (n₁…n_j, r) and (r, n_{j+1}…n_d)."""
 
     @abstractmethod
     def bond_rank(self) -> int:
-        """r."""
+        """Return the rank r at the bond."""
 
     @abstractmethod
     def halves_mult_adds(self) -> int:
-        """Multiply-adds of forming `halves`."""
+        """Return the multiply-adds of forming `halves` once."""
 
     @abstractmethod
     def shapes(self) -> list[tuple[int, ...]]:
-        """The shapes of all factors by the formulas, in the order of the parameters."""
+        """Return the shapes of all factors by the formulas, in the order of the parameters."""
 
     def matrix(self) -> Tensor:
+        """Return the product of the halves as a matrix (o, i)."""
         left, right = self.halves()
         return (left @ right).view(self.out_channels, self.in_channels)
 
     def apply_factors(self, x: Tensor) -> Tensor:
+        """Apply the halves as 1×1 convolutions."""
         left, right = self.halves()
         return F.conv2d(F.conv2d(x, right[:, :, None, None]), left[:, :, None, None])
 
     def factor_mult_adds(self, pixels: int) -> int | None:
+        """Return those of the halves and r(i + o) a pixel; None where no bond is between rows and columns."""
         each = self.bond_rank() * (self.in_channels + self.out_channels)
         return self.halves_mult_adds() + each * pixels if self.aligned else None
 
     def rebuild_mult_adds(self) -> int:
+        """Return those of the halves and of their product."""
         return self.halves_mult_adds() + self.bond_rank() * self.in_channels * self.out_channels
 
     def parameter_count(self) -> int:
+        """Return the entries of all factors."""
         return sum(math.prod(shape) for shape in self.shapes())
 
     @property
     def degree(self) -> int:
+        """The number of factors."""
         return len(self._weights())
 
     def balance(self) -> None:
+        """Give all factors the same root mean square."""
         equalise(self._weights())
 
     def decompose(self, matrix: Tensor, **ranks):
-        """What tntorch makes of the matrix, folded."""
-        import tntorch  # takes a second, and only fitting needs it
+        """Return tntorch's decomposition of the folded matrix."""
+        import tntorch  # takes a second, and only an approximation needs it
 
         with torch.random.fork_rng(devices=[]):  # alternating least squares may draw
             torch.manual_seed(0)
             return tntorch.Tensor(matrix.double().cpu().reshape(self.sizes), **ranks)
 
     def setting(self) -> str:
+        """Return the sizes and the rank at the bond."""
         return f"{'×'.join(map(str, self.sizes))} r={self.bond_rank()}"
 
 
@@ -123,32 +134,39 @@ class TensorTrain(TensorForm):
         self.cores = nn.ParameterList(torch.empty(shape) for shape in self.shapes())
 
     def ranks(self) -> list[int]:
-        """r_1 … r_{d−1}"""
+        """Return r_1 … r_{d−1}."""
         return [rank(self.fraction, min(pair)) for pair in zip(self.sizes, self.sizes[1:])]
 
     def shapes(self) -> list[tuple[int, int, int]]:
+        """Return r_{j−1}×n_j×r_j."""
         ranks = [1, *self.ranks(), 1]
         return list(zip(ranks, self.sizes, ranks[1:]))
 
     def bond_rank(self) -> int:
+        """Return r_j at the bond j."""
         return self.ranks()[self.bond - 1]
 
     def halves(self) -> tuple[Tensor, Tensor]:
+        """Return the products of the cores on both sides of the bond."""
         return train_halves(list(self.cores), self.bond)
 
     def halves_mult_adds(self) -> int:
+        """Return those of the products of the cores."""
         return train_halves_mult_adds(self.shapes(), self.bond)
 
     @torch.no_grad()
     def approximate(self, matrix: Tensor) -> bool:
-        """Truncated singular value decompositions from left to right: TT-SVD, Oseledets 2011, algorithm 1."""
+        """Truncate singular value decompositions from left to right: TT-SVD, Oseledets 2011, algorithm 1."""
         put_into_corner(self.cores, self.decompose(matrix, ranks_tt=self.ranks()).cores)
         return len(self.sizes) == 2
 
 
 class Tucker(TensorForm):
-    """Factors n_j×R_j with R_j = round(s·n_j), and a core R_1×…×R_d in train form, which is exact: its bonds, from the
-    right, are t_j = min(full_j, R_{j+1}·t_{j+1}), full_j = min(n_1…n_j, n_{j+1}…n_d). Σ n_j·R_j + Σ t_{j−1}·R_j·t_j."""
+    """Factors n_j×R_j with R_j = round(s·n_j), and a core R_1×…×R_d in train form: Σ n_j·R_j + Σ t_{j−1}·R_j·t_j.
+
+    The core's bonds, from the right, are t_j = min(full_j, R_{j+1}·t_{j+1}), full_j = min(n_1…n_j, n_{j+1}…n_d), so
+    its train form is exact.
+    """
 
     def __init__(self, spec: ConvSpec, fraction: float, d: int = 3, key: int = 0):
         super().__init__(spec, fraction, d)
@@ -157,10 +175,11 @@ class Tucker(TensorForm):
         self.cores = nn.ParameterList(torch.empty(shape) for shape in shapes[d:])
 
     def ranks(self) -> list[int]:
-        """R_1 … R_d"""
+        """Return R_1 … R_d."""
         return [rank(self.fraction, size) for size in self.sizes]
 
     def shapes(self) -> list[tuple[int, ...]]:
+        """Return n_j×R_j, then t_{j−1}×R_j×t_j."""
         ranks, bonds = self.ranks(), [1]
         for j in range(len(ranks) - 1, 0, -1):
             full = min(math.prod(self.sizes[:j]), math.prod(self.sizes[j:]))
@@ -169,9 +188,11 @@ class Tucker(TensorForm):
         return [*zip(self.sizes, ranks), *zip(bonds, ranks, bonds[1:])]
 
     def bond_rank(self) -> int:
+        """Return t_j at the bond j."""
         return self.shapes()[len(self.sizes) + self.bond][0]
 
     def halves(self) -> tuple[Tensor, Tensor]:
+        """Return the products of the cores, each multiplied by its factor, on both sides of the bond."""
         train = []
         for factor, core in zip(self.factors, self.cores):
             before, _, after = core.shape
@@ -180,6 +201,7 @@ class Tucker(TensorForm):
         return train_halves(train, self.bond)
 
     def halves_mult_adds(self) -> int:
+        """Return those of the products with the factors and of the cores."""
         d = len(self.sizes)
         cores, train = self.shapes()[d:], []
         merging = 0
@@ -190,7 +212,7 @@ class Tucker(TensorForm):
 
     @torch.no_grad()
     def approximate(self, matrix: Tensor) -> bool:
-        """The higher-order singular value decomposition: De Lathauwer, De Moor & Vandewalle 2000."""
+        """Take the higher-order singular value decomposition: De Lathauwer, De Moor & Vandewalle 2000."""
         found = self.decompose(matrix, ranks_tucker=self.ranks())
         put_into_corner(self.factors, found.Us)
         put_into_corner(self.cores, found.cores)
@@ -205,27 +227,31 @@ class CP(TensorForm):
         self.factors = nn.ParameterList(torch.empty(shape) for shape in self.shapes())
 
     def shapes(self) -> list[tuple[int, int]]:
+        """Return n_j×R."""
         return [(size, self.bond_rank()) for size in self.sizes]
 
     def bond_rank(self) -> int:
+        """Return R."""
         return rank(self.fraction, min(self.sizes))
 
     def halves(self) -> tuple[Tensor, Tensor]:
+        """Return the column by column products of the factors on both sides of the bond."""
         left, right = list(self.factors[: self.bond]), list(self.factors[self.bond :])
         return khatri_rao(left), khatri_rao(right).t()
 
     def halves_mult_adds(self) -> int:
-        return 0  # products of entries, no matrix products
+        """Return none: there are products of entries, but no matrix products."""
+        return 0
 
     @torch.no_grad()
     def approximate(self, matrix: Tensor) -> bool:
-        """Alternating least squares from the leading singular vectors: Kolda & Bader 2009, figure 3.3."""
+        """Take alternating least squares from the leading singular vectors: Kolda & Bader 2009, figure 3.3."""
         put_into_corner(self.factors, self.decompose(matrix, ranks_cp=self.bond_rank()).cores)
         return False
 
 
 def khatri_rao(factors: list[Tensor]) -> Tensor:
-    """Column by column Kronecker products of (n_j, r): (n_1…n_m, r)."""
+    """Return the column by column Kronecker products of (n_j, r), (n_1…n_m, r)."""
     product = factors[0]
     for factor in factors[1:]:
         product = (product[:, None] * factor).flatten(0, 1)
@@ -233,13 +259,13 @@ def khatri_rao(factors: list[Tensor]) -> Tensor:
 
 
 def train_halves(cores: list[Tensor], bond: int) -> tuple[Tensor, Tensor]:
-    """The products of the first `bond` cores (r, n, r') and of the rest: (n_1…n_j, r) and (r, n_{j+1}…n_d)."""
+    """Return the products of the first `bond` cores (r, n, r') and of the rest, (n_1…n_j, r) and (r, n_{j+1}…n_d)."""
     left, right = (_multiply(part) for part in (cores[:bond], cores[bond:]))
     return left.flatten(0, 1), right.flatten(1)
 
 
 def _multiply(cores: list[Tensor]) -> Tensor:
-    """(r, n, s)·(s, m, t)… from the left: (r, n·m…, t)."""
+    """Return (r, n, s)·(s, m, t)… from the left, (r, n·m…, t)."""
     product = cores[0]
     for core in cores[1:]:
         product = (product.flatten(0, 1) @ core.flatten(1)).view(product.shape[0], -1, core.shape[2])
@@ -247,7 +273,7 @@ def _multiply(cores: list[Tensor]) -> Tensor:
 
 
 def train_halves_mult_adds(shapes: list[tuple[int, int, int]], bond: int) -> int:
-    """Multiply-adds of `train_halves`."""
+    """Return the multiply-adds of `train_halves`."""
     total = 0
     for part in (shapes[:bond], shapes[bond:]):
         rows = part[0][0] * part[0][1]
@@ -258,7 +284,7 @@ def train_halves_mult_adds(shapes: list[tuple[int, int, int]], bond: int) -> int
 
 
 def put_into_corner(places: nn.ParameterList, found: list[Tensor]) -> None:
-    """Factors of a decomposition, which has smaller ranks where those suffice, into the parameters; the rest is 0."""
+    """Copy the factors of a decomposition, whose ranks may be smaller, into the parameters; set the rest to 0."""
     for place, tensor in zip(places, found, strict=True):
         place.zero_()
         place[tuple(map(slice, tensor.shape))] = tensor.to(place)

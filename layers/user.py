@@ -1,4 +1,4 @@
-"""A convolution of the user's own, from a Python file (`--module FILE`).
+"""A user's own convolution, from a Python file (`--module FILE`).
 
 UserConv("mine.py").build(ConvSpec(16, 32, 3, padding=1), key=0)
 """
@@ -11,15 +11,17 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from layers.base import Block, ConvSpec
+from layers.base import Replacement
+from layers.spec import ConvSpec
 from system import files
 from system.errors import RequestError, SwapconvError, first_line
 
 
 class UserConv:
-    """The class `Conv` of a user's file (`--module`), called with Conv2d's arguments by keyword.
+    """The class `Conv` of a user's file, called with Conv2d's arguments by keyword.
 
-    It initialises itself. Whatever it names in a method `structured_parameters()` has its weight decay scaled.
+    An instance initialises itself, unless it is a `layers.base.Replacement`. The weight decay of what its method
+    `structured_parameters()` returns, if it has one, is scaled.
     """
 
     def __init__(self, path: str):
@@ -38,14 +40,14 @@ class UserConv:
             raise RequestError(f"--module {path} defines no torch module named Conv")
 
     def build(self, spec: ConvSpec, key: int) -> nn.Module:
-        """One of the user's convolutions on the CPU, from a random state of its own."""
+        """Return one of the user's convolutions on the CPU. Raise ValueError where the class cannot be called."""
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(key)
             try:
                 built = self.cls(**vars(spec))
             except Exception as error:
                 raise ValueError(f"{type(error).__name__}: {first_line(error)}")
-        built.of_user, built.initialises_itself = True, not isinstance(built, Block)
+        built.of_user, built.initialises_itself = True, not isinstance(built, Replacement)
         return built
 
     def __str__(self) -> str:
@@ -54,7 +56,7 @@ class UserConv:
 
 @contextmanager
 def of_module(config: dict) -> Iterator[None]:
-    """Whatever a forward pass of the user's module may raise becomes a RequestError that names its file."""
+    """Turn whatever a forward pass of the user's module raises into a RequestError that names its file."""
     try:
         yield
     except SwapconvError:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from counting import budget
-from counting.costs import outline
+from counting.costs import output_shapes
 from counting.sides import check_side
 from distill import check_taps
 from input.datasets import is_known, other_classes, side_of
@@ -63,7 +63,7 @@ def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
                 check_side(resolved)
                 network = build(resolved)
                 with of_module(config):
-                    taps[key] = outline(network, side_of(config)).taps
+                    taps[key] = output_shapes(network, side_of(config)).taps
             except RequestError as error:
                 taps[key] = error
         if isinstance(taps[key], RequestError):

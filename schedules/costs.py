@@ -94,9 +94,9 @@ def pricing(config: dict, batch: int = 128) -> Callable[[object], Cost]:
     import torch
 
     from blocks import build_block
-    from counting.costs import parts
+    from counting.costs import partition
 
-    of = parts(config, batch)
+    of = partition(config, batch)
     fixed = [
         sum(costs) for costs in zip(*((each.parameters, each.exact_of_batch, each.mult_adds) for each in of.staying))
     ]

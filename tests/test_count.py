@@ -21,6 +21,7 @@ from counting import costs as counting_costs
 from layers.acdc import ACDC
 from layers.init import materialise
 from layers.registry import FAMILIES, parse_conv
+from layers.spec import ConvSpec
 from models import presets
 from models.build import build
 from models.registry import NETWORKS
@@ -122,7 +123,7 @@ def test_counting_imports_no_compiler():
 
 
 def test_a_block_alone():
-    made = blocks.block("Generic_0.5", 3, 8, 3, padding=1)
+    made = blocks.block("Generic_0.5", ConvSpec(3, 8, 3, padding=1))
     assert counting_costs.count(made, 32).params == sum(p.numel() for p in made.parameters())
 
 
@@ -143,7 +144,7 @@ def test_json_and_table(capsys):
 
 @pytest.mark.parametrize("conv", ONE_EACH)
 def test_a_wrong_formula_is_noticed(conv, monkeypatch):
-    cls = type(blocks.block(conv, 16, 16, 3, name="a"))
+    cls = type(blocks.block(conv, ConvSpec(16, 16, 3), name="a"))
     right = cls.parameter_count
     monkeypatch.setattr(cls, "parameter_count", lambda self: right(self) + 1)
     with pytest.raises(SwapconvError, match="the formulas give"):

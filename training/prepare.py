@@ -42,7 +42,7 @@ from training.optim import sgd
 from training.rates import Cosine, Schedule, Step
 from training.report import versions
 from training.step import TrainStep
-from weights import fit as weights_fit
+from weights import approximation
 from weights.origin import Origin, build_teacher, check_classes, check_labels, start_of
 
 
@@ -205,8 +205,8 @@ def approximate_start(prepared: Prepared, step: TrainStep) -> str:
     """
     if prepared.start is None or not step.ranks.is_first:
         return ""
-    rows = weights_fit.fit_network(step.model, to_device(prepared.start.network, prepared.data.device))
-    return weights_fit.table(rows) if rows else f"all weights are those of {prepared.config.init_from}"
+    rows = approximation.approximate_network(step.model, to_device(prepared.start.network, prepared.data.device))
+    return approximation.table(rows) if rows else f"all weights are those of {prepared.config.init_from}"
 
 
 def seed_everything(seed: int, ranks: Ranks) -> None:

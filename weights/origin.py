@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from counting.costs import outline
+from counting.costs import output_shapes
 from distill import check_taps
 from input import datasets
 from input.facts import of_other_data, used
@@ -29,7 +29,7 @@ from record.found import Found, progress
 from record.paths import checkpoint_path
 from system.configuration import Configuration
 from system.errors import MachineFault, RequestError, first_line
-from weights import fit, matching, pretrained
+from weights import approximation, matching, pretrained
 from weights.restore import restore
 from weights.sources import file_and_key, is_file, is_run
 
@@ -148,7 +148,7 @@ def build_teacher(request: Configuration, student: nn.Module) -> Origin:
     check_side(teacher.network, side, f"the teacher {request.teacher_checkpoint!r}", request)
     if request.beta:
         try:
-            check_taps(*(outline(each, side).taps for each in (student, teacher.network)))
+            check_taps(*(output_shapes(each, side).taps for each in (student, teacher.network)))
         except ValueError as error:
             split = "--AT_split says how many there are, " if request.AT_split else ""
             raise RequestError(f"{error}; {split}--beta 0 goes without")
@@ -160,7 +160,7 @@ def check_side(network: nn.Module, side: int, what: str, config: dict) -> None:
     if not datasets.is_own(config["dataset"]):
         return
     try:
-        outline(network, side)
+        output_shapes(network, side)
     except (RuntimeError, ValueError) as error:
         raise RequestError(f"{what} does not take images of {side}×{side}: {first_line(error)}")
 
@@ -179,7 +179,7 @@ def start_of(config: dict, network: nn.Module, found: Found) -> Origin:
         if config[flag] != start.config.get(flag):
             raise RequestError(f"--init_from {name}: {flag} is {config[flag]} here, {start.config.get(flag)} there")
     try:
-        fit.check(network, start.network)
+        approximation.check(network, start.network)
     except ValueError as error:
         raise RequestError(f"--init_from {name}: {error}")
     return start

@@ -12,8 +12,8 @@ from blocks import build_block, spec_of, swappable
 from cli import options
 from counting import costs as counting_costs
 from counting.budget import resolve
-from layers.base import Unmet
 from layers.registry import FAMILIES, ConvName, Fraction, parse_conv
+from layers.spec import ImpossibleShare
 from models.build import reference
 from system.errors import RequestError
 
@@ -46,7 +46,7 @@ def params(conv):
         for spec in set(SPECS):
             try:
                 total += SPECS.count(spec) * build_block(parse_conv(conv), spec).parameter_count()
-            except Unmet:
+            except ImpossibleShare:
                 return None
     return total
 

@@ -1,141 +1,24 @@
-"""The structured maps against plain NumPy written from their formulas, against scipy and tntorch; and how good the hash is."""
+"""ACDC, low rank, tensor forms and Shuffle against plain NumPy written from their formulas, scipy and tntorch."""
 
 import math
 
 import numpy as np
 import pytest
 import scipy.fft
-import scipy.stats
 import tntorch
 import torch
+from kernels import check, make, splitmix_order
 from torch import nn
 
 from blocks import block
 from layers.acdc import Cosine, riffle
-from layers.hashed import SharedNumbers
+from layers.spec import ConvSpec
 from layers.square import Square
 from layers.tensor import dimensions, rank
 from system.hashing import key as derived_key
 
 SIZES = [(12, 20), (20, 12), (9, 9), (7, 12), (5, 12), (144, 32), (3, 7)]  # square or not, dividing or not, odd
 sizes = pytest.mark.parametrize("i, o", SIZES)
-GOLDEN_INDEX = [6, 6, 3, 5, 2, 5, 1, 1, 7, 0, 4, 3, 7, 4, 2, 0]  # of 16 entries that share 8 numbers
-
-
-def make(conv, i, o, k=3, seed=0):
-    made = block(conv, i, o, k, seed=seed, name="groups.0.0.conv1")
-    return made, {name: parameter.detach().double().numpy() for name, parameter in made.named_parameters()}
-
-
-def check(made, matrix, depthwise):
-    """W[o, i] = M[o, i]·D[i]"""
-    expected = matrix[:, :, None, None] * (depthwise[:, 0] if depthwise is not None else 1.0)
-    np.testing.assert_allclose(made.weight().detach().numpy(), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
-
-
-# hashed
-
-
-def splitmix_order(entries, key):
-    """Positions sorted by SplitMix64's finaliser on unsigned integers, from its definition."""
-    x = np.arange(entries, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key % 2**64)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.argsort((x ^ (x >> np.uint64(31))).astype(np.int64), kind="stable")
-
-
-def shared(entries, numbers, key):
-    """The entry at place p of the order uses number p mod M."""
-    out = np.empty(entries)
-    for place, entry in enumerate(splitmix_order(entries, key)):
-        out[entry] = numbers[place % len(numbers)]
-    return out
-
-
-def test_hashed_weights():
-    i, o, k = 12, 20, 3
-    for conv, stored in (("Hashed_0.1", 216), ("Hashed_1", 2160), ("HashedDecimate", 216)):
-        made, p = make(conv, i, o)
-        assert len(p["shared.numbers"]) == stored and p["bias"].shape == (o,)
-        kernel = shared(i * o * 9, p["shared.numbers"], made.shared.key).reshape(o, i, k, k)
-        np.testing.assert_allclose(made.weight().detach(), kernel, rtol=1e-6)
-    assert len(make("HashedDecimate", 7, 5)[1]["shared.numbers"]) == 31  # of 315
-
-
-def test_separable_hashed_weights():
-    i, o = 12, 20
-    for conv, k, stored in (
-        ("SepHashed_0.1", 3, 24),
-        ("SepHashedFull_0.1", 3, 216 - 108),
-        ("SepHashedFull_0.1", 1, 24),
-    ):
-        made, p = make(conv, i, o, k)
-        assert len(p["map.shared.numbers"]) == stored and p["map.bias"].shape == (o,) and "bias" not in p
-        matrix = shared(i * o, p["map.shared.numbers"], made.map.shared.key).reshape(o, i)
-        check(made, matrix, p.get("depthwise"))
-
-
-@pytest.mark.parametrize("k, filters, columns", [(3, 10, 23), (1, 1, 22)])
-def test_sephasheddecimate(k, filters, columns):
-    i, o = 12, 20
-    made, p = make("SepHashedDecimate", i, o, k)
-    budget = (i * o + (i * k * k if k > 1 else 0)) // 10
-    t = i * k * k + i * o
-    assert (filters, columns) == (budget * i * k * k // t, budget * i * o // t)
-    assert len(p["depthwise.numbers"]) == filters and len(p["pointwise.numbers"]) == columns
-    nn.init.normal_(made.depthwise_bias), nn.init.normal_(made.bias)
-    dw = shared(i * k * k, p["depthwise.numbers"], made.depthwise.key).reshape(i, 1, k, k)
-    matrix = shared(i * o, p["pointwise.numbers"], made.pointwise.key).reshape(o, i)
-    check(made, matrix, dw)
-    bias = matrix @ made.depthwise_bias.detach().numpy() + made.bias.detach().numpy()
-    np.testing.assert_allclose(made.effective_bias().detach(), bias, rtol=1e-5)
-    assert made.depthwise.key != made.pointwise.key
-
-
-def order_of(seed, name, conv="SepHashed_0.3", i=64, o=64):
-    return block(conv, i, o, 1, seed=seed, name=name).map.shared.structure()[0]
-
-
-def test_the_hash_is_balanced_and_spread():
-    index = SharedNumbers(640 * 640, 4096, derived_key(0, "a")).structure()[0].reshape(640, 640).long()
-    loads = torch.bincount(index.flatten(), minlength=4096)
-    assert set(loads.tolist()) == {100} and len(loads) == 4096  # 409,600 entries
-    uneven = torch.bincount(SharedNumbers(640 * 641, 4096, 5).structure()[0])
-    assert uneven.max() - uneven.min() == 1
-    for neighbours in (index, index.t()):  # along rows, along columns: pairs of 16 classes against uniform
-        classes = neighbours % 16
-        pairs = torch.bincount((classes[:, :-1] * 16 + classes[:, 1:]).flatten(), minlength=256)
-        assert 0.001 < scipy.stats.chisquare(pairs.numpy()).pvalue < 0.999
-        in_order = (neighbours[:, 1:] > neighbours[:, :-1]).double().mean().item()
-        assert in_order == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(640 * 639))
-        correlation = torch.corrcoef(torch.stack([neighbours[:, :-1].flatten(), neighbours[:, 1:].flatten()]).double())
-        assert abs(correlation[0, 1].item()) < 5 / math.sqrt(640 * 639)
-    each_line = torch.stack([torch.bincount(line % 16, minlength=16) for line in index])  # no number prefers a row
-    assert 0.001 < scipy.stats.chisquare(each_line.flatten().numpy(), ddof=639).pvalue < 0.999
-
-
-def test_the_hash_depends_on_seed_and_name_alone():
-    assert torch.equal(order_of(0, "a"), order_of(0, "a"))
-    for other in (order_of(1, "a"), order_of(0, "b")):
-        agree = (order_of(0, "a") == other).double().mean().item()
-        assert agree < 10 / 1228  # as often as chance has it, with 1,228 numbers
-
-
-def test_the_hash_is_the_same_on_every_platform():
-    assert derived_key(0, "groups.0.0.conv1") == 6620878751364470358
-    assert order_of(0, "groups.0.0.conv1", "SepHashed_0.5", 4, 4).tolist() == GOLDEN_INDEX
-
-
-def test_every_stored_number_receives_its_sum_of_gradients():
-    numbers = SharedNumbers(1000, 37, 3)
-    nn.init.normal_(numbers.numbers)
-    weights = torch.randn(1000)
-    (numbers() * weights).sum().backward()
-    index = numbers.structure()[0].long()
-    expected = torch.zeros(37).index_add_(0, index, weights)
-    torch.testing.assert_close(numbers.numbers.grad, expected)
-    assert numbers.numbers.grad.all()
-
 
 # ACDC, LR
 
@@ -151,7 +34,7 @@ def permutation_matrix(order):
     return np.eye(len(order))[:, order]
 
 
-def fitting_matrices(i, o):
+def matrices_around_a_square(i, o):
     """E (N, i) and S (o, N): y = S·T·E·x."""
     if o > i:
         a = next(a for a in range(o) if o % (i + a) == 0)
@@ -164,8 +47,8 @@ def fitting_matrices(i, o):
 
 
 @sizes
-def test_square_fitting(i, o):
-    expand, reduce = fitting_matrices(i, o)
+def test_the_matrices_around_a_square(i, o):
+    expand, reduce = matrices_around_a_square(i, o)
     square = Square(i, o)
     x, y = torch.randn(3, i, dtype=torch.double), torch.randn(3, len(expand), dtype=torch.double)
     assert square.size == len(expand)
@@ -178,7 +61,7 @@ def test_square_fitting(i, o):
 @pytest.mark.parametrize("conv", ["ACDC_4", "OriginalACDC_4", "PermutedACDC_4"])
 def test_acdc_weights(conv, i, o):
     made, p = make(conv, i, o)
-    expand, reduce = fitting_matrices(i, o)
+    expand, reduce = matrices_around_a_square(i, o)
     n, c = len(expand), dct_matrix(len(expand))
     even_first = [*range(0, n, 2), *range(1, n, 2)]
     product = np.eye(n)
@@ -219,7 +102,7 @@ def test_the_riffle():
 @sizes
 def test_low_rank_weights(i, o):
     made, p = make("LR_0.3", i, o)
-    expand, reduce = fitting_matrices(i, o)
+    expand, reduce = matrices_around_a_square(i, o)
     v = p["map.v"]
     assert v.shape == (max(1, int(0.3 * max(i, o))), len(expand))
     check(made, reduce @ v.T @ v @ expand, p["depthwise"])
@@ -318,10 +201,10 @@ def test_tucker_weights(i, o, d):
 
 def test_a_bond_between_rows_and_columns_is_used():
     for conv in ("TensorTrain_0.3_4", "Tucker_0.2_4", "CP_0.5_4"):
-        made = block(conv, 64, 64, 1, name="a").map
+        made = block(conv, ConvSpec(64, 64, 1), name="a").map
         assert made.aligned and made.bond == 2
         assert made.factor_mult_adds(10_000) < 64 * 64 * 10_000
-    assert not block("TensorTrain_0.3", 64, 64, 1, name="a").map.aligned
+    assert not block("TensorTrain_0.3", ConvSpec(64, 64, 1), name="a").map.aligned
 
 
 # Shuffle

@@ -11,6 +11,7 @@ from torch import nn
 
 import blocks
 from layers.init import materialise
+from layers.spec import ConvSpec
 from layers.strided import SlicedConv2d, conv2d, slice_strided
 from layers.user import UserConv
 from models.build import build
@@ -128,7 +129,7 @@ class Conv(nn.Module):
 
 
 def test_nothing_reaches_torchs_own(tmp_path):
-    """Neither shortcuts and factorised reductions, nor blocks of one pixel, a user's module or another library's network."""
+    """Neither shortcuts, factorised reductions and 1×1 blocks, nor a user's module or another library's network."""
     import torchvision
 
     (tmp_path / "own.py").write_text(USER)
@@ -142,15 +143,13 @@ def test_nothing_reaches_torchs_own(tmp_path):
     with torch.no_grad():
         assert strided_pointwise(foreign, torch.randn(1, 3, 64, 64)) == 0
     for conv in ONE_EACH:
-        made = blocks.block(conv, 16, 32, 1, stride=2)
+        made = blocks.block(conv, ConvSpec(16, 32, 1, stride=2))
         assert strided_pointwise(made, torch.randn(2, 16, 6, 6)) == 0, conv
 
 
 def test_a_users_module_stays_the_class_that_it_is(tmp_path):
     (tmp_path / "own.py").write_text(USER)
     user = UserConv(str(tmp_path / "own.py"))
-    from layers.base import ConvSpec
-
     made = user.build(ConvSpec(4, 8, 3, stride=2, padding=1), key=0)
     x = torch.randn(2, 4, 8, 8)
     before = made(x)

@@ -12,7 +12,7 @@ from torch import nn
 
 import blocks
 from cli import options
-from counting.costs import outline
+from counting.costs import output_shapes
 from layers import separable
 from layers.init import materialise
 from layers.registry import parse_conv
@@ -138,7 +138,7 @@ def test_wide_hashed_networks_are_small():
 def test_what_is_swapped_and_tapped(network, swapped, taps):
     with torch.device("meta"):
         bare = models_build.reference(config(network))
-    found = outline(bare, presets.IMAGE_SIDE[network])
+    found = output_shapes(bare, presets.IMAGE_SIDE[network])
     assert [(tap.shape[1], tap.shape[2]) for tap in found.taps] == taps
     names = blocks.swappable(bare)
     assert len(names) == len(set(names)) == swapped

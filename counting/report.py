@@ -1,0 +1,83 @@
+"""What count.py says of one conv or of several, as text.
+
+costs = resolved_summary(config, batch=128)
+print(text(costs))
+print(layer_table(costs["layers"], batch=128))
+"""
+
+from tabulate import tabulate
+
+from counting.budget import resolve
+from counting.costs import summary
+from system.errors import RequestError
+
+
+def resolved_summary(config: dict, batch: int) -> dict:
+    """Return the `summary` of a configuration after its budget is resolved.
+
+    The key `budget` says what was asked for and what is achieved; it is None where there is no budget.
+    """
+    config, found = resolve(config, batch)
+    return {**summary(config, batch), "budget": found and found._asdict()}
+
+
+def text(costs: dict) -> str:
+    """Return the costs of one network, a line each."""
+    auxiliary = f" + {costs['auxiliary_params']:,} of the auxiliary head in both" if costs["auxiliary_params"] else ""
+    reference_params = f"of {costs['reference_params']:,} parameters{auxiliary}"
+    lines = [
+        f"Mult-Adds: {costs['mult_adds']:.5E}",
+        f"Params: {costs['params']:.5E}",
+        f"Sanity check, parameters: {costs['params_sanity']:.5E}",
+        f"Exact mult-adds: {costs['mult_adds_exact']:.5E} (per image, in batches of {costs['batch']})",
+        f"Ratio to the reference network: {costs['crs_ratio']:.6f} ({reference_params})",
+        f"Stored: {costs['stored_bytes']:,} bytes",
+    ]
+    if budget := costs["budget"]:
+        asked, achieved = f"{budget['asked']:,} {budget['unit']} asked", f"{budget['achieved']:,} achieved"
+        lines.append(f"Budget: {asked}, {achieved} by {budget['setting']}")
+    return "\n".join(lines)
+
+
+def layer_table(layers: list[dict], batch: int) -> str:
+    """Return a table with a row for each layer that has parameters or mult-adds."""
+    rows = [
+        [
+            layer["name"], layer["kind"], "×".join(map(str, layer["input"])), "×".join(map(str, layer["output"])),
+            layer["parameters"], layer["mult_adds"], layer["exact_of_batch"] / batch,
+        ]
+        for layer in layers
+    ]  # fmt: skip
+    headers = ["layer", "kind", "input", "output", "params", "mult-adds", "exact"]
+    return tabulate(rows, headers, intfmt=",", floatfmt=",.0f")
+
+
+def compare(config: dict, convs: list[str], batch: int) -> list[dict]:
+    """Return the summaries of several convs; of one that the network cannot take, its name and the reason.
+
+    Raises RequestError where the network can take none of them.
+    """
+    rows = []
+    for conv in convs:
+        try:
+            costs = resolved_summary({**config, "conv": conv}, batch)
+            rows.append({key: value for key, value in costs.items() if key != "layers"})
+        except RequestError as error:
+            rows.append({"conv": conv, "error": str(error)})
+    if all("error" in row for row in rows):
+        raise RequestError(rows[0]["error"])
+    return rows
+
+
+def comparison_table(rows: list[dict]) -> str:
+    """Return one table of several convs, a row each."""
+    shown = [
+        [row["conv"], None, None, None, None, None, row["error"]] if "error" in row else
+        [row["budget"]["setting"] if row["budget"] else row["conv"], row["params"],
+         (row["budget"] or {}).get("of_given_width") or row["crs_ratio"], row["mult_adds"],
+         row["mult_adds_exact"], row["stored_bytes"]]
+        for row in rows
+    ]  # fmt: skip
+    headers = ["conv", "params", "ratio", "mult-adds, published", "exact", "stored bytes", "why not"]
+    width = max(map(len, shown))
+    return tabulate(shown, headers[:width], intfmt=",", floatfmt=("", "", ".6f", ",.0f", ",.0f", ",.0f", "")[:width])

@@ -1,0 +1,25 @@
+"""Hide a computation from torch.jit.trace, by which other libraries count and export networks.
+
+with untraced():
+    pixels = x.shape[0] * x.shape[2] * x.shape[3]      # a plain integer, also while a network is traced
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+
+
+@contextmanager
+def _without_recording() -> Iterator[None]:
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)
+
+
+def untraced() -> AbstractContextManager:
+    """Return a context in which torch.jit.trace records nothing: shapes are integers, new tensors are constants."""
+    return _without_recording() if torch.jit.is_tracing() else nullcontext()
