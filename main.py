@@ -57,7 +57,7 @@ from input import cache, datasets, facts
 from input.batches import Feed
 from layers.init import materialise
 from models.build import build, reference
-from models.presets import PRESETS
+from models.registry import NETWORKS
 from record import checkpoint, outcome
 from record import run as record_run
 from record.identity import differences
@@ -262,7 +262,7 @@ def as_trained(request: Configuration, trained: Origin) -> Configuration:
     if own and not resize:
         size, resize = datasets.side_of(config), True
     if not own:
-        size = size or config.get("image_size") or PRESETS[network].get("image_size")
+        size = size or config.get("image_size") or NETWORKS[network].presets.get("image_size")
     dataset = datasets.of(config)
     return request | {
         "network": network,

@@ -10,9 +10,9 @@ from names, numbers and shapes (arrange.py); where those allow several, or contr
 tensors do not tell (strides, activations, epsilons) is taken to be as here.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pkgutil import resolve_name
 from typing import NamedTuple
 
 import torch
@@ -23,9 +23,7 @@ import blocks
 from input import datasets
 from layers.registry import parse_conv
 from models import build
-from models.mobilenetv2 import multiple_of_8
-from models.presets import IMAGE_SIDE, PRESETS
-from models.registry import NETWORKS
+from models.registry import NETWORKS, Network, describe, size_flags, tap_flags
 from system.errors import RequestError
 from weights.ordering import Unclear, arrange, natural, naturally, skeleton
 from weights.sources import is_file
@@ -223,52 +221,25 @@ def _places(config: dict, classes: int) -> dict[str, Tensor]:
 
 
 def candidates(theirs: Sequence[Module], last: Module, config: dict) -> Iterator[dict]:
-    """Configurations of dense networks that the modules may be those of, the likeliest first."""
-    fitting = [
-        name
-        for name in NETWORKS
-        if datasets.is_own(config["dataset"]) or IMAGE_SIDE[name] == IMAGE_SIDE[config["network"]]
-    ]
-    for network in sorted(fitting, key=lambda name: name != config["network"]):
-        flags = {flag: None for _, of in NETWORKS.values() for flag in of.values()}
-        preset = {flag: value for flag, value in PRESETS[network].items() if flag in flags}
-        own = {flag: config[flag] for flag in preset} if network == config["network"] else preset
-        rest = {"network": network, "conv": PRESETS[network]["conv"], "module": None, "where": ""}
-        asked = {key: config.get(key) for key in ("dataset", "data_classes", "image_size", "seed")}
+    """Yield configurations of dense networks that the modules may be of, the likeliest first; `last` is the classifier."""
+    asked = NETWORKS[config["network"]]
+    fitting = [each for each in NETWORKS.values() if datasets.is_own(config["dataset"]) or each.side == asked.side]
+    same = {key: config.get(key) for key in ("dataset", "data_classes", "image_size", "seed")}
+    unset = dict.fromkeys((*size_flags(), *tap_flags()))
+    for network in sorted(fitting, key=lambda each: each is not asked):
+        of_size = config if network is asked else network.presets
+        own = {flag: of_size[flag] for flag in network.size_flags}
+        own |= {flag: network.presets[flag] for flag in network.tap_flags}
+        rest = {"network": network.name, "conv": network.presets["conv"], "module": None, "where": ""}
         for size in ({}, *sizes(network, theirs, last)):
-            yield {**asked, **rest, **flags, **own, "AT_split": preset.get("AT_split"), **size}
+            yield {**same, **rest, **unset, **own, **size}
 
 
-def sizes(network: str, theirs: Sequence[Module], last: Module) -> Iterator[dict]:
-    """The flags of a network that the number and the shapes of its modules show; `last` is the classifier."""
-    if len(last.shape) < 2:
-        return
-    convs = [module.shape for module in theirs if len(module.shape) == 4]
-    if network == "WideResNet":  # 6n 3×3 convolutions after the stem; int(64·width) channels before the classifier
-        depth = 6 * round((sum(shape[2:] == (3, 3) for shape in convs) - 1) / 6) + 4
-        width = next(decimals(last.shape[1] / 64, (last.shape[1] + 1) / 64), 0.0)  # int makes the same of all others
-        yield {"wrn_depth": depth, "wrn_width": width}
-    if network == "MobileNetV2":  # 320·width_mult channels, to a multiple of 8, before the last 1×1 to the classifier's
-        heads = [shape[1] for shape in convs if shape[2:] == (1, 1) and shape[0] == last.shape[1]]
-        for width in decimals((heads[0] - 4) / 320, (heads[0] + 4) / 320) if heads else ():
-            if multiple_of_8(32 * width) == next((shape[0] for shape in convs if shape[1] == 3), None):
-                yield {"width_mult": width}
-
-
-def decimals(low: float, high: float) -> Iterator[float]:
-    """The numbers low <= x < high of at most 3 decimal places, those of fewer first, and of those 0.35 before 0.34."""
-    for places in range(4):
-        step = 10**places
-        wholes = range(math.ceil(low * step), math.ceil(high * step))
-        rounder_first = sorted(wholes, key=lambda whole: whole % 5 > 0)
-        yield from (whole / step for whole in rounder_first if places == 0 or whole % 10)
-
-
-def describe(config: dict) -> str:
-    """`WideResNet (wrn_depth 16, wrn_width 2)`."""
-    flags = (flag for flag in NETWORKS[config["network"]][1].values() if flag != "AT_split")
-    shown = ", ".join(f"{flag} {config[flag]:g}" for flag in flags)
-    return config["network"] + (f" ({shown})" if shown else "")
+def sizes(network: Network, theirs: Sequence[Module], last: Module) -> Iterator[dict]:
+    """Yield the size flags of a network that the shapes of the modules show; `last` is the classifier."""
+    if network.read_size is not None and len(last.shape) >= 2:
+        convolutions = [module.shape for module in theirs if len(module.shape) == 4]
+        yield from resolve_name(network.read_size)(convolutions, last.shape)
 
 
 def _apart(theirs: Sequence[Module], ours: Sequence[Module], what: str, in_order: bool) -> tuple[float, str]:
