@@ -2,8 +2,8 @@
 
     training_parser().parse_args(["digits", "teacher", "-t", "demo.teacher"])
 
-Networks, callbacks and losses declare their own flags in their registries. Those whose group is not named here get a group
-of their own.
+Networks, callbacks and losses declare their own flags in their registries. A callback or loss whose flags have no place
+here gets a group of its own.
 """
 
 from argparse import ArgumentTypeError
@@ -57,9 +57,9 @@ MODE = Flag("mode", choice("mode", ["teacher", "student"]), metavar="MODE", help
 RUN = (
     Flag(
         "--teacher_checkpoint", source, short="-t", metavar="NAME",
-        help="teacher mode: this run's name; student mode: who teaches, a run, torchvision:NAME[:WEIGHTS], timm:NAME or a "
-        "file of weights (with a slash, or *.pth, *.pt, *.ckpt, *.safetensors …; FILE:KEY chooses in it); such a source with "
-        "--evaluate in teacher mode too",
+        help="teacher mode: this run's name; student mode: who teaches, a run, torchvision:NAME[:WEIGHTS], timm:NAME "
+        "or a file of weights (with a slash, or *.pth, *.pt, *.ckpt, *.safetensors …; FILE:KEY chooses in it); such a "
+        "source with --evaluate in teacher mode too",
     ),
     Flag("--student_checkpoint", short="-s", metavar="NAME", help="student mode: this run's name"),
     Flag(
@@ -99,14 +99,14 @@ DATA = (
     Flag("--data_dir", filename, metavar="FOLDER", help="where datasets lie (default: $DATA_DIR, else data)"),
     Flag(
         "--imagenet_loc", filename, metavar="PLACE",
-        help="a folder with train/<wnid>/ and val/<wnid>/, or shards: '/data/imagenet-{train,val}-{000..}.tar' (default: "
-        "imagenet in --data_dir)",
+        help="a folder with train/<wnid>/ and val/<wnid>/, or shards: '/data/imagenet-{train,val}-{000..}.tar' "
+        "(default: imagenet in --data_dir)",
     ),
     Flag(
         "--val_labels", filename, metavar="FILE",
         help="the labels of an imagenet val/ without class folders: lines of `name wnid` or `name,wnid` "
-        "(LOC_val_solution.csv), or a number an image in the order of their names: from 0 in the order of the wnids, or "
-        "the devkit's ground truth beside its meta.mat",
+        "(LOC_val_solution.csv), or a number an image in the order of their names: from 0 in the order of the wnids, "
+        "or the devkit's ground truth beside its meta.mat",
     ),
     Flag("--download", action="store_true", help="fetch a missing dataset there through torchvision"),
     Flag(

@@ -1,4 +1,4 @@
-"""What a command line resolves to: flags (cli/flags.py), then presets, then checks of what contradicts. Imports no torch.
+"""Resolve a command line: flags (cli/flags.py), presets, checks of what contradicts. Imports no torch.
 
     options = training(["digits", "teacher", "-t", "demo.teacher", "--wrn_depth", "16", "--wrn_width", "1"])
     options.epochs, options.batch_size                  # (30, 64), from the presets of digits
@@ -165,7 +165,7 @@ def _check_data_flags(options: argparse.Namespace) -> None:
 
 
 def _check_run_flags(options: argparse.Namespace) -> None:
-    """Raise RequestError for flags that contradict each other, or the number of images that the dataset is known to have."""
+    """Raise RequestError for flags that contradict each other or the size of the dataset."""
     if options.json and not options.dry_run:
         raise RequestError("--json goes with --dry_run")
     for flag in ("dry_run", "resume", "init_from") if options.evaluate else ():
@@ -178,7 +178,7 @@ def _check_run_flags(options: argparse.Namespace) -> None:
 
 
 def _resolve_schedule(options: argparse.Namespace, given: set[str]) -> None:
-    """Set the steps of a step schedule, in proportion to the epochs, or none. Raise RequestError where they are unknown."""
+    """Set the steps of a step schedule, in proportion to the epochs. Raise RequestError where they are unknown."""
     if options.schedule != "step":
         options.epoch_step = options.lr_decay_ratio = None
     elif options.epoch_step is None or options.lr_decay_ratio is None:
@@ -189,7 +189,7 @@ def _resolve_schedule(options: argparse.Namespace, given: set[str]) -> None:
 
 
 def _resolve_cutout(options: argparse.Namespace) -> None:
-    """Set the side of the cutout: at most half of the images of a folder. Raise RequestError without full augmentation."""
+    """Set the cutout's side, at most half a folder's images. Raise RequestError if --augment does not allow it."""
     if options.augment != "full" and options.cutout:
         raise RequestError(f"--cutout {options.cutout} goes with --augment full, not {options.augment}")
     if options.cutout is None:

@@ -31,7 +31,7 @@ def build(config: dict) -> nn.Module:
 
 
 def reference(config: dict) -> nn.Module:
-    """Return the same network with nothing swapped, on the meta device: the compression ratio divides by its parameters."""
+    """Return the same network with nothing swapped, on the meta device. The compression ratio refers to it."""
     with torch.device("meta"):
         return plain(config, datasets.of(config).classes)
 

@@ -1,4 +1,4 @@
-"""DARTS: Liu, Simonyan & Yang 2018 (1806.09055), the CIFAR-10 network of the cell DARTS_V2 (figures 4 and 5), second order.
+"""DARTS: Liu, Simonyan & Yang 2018 (1806.09055), the CIFAR-10 network of the second-order cell (figures 4 and 5).
 
 A 3×3 stem; 20 cells with 36 channels a node, of which the 7th and the 14th halve the image and double the channels; the
 mean over pixels; a linear classifier. In training an auxiliary head follows the second reduction. Swappable are both

@@ -1,8 +1,8 @@
 """MobileNetV2: Sandler et al. 2018 (1801.04381), table 2, for images of 224×224.
 
 A 3×3 stem, 17 inverted residuals (1×1 that expands, depthwise 3×3, linear 1×1), a 1×1 to 1280 channels, the mean over
-pixels, and the classifier as a 1×1 convolution with a bias. Swappable is every 1×1, also the classifier. Parameter count
-for 1000 classes, as published: 3,504,872.
+pixels, and the classifier as a 1×1 convolution with a bias. Swappable is every 1×1, also the classifier. Parameter
+count for 1000 classes, as published: 3,504,872.
 
     logits, taps, _ = MobileNetV2(classes=1000)(torch.randn(1, 3, 224, 224))
 """
@@ -20,7 +20,7 @@ STAGES = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3,
 
 
 def multiple_of_8(channels: float) -> int:
-    """Return the nearest multiple of 8, at least 8, that is at most a tenth too small, as the authors' networks round."""
+    """Return the nearest multiple of 8, at least 8 and at most a tenth too small, as the authors' networks round."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 

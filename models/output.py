@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Output(NamedTuple):
-    """Logits (B, classes), tapped features (each B, C, H, W) and, in training, the logits of an auxiliary head if there is one."""
+    """Logits (B, classes), tapped features (each B, C, H, W) and, in training, logits of an auxiliary head if any."""
 
     logits: Tensor
     taps: list[Tensor]

@@ -4,8 +4,8 @@
     register(Network("Mine", "models.mine:Mine", side=32, presets={"conv": "Conv", "epochs": 30, ...}))
 
 A network is a plain nn.Module that returns `models.output.Output`. Its method `swappable()` lists by dotted name the
-convolutions that may be swapped, `segments()` the parts whose activations may be recomputed in the backward pass. A head
-that only training uses is its submodule `auxiliary`. To add one, write its file and register one entry.
+convolutions that may be swapped, `segments()` the parts whose activations may be recomputed in the backward pass. A
+head that only training uses is its submodule `auxiliary`. To add one, write its file and register one entry.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,9 +26,10 @@ class Network:
     taps:    the same for arguments that only choose which features are tapped.
     width:   the flag of `size` by which the network meets a budget, if one does.
     takes:   flags that are declared elsewhere and that only some networks take.
-    read_size: "module:function", which yields the values of its size flags that foreign weights may be of, likeliest first:
-             function(convolutions, classifier), given shapes (o, i, h, w) in the order of registration and (o, i).
     title:   a format of a short name, such as "WRN-{wrn_depth:g}-{wrn_width:g}".
+    read_size: "module:function", which reads the size off foreign weights: function(convolutions, classifier) is given
+             shapes, (o, i, h, w) in the order of registration and (o, i), and yields values of the size flags, the
+             likeliest first.
     """
 
     name: str
@@ -78,9 +79,8 @@ class Network:
             complete = all(isinstance(value, int | float) for value in known.values())
             return self.title.format(**known) if complete else self.name
         width = known.get(self.width)
-        return self.name + (
-            f" ×{width:g}" if isinstance(width, int | float) and width != self.presets[self.width] else ""
-        )
+        unusual = isinstance(width, int | float) and width != self.presets[self.width]
+        return f"{self.name} ×{width:g}" if unusual else self.name
 
 
 NETWORKS: dict[str, Network] = {}
@@ -140,7 +140,7 @@ def width_flag(network: str | None) -> str | None:
 
 
 def flag_for_budget(network: str, conv: str) -> str:
-    """Return the flag by which a network meets a budget with a conv that has no number. Raise RequestError without one."""
+    """Return the flag by which a network meets a budget if its conv has no number. Raise RequestError without one."""
     if flag := width_flag(network):
         return flag
     raise RequestError(f"--conv {conv} has no number to find, and --network {network} no width that could vary instead")

@@ -15,7 +15,7 @@ EXPANSION = 2  # output channels of a bottleneck for each of its 3×3
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3 with the stride, 1×1, each with batch-norm, added to the input (through a 1×1 where the shape changes)."""
+    """1×1, 3×3 with the stride, 1×1, each with batch-norm, added to the input (by a 1×1 where the shape changes)."""
 
     def __init__(self, in_channels: int, width: int, stride: int):
         super().__init__()

@@ -2,7 +2,7 @@
 
     Flag("--epochs", number(int, 1, 10**6), "epochs to train").add_to(parser)
 
-A registry of networks, callbacks or losses declares the flags of its entries here, below the parsers. Imports no torch.
+The registries of networks, callbacks and losses declare their flags by it, too. Imports no torch.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from system.errors import did_you_mean, first_line
 class Flag:
     """One flag, or one positional argument, as `argparse` takes it.
 
-    `name` is what a user types, `short` an abbreviation of it. `default` None means that the flag is off, or that a preset
-    gives its value.
+    `name` is what a user types, `short` an abbreviation of it. `default` None means that the flag is off, or that a
+    preset gives its value.
     """
 
     name: str

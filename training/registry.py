@@ -1,11 +1,11 @@
-"""The callbacks and losses by name: of each its class, the flags that choose it and what they give it. Imports no torch.
+"""The callbacks and losses by name: their classes and the flags that choose them. Imports no torch.
 
     register_callback(Entry("mine", "training.mine:Mine", (Flag("--mine", number(float, 0, 1)),)))
     callbacks(config)                            # [ClipGradient(5.0), Mine(mine=0.5)]
     criterion(config, teacher.network)           # Distill(teacher, temperature, alpha, beta)
 
-A flag of an entry is one of the command line and part of the run's configuration. It is off, None, where it is not given
-or its entry is not chosen. Classes are imported when they are built.
+A flag of an entry is one of the command line and part of the run's configuration. It is off, None, where it is not
+given or its entry is not chosen. Classes are imported when they are built.
 """
 
 from collections.abc import Callable, Mapping
@@ -98,7 +98,7 @@ def loss_of(config: Config) -> Entry:
 
 
 def unused_flags(config: Config) -> dict[str, None]:
-    """Return the entries of a configuration that are off because nothing that is chosen reads them: defaults of flags."""
+    """Return None for each flag that has a default, of callbacks and losses that are not chosen."""
     unused = (flag for entry in entries() if not entry.is_chosen(config) for flag in entry.flags)
     return {flag.dest: None for flag in unused if flag.default is not None}
 

@@ -171,16 +171,16 @@ def test_identities_are_never_dropped(monkeypatch):
     calls = []
     monkeypatch.setattr(models.darts, "dropped", lambda x, probability: calls.append(probability) or x)
     network = models.darts.DARTS(channels=4, cells=3)
-    companion = DropPath(0.2)
-    companion.before_epoch(network, t=0.0)
+    drop_path = DropPath(0.2)
+    drop_path.before_epoch(network, t=0.0)
     network(torch.randn(2, 3, 32, 32))
-    assert calls == [] and companion.metrics() == {"drop_path": 0.0}
-    companion.before_epoch(network, t=0.75)
+    assert calls == [] and drop_path.metrics() == {"drop_path": 0.0}
+    drop_path.before_epoch(network, t=0.75)
     network(torch.randn(2, 3, 32, 32))
     assert calls == [pytest.approx(0.15)] * (
         6 + 2 * 5
     )  # a normal cell has two identities, a reduction three: node 2 read
-    assert companion.metrics() == {"drop_path": pytest.approx(0.15)}
+    assert drop_path.metrics() == {"drop_path": pytest.approx(0.15)}
 
 
 SMALL = {

@@ -1,4 +1,4 @@
-"""A network that is one file and one register call is counted, swapped, trained, resumed, approximated and recognised."""
+"""A network of one file and one register call is counted, swapped, trained, resumed, approximated and recognised."""
 
 import json
 import shutil
