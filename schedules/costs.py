@@ -27,12 +27,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from cli import command
+from cli import command, flags, options
 from layers.registry import FAMILIES, Fraction, OpenName, Whole
 from models.registry import reference_conv, width_flag
 from system import arguments as system_arguments
 from system import files as system_files
-from system import flags, options
 from system.configuration import Configuration
 from system.errors import RequestError
 

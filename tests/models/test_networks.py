@@ -1,4 +1,4 @@
-"""Networks: golden counts stand in counts.csv; here taps, what may be swapped, what cannot be, and every conv on each."""
+"""Check taps, swappable layers, refusals, and every conv on every network (counts.csv holds the parameter counts)."""
 
 import copy
 import io
