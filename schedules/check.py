@@ -96,7 +96,8 @@ def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
         if not is_run(config["teacher_checkpoint"]) and other_classes(teacher, config, read=False):
             return f"its teacher {config['teacher_checkpoint']!r} is trained on {teacher['dataset']}, not {config['dataset']}"
         if teacher["network"] == config["network"]:
-            teacher = teacher | {flag: config[flag] for flag in NETWORKS[config["network"]].tap_flags}  # a teacher is tapped as its student is
+            taps = {flag: config[flag] for flag in NETWORKS[config["network"]].tap_flags}
+            teacher = teacher | taps  # a teacher is tapped as its student is
         if config["image_size"]:
             teacher = teacher | {"image_size": config["image_size"]}  # and is given the same images
         try:
