@@ -1,7 +1,7 @@
-"""The command line's manners: exact flags, values that are checked, errors in one line, exit statuses.
+"""How a command line is read and how a command ends: exact flags, errors in one line, exit statuses.
 
     parser = Parser(prog="main.py")
-    parser.add_argument("--epochs", type=number(int, 1))
+    Flag("--epochs", number(int, 1, 10**6)).add_to(parser)
     sys.exit(run(main))
 
 Imports no torch.
@@ -28,22 +28,24 @@ from system.signals import end_at_once, interrupt, on_signal, stop_listening
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows a default only where there is one to show; the presets' are told in the help texts."""
+    """Show a flag's default, except where it is off; the help texts themselves say what the presets are."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         return super()._get_help_string(action) if action.default not in (None, False, "") else action.help
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with exact flags, and errors in one line that name the nearest right word."""
+    """Read a command line with exact flags; errors are one line that names the nearest right word."""
 
     def __init__(self, **keywords):
         super().__init__(allow_abbrev=False, formatter_class=Formatter, **keywords)
 
     def error(self, message: str) -> NoReturn:
+        """Raise RequestError, where argparse would print its usage and exit."""
         raise RequestError(message)
 
     def parse_args(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+        """Return the values of all flags. Raise RequestError for an unknown flag or a wrong value."""
         known, unknown = self.parse_known_args(arguments)
         if unknown:
             first = unknown[0]
@@ -55,17 +57,18 @@ class Parser(argparse.ArgumentParser):
 
 
 def check(resolve: Callable[[], object]) -> None:
-    """Ends the process if the command line asks for help or cannot be meant; for what comes before `run`."""
+    """Call `resolve` before torch is imported; exit where the command line is wrong or asks for help."""
     if status := run(lambda: resolve() and 0):
         sys.exit(status)
-    on_signal(end_at_once)  # torch is imported next
+    on_signal(end_at_once)  # while torch is imported, which takes seconds
 
 
 def run(main: Callable[[], int], reader_may_leave: bool = False) -> int:
-    """Runs a command's main: what ends it badly becomes one line on stderr and an exit status.
+    """Run a command's main and return its exit status; turn an expected exception into one line on stderr.
 
-    2: a wrong request; 3: diverged; 4: the machine failed; 130, 143: stopped by a signal. Other exceptions are bugs and
-    stay as they are. `reader_may_leave`: it is no failure if nobody reads the output to its end, as behind `| head`.
+    The status is 2 for a wrong request, 3 for a run that diverged, 4 for a failure of the machine, 130 or 143 for a
+    signal. Other exceptions are bugs and pass. With `reader_may_leave` a closed pipe, as behind `| head`, is no
+    failure.
     """
     on_signal(interrupt)
     try:
@@ -94,8 +97,10 @@ def run(main: Callable[[], int], reader_may_leave: bool = False) -> int:
 
 
 def _tell(messages: Iterable[str]) -> None:
-    """A line of each on stderr, if anybody listens. What standard output can no longer take goes nowhere, instead of failing
-    again as Python ends."""
+    """Print a line for each message on stderr, if it is open.
+
+    Redirect a standard output that can no longer be written to, so that Python does not fail on it again at its end.
+    """
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -23,8 +23,7 @@ from input.datasets import side_of
 from layers.registry import OpenName, Whole, parse_family
 from layers.spec import ImpossibleShare
 from models.build import build, reference, reference_parameters
-from models.presets import width_flag
-from models.registry import NETWORKS
+from models.registry import NETWORKS, flag_for_budget
 from system.errors import RequestError
 
 Cost = Callable[[float], float]  # a whole number; −inf where a layer cannot be so small, +inf where not so large
@@ -58,8 +57,9 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
         return config, None
     per = batch if exact else 1  # exact costs are whole numbers for a whole batch
     name = parse_family(config["conv"])
-    varies = width_flag(config["network"], str(name)) if name.number is None else "conv"
-    fixed = {key: config.get(key) for key in (*OF_A_NETWORK, *NETWORKS[config["network"]][1].values())} | {varies: None}
+    varies = flag_for_budget(config["network"], str(name)) if name.number is None else "conv"
+    flags = (*OF_A_NETWORK, *NETWORKS[config["network"]].building_flags)
+    fixed = {key: config.get(key) for key in flags} | {varies: None}
     cost = _cost(tuple(fixed.items()), name, exact, batch)
     if name.number is None:
         steps = _closest_float(cost, asked * per, 0.01, WIDEST, WIDTH_STEP)
@@ -95,7 +95,7 @@ def _cost(fixed: tuple[tuple[str, object], ...], name: OpenName, exact: bool, ba
     """
     config = dict(fixed) | {"module": None, "seed": 0}
     if name.number is None:
-        flag = width_flag(config["network"], str(name))
+        flag = flag_for_budget(config["network"], str(name))
         return cache(lambda width: _of_width({**config, "conv": str(name), flag: width}, exact, batch))
     return cache(_of_number(config, name, exact, batch))
 

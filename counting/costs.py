@@ -24,6 +24,7 @@ from layers.spec import ConvSpec
 from layers.user import of_module
 from models.build import build, reference, reference_parameters
 from models.output import Output
+from models.registry import size_flags
 from system.errors import SwapconvError
 
 
@@ -132,9 +133,7 @@ def summary(config: dict, batch: int = 128) -> dict:
     return {
         "dataset": config["dataset"],
         "network": config["network"],
-        "wrn_depth": config["wrn_depth"],
-        "wrn_width": config["wrn_width"],
-        "width_mult": config["width_mult"],
+        **{flag: config.get(flag) for flag in size_flags()},
         "image_size": side_of(config),
         "conv": config["conv"],
         "module": config["module"],

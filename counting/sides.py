@@ -12,7 +12,6 @@ from counting.shapes import Layer, placeholder, walk
 from input import datasets
 from models import build, registry
 from models.build import size_of
-from models.presets import PRESETS
 from system.errors import RequestError, first_line
 
 SIDES = (8, 16, 24, 28, 32, 48, 64, 96)  # tried, to say which are possible
@@ -35,8 +34,8 @@ def check_side(config: dict) -> None:
 
 
 def _of_presets(config: dict, network: str) -> dict:
-    flags = registry.NETWORKS[network][1].values()
-    return {**config, "network": network, **{flag: PRESETS[network].get(flag) for flag in flags}}
+    entry = registry.NETWORKS[network]
+    return {**config, "network": network, **{flag: entry.presets.get(flag) for flag in entry.building_flags}}
 
 
 def _unfit(config: dict, side: int) -> str:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from input.augment import Augmentation
-from system.errors import RequestError
+from input.splits import check_sizes
 from system.hashing import key, permutation
 
 
@@ -84,13 +84,7 @@ def choose(
 
     Both are taken from one fixed order, so fewer images are some of more. RequestError where there are not so many.
     """
-    if val_size >= count:
-        raise RequestError(f"--val_size {val_size}: there are {count} training images, some must remain")
-    if train_size is not None and train_size > count - val_size:
-        held_out = f", of which --val_size holds out {val_size:,}" if val_size else ""
-        raise RequestError(
-            f"--train_size {train_size}: there are {count:,} training images{held_out}: at most {count - val_size}"
-        )
+    check_sizes(count, val_size, train_size)
     shuffled = permutation(count, key("held out"), device)
     last = count if train_size is None else val_size + train_size
     return shuffled[:val_size].sort().values, shuffled[val_size:last].sort().values

@@ -60,6 +60,7 @@ class Dataset:
     std_of: dict[str, tuple[float, ...]] = field(default_factory=dict)
     title: str = ""
     test_images: int = 0
+    presets: dict[str, object] = field(default_factory=dict)  # of training flags, instead of the network's
 
 
 def of(config: dict) -> Dataset:
@@ -329,9 +330,13 @@ DATASETS = {
         10, 32, (0.2860,) * 3, (0.3530,) * 3, True, 60_000, _fashionmnist, "FashionMNIST", ", so does apt-get install dataset-fashion-mnist",
         title="Fashion-MNIST", test_images=10_000,
     ),
-    "digits": Dataset(10, 32, None, None, False, 1500, _digits, title="digits", test_images=297),
+    "digits": Dataset(
+        10, 32, None, None, False, 1500, _digits, title="digits", test_images=297,
+        presets=dict(batch_size=64, epochs=30, schedule="cosine"),
+    ),
     "imagenet": Dataset(
         1000, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), True, 1_281_167, _imagenet,
         other_way="image-net.org gives it, --imagenet_loc names a folder or shards", title="ImageNet", test_images=50_000,
+        presets=dict(cutout=0),
     ),
 }  # fmt: skip

@@ -3,13 +3,13 @@
     config = {"dataset": "cifar10", "network": "WideResNet", "wrn_depth": 28, "wrn_width": 10.0, "AT_split": 1,
               "conv": "SepHashed_0.1", "module": None, "where": "", "seed": 0}
     network = build(config)                      # on the meta device: no memory, no time
-    network = materialise(network, 0)     # memory and initial weights
+    network = materialise(network, 0)            # memory and initial weights (layers/init.py)
 
-The configuration is what a checkpoint keeps, so a teacher is rebuilt from it the same way.
+A checkpoint keeps its configuration, so a teacher is rebuilt from it in the same way.
 """
 
 from functools import cache
-from importlib import import_module
+from pkgutil import resolve_name
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ from models.registry import NETWORKS
 
 
 def build(config: dict) -> nn.Module:
-    """The network with its swaps, on the meta device. RequestError where a layer cannot take them."""
+    """Return the network with its swaps, on the meta device. Raise RequestError where a layer cannot take them."""
     conv = UserConv(config["module"]) if config["module"] else parse_conv(config["conv"])
     with torch.device("meta"):
         network = plain(config, datasets.of(config).classes)
@@ -31,13 +31,13 @@ def build(config: dict) -> nn.Module:
 
 
 def reference(config: dict) -> nn.Module:
-    """The same network with nothing swapped, on the meta device: what the compression ratio divides by."""
+    """Return the same network with nothing swapped, on the meta device. The compression ratio refers to it."""
     with torch.device("meta"):
         return plain(config, datasets.of(config).classes)
 
 
 def reference_parameters(config: dict) -> int:
-    """How many parameters it has; counted once for each network and size, as comparisons ask often."""
+    """Return the parameter count of `reference`, counted once for each network and size: comparisons ask often."""
     return _reference_parameters(size_of(config), datasets.of(config).classes)
 
 
@@ -48,13 +48,14 @@ def _reference_parameters(size: tuple[tuple[str, object], ...], classes: int) ->
 
 
 def size_of(config: dict) -> tuple[tuple[str, object], ...]:
-    """The network of a configuration and the flags of its size."""
-    return tuple((flag, config[flag]) for flag in ("network", *NETWORKS[config["network"]][1].values()))
+    """Return the entries of a configuration from which `plain` builds its network."""
+    return tuple((flag, config[flag]) for flag in ("network", *NETWORKS[config["network"]].building_flags))
 
 
-def plain(config: dict, classes: int):
-    """The network that a resolved configuration names, on torch's current default device."""
-    target, flags = NETWORKS[config["network"]]
-    module, name = target.split(":")
-    arguments = {argument: config[flag] for argument, flag in flags.items()}
-    return getattr(import_module(module), name)(classes=classes, **arguments)
+def plain(config: dict, classes: int) -> nn.Module:
+    """Return the network that a configuration names, with nothing swapped, on torch's current default device.
+
+    Raise RequestError where its size cannot be.
+    """
+    entry = NETWORKS[config["network"]]
+    return resolve_name(entry.target)(classes=classes, **entry.arguments(config))

@@ -1,9 +1,9 @@
-"""DARTS: Liu, Simonyan & Yang 2018 (1806.09055), the CIFAR-10 network of the cell DARTS_V2 (figures 4 and 5), second order.
+"""DARTS: Liu, Simonyan & Yang 2018 (1806.09055), the CIFAR-10 network of the second-order cell (figures 4 and 5).
 
-A 3×3 stem, 20 cells with 36 channels a node, of which the 7th and the 14th halve the image and double the channels, the
-mean over pixels and a linear classifier; in training an auxiliary head after the second reduction. Swappable are both
-separable convolutions of `sep_conv_3x3`, that of `dil_conv_3x3` and every 1×1 of the cells. Golden counts for 10 classes,
-as published: 3,349,342 parameters, and 476,426 of the auxiliary head, which is not counted.
+A 3×3 stem; 20 cells with 36 channels a node, of which the 7th and the 14th halve the image and double the channels; the
+mean over pixels; a linear classifier. In training an auxiliary head follows the second reduction. Swappable are both
+separable convolutions of `sep_conv_3x3`, that of `dil_conv_3x3` and every 1×1 of the cells. Parameter counts for 10
+classes, as published: 3,349,342, and 476,426 of the auxiliary head, which are not counted.
 
     logits, taps, auxiliary_logits = DARTS(classes=10)(torch.randn(2, 3, 32, 32))
 """
@@ -22,11 +22,11 @@ REDUCE = [
     ("max_pool_3x3", 0), ("max_pool_3x3", 1), ("skip_connect", 2), ("max_pool_3x3", 1),
     ("max_pool_3x3", 0), ("skip_connect", 2), ("skip_connect", 2), ("max_pool_3x3", 1),
 ]  # fmt: skip
-NODES = 4  # whose outputs a cell concatenates
+NODES = 4  # a cell concatenates their outputs
 
 
 def separable(channels: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    """A depthwise 3×3 and a 1×1: what a swap replaces as one."""
+    """Return a depthwise 3×3 and a 1×1, which a swap replaces together."""
     depthwise = nn.Conv2d(channels, channels, 3, stride, dilation, dilation, groups=channels, bias=False)
     return nn.Sequential(depthwise, nn.Conv2d(channels, channels, 1, bias=False))
 
@@ -36,7 +36,7 @@ class SepConv(nn.Module):
 
     def __init__(self, channels: int, stride: int):
         super().__init__()
-        self.relu1 = nn.ReLU()  # its input has other readers
+        self.relu1 = nn.ReLU()  # not in place: other operations read its input
         self.separable1 = separable(channels, stride)
         self.bn1 = nn.BatchNorm2d(channels)
         self.relu2 = nn.ReLU(inplace=True)
@@ -44,6 +44,7 @@ class SepConv(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, channels, H / stride, W / stride)."""
         x = self.bn1(self.separable1(self.relu1(x)))
         return self.bn2(self.separable2(self.relu2(x)))
 
@@ -58,6 +59,7 @@ class DilConv(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, channels, H / stride, W / stride)."""
         return self.bn(self.dilated(self.relu(x)))
 
 
@@ -71,11 +73,12 @@ class ReLUConvBN(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, out_channels, H, W)."""
         return self.bn(self.conv(self.relu(x)))
 
 
 class FactorizedReduce(nn.Module):
-    """ReLU, two 1×1 of stride 2 with half the channels each, the second on the input shifted by a pixel, batch-norm."""
+    """ReLU, two 1×1 of stride 2 with half the channels each, the second on the input shifted by a pixel; batch-norm."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -85,11 +88,13 @@ class FactorizedReduce(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, out_channels, H / 2, W / 2)."""
         x = self.relu(x)
         return self.bn(torch.cat([self.conv1(x), self.conv2(x[:, :, 1:, 1:])], 1))
 
 
 def operation(name: str, channels: int, stride: int) -> nn.Module:
+    """Return the operation that a genotype names. Raise ValueError for an unknown name."""
     match name:
         case "sep_conv_3x3":
             return SepConv(channels, stride)
@@ -103,8 +108,10 @@ def operation(name: str, channels: int, stride: int) -> nn.Module:
 
 
 class Cell(nn.Module):
-    """Two operations, added, for each of four nodes, which are concatenated. In a cell of reduction the operations on the
-    two inputs have stride 2."""
+    """Four nodes, each the sum of two operations; their concatenation is the output.
+
+    In a reduction cell the operations on the two inputs have stride 2.
+    """
 
     def __init__(self, channels_before: int, in_channels: int, channels: int, reduces: bool, after_reduction: bool):
         super().__init__()
@@ -117,7 +124,10 @@ class Cell(nn.Module):
         )
 
     def forward(self, before: Tensor, x: Tensor, drop_path: float) -> Tensor:
-        """`drop_path`: the probability that a path of one image is dropped."""
+        """Map the outputs of the two cells before to (B, 4·channels, H, W), halved in a reduction cell.
+
+        `drop_path` is the probability that a path of one image is dropped.
+        """
         nodes = [self.preprocess0(before), self.preprocess1(x)]
         for first in range(0, 2 * NODES, 2):
             paths = []
@@ -131,7 +141,7 @@ class Cell(nn.Module):
 
 
 def dropped(x: Tensor, probability: float) -> Tensor:
-    """Each image's path is 0 with this probability and else larger by as much: Larsson et al. 2017 (1605.07648)."""
+    """Set each image's path to 0 with this probability, else divide by 1 − it: Larsson et al. 2017 (1605.07648)."""
     kept = torch.rand(len(x), 1, 1, 1, device=x.device) >= probability
     return x * (kept / (1 - probability)).to(x.dtype)
 
@@ -150,7 +160,8 @@ class AuxiliaryHead(nn.Sequential):
 class DARTS(nn.Module):
     """`cells` cells of `channels` channels a node for 32×32 images. Taps: the output of the cell before each reduction.
 
-    `drop_path`, 0 as built, is the probability that a path is dropped in training; who trains sets it.
+    The attribute `drop_path`, 0 at first, is the probability that a path is dropped in training; the callback DropPath
+    sets it.
     """
 
     def __init__(self, classes: int = 10, channels: int = 36, cells: int = 20):
@@ -170,6 +181,7 @@ class DARTS(nn.Module):
         self.classifier = nn.Linear(now, classes)
 
     def forward(self, x: Tensor) -> Output:
+        """Map images (B, 3, H, W) to `Output`, with auxiliary logits in training."""
         before = x = self.stem(x)
         taps, auxiliary_logits = [], None
         drop_path = self.drop_path if self.training else 0.0
@@ -182,7 +194,7 @@ class DARTS(nn.Module):
         return Output(self.classifier(x.mean((2, 3))), taps, auxiliary_logits)
 
     def swappable(self) -> list[str]:
-        """Dotted names of the separable pairs and of the 1×1 convolutions of the cells."""
+        """Return the dotted names of the separable pairs and of the 1×1 convolutions of the cells."""
         found: list[str] = []
         for name, module in self.cells.named_modules(prefix="cells"):
             pair = isinstance(module, nn.Sequential)
@@ -191,5 +203,5 @@ class DARTS(nn.Module):
         return found
 
     def segments(self) -> list[str]:
-        """Dotted names of the cells."""
+        """Return the dotted names of the cells."""
         return [f"cells.{index}" for index in range(len(self.cells))]

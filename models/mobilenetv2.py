@@ -1,15 +1,18 @@
 """MobileNetV2: Sandler et al. 2018 (1801.04381), table 2, for images of 224×224.
 
 A 3×3 stem, 17 inverted residuals (1×1 that expands, depthwise 3×3, linear 1×1), a 1×1 to 1280 channels, the mean over
-pixels, and the classifier as a 1×1 convolution with a bias. Swappable is every 1×1, the classifier too. Golden count for
-1000 classes: 3,504,872 parameters.
+pixels, and the classifier as a 1×1 convolution with a bias. Swappable is every 1×1, also the classifier. Parameter
+count for 1000 classes, as published: 3,504,872.
 
     logits, taps, _ = MobileNetV2(classes=1000)(torch.randn(1, 3, 224, 224))
 """
 
+from collections.abc import Iterator, Sequence
+
 from torch import Tensor, nn
 
 from models.output import Output
+from models.sizes import decimals
 from system.errors import RequestError
 
 # expansion t, output channels c, repeats n, stride of the first s
@@ -17,9 +20,20 @@ STAGES = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3,
 
 
 def multiple_of_8(channels: float) -> int:
-    """The nearest multiple of 8, at least 8, that is not more than a tenth too small, as the authors' networks round."""
+    """Return the nearest multiple of 8, at least 8 and at most a tenth too small, as the authors' networks round."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+def read_size(convolutions: Sequence[tuple[int, ...]], classifier: tuple[int, int]) -> Iterator[dict[str, float]]:
+    """Yield each --width_mult that weights of these shapes, (o, i, h, w) and (o, i), may be of.
+
+    320·width_mult channels, to a multiple of 8, enter the last 1×1, whose output enters the classifier.
+    """
+    heads = [shape[1] for shape in convolutions if shape[2:] == (1, 1) and shape[0] == classifier[1]]
+    for width in decimals((heads[0] - 4) / 320, (heads[0] + 4) / 320) if heads else ():
+        if multiple_of_8(32 * width) == next((shape[0] for shape in convolutions if shape[1] == 3), None):
+            yield {"width_mult": width}
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -27,7 +41,7 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
 
 
 class InvertedResidual(nn.Module):
-    """1×1 to t times the channels (none for t = 1), depthwise 3×3, linear 1×1; added to the input where that fits it."""
+    """1×1 to t times the channels (none for t = 1), depthwise 3×3, linear 1×1; added to an input of the same shape."""
 
     def __init__(self, in_channels: int, out_channels: int, expansion: int, stride: int):
         super().__init__()
@@ -42,12 +56,16 @@ class InvertedResidual(nn.Module):
         self.project = nn.Sequential(_conv(hidden, out_channels, 1), nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride)."""
         residual = self.project(self.depthwise(x if self.expand is None else self.expand(x)))
         return x + residual if self.added else residual
 
 
 class MobileNetV2(nn.Module):
-    """All channels times `multiplier` (the last 1280 only where it is above 1). Taps: every block with stride 2."""
+    """All channels times `multiplier` (the last 1280 only if it is above 1). Taps: every block with stride 2.
+
+    Raise RequestError for a multiplier that is not above 0 and at most 100.
+    """
 
     def __init__(self, classes: int = 1000, multiplier: float = 1.0):
         super().__init__()
@@ -65,6 +83,7 @@ class MobileNetV2(nn.Module):
         self.classifier = nn.Conv2d(last, classes, 1)
 
     def forward(self, x: Tensor) -> Output:
+        """Map images (B, 3, H, W) to `Output`."""
         x = self.stem(x)
         taps = []
         for block in self.blocks:
@@ -74,10 +93,10 @@ class MobileNetV2(nn.Module):
         return Output(self.classifier(self.head(x).mean((2, 3), keepdim=True)).flatten(1), taps)
 
     def swappable(self) -> list[str]:
-        """Dotted names of every 1×1 convolution."""
+        """Return the dotted names of every 1×1 convolution."""
         convs = [(name, module) for name, module in self.named_modules() if isinstance(module, nn.Conv2d)]
         return [name for name, conv in convs if conv.kernel_size == (1, 1)]
 
     def segments(self) -> list[str]:
-        """Dotted names of the inverted residuals."""
+        """Return the dotted names of the inverted residuals."""
         return [f"blocks.{index}" for index in range(len(self.blocks))]

@@ -1,4 +1,7 @@
-"""What every network returns."""
+"""What every network returns.
+
+logits, taps, auxiliary_logits = network(x)
+"""
 
 from typing import NamedTuple
 
@@ -6,7 +9,7 @@ from torch import Tensor
 
 
 class Output(NamedTuple):
-    """logits (B, classes), the tapped features (each B, C, H, W) and, in training, auxiliary logits where there are any."""
+    """Logits (B, classes), tapped features (each B, C, H, W) and, in training, logits of an auxiliary head if any."""
 
     logits: Tensor
     taps: list[Tensor]

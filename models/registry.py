@@ -1,17 +1,210 @@
-"""The networks by name. Importing this needs no torch; a network's own file is read when it is built.
+"""The networks by name: of each its class, flags, image side and presets. Imports no torch.
 
-    network = build({"network": "WideResNet", "wrn_depth": 28, "wrn_width": 10.0, "AT_split": 1}, classes=10)
+    NETWORKS["WideResNet"].size_flags            # ("wrn_depth", "wrn_width")
+    register(Network("Mine", "models.mine:Mine", side=32, presets={"conv": "Conv", "epochs": 30, ...}))
 
-A network is a plain nn.Module that returns `models.output.Output` and lists by dotted name, in `swappable()`, the
-convolutions that may be swapped and, in `segments()`, the parts whose activations may be recomputed in the backward
-pass. A head that only training uses is its submodule `auxiliary`. It is registered in one line here; its preset stands
-in presets.py.
+A network is a plain nn.Module that returns `models.output.Output`. Its method `swappable()` lists by dotted name the
+convolutions that may be swapped, `segments()` the parts whose activations may be recomputed in the backward pass. A
+head that only training uses is its submodule `auxiliary`. To add one, write its file and register one entry.
 """
 
-# name: (module:class, {argument of the class: the flag that gives it})
-NETWORKS = {
-    "WideResNet": ("models.wideresnet:WideResNet", {"depth": "wrn_depth", "width": "wrn_width", "splits": "AT_split"}),
-    "DARTS": ("models.darts:DARTS", {}),
-    "WRN_50_2": ("models.resnet:WRN_50_2", {}),
-    "MobileNetV2": ("models.mobilenetv2:MobileNetV2", {"multiplier": "width_mult"}),
-}
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from system.arguments import Flag, number
+from system.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network. `presets` are values of training flags, `conv` among them, which apply where a flag is not given.
+
+    target:  "module:Class"; the class is called with `classes` and the arguments of `size` and `taps`.
+    side:    rows and columns of the images that it takes.
+    size:    which flag gives which argument of the class; these flags determine the parameter count.
+    taps:    the same for arguments that only choose which features are tapped.
+    width:   the flag of `size` by which the network meets a budget, if one does.
+    takes:   flags that are declared elsewhere and that only some networks take.
+    title:   a format of a short name, such as "WRN-{wrn_depth:g}-{wrn_width:g}".
+    read_size: "module:function", which reads the size off foreign weights: function(convolutions, classifier) is given
+             shapes, (o, i, h, w) in the order of registration and (o, i), and yields values of the size flags, the
+             likeliest first.
+    """
+
+    name: str
+    target: str
+    side: int
+    presets: Mapping[str, Any]
+    size: Mapping[str, Flag] = field(default_factory=dict)
+    taps: Mapping[str, Flag] = field(default_factory=dict)
+    width: str | None = None
+    takes: tuple[str, ...] = ()
+    read_size: str | None = None
+    title: str | None = None
+
+    @property
+    def flags(self) -> tuple[Flag, ...]:
+        """Return the flags that it declares, those of its size first."""
+        return (*self.size.values(), *self.taps.values())
+
+    @property
+    def size_flags(self) -> tuple[str, ...]:
+        """Return the keys of the flags that determine its parameter count."""
+        return tuple(flag.dest for flag in self.size.values())
+
+    @property
+    def tap_flags(self) -> tuple[str, ...]:
+        """Return the keys of the flags that choose its taps."""
+        return tuple(flag.dest for flag in self.taps.values())
+
+    @property
+    def building_flags(self) -> tuple[str, ...]:
+        """Return the keys of all flags that its class is given."""
+        return (*self.size_flags, *self.tap_flags)
+
+    def arguments(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keyword arguments of its class for a configuration, but for `classes`."""
+        return {argument: config[flag.dest] for argument, flag in {**self.size, **self.taps}.items()}
+
+    def describe(self, config: Mapping[str, Any]) -> str:
+        """Return `WideResNet (wrn_depth 16, wrn_width 2)`."""
+        shown = ", ".join(f"{flag} {config[flag]:g}" for flag in self.size_flags)
+        return self.name + (f" ({shown})" if shown else "")
+
+    def short_name(self, config: Mapping[str, Any]) -> str:
+        """Return `WRN-28-10`, or `MobileNetV2 ×0.5` where its width is not the preset; flags may be unknown."""
+        known = {flag: config.get(flag) for flag in self.size_flags}
+        if self.title is not None:
+            complete = all(isinstance(value, int | float) for value in known.values())
+            return self.title.format(**known) if complete else self.name
+        width = known.get(self.width)
+        unusual = isinstance(width, int | float) and width != self.presets[self.width]
+        return f"{self.name} ×{width:g}" if unusual else self.name
+
+
+NETWORKS: dict[str, Network] = {}
+
+
+def register(network: Network) -> None:
+    """Add a network, whose flags join the command line.
+
+    Raise ValueError where its name or a flag of it is taken, or where a flag or `conv` has no preset.
+    """
+    if network.name in NETWORKS:
+        raise ValueError(f"there is a network {network.name!r} already")
+    if lacking := {"conv", *network.building_flags} - network.presets.keys():
+        raise ValueError(f"the network {network.name!r} has no presets of {sorted(lacking)}")
+    declared = {flag.dest: flag for flag in flags()}
+    if taken := [flag.name for flag in network.flags if declared.get(flag.dest, flag) != flag]:
+        raise ValueError(f"the network {network.name!r} declares flags that mean something else already: {taken}")
+    NETWORKS[network.name] = network
+
+
+def flags() -> tuple[Flag, ...]:
+    """Return the flags that networks declare, each once, in the order of registration."""
+    return tuple(dict.fromkeys(flag for network in NETWORKS.values() for flag in network.flags))
+
+
+def size_flags() -> tuple[str, ...]:
+    """Return the keys of all flags that determine a parameter count."""
+    return _each(network.size_flags for network in NETWORKS.values())
+
+
+def tap_flags() -> tuple[str, ...]:
+    """Return the keys of all flags that choose taps."""
+    return _each(network.tap_flags for network in NETWORKS.values())
+
+
+def width_flags() -> tuple[str, ...]:
+    """Return the keys of all flags by which networks meet a budget."""
+    return _each([network.width] if network.width else [] for network in NETWORKS.values())
+
+
+def _each(groups: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for group in groups for name in group))
+
+
+def owners() -> dict[str, list[str]]:
+    """Return, for every flag that some networks take and others do not, the networks that take it, sorted by flag."""
+    found: dict[str, list[str]] = {}
+    for network in NETWORKS.values():
+        for flag in (*network.building_flags, *network.takes):
+            found.setdefault(flag, []).append(network.name)
+    return dict(sorted(found.items()))
+
+
+def width_flag(network: str | None) -> str | None:
+    """Return the flag by which a network's width varies. Return None where it has none or its name is not known."""
+    return NETWORKS[network].width if network in NETWORKS else None
+
+
+def flag_for_budget(network: str, conv: str) -> str:
+    """Return the flag by which a network meets a budget if its conv has no number. Raise RequestError without one."""
+    if flag := width_flag(network):
+        return flag
+    raise RequestError(f"--conv {conv} has no number to find, and --network {network} no width that could vary instead")
+
+
+def reference_conv(network: str | None) -> str:
+    """Return the conv of a network with nothing swapped; `Conv` for one whose name is not known."""
+    return NETWORKS[network].presets["conv"] if network in NETWORKS else "Conv"
+
+
+def describe(config: Mapping[str, Any]) -> str:
+    """Return the network of a configuration with its size: `WideResNet (wrn_depth 16, wrn_width 2)`."""
+    return NETWORKS[config["network"]].describe(config)
+
+
+register(
+    Network(
+        "WideResNet", "models.wideresnet:WideResNet", side=32,
+        presets=dict(
+            conv="Conv", wrn_depth=40, wrn_width=2.0, AT_split=1, batch_size=128, epochs=200, lr=0.1, schedule="step",
+            epoch_step=[60, 120, 160], lr_decay_ratio=0.2, weight_decay=5e-4,
+        ),
+        size={
+            "depth": Flag("--wrn_depth", number(int, 1, 10_000), "6n + 4 (preset: 40)"),
+            "width": Flag("--wrn_width", number(float, 0, 1000, above=True), "times 16, 32, 64 channels (preset: 2)"),
+        },
+        taps={
+            "splits": Flag(
+                "--AT_split", number(int, 1, 10_000), "parts of a group that each give an attention map (preset: 1)"
+            ),
+        },
+        width="wrn_width", read_size="models.wideresnet:read_size", title="WRN-{wrn_depth:g}-{wrn_width:g}",
+    )
+)  # fmt: skip
+register(
+    Network(
+        "DARTS", "models.darts:DARTS", side=32, takes=("drop_path_prob",),
+        presets=dict(
+            conv="Sep", batch_size=96, epochs=600, lr=0.025, schedule="cosine", weight_decay=3e-4, clip_grad=5.0,
+            drop_path_prob=0.2,
+        ),
+    )
+)  # fmt: skip
+register(
+    Network(
+        "WRN_50_2", "models.resnet:WRN_50_2", side=224, takes=("image_size",),
+        presets=dict(
+            conv="Conv", batch_size=256, epochs=90, lr=0.1, schedule="step", epoch_step=[30, 60], lr_decay_ratio=0.1,
+            weight_decay=1e-4, image_size=224,
+        ),
+    )
+)  # fmt: skip
+register(
+    Network(
+        "MobileNetV2", "models.mobilenetv2:MobileNetV2", side=224, takes=("image_size",),
+        presets=dict(
+            conv="Conv", width_mult=1.0, batch_size=256, epochs=150, lr=0.05, schedule="cosine", weight_decay=4e-5,
+            image_size=224,
+        ),
+        size={
+            "multiplier": Flag(
+                "--width_mult", number(float, 0, 100, above=True), "times MobileNetV2's channels (preset: 1)"
+            ),
+        },
+        width="width_mult", read_size="models.mobilenetv2:read_size",
+    )
+)  # fmt: skip

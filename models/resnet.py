@@ -1,8 +1,8 @@
 """Residual networks of bottlenecks: He et al. 2016 (1512.03385), wide as in Zagoruyko & Komodakis 2016 (1605.07146).
 
 WRN-50-2 is ResNet-50 with the stride on the 3×3 (as torchvision has it) and twice the inner channels, so that a
-bottleneck's output is 2 times as wide as its 3×3. Swappable are all convolutions but the 7×7 stem, those of the shortcuts
-included. Golden count for 1000 classes: 68,883,240 parameters.
+bottleneck's output is 2 times as wide as its 3×3. Swappable are all convolutions but the 7×7 stem, also those of the
+shortcuts. Parameter count for 1000 classes, as torchvision's: 68,883,240.
 
     logits, taps, _ = WRN_50_2(classes=1000)(torch.randn(1, 3, 224, 224))
 """
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from models.output import Output
 
-EXPANSION = 2
+EXPANSION = 2  # output channels of a bottleneck for each of its 3×3
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3 with the stride, 1×1, each with batch-norm, added to the input (through a 1×1 where it changes shape)."""
+    """1×1, 3×3 with the stride, 1×1, each with batch-norm, added to the input (by a 1×1 where the shape changes)."""
 
     def __init__(self, in_channels: int, width: int, stride: int):
         super().__init__()
@@ -35,6 +35,7 @@ class Bottleneck(nn.Module):
             self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, 2·width, H / stride, W / stride)."""
         residual = self.relu1(self.bn1(self.conv1(x)))
         residual = self.relu2(self.bn2(self.conv2(residual)))
         residual = self.bn3(self.conv3(residual))
@@ -42,8 +43,7 @@ class Bottleneck(nn.Module):
 
 
 class WRN_50_2(nn.Module):
-    """Four stages of 3, 4, 6, 3 bottlenecks, 128 to 1024 channels in the 3×3, for images of 224×224. Taps: the end of
-    each stage."""
+    """Four stages of 3, 4, 6, 3 bottlenecks, with 128 to 1024 channels in the 3×3. Taps: the end of each stage."""
 
     def __init__(self, classes: int = 1000):
         super().__init__()
@@ -62,6 +62,7 @@ class WRN_50_2(nn.Module):
         self.classifier = nn.Linear(channels, classes)
 
     def forward(self, x: Tensor) -> Output:
+        """Map images (B, 3, H, W) to `Output`."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         taps = []
         for stage in self.stages:
@@ -70,9 +71,9 @@ class WRN_50_2(nn.Module):
         return Output(self.classifier(self.avgpool(x).flatten(1)), taps)
 
     def swappable(self) -> list[str]:
-        """Dotted names of every convolution of every bottleneck."""
+        """Return the dotted names of every convolution of every bottleneck."""
         return [f"stages.{name}" for name, module in self.stages.named_modules() if isinstance(module, nn.Conv2d)]
 
     def segments(self) -> list[str]:
-        """Dotted names of the bottlenecks."""
+        """Return the dotted names of the bottlenecks."""
         return [f"stages.{stage}.{index}" for stage, members in enumerate(self.stages) for index in range(len(members))]

@@ -1,16 +1,29 @@
 """Wide residual networks: Zagoruyko & Komodakis 2016 (1605.07146), section 2, pre-activation blocks B(3, 3).
 
 Depth 6n + 4: a 3×3 stem, three groups of n blocks with int(16·w), int(32·w), int(64·w) channels, batch-norm, ReLU, the
-mean over pixels and a linear classifier. Swappable are both 3×3 convolutions of every block. Golden counts for 10
-classes: WRN-28-10 has 36,479,194 parameters, WRN-16-1 175,066.
+mean over pixels and a linear classifier. Swappable are both 3×3 convolutions of every block. Parameter counts for 10
+classes: 36,479,194 of WRN-28-10, 175,066 of WRN-16-1.
 
     logits, taps, _ = WideResNet(depth=16, width=1.0, classes=10)(torch.randn(2, 3, 32, 32))
 """
 
+from collections.abc import Iterator, Sequence
+
 from torch import Tensor, nn
 
 from models.output import Output
+from models.sizes import decimals
 from system.errors import RequestError
+
+
+def read_size(convolutions: Sequence[tuple[int, ...]], classifier: tuple[int, int]) -> Iterator[dict[str, float]]:
+    """Yield the --wrn_depth and --wrn_width that weights of these shapes, (o, i, h, w) and (o, i), may be of.
+
+    There are 6n 3×3 convolutions after the stem, and int(64·width) channels enter the classifier.
+    """
+    depth = 6 * round((sum(shape[2:] == (3, 3) for shape in convolutions) - 1) / 6) + 4
+    width = next(decimals(classifier[1] / 64, (classifier[1] + 1) / 64), 0.0)  # int makes the same of all others
+    yield {"wrn_depth": depth, "wrn_width": width}
 
 
 class BasicBlock(nn.Module):
@@ -32,13 +45,17 @@ class BasicBlock(nn.Module):
             self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride)."""
         activated = self.relu1(self.bn1(x))
         residual = self.conv2(self.relu2(self.bn2(self.conv1(activated))))
         return residual + (x if self.shortcut is None else self.shortcut(activated))
 
 
 class WideResNet(nn.Module):
-    """WRN-depth-width for 32×32 images. Taps: the end of each group, or of each of its `splits` near-equal parts."""
+    """WRN-depth-width for 32×32 images. Taps: the end of each group, or of each of its `splits` near-equal parts.
+
+    Raise RequestError for a depth that is not 6n + 4, a width without channels, or more splits than blocks in a group.
+    """
 
     def __init__(self, depth: int = 40, width: float = 2.0, classes: int = 10, splits: int = 1):
         super().__init__()
@@ -69,6 +86,7 @@ class WideResNet(nn.Module):
         self.tapped = {blocks * (part + 1) // splits - 1 for part in range(splits)}
 
     def forward(self, x: Tensor) -> Output:
+        """Map images (B, 3, H, W) to `Output`."""
         x = self.conv1(x)
         taps = []
         for group in self.groups:
@@ -79,7 +97,7 @@ class WideResNet(nn.Module):
         return Output(self.classifier(self.relu(self.bn(x)).mean((2, 3))), taps)
 
     def swappable(self) -> list[str]:
-        """Dotted names of the 3×3 convolutions of every block."""
+        """Return the dotted names of the 3×3 convolutions of every block."""
         return [
             f"groups.{group}.{index}.{conv}"
             for group, members in enumerate(self.groups)
@@ -88,5 +106,5 @@ class WideResNet(nn.Module):
         ]
 
     def segments(self) -> list[str]:
-        """Dotted names of the blocks."""
+        """Return the dotted names of the blocks."""
         return [f"groups.{group}.{index}" for group, members in enumerate(self.groups) for index in range(len(members))]

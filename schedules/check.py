@@ -30,7 +30,7 @@ OF_ONE_SIZE = {"budget": None, "budget_mult_adds": None}  # a trained network ha
 
 def shape(config: dict) -> tuple:
     """Equal for configurations whose networks are equal but for their random numbers."""
-    flags = ("dataset", "data_classes", "image_size", "network", *NETWORKS[config["network"]][1].values())
+    flags = ("dataset", "data_classes", "image_size", "network", *NETWORKS[config["network"]].building_flags)
     return tuple(config.get(key) for key in (*flags, "conv", "module", "where", "budget", "budget_mult_adds"))
 
 
@@ -74,7 +74,7 @@ def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
         """What builds the network that a run comes from, as far as it is known. RequestError where it cannot be."""
         if is_run(source):
             return made.get(source) or _trained(source)
-        flags = NETWORKS[config["network"]][1].values()
+        flags = NETWORKS[config["network"]].building_flags
         if (key := (source, *(config[each] for each in ("dataset", "network", *flags)))) not in foreign:
             try:
                 foreign[key] = _buildable(weights_origin.facts(source, config))
@@ -96,7 +96,8 @@ def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
         if not is_run(config["teacher_checkpoint"]) and other_classes(teacher, config, read=False):
             return f"its teacher {config['teacher_checkpoint']!r} is trained on {teacher['dataset']}, not {config['dataset']}"
         if teacher["network"] == config["network"]:
-            teacher = teacher | {"AT_split": config["AT_split"]}  # a teacher is tapped as its student is
+            taps = {flag: config[flag] for flag in NETWORKS[config["network"]].tap_flags}
+            teacher = teacher | taps  # a teacher is tapped as its student is
         if config["image_size"]:
             teacher = teacher | {"image_size": config["image_size"]}  # and is given the same images
         try:
@@ -112,8 +113,8 @@ def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
             origin = coming_from(name, config) if name else None
         except RequestError as error:
             return str(error)
-        for flag in ("network", *NETWORKS[config["network"]][1].values()) if origin else ():
-            if flag != "AT_split" and config[flag] != origin.get(flag):
+        for flag in ("network", *NETWORKS[config["network"]].size_flags) if origin else ():
+            if config[flag] != origin.get(flag):
                 return f"--init_from {name}: {flag} is {config[flag]} here, {origin.get(flag)} there"
 
     def of_weights(job: Job) -> str | None:
@@ -163,6 +164,6 @@ def _trained(name: str) -> dict | None:
 
 def _buildable(config: dict) -> dict | None:
     """A configuration without what its budget asked for; None where it is not one of a network."""
-    flags = NETWORKS[config["network"]][1].values() if config.get("network") in NETWORKS else None
+    flags = NETWORKS[config["network"]].building_flags if config.get("network") in NETWORKS else None
     known = flags is not None and {*flags, "dataset", "conv", "module", "where", "seed"} <= config.keys()
     return config | OF_ONE_SIZE if known and is_known(config) else None

@@ -30,7 +30,6 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
 
-from cli import arguments as cli_arguments
 from cli import command
 from cli.command import Parser
 from input.folders import is_own
@@ -42,6 +41,7 @@ from schedules.comparable import mixture
 from schedules.schedule import Job
 from schedules.schedule import read as read_schedule
 from schedules.summary import table
+from system import arguments as system_arguments
 from system import files as system_files
 from system.errors import RequestError, SwapconvError
 from system.files import write_atomically
@@ -72,7 +72,7 @@ def options(arguments: Sequence[str] | None = None) -> Namespace:
     parser.add_argument(
         "folders",
         nargs="*",
-        type=cli_arguments.filename,
+        type=system_arguments.filename,
         metavar="FOLDER",
         help="folders of runs, or that hold a runs/ (default: runs)",
     )
@@ -80,12 +80,12 @@ def options(arguments: Sequence[str] | None = None) -> Namespace:
         "-o",
         "--output",
         required=True,
-        type=cli_arguments.filename,
+        type=system_arguments.filename,
         metavar="STUDY",
         help="what to write, without .csv",
     )
     parser.add_argument(
-        "--schedule", type=cli_arguments.filename, metavar="FILE", help="only its jobs, those too that have not begun"
+        "--schedule", type=system_arguments.filename, metavar="FILE", help="only its jobs, those too that have not begun"
     )
     return parser.parse_args(arguments)
 

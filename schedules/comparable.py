@@ -17,15 +17,14 @@ from dataclasses import dataclass, field
 
 from cli import flags
 from input.folders import is_own
-from models.presets import PRESETS, WIDTHS
-from models.registry import NETWORKS
+from models.registry import NETWORKS, reference_conv, size_flags, tap_flags, width_flag
 from record.identity import NOT_IDENTITY
 
 ROLES = {"teacher_checkpoint", "student_checkpoint", "seed", "mode", "conv", "module", "help", "dataset", "network"}
 OF_DATA = ("data_digest", "data_train", "data_test", "train_size", "val_size", "image_size")
 OF_LENGTH = ("epochs", "augment", "cutout")
-OF_TEACHING = ("temperature", "alpha", "beta", "AT_split")  # what a network alone has no use for
-SIZES = tuple(dict.fromkeys(flag for _, own in NETWORKS.values() for flag in own.values() if flag != "AT_split"))
+OF_TEACHING = ("temperature", "alpha", "beta", *tap_flags())  # what a network alone has no use for
+SIZES = size_flags()
 PLURALS = {
     "dataset": "datasets", "network": "networks", "epochs": "lengths", "images": "sets of training images",
     "held out": "sizes of what is held out", "data": "sets of data", "side": "image sizes", "augment": "augmentations",
@@ -46,10 +45,7 @@ class Arena:
 
 def network_name(run: Run) -> str:
     """`WRN-28-10`, `MobileNetV2 ×0.5`, `DARTS`."""
-    if run.get("wrn_depth") is not None and run.get("wrn_width") is not None:
-        return f"WRN-{run['wrn_depth']:g}-{run['wrn_width']:g}"
-    width = run.get("width_mult")
-    return run["network"] + (f" ×{width:g}" if isinstance(width, int | float) and width != 1 else "")
+    return NETWORKS[run["network"]].short_name(run) if run["network"] in NETWORKS else run["network"]
 
 
 def setup(run: Run, without: Iterable[str] = ()) -> dict:
@@ -60,7 +56,7 @@ def setup(run: Run, without: Iterable[str] = ()) -> dict:
 
 def is_reference(run: Run) -> bool:
     """Whether nothing is swapped in it."""
-    return not run.get("module") and run.get("family") == PRESETS.get(run["network"], {}).get("conv", "Conv")
+    return not run.get("module") and run.get("family") == reference_conv(run["network"])
 
 
 def arenas(runs: Sequence[Run]) -> list[Arena]:
@@ -77,7 +73,7 @@ def _of_field(runs: Sequence[Run], places: Sequence[int]) -> list[Arena]:
     """The arenas of runs that differ in their width at the most: one for each width at which something was swapped."""
 
     def width(place: int):
-        return _plain(runs[place].get(WIDTHS.get(runs[place]["network"])))
+        return _plain(runs[place].get(width_flag(runs[place]["network"])))
 
     swapped = [width(place) for place in places if not is_reference(runs[place])]
     widths = dict.fromkeys(swapped)
@@ -96,7 +92,7 @@ def _key(run: Run) -> tuple:
     """Equal for runs that may stand in one figure, at the most differing in their width."""
     digest = run.get("data_digest")
     dataset = "" if digest and is_own(run["dataset"]) else run["dataset"]  # the same folder by another name
-    sizes = [flag for flag in SIZES if flag != WIDTHS.get(run["network"])]
+    sizes = [flag for flag in SIZES if flag != width_flag(run["network"])]
     return (dataset, run["network"], *(_plain(run.get(name)) for name in (*sizes, *OF_DATA, *OF_LENGTH)))
 
 

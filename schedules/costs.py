@@ -27,10 +27,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from cli import arguments as cli_arguments
 from cli import command, flags, options
 from layers.registry import FAMILIES, Fraction, OpenName, Whole
-from models.presets import PRESETS, WIDTHS
+from models.registry import reference_conv, width_flag
+from system import arguments as system_arguments
 from system import files as system_files
 from system.configuration import Configuration
 from system.errors import RequestError
@@ -75,9 +75,9 @@ def parse(arguments: Sequence[str] | None = None) -> Configuration:
     for each in (parser, own):
         output = each.add_argument_group("output")
         output.add_argument(
-            "--out", type=cli_arguments.filename, default=".", metavar="FOLDER", help="where figures go"
+            "--out", type=system_arguments.filename, default=".", metavar="FOLDER", help="where figures go"
         )
-        output.add_argument("--csv", type=cli_arguments.filename, metavar="FILE", help="the table as CSV too")
+        output.add_argument("--csv", type=system_arguments.filename, metavar="FILE", help="the table as CSV too")
     given = parser.parse_args(arguments)
     for flag in REFUSED:
         if getattr(given, flag) is not None:
@@ -167,7 +167,7 @@ def control(config: dict, batch: int) -> list[Row]:
     from input.datasets import side_of
     from models.build import build
 
-    flag, conv, rows = WIDTHS.get(config["network"]), PRESETS[config["network"]]["conv"], []
+    flag, conv, rows = width_flag(config["network"]), reference_conv(config["network"]), []
     for share in NARROWER if flag else ():
         width = float(f"{config[flag] * share:.3g}")
         try:
@@ -181,7 +181,7 @@ def control(config: dict, batch: int) -> list[Row]:
 
 def reference_cost(config: dict, rows: list[Row]) -> Row:
     """The row of the network with nothing swapped."""
-    return next(row for row in rows if row.conv == PRESETS[config["network"]]["conv"])
+    return next(row for row in rows if row.conv == reference_conv(config["network"]))
 
 
 def shown(rows: list[Row], reference: Row) -> str:

@@ -32,17 +32,17 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from cli import arguments as cli_arguments
 from cli import command
 from cli import flags as cli_flags
-from cli.arguments import amount, choice, number
 from cli.command import Parser
 from input.folders import PREFIX, is_own, look
 from layers.registry import FAMILIES, OpenName, parse_conv, parse_family
-from models.presets import PRESETS, WIDTHS
+from models.registry import reference_conv, width_flag
 from schedules.schedule import Job, parse
 from schedules.studies import STUDIES, Study
+from system import arguments as system_arguments
 from system import files
+from system.arguments import amount, choice, number
 from system.errors import RequestError
 from system.files import write_atomically
 from weights.sources import check_run_name, check_source
@@ -89,7 +89,7 @@ def options(arguments: Sequence[str] | None = None) -> Namespace:
     known = "; ".join(f"{name}: {study.title}" for name, study in STUDIES.items())
     parser.add_argument("study", type=choice("study", list(STUDIES)), metavar="STUDY", help=known)
     parser.add_argument(
-        "-o", "--output", type=cli_arguments.filename, metavar="FILE", help="(default: STUDY[.TAG].json)"
+        "-o", "--output", type=system_arguments.filename, metavar="FILE", help="(default: STUDY[.TAG].json)"
     )
     parser.add_argument(
         "--dataset", type=cli_flags.dataset, metavar="DATASET", help="instead of the study's own, such as folder:PATH"
@@ -170,7 +170,7 @@ def _that_meet(study: Study, request: Namespace) -> list[Setting]:
     names = [parse_family(text) for text in request.families] if request.families else _families(network)
     found: dict[tuple[str, ...], Setting] = {}
     for name in names:
-        if name.number is None and network not in WIDTHS:
+        if name.number is None and width_flag(network) is None:
             raise RequestError(f"{name} has no number to find, and {network} no width that could vary instead")
         missed: dict[str, list[str]] = {}
         for asked in request.budgets or request.budgets_mult_adds:
@@ -185,8 +185,8 @@ def _that_meet(study: Study, request: Namespace) -> list[Setting]:
                 missed.setdefault(nearest, []).append(f"{asked:,}")
                 continue
             if name.number is None:
-                flag = WIDTHS[network]
-                other = str(name) if str(name) != PRESETS[network]["conv"] else ""
+                flag = width_flag(network)
+                other = str(name) if str(name) != reference_conv(network) else ""
                 setting = _of_width((f"--{flag}", repr(achieved[flag]), "--conv", str(name)), asked, other)
             else:
                 setting = Setting(("--conv", achieved["conv"]), achieved["conv"].lower(), asked)
@@ -203,7 +203,7 @@ def _that_meet(study: Study, request: Namespace) -> list[Setting]:
 def _families(network: str) -> list[OpenName]:
     """Those that can meet a budget, and the network's own conv where its width can."""
     numbered = [family for family in FAMILIES if FAMILIES[family].numbers]
-    return [parse_family(each) for each in [*numbered, *([PRESETS[network]["conv"]] if network in WIDTHS else [])]]
+    return [parse_family(each) for each in [*numbered, *([reference_conv(network)] if width_flag(network) else [])]]
 
 
 def _config(study: Study, request: Namespace) -> dict:

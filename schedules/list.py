@@ -21,14 +21,14 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from cli import arguments as cli_arguments
 from cli import command
-from cli.arguments import choice
 from cli.command import Parser
 from record.paths import RUNS
 from record.reader import STATES, Record, read
 from schedules.schedule import Job
 from schedules.schedule import read as read_schedule
+from system import arguments as system_arguments
+from system.arguments import choice
 from system.errors import RequestError
 
 
@@ -37,7 +37,7 @@ def options(arguments: Sequence[str] | None = None) -> Namespace:
     parser.add_argument(
         "schedule",
         nargs="?",
-        type=cli_arguments.filename,
+        type=system_arguments.filename,
         metavar="FILE",
         help="only its jobs, those too that have not begun",
     )

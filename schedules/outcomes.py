@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 from input.folders import is_own
-from models.presets import PRESETS
+from models.registry import reference_conv
 from record.identity import name_of
 from schedules import comparable, table
 from schedules.comparable import OF_TEACHING, SIZES, Arena, arenas, differing, network_name, setup
@@ -231,7 +231,7 @@ def _alike(one: tuple, other: tuple) -> bool:
 
 def _teacher_label(group: Group) -> str:
     conv = _conv(group.first)
-    reference = PRESETS.get(group.first["network"], {}).get("conv", "Conv")
+    reference = reference_conv(group.first["network"])
     return f"teacher {network_name(group.first)}" + ("" if conv in ("Conv", reference) else f" {conv}")
 
 

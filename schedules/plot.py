@@ -23,33 +23,33 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cli import arguments as cli_arguments
 from cli import command
 from schedules.outcomes import MEASURES, Pair, Study, read
+from system import arguments as system_arguments
 from system import files as system_files
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command.Parser(prog="python -m schedules.plot", description="Figures of a study that has been collated.")
-    parser.add_argument("study", type=cli_arguments.filename, metavar="STUDY.csv", help="what schedules.collate wrote")
+    parser.add_argument("study", type=system_arguments.filename, metavar="STUDY.csv", help="what schedules.collate wrote")
     parser.add_argument(
-        "--out", type=cli_arguments.filename, metavar="FOLDER", help="where figures go (default: beside the study)"
+        "--out", type=system_arguments.filename, metavar="FOLDER", help="where figures go (default: beside the study)"
     )
     parser.add_argument(
         "--mult_adds",
-        type=cli_arguments.choice("convention", ["exact", "published"]),
+        type=system_arguments.choice("convention", ["exact", "published"]),
         default="exact",
         help="exact | published: how mult-adds are counted",
     )
     parser.add_argument(
         "--error",
-        type=cli_arguments.choice("error", MEASURES),
+        type=system_arguments.choice("error", MEASURES),
         default=MEASURES[0],
         metavar="COLUMN",
         help=" | ".join(MEASURES),
     )
     parser.add_argument(
-        "--html", type=cli_arguments.filename, metavar="FILE", help="one page with everything in it too"
+        "--html", type=system_arguments.filename, metavar="FILE", help="one page with everything in it too"
     )
     return parser.parse_args(arguments)
 

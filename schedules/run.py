@@ -25,9 +25,7 @@ import time
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 
-from cli import arguments as cli_arguments
 from cli import command
-from cli.arguments import choice, number
 from cli.command import Parser
 from record import outcome
 from schedules import launchers
@@ -35,7 +33,9 @@ from schedules.launchers import LAUNCHERS, Launcher, Task
 from schedules.queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Place, Queue, tail
 from schedules.schedule import Job
 from schedules.view import View, result
+from system import arguments as system_arguments
 from system import signals
+from system.arguments import choice, number
 from system.errors import Diverged, MachineFault, RequestError
 
 PULSE = 0.02  # seconds between two looks at the jobs that run
@@ -45,7 +45,7 @@ def options(arguments: Sequence[str] | None = None) -> Namespace:
     parser = Parser(
         prog="python -m schedules.run", description="Run the jobs of a schedule until all of them are finished."
     )
-    parser.add_argument("schedule", type=cli_arguments.filename, metavar="FILE", help="a JSON list of argv lists")
+    parser.add_argument("schedule", type=system_arguments.filename, metavar="FILE", help="a JSON list of argv lists")
     parser.add_argument(
         "--launcher", type=choice("launcher", list(LAUNCHERS)), default="local", help=" | ".join(LAUNCHERS)
     )

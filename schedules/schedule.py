@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cli import options as cli_options
 from input.datasets import is_known, other_classes
+from models.registry import width_flags
 from record import reader
 from record.identity import differences, name_of
 from record.paths import CHECKPOINTS, RUNS, checkpoint_path
@@ -175,7 +176,7 @@ def _told(job: Job) -> dict:
     config = dict(job.options)
     if config["module"]:
         config["module_digest"] = files.file_digest(config["module"])
-    found = ("conv", "wrn_width", "width_mult") if config["budget"] or config["budget_mult_adds"] else ()
+    found = ("conv", *width_flags()) if config["budget"] or config["budget_mult_adds"] else ()
     return {key: value for key, value in config.items() if key not in found}
 
 

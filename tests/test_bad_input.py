@@ -22,7 +22,7 @@ T = "digits teacher -t x "
 C = "cifar10 teacher -t x "
 S = "digits student -t t -s s --wrn_depth 10 --wrn_width 0.25 "
 
-# what is asked for, and what of the answer tells the value or what is allowed
+# a request, and the part of the answer that names the value or what is allowed
 REQUESTS = [
     # what and how
     ("", "the following arguments are required: DATASET, MODE"),

@@ -22,7 +22,6 @@ from layers.acdc import ACDC
 from layers.init import materialise
 from layers.registry import FAMILIES, parse_conv
 from layers.spec import ConvSpec
-from models import presets
 from models.build import build
 from models.registry import NETWORKS
 from system.errors import SwapconvError
@@ -86,7 +85,7 @@ SLOW = [
 def test_exact_counts_are_what_torch_sees(conv, network, batch):
     """A forward pass of every network; without numbers, where that is faster."""
     device = "cpu" if network == "DARTS" else "meta"
-    dataset, side = ("cifar10", 32) if presets.IMAGE_SIDE[network] == 32 else ("imagenet", 224)
+    dataset, side = ("cifar10", 32) if NETWORKS[network].side == 32 else ("imagenet", 224)
     depth = ["--wrn_depth", "16"] if network == "WideResNet" else []  # all of its kinds of layers
     config = request(dataset, "--network", network, "--conv", conv, *depth)
     costs, built = counting_costs.summary(config, batch), build(config).eval()

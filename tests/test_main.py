@@ -16,7 +16,7 @@ import data as data_module
 import main
 from cli import command, options
 from record import checkpoint
-from training import prepare
+from training import registry
 
 STUDENT = ["digits", "student", "-t", "t", "-s", "s", *TINY]
 
@@ -259,10 +259,10 @@ def test_darts_presets_and_callbacks():
     request = options.training(["cifar10", "teacher", "-t", "x", "--network", "DARTS"])
     assert (request.conv, request.epochs, request.batch_size, request.lr) == ("Sep", 600, 96, 0.025)
     assert (request.schedule, request.weight_decay, request.clip_grad) == ("cosine", 3e-4, 5.0)
-    drop_path, clip = prepare.callbacks_of(request)
+    drop_path, clip = registry.callbacks(request)
     assert (drop_path.probability, clip.norm) == (0.2, 5.0)
     request = options.training(["cifar10", "teacher", "-t", "x", "--network", "DARTS", "--drop_path_prob", "0"])
-    assert [type(each).__name__ for each in prepare.callbacks_of(request)] == ["ClipGradient"]
+    assert [type(each).__name__ for each in registry.callbacks(request)] == ["ClipGradient"]
 
 
 def test_darts_normalises_as_published(tmp_path, monkeypatch):

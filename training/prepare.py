@@ -19,7 +19,6 @@ from counting import budget
 from counting.costs import summary
 from counting.sides import needs_two
 from data import find, labels_of, load_data
-from distill import Criterion, Distill, Supervised
 from distributed import launch
 from distributed.batchnorm import synchronise
 from distributed.process_group import Ranks
@@ -36,7 +35,7 @@ from system import files
 from system.configuration import Configuration
 from system.errors import RequestError
 from system.hashing import key
-from training.callbacks import Callback, ClipGradient, DropPath
+from training import registry
 from training.device import precision_of, to_device
 from training.optim import sgd
 from training.rates import Cosine, Schedule, Step
@@ -186,15 +185,13 @@ def assemble(prepared: Prepared, device: torch.device, ranks: Ranks) -> TrainSte
     network = to_device(materialise(prepared.network, config.seed), device)
     if config.sync_bn:
         synchronise(network)
-    criterion: Criterion = Supervised()
-    if prepared.teacher is not None:
-        taught_by = to_device(prepared.teacher.network, device)
-        criterion = Distill(taught_by, config.alpha, config.beta, config.temperature)
+    teacher = prepared.teacher and to_device(prepared.teacher.network, device)
+    criterion, callbacks = registry.criterion(config, teacher), registry.callbacks(config)
     scale = 1.0 if config.nocrswd else prepared.costs["crs_ratio"] * config.crs_factor
     structured = blocks.structured_parameters(network)
     optimizer = sgd(network, structured, config.lr, config.momentum, config.weight_decay, scale)
     precision, parts = precision_of(config, device), config.grad_accum or 1
-    return TrainStep(network, criterion, optimizer, callbacks_of(config), precision, parts, ranks, config.print_freq)
+    return TrainStep(network, criterion, optimizer, callbacks, precision, parts, ranks, config.print_freq)
 
 
 def approximate_start(prepared: Prepared, step: TrainStep) -> str:
@@ -213,12 +210,6 @@ def seed_everything(seed: int, ranks: Ranks) -> None:
     """Seed the common generators, from which drop-path draws; on each rank with other numbers, for its other images."""
     seed = seed if ranks.is_first else key(seed, ranks.rank)
     random.seed(seed), np.random.seed(seed % 2**32), torch.manual_seed(seed)
-
-
-def callbacks_of(config: Configuration) -> list[Callback]:
-    """Return the callbacks that a configuration asks for."""
-    drop_path = [DropPath(config.drop_path_prob)] if config.drop_path_prob else []
-    return drop_path + ([ClipGradient(config.clip_grad)] if config.clip_grad else [])
 
 
 def schedule_of(config: Configuration) -> Schedule:

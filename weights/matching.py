@@ -1,18 +1,18 @@
-"""Weights saved by another tool find their places in a network of ours: module by module, in the order of registration.
+"""Match weights that another tool saved to a network here, module by module, in the order of registration.
 
-    found = match("x.pth", torch.load("x.pth", weights_only=True), config)     # RequestError where anything is left over
+    found = match("x.pth", torch.load("x.pth", weights_only=True), config)  # RequestError where anything is left over
     found.config["network"], found.config["wrn_depth"], found.state["classifier.weight"], print(found.table)
 
-Two networks of one architecture register their convolutions, batch-norms and linear maps in one order, whatever they are
-called. So modules are paired in order, each with one of its kind and shape; a linear map o×i and a 1×1 convolution
-o×i×1×1 are the same. Where the order is not that of registration, as in a safetensors file, which is sorted, it is found
-from names, numbers and shapes (arrange.py); where those allow several, or contradict the order, that is refused. What
-tensors do not tell (strides, activations, epsilons) is taken to be as here.
+Two networks of one architecture register their convolutions, batch-norms and linear maps in the same order, by whatever
+names. So modules are paired in order, each with one of the same kind and shape; a linear map o×i and a 1×1 convolution
+o×i×1×1 are the same. A safetensors file is sorted by name; there the order is found from names, numbers and shapes
+(weights/ordering.py). Weights are refused where several orders are possible, or where the names contradict the order.
+Tensors do not show strides, activations and epsilons: these are assumed to be as here.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pkgutil import resolve_name
 from typing import NamedTuple
 
 import torch
@@ -23,9 +23,7 @@ import blocks
 from input import datasets
 from layers.registry import parse_conv
 from models import build
-from models.mobilenetv2 import multiple_of_8
-from models.presets import IMAGE_SIDE, PRESETS
-from models.registry import NETWORKS
+from models.registry import NETWORKS, Network, describe, size_flags, tap_flags
 from system.errors import RequestError
 from weights.ordering import Unclear, arrange, natural, naturally, skeleton
 from weights.sources import is_file
@@ -35,8 +33,7 @@ LARGE_PART = 0.4  # of the tensors, for a part to be tried as the network
 
 
 class Module(NamedTuple):
-    """A module as its tensors show it: `tensors` are their names by role, `signature` what it has in common with another
-    that may stand for it."""
+    """A module as its tensors show it; `tensors` are their names by role (weight, bias, …)."""
 
     name: str
     kind: str
@@ -45,6 +42,7 @@ class Module(NamedTuple):
 
     @property
     def signature(self) -> tuple:
+        """Return what two modules have in common if one's tensors fit the other."""
         if self.kind == "batch-norm":
             return self.kind, self.shape
         return "map", (*self.shape, 1, 1)[:4], "bias" in self.tensors
@@ -54,7 +52,7 @@ class Module(NamedTuple):
 
 
 class Match(NamedTuple):
-    """What the weights are those of: its configuration, its state by our names, and who stands for whom, as a text."""
+    """The configuration of a network, its state dict by the names here, and a table of their names and ours."""
 
     config: dict
     state: dict[str, Tensor]
@@ -66,7 +64,7 @@ def _text(shape: Sequence[int]) -> str:
 
 
 def modules(state: Mapping[str, Tensor]) -> list[Module]:
-    """The modules of a state dict in its order. A tensor that is called by no role is the weight of a module of its own."""
+    """Return the modules of a state dict, in its order. A tensor whose name ends in no role is a module's weight."""
     tensors: dict[str, dict[str, str]] = {}
     for name in state:
         prefix, _, role = name.rpartition(".")
@@ -88,8 +86,10 @@ def _module(name: str, tensors: dict[str, str], state: Mapping[str, Tensor]) -> 
 
 
 def doubt(theirs: Sequence[Module]) -> str:
-    """Why the order of a state dict may not be that of registration: sorted by name it is another, and would map wrongly
-    where shapes are alike. Empty where there is no reason."""
+    """Return why the order of a state dict may not be that of registration; empty where nothing speaks against it.
+
+    Names that are sorted have another order, which would pair the wrong modules of one shape.
+    """
     last: dict[str, tuple[tuple, str]] = {}
     for module in theirs:
         given = list(module.tensors)
@@ -105,14 +105,16 @@ def doubt(theirs: Sequence[Module]) -> str:
 
 
 def _is_sorted(state: Mapping[str, Tensor]) -> bool:
-    """Whether the names are in an alphabetical order, which says nothing of that of registration."""
+    """Return whether the names are in alphabetical order, which does not show the order of registration."""
     names = list(state)
     return names == sorted(names) or names == sorted(names, key=naturally)
 
 
 def _crossed(pairs: Sequence[tuple[Module, Module]]) -> str:
-    """Why shortcuts may have changed places with the 1×1 convolutions beside them, which have the same shape in some blocks:
-    they are not called alike in all. Empty where there is no reason."""
+    """Return why shortcuts may be exchanged with the 1×1 convolutions beside them; empty where nothing speaks for it.
+
+    In some blocks both have the same shape. If they are exchanged there, shortcuts have several kinds of names.
+    """
     found = {
         skeleton(there.name): there.name for there, here in pairs if "shortcut" in here.name and here.kind == "conv"
     }
@@ -120,10 +122,10 @@ def _crossed(pairs: Sequence[tuple[Module, Module]]) -> str:
 
 
 def match(source: str, state: Mapping[str, Tensor], config: dict) -> Match:
-    """The network for the dataset of `config` that the weights called `source` are those of.
+    """Return the network for the dataset of `config` whose weights are in `state`; `source` names them in errors.
 
-    Tried are the network of `config` with its flags, then in the sizes that the weights show, then the others.
-    RequestError where none takes all of the weights, and them alone, or it has another number of classes.
+    Try the network of `config` with its flags, then in the sizes that the weights show, then the other networks. Raise
+    RequestError where no network takes exactly these weights, or where it has another number of classes.
     """
     theirs, dataset = modules(state), config["dataset"]
     last = _classifier(theirs)
@@ -156,7 +158,7 @@ def match(source: str, state: Mapping[str, Tensor], config: dict) -> Match:
 
 
 def _part(source: str, state: Mapping[str, Tensor], config: dict) -> str:
-    """Which part of a state dict is the network, beside others (a teacher, a loss), and how to choose it."""
+    """Return how to choose the network in a file that holds more (a teacher, a loss); empty if it holds none."""
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in state.items():
         first, _, rest = name.partition(".")
@@ -173,8 +175,10 @@ def _part(source: str, state: Mapping[str, Tensor], config: dict) -> str:
 
 
 def _tried(theirs: Sequence[Module], last: Module, config: dict, classes: int) -> Iterator[tuple]:
-    """Candidates with the state of each, its modules, and those that the weights may be of: all, or without a head that
-    only training uses."""
+    """Yield each candidate with its state dict, its modules, and those of them that the weights may be of.
+
+    These are all modules, and all but those of a head that only training uses.
+    """
     for candidate in candidates(theirs, last, config):
         try:
             places = _places(candidate, classes)
@@ -191,7 +195,7 @@ def _same_names(theirs: Sequence[Module], used: Sequence[Module]) -> bool:
 
 
 def _ordered(theirs: Sequence[Module], used: Sequence[Module], reason: str) -> list[Module] | None:
-    """Theirs in the order of ours, by our names or as they come; None where they do not fit so."""
+    """Return their modules in the order of ours, by name or as they come; None where they do not fit that way."""
     named = {module.name: module for module in theirs}
     by_name = _same_names(theirs, used)
     if reason and not by_name:
@@ -201,7 +205,7 @@ def _ordered(theirs: Sequence[Module], used: Sequence[Module], reason: str) -> l
 
 
 def _classifier(theirs: Sequence[Module]) -> Module:
-    """The last map in the order of registration, in whatever order they are: the only Linear outside auxiliary heads."""
+    """Return their classifier: by its name, else the only linear map outside auxiliary heads, else the last map."""
     maps = [module for module in theirs if module.shape and module.kind != "batch-norm"] or list(theirs)
     linear = [module for module in maps if len(module.shape) == 2]
     linear = [module for module in linear if "aux" not in module.name] or linear
@@ -215,7 +219,7 @@ def _doubtful(source: str, reason: str) -> RequestError:
 
 
 def _places(config: dict, classes: int) -> dict[str, Tensor]:
-    """The state of a network of so many classes, on the meta device."""
+    """Return the state dict of a network, on the meta device."""
     with torch.device("meta"):
         network = build.plain(config, classes)
         blocks.substitute(network, parse_conv(config["conv"]))
@@ -223,57 +227,32 @@ def _places(config: dict, classes: int) -> dict[str, Tensor]:
 
 
 def candidates(theirs: Sequence[Module], last: Module, config: dict) -> Iterator[dict]:
-    """Configurations of dense networks that the modules may be those of, the likeliest first."""
-    fitting = [
-        name
-        for name in NETWORKS
-        if datasets.is_own(config["dataset"]) or IMAGE_SIDE[name] == IMAGE_SIDE[config["network"]]
-    ]
-    for network in sorted(fitting, key=lambda name: name != config["network"]):
-        flags = {flag: None for _, of in NETWORKS.values() for flag in of.values()}
-        preset = {flag: value for flag, value in PRESETS[network].items() if flag in flags}
-        own = {flag: config[flag] for flag in preset} if network == config["network"] else preset
-        rest = {"network": network, "conv": PRESETS[network]["conv"], "module": None, "where": ""}
-        asked = {key: config.get(key) for key in ("dataset", "data_classes", "image_size", "seed")}
+    """Yield configurations of dense networks that the modules may be of, likeliest first; `last` is the classifier."""
+    asked = NETWORKS[config["network"]]
+    fitting = [each for each in NETWORKS.values() if datasets.is_own(config["dataset"]) or each.side == asked.side]
+    same = {key: config.get(key) for key in ("dataset", "data_classes", "image_size", "seed")}
+    unset = dict.fromkeys((*size_flags(), *tap_flags()))
+    for network in sorted(fitting, key=lambda each: each is not asked):
+        of_size = config if network is asked else network.presets
+        own = {flag: of_size[flag] for flag in network.size_flags}
+        own |= {flag: network.presets[flag] for flag in network.tap_flags}
+        rest = {"network": network.name, "conv": network.presets["conv"], "module": None, "where": ""}
         for size in ({}, *sizes(network, theirs, last)):
-            yield {**asked, **rest, **flags, **own, "AT_split": preset.get("AT_split"), **size}
+            yield {**same, **rest, **unset, **own, **size}
 
 
-def sizes(network: str, theirs: Sequence[Module], last: Module) -> Iterator[dict]:
-    """The flags of a network that the number and the shapes of its modules show; `last` is the classifier."""
-    if len(last.shape) < 2:
-        return
-    convs = [module.shape for module in theirs if len(module.shape) == 4]
-    if network == "WideResNet":  # 6n 3×3 convolutions after the stem; int(64·width) channels before the classifier
-        depth = 6 * round((sum(shape[2:] == (3, 3) for shape in convs) - 1) / 6) + 4
-        width = next(decimals(last.shape[1] / 64, (last.shape[1] + 1) / 64), 0.0)  # int makes the same of all others
-        yield {"wrn_depth": depth, "wrn_width": width}
-    if network == "MobileNetV2":  # 320·width_mult channels, to a multiple of 8, before the last 1×1 to the classifier's
-        heads = [shape[1] for shape in convs if shape[2:] == (1, 1) and shape[0] == last.shape[1]]
-        for width in decimals((heads[0] - 4) / 320, (heads[0] + 4) / 320) if heads else ():
-            if multiple_of_8(32 * width) == next((shape[0] for shape in convs if shape[1] == 3), None):
-                yield {"width_mult": width}
-
-
-def decimals(low: float, high: float) -> Iterator[float]:
-    """The numbers low <= x < high of at most 3 decimal places, those of fewer first, and of those 0.35 before 0.34."""
-    for places in range(4):
-        step = 10**places
-        wholes = range(math.ceil(low * step), math.ceil(high * step))
-        rounder_first = sorted(wholes, key=lambda whole: whole % 5 > 0)
-        yield from (whole / step for whole in rounder_first if places == 0 or whole % 10)
-
-
-def describe(config: dict) -> str:
-    """`WideResNet (wrn_depth 16, wrn_width 2)`."""
-    flags = (flag for flag in NETWORKS[config["network"]][1].values() if flag != "AT_split")
-    shown = ", ".join(f"{flag} {config[flag]:g}" for flag in flags)
-    return config["network"] + (f" ({shown})" if shown else "")
+def sizes(network: Network, theirs: Sequence[Module], last: Module) -> Iterator[dict]:
+    """Yield the size flags of a network that the shapes of the modules show; `last` is the classifier."""
+    if network.read_size is not None and len(last.shape) >= 2:
+        convolutions = [module.shape for module in theirs if len(module.shape) == 4]
+        yield from resolve_name(network.read_size)(convolutions, last.shape)
 
 
 def _apart(theirs: Sequence[Module], ours: Sequence[Module], what: str, in_order: bool) -> tuple[float, str]:
-    """How near two lists of modules are, from 0 to 1, and the first that are left over: `in_order` between what they begin
-    and end with alike, else of each kind and shape."""
+    """Return how similar two lists of modules are, from 0 to 1, and a text that names the first without a partner.
+
+    With `in_order`, only modules at equal places from the beginning or the end are partners; else any of one shape.
+    """
     if in_order:
         begin = _alike(theirs, ours)
         end = _alike(theirs[begin:][::-1], ours[begin:][::-1])
@@ -288,7 +267,7 @@ def _apart(theirs: Sequence[Module], ours: Sequence[Module], what: str, in_order
 
 
 def _more(these: Sequence[Module], those: Sequence[Module]) -> list[Module]:
-    """Those that the others have no partner for."""
+    """Return those of `these` that have no partner in `those`."""
     counts, left = Counter(module.signature for module in those), []
     for module in these:
         counts[module.signature] -= 1
@@ -298,7 +277,7 @@ def _more(these: Sequence[Module], those: Sequence[Module]) -> list[Module]:
 
 
 def _alike(a: Sequence[Module], b: Sequence[Module]) -> int:
-    """How many modules two lists begin with alike."""
+    """Return how many modules are alike at the beginning of two lists."""
     pairs = enumerate(zip(a, b))
     return next((place for place, (x, y) in pairs if x.signature != y.signature), min(len(a), len(b)))
 

@@ -123,7 +123,8 @@ def _refuse_missing(source: str, what: str) -> None:
 
 
 def _taps(config: dict, there: dict, teaches: bool) -> dict:
-    return {"AT_split": config["AT_split"]} if teaches and there.get("network") == config["network"] else {}
+    alike = teaches and there.get("network") == config["network"]
+    return {flag: config[flag] for flag in NETWORKS[config["network"]].tap_flags} if alike else {}
 
 
 def _of_foreign(source: str, config: dict, fetch: bool, teaches: bool) -> Origin:
@@ -150,7 +151,7 @@ def build_teacher(request: Configuration, student: nn.Module) -> Origin:
         try:
             check_taps(*(output_shapes(each, side).taps for each in (student, teacher.network)))
         except ValueError as error:
-            split = "--AT_split says how many there are, " if request.AT_split else ""
+            split = "".join(f"--{flag} says how many there are, " for flag in NETWORKS[request.network].tap_flags)
             raise RequestError(f"{error}; {split}--beta 0 goes without")
     return teacher
 
@@ -175,7 +176,7 @@ def start_of(config: dict, network: nn.Module, found: Found) -> Origin:
     counts = [datasets.of(each).classes for each in (config, start.config)]
     if counts[0] != counts[1]:
         raise RequestError(f"--init_from {name}: {config['dataset']} has {counts[0]} classes, that network {counts[1]}")
-    for flag in ("network", *sorted(set(NETWORKS[config["network"]][1].values()) - {"AT_split"})):
+    for flag in ("network", *sorted(NETWORKS[config["network"]].size_flags)):
         if config[flag] != start.config.get(flag):
             raise RequestError(f"--init_from {name}: {flag} is {config[flag]} here, {start.config.get(flag)} there")
     try:

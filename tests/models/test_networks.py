@@ -1,4 +1,4 @@
-"""Networks: golden counts stand in counts.csv; here taps, what may be swapped, what cannot be, and every conv on each."""
+"""Check taps, swappable layers, refusals, and every conv on every network (counts.csv holds the parameter counts)."""
 
 import copy
 import io
@@ -17,7 +17,6 @@ from layers import separable
 from layers.init import materialise
 from layers.registry import parse_conv
 from models import build as models_build
-from models import presets
 from models.build import plain as build
 from models.darts import dropped
 from models.mobilenetv2 import multiple_of_8
@@ -29,10 +28,9 @@ from training.recompute import recompute
 WRN = {"network": "WideResNet", "wrn_depth": 22, "wrn_width": 0.5, "AT_split": 1}
 
 
-def test_every_network_has_a_preset():
-    from models.presets import IMAGE_SIDE, PRESETS
-
-    assert set(NETWORKS) == set(PRESETS) == set(IMAGE_SIDE)
+def test_every_network_has_presets():
+    assert all({"conv", "epochs", "batch_size", "lr", "schedule"} <= each.presets.keys() for each in NETWORKS.values())
+    assert all({*each.building_flags} <= each.presets.keys() for each in NETWORKS.values())
 
 
 @pytest.mark.parametrize(
@@ -71,7 +69,7 @@ def test_wide_resnet_swaps_both_convolutions_of_every_block():
 
 
 def config(network, *flags):
-    dataset = "cifar10" if presets.IMAGE_SIDE[network] == 32 else "imagenet"
+    dataset = "cifar10" if NETWORKS[network].side == 32 else "imagenet"
     return options.counting([dataset, "--network", network, *flags])
 
 
@@ -138,7 +136,7 @@ def test_wide_hashed_networks_are_small():
 def test_what_is_swapped_and_tapped(network, swapped, taps):
     with torch.device("meta"):
         bare = models_build.reference(config(network))
-    found = output_shapes(bare, presets.IMAGE_SIDE[network])
+    found = output_shapes(bare, NETWORKS[network].side)
     assert [(tap.shape[1], tap.shape[2]) for tap in found.taps] == taps
     names = blocks.swappable(bare)
     assert len(names) == len(set(names)) == swapped
@@ -173,16 +171,16 @@ def test_identities_are_never_dropped(monkeypatch):
     calls = []
     monkeypatch.setattr(models.darts, "dropped", lambda x, probability: calls.append(probability) or x)
     network = models.darts.DARTS(channels=4, cells=3)
-    companion = DropPath(0.2)
-    companion.before_epoch(network, t=0.0)
+    drop_path = DropPath(0.2)
+    drop_path.before_epoch(network, t=0.0)
     network(torch.randn(2, 3, 32, 32))
-    assert calls == [] and companion.metrics() == {"drop_path": 0.0}
-    companion.before_epoch(network, t=0.75)
+    assert calls == [] and drop_path.metrics() == {"drop_path": 0.0}
+    drop_path.before_epoch(network, t=0.75)
     network(torch.randn(2, 3, 32, 32))
     assert calls == [pytest.approx(0.15)] * (
         6 + 2 * 5
     )  # a normal cell has two identities, a reduction three: node 2 read
-    assert companion.metrics() == {"drop_path": pytest.approx(0.15)}
+    assert drop_path.metrics() == {"drop_path": pytest.approx(0.15)}
 
 
 SMALL = {

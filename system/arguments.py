@@ -1,8 +1,8 @@
-"""Values of flags, checked: each function turns a text into a value, or raises ArgumentTypeError with what is allowed.
+"""Flags of a command line, and the types of their values: each turns a text into a value, or says what is allowed.
 
-    parser.add_argument("--epochs", type=number(int, 1, 10**6))
+    Flag("--epochs", number(int, 1, 10**6), "epochs to train").add_to(parser)
 
-Imports no torch.
+The registries of networks, callbacks and losses declare their flags by it, too. Imports no torch.
 """
 
 import argparse
@@ -12,14 +12,44 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from system.errors import (
-    did_you_mean,
-    first_line,
-)
+from system.errors import did_you_mean, first_line
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag, or one positional argument, as `argparse` takes it.
+
+    `name` is what a user types, `short` an abbreviation of it. `default` None means that the flag is off, or that a
+    preset gives its value.
+    """
+
+    name: str
+    type: Callable[[str], Any] | None = None
+    help: str = ""
+    default: Any = None
+    metavar: str | None = None
+    action: str | None = None
+    short: str | None = None
+
+    @property
+    def dest(self) -> str:
+        """Return the key of its value in a configuration."""
+        return self.name.lstrip("-")
+
+    def add_to(self, group: argparse._ActionsContainer) -> None:
+        """Add the flag to a parser, or to a group of one."""
+        names = [self.short, self.name] if self.short else [self.name]
+        given = {"type": self.type, "default": self.default, "metavar": self.metavar, "action": self.action}
+        given = {keyword: value for keyword, value in given.items() if value is not None}
+        group.add_argument(*names, help=self.help, **given)
 
 
 def choice(what: str, allowed: Sequence[str]) -> Callable[[str], str]:
+    """Return a type that takes one of some words; `what` names their kind in the error."""
+
     def parse(text: str) -> str:
         if text not in allowed:
             hint = did_you_mean(text, allowed)
@@ -30,7 +60,7 @@ def choice(what: str, allowed: Sequence[str]) -> Callable[[str], str]:
 
 
 def number(kind: type, low: float, high: float, above: bool = False) -> Callable[[str], float]:
-    """An int or float with low <= value <= high, or low < value where `above`."""
+    """Return a type that takes an int or float with low <= value <= high, or low < value with `above`."""
     wanted = f"{'a whole number' if kind is int else 'a number'} {'above' if above else 'of at least'} {low:g}"
 
     def parse(text: str) -> float:
@@ -38,7 +68,7 @@ def number(kind: type, low: float, high: float, above: bool = False) -> Callable
             value = kind(text) if len(text) <= 40 and "_" not in text else math.nan
         except ValueError:
             value = math.nan
-        if not low <= value <= high or (above and value == low):  # nan is neither
+        if not low <= value <= high or (above and value == low):  # also refuses nan
             raise argparse.ArgumentTypeError(f"{text!r} is not {wanted} and at most {high:g}")
         return value
 
@@ -46,14 +76,20 @@ def number(kind: type, low: float, high: float, above: bool = False) -> Callable
 
 
 def amount(text: str) -> int:
-    """A whole number of at least 1 that may be written as 5e5."""
+    """Take a whole number of at least 1, which may be written as 5e5."""
     value = number(float, 1, 1e15)(text)
     if value != int(value):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
     return int(value)
 
 
+def words(text: str) -> list[str]:
+    """Take a list of words with commas between them: `A,B,C`."""
+    return text.replace(" ", "").split(",")
+
+
 def milestones(text: str) -> list[int]:
+    """Take a JSON list of rising epochs."""
     try:
         epochs = json.loads(text)
     except (ValueError, RecursionError):
@@ -65,7 +101,7 @@ def milestones(text: str) -> list[int]:
 
 
 def gpus(text: str) -> list[int]:
-    """`0` or `0,1,2`: different numbers of GPUs."""
+    """Take the numbers of different GPUs: `0` or `0,1,2`."""
     numbers = text.split(",")
     if not all(re.fullmatch("[0-9]{1,4}", each) for each in numbers) or len({*map(int, numbers)}) < len(numbers):
         raise argparse.ArgumentTypeError(f"{text!r} is not a GPU's number, or different ones such as '0,1,2'")
@@ -73,21 +109,22 @@ def gpus(text: str) -> list[int]:
 
 
 def filename(text: str) -> str:
-    """A path, in which ~ stands for the home folder even where no shell has replaced it, as in --flag=~/x."""
+    """Take a path; replace ~ by the home folder, which a shell does not do in --flag=~/x."""
     if not text:
         raise argparse.ArgumentTypeError("'' is not the name of a file or folder")
     return os.path.expanduser(text)
 
 
 def source(text: str) -> str:
-    """A run's name, or a path as `filename` takes it."""
+    """Take a run's name, or a path as `filename` does."""
     return os.path.expanduser(text) if "/" in text else text
 
 
 def pattern(text: str) -> str:
+    """Take a regular expression."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # of what Python may read otherwise one day
+            warnings.simplefilter("error")  # what a later Python may read otherwise is refused
             re.compile(text)
     except (re.error, RecursionError, OverflowError, Warning) as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {first_line(error)}")

@@ -1,0 +1,150 @@
+"""The callbacks and losses by name: their classes and the flags that choose them. Imports no torch.
+
+    register_callback(Entry("mine", "training.mine:Mine", (Flag("--mine", number(float, 0, 1)),)))
+    callbacks(config)                            # [ClipGradient(5.0), Mine(mine=0.5)]
+    criterion(config, teacher.network)           # Distill(teacher, temperature, alpha, beta)
+
+A flag of an entry is one of the command line and part of the run's configuration. It is off, None, where it is not
+given or its entry is not chosen. Classes are imported when they are built.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import Any
+
+from system.arguments import Flag, number
+from system.errors import RequestError
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One callback or loss.
+
+    target:         "module:Class".
+    flags:          its own flags.
+    choose:         function(config) that says whether a run has it; default: any of its flags is set.
+    give:           function(config) that returns the keyword arguments of the class; default: its flags by their names.
+    needs_teacher:  of a loss, whether its class takes the teacher's network too, as `teacher`.
+    """
+
+    name: str
+    target: str
+    flags: tuple[Flag, ...] = ()
+    choose: Callable[[Config], bool] | None = None
+    give: Callable[[Config], dict[str, Any]] | None = None
+    needs_teacher: bool = False
+
+    def is_chosen(self, config: Config) -> bool:
+        """Return whether a run has it. A flag is set if its value is neither off (None, False, 0) nor its default."""
+        if self.choose is not None:
+            return self.choose(config)
+        values = ((config.get(flag.dest), flag.default) for flag in self.flags)
+        return any(bool(value) and value != default for value, default in values)
+
+    def arguments(self, config: Config) -> dict[str, Any]:
+        """Return the keyword arguments of its class, but for `teacher`."""
+        if self.give is not None:
+            return self.give(config)
+        return {flag.dest: config.get(flag.dest) for flag in self.flags}
+
+
+CALLBACKS: dict[str, Entry] = {}
+LOSSES: dict[str, Entry] = {}
+
+
+def register_callback(entry: Entry) -> None:
+    """Add a callback; callbacks run in the order of registration. Raise ValueError where a name or flag is taken."""
+    _register(CALLBACKS, entry)
+
+
+def register_loss(entry: Entry) -> None:
+    """Add a loss; a run has the last one that it chooses. Raise ValueError where a name or flag is taken."""
+    _register(LOSSES, entry)
+
+
+def _register(registry: dict[str, Entry], entry: Entry) -> None:
+    if entry.name in registry:
+        raise ValueError(f"there is a {entry.name!r} already")
+    declared = {flag.dest for each in entries() for flag in each.flags}
+    if taken := [flag.name for flag in entry.flags if flag.dest in declared]:
+        raise ValueError(f"{entry.name!r} declares flags of another entry: {taken}")
+    registry[entry.name] = entry
+
+
+def entries() -> tuple[Entry, ...]:
+    """Return all callbacks, then all losses."""
+    return (*CALLBACKS.values(), *LOSSES.values())
+
+
+def callbacks(config: Config) -> list:
+    """Return the callbacks that a configuration chooses, built, in the order of registration."""
+    chosen = [entry for entry in CALLBACKS.values() if entry.is_chosen(config)]
+    return [resolve_name(entry.target)(**entry.arguments(config)) for entry in chosen]
+
+
+def criterion(config: Config, teacher: Any = None) -> Any:
+    """Return the loss that a configuration chooses, built. `teacher` is the teacher's network; a student has one."""
+    entry = loss_of(config)
+    taught = {"teacher": teacher} if entry.needs_teacher else {}
+    return resolve_name(entry.target)(**taught, **entry.arguments(config))
+
+
+def loss_of(config: Config) -> Entry:
+    """Return the entry of the loss that a configuration chooses: the last one registered of those chosen."""
+    return [entry for entry in LOSSES.values() if entry.is_chosen(config)][-1]
+
+
+def unused_flags(config: Config) -> dict[str, None]:
+    """Return None for each flag that has a default, of callbacks and losses that are not chosen."""
+    unused = (flag for entry in entries() if not entry.is_chosen(config) for flag in entry.flags)
+    return {flag.dest: None for flag in unused if flag.default is not None}
+
+
+def check(config: Config) -> None:
+    """Raise RequestError where a teacher run chooses a loss that needs a teacher."""
+    entry = loss_of(config)
+    if entry.needs_teacher and config["mode"] != "student":
+        flags = ", ".join(flag.name for flag in entry.flags)
+        raise RequestError(f"{flags}: the loss {entry.name!r} needs a teacher, so it goes with student mode")
+
+
+register_callback(
+    Entry(  # first: it sets the network before anything else sees the step
+        "drop_path",
+        "training.callbacks:DropPath",
+        (Flag("--drop_path_prob", number(float, 0, 0.99), "of DARTS, reached linearly by epoch (preset: 0.2)"),),
+        give=lambda config: {"probability": config["drop_path_prob"]},
+    )
+)
+register_callback(
+    Entry(
+        "clip_gradient",
+        "training.callbacks:ClipGradient",
+        (
+            Flag(
+                "--clip_grad",
+                number(float, 0, 1e30, above=True),
+                "clip the gradient's norm (preset: 5 for DARTS)",
+                metavar="NORM",
+            ),
+        ),
+        give=lambda config: {"norm": config["clip_grad"]},
+    )
+)
+register_loss(Entry("supervised", "distill:Supervised", choose=lambda config: True))
+register_loss(
+    Entry(
+        "distill",
+        "distill:Distill",
+        (
+            Flag("--temperature", number(float, 0, 1e6, above=True), "of knowledge distillation", default=4.0),
+            Flag("--alpha", number(float, 0, 1), "weight of knowledge distillation against cross-entropy", default=0.0),
+            Flag("--beta", number(float, 0, 1e30), "weight of attention transfer", default=1000.0),
+        ),
+        choose=lambda config: config["mode"] == "student",
+        needs_teacher=True,
+    )
+)
