@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT)]
 
 from schedules import run
 from schedules.launchers.local import Local
-from schedules.queue import Queue
+from schedules.job_queue import Queue
 from schedules.schedule import Job, parse
 from schedules.view import View
 from system.signals import Deferred

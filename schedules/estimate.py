@@ -27,8 +27,8 @@ from models.build import build
 from record import checkpoint
 from record.paths import checkpoint_path
 from schedules.check import shape
+from schedules.job_queue import FINISHED, Place, Queue
 from schedules.launchers.local import Local
-from schedules.queue import FINISHED, Place, Queue
 from schedules.schedule import Job, recorded
 from system import files as system_files
 from system.durations import duration

@@ -11,14 +11,10 @@ else, 4 some failed, 130 and 143 stopped by a signal.
 """
 
 import sys
+from pathlib import Path
 
-if (
-    not __package__
-):  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
-    from pathlib import Path
-
-    here = Path(__file__).resolve().parent
-    sys.path[:] = [str(here.parent), *(each for each in sys.path if Path(each).resolve() != here)]
+if not __package__:  # started as a file: its imports lie in the folder above
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import math
 import time
@@ -31,8 +27,8 @@ from cli.arguments import choice, number
 from cli.command import Parser
 from record import outcome
 from schedules import launchers
+from schedules.job_queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Place, Queue, tail
 from schedules.launchers import LAUNCHERS, Launcher, Task
-from schedules.queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Place, Queue, tail
 from schedules.schedule import Job
 from schedules.view import View, result
 from system import signals

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from record.reader import Record
-from schedules.queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Place, Queue
+from schedules.job_queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Place, Queue
 from system.durations import duration
 
 RENEWED = 1.0  # seconds between two looks at the running runs' metrics

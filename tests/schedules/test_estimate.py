@@ -12,7 +12,7 @@ from small_runs import TINY
 from cli import command
 from schedules import run
 from schedules.estimate import Measured, _step, report
-from schedules.queue import Queue
+from schedules.job_queue import Queue
 from schedules.schedule import parse
 from system.errors import RequestError
 

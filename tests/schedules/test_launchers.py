@@ -114,7 +114,7 @@ def test_a_log_that_cannot_be_written_is_the_end_of_its_job_alone(workplace, mon
 def test_nobody_has_to_look_on(workplace):
     """Who looks on may leave, as behind `| head`: the jobs go on."""
     script = (
-        "from schedules.queue import Queue; from schedules.view import View\n"
+        "from schedules.job_queue import Queue; from schedules.view import View\n"
         "with View(Queue([], 0), 'here') as view:\n    [view.event('a', 'started') for _ in range(9000)]\nprint('end')"
     )
     command = f'{sys.executable} -c "{script}" | head -1; exit ${{PIPESTATUS[0]}}'

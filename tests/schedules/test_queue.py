@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import pytest
 from children import context
 
-import schedules.queue
+import schedules.job_queue
 from cli import options
 from record import lock, outcome, reader
-from schedules.queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Queue, tail
+from schedules.job_queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Queue, tail
 from schedules.schedule import parse
 from system.errors import Busy, RequestError
 
@@ -84,7 +84,7 @@ def _hold(name, folder, pipe):
 def clock(monkeypatch):
     """The queue's own, which only a test moves."""
     now = [0.0]
-    monkeypatch.setattr(schedules.queue, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time))
+    monkeypatch.setattr(schedules.job_queue, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time))
 
     def forward(seconds):
         now[0] += seconds
@@ -310,7 +310,7 @@ def test_the_end_of_a_log_as_a_terminal_shows_it(tmp_path):
 def test_two_thousand_jobs_are_looked_at_once_each(workplace, monkeypatch):
     """Each folder when the queue is made and when its job starts and ends; none while there is no room."""
     read, looks = reader.read, []
-    monkeypatch.setattr(schedules.queue, "read", lambda folder: looks.append(folder.name) or read(folder))
+    monkeypatch.setattr(schedules.job_queue, "read", lambda folder: looks.append(folder.name) or read(folder))
     queue = Queue(jobs("t", *(f"s{number}<t" for number in range(1999))), 0)
     assert len(looks) == len(set(looks)) == 2000
     looks.clear()

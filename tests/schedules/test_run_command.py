@@ -28,7 +28,7 @@ from small_runs import ROOT, TINY
 from record import lock
 from schedules.launchers import Task
 from schedules.launchers.process import begin
-from schedules.queue import tail
+from schedules.job_queue import tail
 
 ONE = [*TINY[:-1], "1", "--batch_size", "500"]
 T = ["python", "main.py", "digits", "teacher", "-t", "t", *TINY]
