@@ -71,7 +71,7 @@ def file_names(study: Study) -> dict[int, str]:
     tells pairs of one dataset and network apart, such as `.WRN-16-1.30_epochs`."""
     names: dict[int, str] = {}
     for place, pair in enumerate(study.pairs):
-        apart = [pair.arena.words[kind] for kind in pair.apart]
+        apart = [pair.comparison.words[kind] for kind in pair.apart]
         words = ".".join([study.path.stem, pair.dataset, pair.network, *apart]).replace(",", "")
         name = re.sub(r"[^\w.+-]+", "_", words)[:120]
         names[place] = name if name.lower() not in {each.lower() for each in names.values()} else f"{name}.{place}"

@@ -14,7 +14,7 @@ import main
 from cli import command as cli_command
 from cli import options
 from record import outcome
-from schedules import collate, list, outcomes
+from schedules import collate, list, outcomes, rows
 
 NETWORK = ["--wrn_depth", "10", "--wrn_width", "1", "--epochs", "3"]
 
@@ -121,11 +121,11 @@ def test_seeds_are_one_group_with_their_mean_and_deviation(workplace, capsys):
     ("HashedDecimate", "HashedDecimate"), ("Shuffle_4", "Shuffle"),
 ])  # fmt: skip
 def test_families(conv, family):
-    assert collate.family({"conv": conv, "module": None}) == family
+    assert rows.family({"conv": conv, "module": None}) == family
 
 
 def test_a_module_is_a_family():
-    assert collate.family({"conv": None, "module": "mine.py"}) == "module mine.py"
+    assert rows.family({"conv": None, "module": "mine.py"}) == "module mine.py"
 
 
 def test_machines_are_merged_by_name(workplace, capsys):
