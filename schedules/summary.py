@@ -1,4 +1,4 @@
-"""What a person is shown of a collation: a line for every group of runs.
+"""Show a collation as a table with a line for every group of runs.
 
 print(table(rows))                       # rows as collate.py makes them
 """
@@ -10,12 +10,14 @@ from tabulate import tabulate
 
 from record.reader import STATES
 from schedules.comparable import but_for_teaching, images
-from schedules.difference import Result, told
+from schedules.difference import Result, with_verdict
 
 
 def table(rows: Iterable[dict]) -> str:
-    """Every group, for a person: its error as mean ± deviation, how far it is from that of the same network alone where it
-    was taught, and what is not finished."""
+    """Return a line for each group: its states, its error as mean ± deviation, its costs, and why a run is not finished.
+
+    Where a group has a teacher, the line has the difference of its error from that of the same network alone.
+    """
     groups: dict[str, list[dict]] = {}
     for each in rows:
         groups.setdefault(each["group"], []).append(each)
@@ -38,15 +40,17 @@ def table(rows: Iterable[dict]) -> str:
 
 
 def _gains(groups: Sequence[dict]) -> dict[str, str]:
-    """By its name, how the error of a group that was taught differs from that of the same network alone, and whether the two
-    can be told apart; of the groups that have both."""
+    """Return, by the name of a group with a teacher, the difference of its error from that of the same network alone.
+
+    Groups without such a counterpart, or with several, are left out.
+    """
     results = [each for each in groups if each.get("network") and each["mean_test_top1_error"] is not None]
     alone: dict[tuple, list[dict]] = {}
     for each in results:
         if not each["taught"]:
             alone.setdefault(but_for_teaching(each), []).append(each)
     pairs = [(each, alone.get(but_for_teaching(each), [])) for each in results if each["taught"]]
-    return {each["group"]: told(_result(each), _result(of[0])) for each, of in pairs if len(of) == 1}
+    return {each["group"]: with_verdict(_result(each), _result(of[0])) for each, of in pairs if len(of) == 1}
 
 
 def _result(group: dict) -> Result:

@@ -7,7 +7,7 @@ import statistics
 import pytest
 
 from schedules import demo
-from schedules.difference import NOT, Result, reason, standard_error, told, verdict
+from schedules.difference import NOT, Result, reason, standard_error, verdict, with_verdict
 
 
 def test_the_formula():
@@ -43,7 +43,7 @@ def test_the_standard_error_is_what_drawing_gives():
 ])  # fmt: skip
 def test_verdicts(one, other, says):
     assert verdict(one, other) == says
-    assert told(one, other) == f"{one.error - other.error:+.2f}, {says}"
+    assert with_verdict(one, other) == f"{one.error - other.error:+.2f}, {says}"
 
 
 def test_the_limit_is_two_standard_errors():
