@@ -2,7 +2,6 @@
 
 import json
 import re
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from schedules import run
 from schedules.estimate import Measured, _step, report
 from schedules.job_queue import Queue
 from schedules.schedule import parse
+from system.configuration import Configuration
 from system.errors import RequestError
 
 
@@ -114,5 +114,5 @@ def test_options_of_another_launcher(workplace, capsys):
     ):
         assert command.run(lambda flags=flags: run.main(["study.json", *flags])) == 2
         assert says in capsys.readouterr().err
-    assert isinstance(run.options(["study.json", "--launcher", "slurm", "--sbatch", "qos=a=b"]), Namespace)
-    assert run.options(["study.json", "--launcher", "slurm", "--sbatch", "qos=a=b"]).sbatch == {"qos": "a=b"}
+    request = run.options(["study.json", "--launcher", "slurm", "--sbatch", "qos=a=b"])
+    assert isinstance(request, Configuration) and request.sbatch == {"qos": "a=b"}
