@@ -39,6 +39,14 @@ OF_A_NETWORK = (
 WIDTH_STEP = 1e-7  # widths nearer than that (relative) are one: steps lie much farther apart
 
 
+class OutOfReach(RequestError):
+    """No setting meets the budget; `reach` says which amounts are in reach."""
+
+    def __init__(self, message: str, reach: str):
+        super().__init__(f"{message}: {reach}")
+        self.reach = reach
+
+
 class Found(NamedTuple):
     """What was asked for, what is achieved (per image), in which unit, by which conv or flag; of a width, what share of
     the parameters of the reference network at the width that was given."""
@@ -79,8 +87,8 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
             else ""
         )
         reach = f"{ends} are" if ends else "nothing is"
-        raise RequestError(
-            f"a budget of {asked:,} {unit} is out of reach for {what} on {config['network']}: {reach} in reach"
+        raise OutOfReach(
+            f"a budget of {asked:,} {unit} is out of reach for {what} on {config['network']}", f"{reach} in reach"
         )
     share = None
     if name.number is None:

@@ -12,7 +12,7 @@ from small_runs import ROOT
 
 from record import outcome
 from schedules import launchers
-from schedules.launchers import Task, process
+from schedules.launchers import Task, process, ray
 from schedules.launchers.local import Local, visible_gpus
 from schedules.launchers.process import attend, begin
 from system.errors import RequestError
@@ -155,6 +155,22 @@ def test_a_package_that_is_missing_is_named(monkeypatch, name, package):
     options = Namespace(slots=1, job_cpus=1, job_gpus=None, address=None, sbatch={}, partition=None)
     with pytest.raises(RequestError, match=f"--launcher {name} needs the package {package}.*requirements-clusters.txt"):
         launchers.build(name, options)
+
+
+def test_ray_carries_every_module_that_a_process_needs():
+    """A node imports nothing of ours: what `attend` imports is pickled by value, packages with all that they hold."""
+    script = "import sys; import schedules.launchers.process; print(*(each.__file__ for each in sys.modules.values()))"
+    script = script.replace("each.__file__", "getattr(each, '__file__', None)")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    shown = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    files = [Path(each) for each in shown.stdout.split() if Path(each).is_relative_to(ROOT)]
+    ours = {
+        each.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for each in files if each.stat().st_size
+    }
+    carried = {module.__name__ for module in ray.CARRIED}
+    needed = {each.removesuffix(".__init__") for each in ours if ".venv" not in each}
+    assert {"schedules.launchers.process", "record.outcome"} <= needed
+    assert {each for each in needed if not {each, each.rpartition(".")[0]} & carried} == set()
 
 
 def wait_for(condition):

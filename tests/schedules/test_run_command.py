@@ -26,9 +26,9 @@ from results import rows_of, same_run, saved, snapshot
 from small_runs import ROOT, TINY
 
 from record import lock
+from schedules.job_queue import tail
 from schedules.launchers import Task
 from schedules.launchers.process import begin
-from schedules.job_queue import tail
 
 ONE = [*TINY[:-1], "1", "--batch_size", "500"]
 T = ["python", "main.py", "digits", "teacher", "-t", "t", *TINY]
