@@ -3,8 +3,8 @@
     run = read(Path("runs/digits.teacher"))
     run.state, run.epochs_done, run.last["test_top1_error"]         # ("finished", 30, 2.36)
 
-A state is `finished`, `running` (a process of this machine or of its file system holds the lock), `diverged`, `failed`, or
-`incomplete`: stopped, killed, or without power, so that the same command goes on. Imports no torch.
+A state is `finished`, `running` (a process of this machine or of its file system holds the lock), `diverged`, `failed`,
+or `incomplete`: stopped, killed, or without power, so that the same command goes on. Imports no torch.
 """
 
 import json
@@ -22,8 +22,8 @@ STATES = ("finished", "running", "incomplete", "diverged", "failed", "planned")
 class Record:
     """What a run's folder holds.
 
-    document: its config.json, empty where the run never began; lines: those of its metrics.jsonl; fault: why they cannot be
-    read, or "".
+    document: its config.json, empty where the run never began; lines: those of its metrics.jsonl; fault: why they
+    cannot be read, or "".
     """
 
     folder: Path

@@ -4,9 +4,9 @@
     python -m schedules.collate here/runs there/runs -o study --schedule study.json
 
 Each run is a row: its state, its errors in percent (of the last epoch and the best), means and standard deviations over
-the finished runs that differ in their seed alone, its costs, its time, and its whole configuration. Incomplete, failed and
-diverged runs are rows too, with the reason; with --schedule, so are jobs that have not begun. Where several folders hold
-a run of one name, the run with the most epochs is used, and contradictions between them are printed.
+the finished runs that differ in their seed alone, its costs, its time, and its whole configuration. Incomplete, failed
+and diverged runs are rows too, with the reason; with --schedule, so are jobs that have not begun. Where several folders
+hold a run of one name, the run with the most epochs is used, and contradictions between them are printed.
 """
 
 import sys

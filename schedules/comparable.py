@@ -68,7 +68,7 @@ def is_reference(run: Run) -> bool:
 
 
 def comparisons(runs: Sequence[Run]) -> list[Comparison]:
-    """Return a comparison for each figure, in the order of their first runs; runs without a configuration are in none."""
+    """Return a comparison for each figure, in the order of first runs; runs without a configuration are in none."""
     alike: dict[tuple, list[int]] = {}
     for place, run in enumerate(runs):
         if run.get("dataset") and run.get("network"):
@@ -174,7 +174,7 @@ def counted(number: float | None, what: str) -> str:
 
 
 def differing(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return the kinds of things in which comparisons differ, without a digest where the numbers of images say as much."""
+    """Return the kinds of things in which comparisons differ, without digests where counts of images say as much."""
     if not comparisons:
         return []
     kinds = [kind for kind in comparisons[0].words if len({each.words[kind] for each in comparisons}) > 1]

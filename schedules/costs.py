@@ -4,8 +4,8 @@
     python -m schedules.costs cifar10 --network DARTS --out figures --csv costs.csv
 
 It prints a table of parameters and mult-adds and draws two figures (PNG and SVG): parameters against the setting, and
-mult-adds against parameters, with the network itself and its narrower versions. Everything is counted on the meta device.
-Only the replaced layers are counted again, so a setting takes milliseconds.
+mult-adds against parameters, with the network itself and its narrower versions. Everything is counted on the meta
+device. Only the replaced layers are counted again, so a setting takes milliseconds.
 """
 
 import sys
@@ -87,8 +87,8 @@ def parse(arguments: Sequence[str] | None = None) -> Configuration:
 def pricing(config: dict, batch: int = 128) -> Callable[[object], Cost]:
     """Return a function from a parsed conv to the costs of the network with it.
 
-    It counts equal layers once. It raises ValueError where a layer cannot take the conv. Exact mult-adds are counted for a
-    batch of `batch` images and divided by it.
+    It counts equal layers once. It raises ValueError where a layer cannot take the conv. Exact mult-adds are counted
+    for a batch of `batch` images and divided by it.
     """
     import torch
 
@@ -185,7 +185,7 @@ def reference_cost(config: dict, rows: list[Row]) -> Row:
 
 
 def shown(rows: list[Row], reference: Row) -> str:
-    """Return the table as text, a paragraph for each family and a line for neighbours of equal cost, and notes below."""
+    """Return the table as text, a paragraph for each family and a line for neighbours of equal cost, with notes."""
     from tabulate import tabulate
 
     lines: list[list] = []
@@ -197,7 +197,8 @@ def shown(rows: list[Row], reference: Row) -> str:
             lines.append([name, cost.params, cost.params / reference.cost.params, cost.mult_adds_exact, cost.mult_adds])
     headers = ["conv", "params", "ratio", "mult-adds, exact", "published"]
     text = tabulate(lines, headers, intfmt=",", floatfmt=("", ",.0f", ".4f", ",.0f", ",.0f"))
-    text += f"\n\nratio: parameters of the whole network, relative to those with {reference.conv} ({reference.cost.params:,})"
+    own = f"{reference.conv} ({reference.cost.params:,})"
+    text += f"\n\nratio: parameters of the whole network, relative to those with {own}"
     if missing := left_out(rows):
         listed = "; ".join(", ".join(convs) for convs in missing.values())
         text += f"\nleft out, since some layer of this network cannot take them: {listed}"

@@ -2,8 +2,8 @@
 
     make demo                                      # or: python -m schedules.demo
 
-It runs main.py three times, as a user would, and prints one table. A second call finds the runs finished. The table shows
-a difference between the students only where it is larger than chance explains (schedules/difference.py).
+It runs main.py three times, as a user would, and prints one table. A second call finds the runs finished. The table
+shows a difference between the students only where it is larger than chance explains (schedules/difference.py).
 """
 
 import sys
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def table(records: dict[str, tuple[dict, list[dict]]]) -> str:
-    """Return a column for each role, from its config.json and its epochs, and below it the reason for the difference."""
+    """Return a column for each role, from its config.json and its epochs, and below the reason for the difference."""
     taught, alone = (_result(*records[role]) for role in ("student, taught", "student, alone"))
     columns = []
     for role, (record, epochs) in records.items():

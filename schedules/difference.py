@@ -14,7 +14,7 @@ NOT = "not told apart"
 
 @dataclass(frozen=True)
 class Result:
-    """A test error in %: the mean over `seeds` with the deviation `std`, on `images` test images (None: not recorded)."""
+    """A test error in %: the mean over `seeds`, with the deviation `std`, of `images` test images (None: unknown)."""
 
     error: float
     images: int | None
@@ -25,9 +25,9 @@ class Result:
 def standard_error(one: Result, other: Result) -> float:
     """Return the standard error of the difference of two errors, in percentage points.
 
-    An error rate p on n test images has the variance p(1 − p)/n, as the test set is a random sample. A mean over k seeds
-    with the standard deviation s has the variance s²/k besides. All seeds are tested on the same images, so k does not
-    divide the first part. The variances of both errors add up:
+    An error rate p on n test images has the variance p(1 − p)/n, as the test set is a random sample. A mean over k
+    seeds with the standard deviation s has the variance s²/k besides. All seeds are tested on the same images, so k
+    does not divide the first part. The variances of both errors add up:
 
         √( p₁(1 − p₁)/n₁ + s₁²/k₁ + p₂(1 − p₂)/n₂ + s₂²/k₂ )
 

@@ -2,8 +2,8 @@
 
     python -m schedules.run study.json --dry_run --price 2.5
 
-The jobs are measured one after the other, with nothing beside them, in a temporary folder. In place of a teacher that is
-not trained yet, one with random weights is used.
+The jobs are measured one after the other, with nothing beside them, in a temporary folder. In place of a teacher that
+is not trained yet, one with random weights is used.
 """
 
 import json
@@ -125,7 +125,7 @@ def _measure(group: list[Place], made: dict[str, Job], folder: Path, local: Loca
         said = json.loads(ran.stdout)
         steps = (said["repeats"] + 1) * (said["train_seconds"] + said["test_seconds"])
         return Measured(group, said | {"start_seconds": max(0.0, time.monotonic() - began - steps)}, "")
-    last = (ran.stderr.strip() or f"exit status {ran.returncode}").splitlines()[-1]
+    last = (ran.stderr.strip() or f"exit status {ran.returncode}").splitlines()[-1].removeprefix("error: ")
     return Measured(group, {}, outcome.answered(folder, ran.returncode).get("reason", last))
 
 

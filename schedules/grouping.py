@@ -27,8 +27,8 @@ GENERATIONS = 9  # of teachers of teachers that are compared; longer chains end 
 def add_groups(rows: Sequence[dict], others: Iterable[dict] = ()) -> None:
     """Add to each row its group, and the means and deviations of the group.
 
-    A group holds the runs that differ in their seed, or in that of their teachers, alone. It is called as its first run.
-    `others` are rows of other studies, which may hold the teachers. A deviation is None of fewer than two seeds.
+    A group holds the runs that differ in their seed, or in that of their teachers, alone. It is called as its first
+    run. `others` are rows of other studies, which may hold the teachers. A deviation is None of fewer than two seeds.
     """
     by_name = {each["name"]: each for each in (*others, *rows)}
     apart = dict(several_versions(rows))

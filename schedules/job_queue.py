@@ -4,7 +4,7 @@
     for place in queue.ready(room=2): ...             # not finished, trained by no other process, its teacher finished
     queue.ended("digits.teacher", 0)
 
-The state of a job is read from the folder of its run, so a launcher that is started again goes on where the last one was.
+The state of a job is read from the folder of its run, so a launcher goes on where the last one ended.
 """
 
 import math
@@ -30,8 +30,8 @@ LONGEST_WAIT = 300.0  # seconds until a job that has failed is tried again
 class Place:
     """A job in the queue.
 
-    state, and the reason for it; tries: starts without progress; epochs, saved: the epochs done and the checkpoint's time
-    at its last start; began, not_before: when it was started, and from when on it may be, on the monotonic clock;
+    state, and the reason for it; tries: starts without progress; epochs, saved: the epochs done and the checkpoint's
+    time at its last start; began, not_before: when it was started, and from when on it may be, on the monotonic clock;
     end: the fields of record.outcome of its last process.
     """
 
@@ -134,8 +134,8 @@ class Queue:
     def ended(self, name: str, status: int | None, stopping: bool = False) -> Place:
         """Set and return the new state of a job whose process has ended.
 
-        Args: status: its exit status, None where its worker was lost; stopping: the launcher has asked it to stop, which
-            counts as no try.
+        Args: status: its exit status, None where its worker was lost; stopping: the launcher has asked it to stop,
+            which counts as no try.
         """
         place = self.places[name]
         record = place.record()

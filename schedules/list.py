@@ -52,7 +52,7 @@ def repeat(record: Record | None, job: Job | None = None) -> str:
 
 
 def describe(name: str, record: Record | None, job: Job | None) -> tuple[list[str], list[str]]:
-    """Return a run's row, with its name, state, epochs and error, and the lines below: why it ended, and its command."""
+    """Return a run's row (name, state, epochs, error), and the lines below: why it ended, and its command."""
     if record is None:
         return [name, "planned", f"0/{job.options.epochs}", ""], [repeat(record, job)]
     error = f"{record.tested['test_top1_error']:.2f}" if record.tested else ""

@@ -183,7 +183,7 @@ def _members(runs: list[Run], groups: list[Group], comparison: Comparison) -> li
 
 
 def _groups(runs: list[Run], measure: str) -> list[Group]:
-    """Return the groups of the finished runs with a result and costs, with the table's mean and deviation if it has them."""
+    """Return the groups of the finished runs with a result and costs, with the table's mean and deviation, if any."""
     members: dict[tuple, list[Run]] = {}
     for number, run in enumerate(runs):
         whole = finite(run.get(measure)) and all(finite(run[cost]) and run[cost] > 0 for cost in COSTS)

@@ -3,8 +3,8 @@
     html = page(study, [(0, "params", svg), …])        # figures as schedules.plot drew them, by pair and kind
     Path("study.html").write_text(html)
 
-The template is page.html beside this file. A page works from a disk, without a server. It gets names and reasons as JSON
-and shows them as text, never as markup.
+The template is page.html beside this file. A page works from a disk, without a server. It gets names and reasons as
+JSON and shows them as text, never as markup.
 """
 
 import json
@@ -73,8 +73,8 @@ def data(study: Study) -> dict:
 def inline(svg: str, prefix: str, title: str, colours: dict[str, str]) -> str:
     """Return an SVG file as a part of a page.
 
-    Its ids begin with `prefix`, its points can be reached by the keyboard, and its colours are variables, which are added
-    to `colours`, as a dark page has others.
+    Its ids begin with `prefix`, its points can be reached by the keyboard, and its colours are variables, which are
+    added to `colours`, as a dark page has others.
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)

@@ -4,8 +4,8 @@
     python -m schedules.plot study.csv --mult_adds published --html study.html
 
 For each dataset, network and number of epochs it draws error against parameters and against mult-adds; learning curves
-where study.json lies beside the table; and the gain of compression-ratio scaled weight decay where a setting was trained
-with it and without. It prints the name of each file.
+where study.json lies beside the table; and the gain of compression-ratio scaled weight decay where a setting was
+trained with it and without. It prints the name of each file.
 """
 
 import sys
@@ -73,8 +73,8 @@ def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
 def file_names(study: Study) -> dict[int, str]:
     """Return the beginning of the file names of each pair, by its place in the study.
 
-    They hold the names of the study, the dataset and the network, then what tells pairs of one dataset and network apart,
-    such as `.WRN-16-1.30_epochs`.
+    They hold the names of the study, the dataset and the network, then what tells pairs of one dataset and network
+    apart, such as `.WRN-16-1.30_epochs`.
     """
     names: dict[int, str] = {}
     for place, pair in enumerate(study.pairs):

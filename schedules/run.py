@@ -6,8 +6,8 @@
     python -m schedules.run study.json --dry_run --price 2.5
 
 Finished runs are skipped, interrupted ones go on, a student waits for its teacher. After any interruption, the same
-command goes on. Exit status: 0 all are finished, 2 wrong request, 3 some diverged and none failed, 4 some failed, 130 and
-143 stopped by a signal.
+command goes on. Exit status: 0 all are finished, 2 wrong request, 3 some diverged and none failed, 4 some failed, 130
+and 143 stopped by a signal.
 """
 
 import sys

@@ -3,7 +3,7 @@
     jobs, faults = load("study.json")
     jobs[7].name, jobs[7].needs, jobs[7].options.epochs
 
-    [["python", "main.py", "digits", "teacher", "-t", "digits.teacher"], ["python", "main.py", "digits", "student", ...]]
+    [["python", "main.py", "digits", "teacher", "-t", "digits.teacher"], ["python", "main.py", ...]]
 
 check.py adds what only a built network shows. Imports no torch.
 """
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Job:
-    """One line of a schedule: its number from 1, its argv as written, main.py's arguments of it, and their resolution."""
+    """One line of a schedule: its number from 1, its argv as written, main.py's arguments in it, and their meaning."""
 
     number: int
     argv: tuple[str, ...]

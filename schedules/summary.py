@@ -21,7 +21,7 @@ HEADERS = {
 
 
 def table(rows: Iterable[dict]) -> str:
-    """Return a line for each group: its states, its error as mean ± deviation, its costs, and why a run is not finished.
+    """Return a line for each group: its states, its error as mean ± deviation, its costs, and why it is not finished.
 
     Where a group has a teacher, the line has the difference of its error from that of the same network alone.
     """

@@ -1,11 +1,12 @@
 """The figures of studies. Importing this package imports matplotlib as it ships, whatever its user has set.
 
     from schedules.figures.tradeoff import tradeoff
-    svg = rendered(tradeoff(pair, "params", study.measure), "svg")      # the same bytes on every machine with the same fonts
+    svg = rendered(tradeoff(pair, "params", study.measure), "svg")  # the same bytes wherever the fonts are the same
 
-MPLBACKEND may name a backend that this environment lacks (Jupyter exports its own), a matplotlibrc (in the current folder,
-in the home folder, or named by MATPLOTLIBRC) may be damaged, and the folder of matplotlib's cache may be read-only. None of
-these changes a figure or prevents it: style.drawing() sets every parameter, even where matplotlib was imported before.
+MPLBACKEND may name a backend that this environment lacks (Jupyter exports its own), a matplotlibrc (in the current
+folder, in the home folder, or named by MATPLOTLIBRC) may be damaged, and the folder of matplotlib's cache may be
+read-only. None of these changes a figure or prevents it: style.drawing() sets every parameter, even where matplotlib
+was imported before.
 """
 
 import logging

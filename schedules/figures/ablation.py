@@ -102,7 +102,7 @@ def _scale(axes: Axes, low: float, high: float) -> None:
 
 
 def _style(family: str, factor: float) -> dict:
-    """Return the marker: hollow and grey without CRS, in the family's colour with it, smaller for factors other than 1."""
+    """Return the marker: hollow and grey without CRS, else in the family's colour, and smaller for factors but 1."""
     if factor == 0:
         return dict(marker="o", markersize=5.5, markerfacecolor=HOLLOW, markeredgecolor=MUTED, color=MUTED)
     colour = look(family).colour

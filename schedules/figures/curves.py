@@ -139,7 +139,10 @@ def _ends(axes: Axes, groups: list[Group], lines: dict[int, np.ndarray], short: 
     height = axes.get_position().height * axes.figure.get_figheight() * 72
     least = TINY * 1.12
     named = sorted(groups, key=lambda group: group.error)[: max(1, int(height / least))]
-    to_points = lambda value: axes.transAxes.inverted().transform(axes.transData.transform((1, value)))[1] * height  # noqa: E731
+
+    def to_points(value: float) -> float:
+        return axes.transAxes.inverted().transform(axes.transData.transform((1, value)))[1] * height
+
     ends = [min(max(to_points(lines[group.number][-1, 1]), 0), height) for group in named]
     places = spread(ends, least)
     overshoot = max(0.0, max(places) - height)

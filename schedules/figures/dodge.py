@@ -20,8 +20,8 @@ def dodge(
 ) -> list[float]:
     """Return the shift of each mark in points, positive to the right. Earlier marks are on the left.
 
-    Args: axes: with their final limits; places, and spans (the lower and upper ends of error bars): in data units; radii of
-        the markers: in points.
+    Args: axes: with their final limits; places, and spans (the lower and upper ends of error bars): in data units;
+        radii of the markers: in points.
     """
     x, y = _points(axes, places).T
     low, high = (_points(axes, [(at[0], span[end]) for at, span in zip(places, spans)])[:, 1] for end in (0, 1))

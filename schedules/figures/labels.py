@@ -2,8 +2,8 @@
 
     placed = place(axes, [Label(0, "SepHashed_0.1", (5e5, 5.2), "#009e87")], avoid=boxes, lines=[xy])
 
-Each label takes the place around its point that costs least. A label without any place is left out, so the most important
-labels have to come first.
+Each label takes the place around its point that costs least. A label without any place is left out, so the most
+important labels have to come first.
 """
 
 from collections.abc import Sequence
@@ -48,8 +48,8 @@ def place(
 ) -> list[Annotation]:
     """Draw the labels in their order and return those that found a place. The axes' limits must be final.
 
-    Args: avoid: (n, 4) boxes x0, y0, x1, y1 in pixels that no label may touch; lines: (m, 2) points each, in data units;
-        size: of the letters, in points; farthest: the largest distance of a label from its point, in points.
+    Args: avoid: (n, 4) boxes x0, y0, x1, y1 in pixels that no label may touch; lines: (m, 2) points each, in data
+        units; size: of the letters, in points; farthest: the largest distance of a label from its point, in points.
     """
     canvas = FigureCanvasAgg(axes.figure)
     canvas.figure.draw_without_rendering()  # makes the layout final
@@ -86,7 +86,7 @@ def place(
             label.text, label.at, offset / scale, textcoords="offset points", ha="center", va="center", fontsize=size,
             color=label.colour, fontweight=label.weight, arrowprops=arrow if len(leader) else None,
             gid=f"label-{label.number}", zorder=6, annotation_clip=False,
-            bbox=dict(boxstyle="square,pad=0.04", facecolor=PAPER, edgecolor="none", alpha=0.8),  # no line strikes it through
+            bbox=dict(boxstyle="square,pad=0.04", facecolor=PAPER, edgecolor="none", alpha=0.8),  # above all lines
         ))  # fmt: skip
         taken = np.vstack([taken, box, *(np.hstack([each - 1, each + 1])[None] for each in leader)])
     return drawn

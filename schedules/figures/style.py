@@ -4,8 +4,8 @@
         axes.plot(cost, error, **point("SepHashed", taught=True))
     human(2_500_000)                        # '2.5M'
 
-Related families share a hue: hashed green to blue-green, ACDC blue, tensor forms orange, purple and gold, low rank violet.
-The hues are of the colour-blind-safe sets of Tol and of Okabe and Ito. No two families share a marker.
+Related families share a hue: hashed green to blue-green, ACDC blue, tensor forms orange, purple and gold, low rank
+violet. The hues are of the colour-blind-safe sets of Tol and of Okabe and Ito. No two families share a marker.
 """
 
 import math

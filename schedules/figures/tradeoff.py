@@ -3,9 +3,10 @@
     figure = tradeoff(pair, "params", study.measure)
     png = rendered(figure, "png")                  # output.py
 
-Filled points had a teacher, hollow ones were trained alone. Points that would cover each other are drawn side by side, and
-a teacher that costs far more than all others is drawn at the right edge, with an arrow. Tests and pages find artists by
-their gid: `point-<group>`, `label-<group>`, `error-<group>`, `family-<family>-<taught|alone>`, `teacher-<group>`, `front`.
+Filled points had a teacher, hollow ones were trained alone. Points that would cover each other are drawn side by side,
+and a teacher that costs far more than all others is drawn at the right edge, with an arrow. Tests and pages find
+artists by their gid: `point-<group>`, `label-<group>`, `error-<group>`, `family-<family>-<taught|alone>`,
+`teacher-<group>`, `front`.
 """
 
 import math

@@ -63,8 +63,8 @@ class Launcher(Protocol):
 def build(name: str, options: Configuration) -> Launcher:
     """Return the launcher of a name for the options of schedules.run.
 
-    Raise RequestError where its package is missing or the options do not suit the cluster, MachineFault where the cluster
-    does not answer.
+    Raise RequestError where its package is missing or the options do not suit the cluster, MachineFault where the
+    cluster does not answer.
     """
     module, kind = LAUNCHERS[name].split(":")
     return getattr(import_module(module), kind)(options)

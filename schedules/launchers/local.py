@@ -1,6 +1,8 @@
-"""Run tasks on this machine: a slot for each GPU, or as many as were asked for. A task sees the GPUs of its slots alone.
+"""Run tasks on this machine: a slot for each GPU, or as many as were asked for.
 
-launcher = build("local", options)                     # options.slots: a number, or None
+    launcher = build("local", options)                     # options.slots: a number, or None
+
+A task sees the GPUs of its slots alone.
 """
 
 import os

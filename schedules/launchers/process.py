@@ -18,8 +18,8 @@ from system.processes import end_with_parent
 def begin(task: Task, environment: dict[str, str] | None = None) -> subprocess.Popen:
     """Start the process of a task and return it. Its standard output and error are appended to the task's log.
 
-    It has a session of its own, so that Ctrl-C in a terminal reaches the launcher alone. Raise OSError where the log cannot
-    be written or the program cannot be run.
+    It has a session of its own, so that Ctrl-C in a terminal reaches the launcher alone. Raise OSError where the log
+    cannot be written or the program cannot be run.
     """
     task.log.parent.mkdir(parents=True, exist_ok=True)
     outcome.clear_answer(task.log.parent)

@@ -2,8 +2,8 @@
 
     launcher = build("ray", options)                       # options.address: of the cluster, or None
 
-A job is a Ray task that asks for CPUs and GPUs. Ray itself retries nothing: `ended` reports a task whose worker or node is
-lost, and the queue hands it over again. All nodes have to see the folder of the runs under one path.
+A job is a Ray task that asks for CPUs and GPUs. Ray itself retries nothing: `ended` reports a task whose worker or node
+is lost, and the queue hands it over again. All nodes have to see the folder of the runs under one path.
 """
 
 import logging
@@ -58,7 +58,7 @@ class Ray:
         self.asked = 0.0
 
     def _connect(self, options: Configuration) -> None:
-        """Connect to the cluster that is asked for or runs here, else start one; raise MachineFault where it is missing."""
+        """Connect to the cluster that is asked for, else one that runs here, else start one."""
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
         try:
             self.ray.init(address=options.address or "auto", **quiet)

@@ -1,14 +1,14 @@
-"""Run tasks as jobs of SLURM, by submitit (github.com/facebookincubator/submitit): one array for all that start at once.
+"""Run tasks as jobs of SLURM, by submitit (github.com/facebookincubator/submitit): an array for all of one start.
 
     launcher = build("slurm", options)                     # the options of schedules.run
     launcher.start(tasks)
 
-A job that meets its time limit or is preempted writes a checkpoint and is queued again, any number of times. Its last end
-is read from the file that submitit leaves, so no accounting is needed; all nodes have to see the folder. The tasks of an
-array are written there before sbatch is called, so a launcher that is killed and started again adopts them.
+A job that meets its time limit or is preempted writes a checkpoint and is queued again, any number of times. Its last
+end is read from the file that submitit leaves, so no accounting is needed; all nodes have to see the folder. The tasks
+of an array are written there before sbatch is called, so a launcher that is killed and started again adopts them.
 
-SLURM may signal every process of a job's step, main.py too. All signals that are sent are therefore ones at which main.py
-stops: USR1 before a time limit, TERM at a preemption or scancel, HUP from our own `stop`.
+SLURM may signal every process of a job's step, main.py too. All signals that are sent are therefore ones at which
+main.py stops: USR1 before a time limit, TERM at a preemption or scancel, HUP from our own `stop`.
 """
 
 import json
