@@ -1,6 +1,6 @@
 """The page of a study as a browser shows it: rendered, sorted, filtered and pointed at by headless chromium.
 
-    python -m pytest tests/browser
+    python -m pytest tests/schedules/browser
 
 Scripts of a test are put into a copy of the page and leave what they found in its title.
 """
