@@ -77,7 +77,7 @@ def tradeoff(pair: Pair, cost: str, measure: str) -> Figure:
         np.array([(seen[group.number][0], end) for end in _span(axes, group)]) for group in pair.groups if group.std
     ]
     far_words = {number: f", {human(points[number][0])} \N{RIGHTWARDS ARROW}" for number in far}
-    _labels(axes, pair.groups, on_front, seen, [*lines, *bars], steps, far_words)
+    _labels(axes, pair.groups, on_front, seen, [*lines, *bars, steps], far_words)
     axes.set_xlabel(NAMES[cost])
     heading(figure, axes, f"{measure_name(measure)}, %", pair.title)
     _legend(figure, pair)
@@ -259,8 +259,7 @@ def _labels(
     groups: list[Group],
     on_front: list[Group],
     points: dict[int, Point],
-    lines: list,
-    steps: np.ndarray,
+    lines: list[np.ndarray],
     more: dict[int, str],
 ) -> None:
     """Label the teachers, the front and the control, and the other groups too where there are few.
@@ -281,7 +280,7 @@ def _labels(
         )
         weight = "bold" if group.role == "teacher" else "normal"
         labels.append(Label(group.number, words, points[group.number], _colour(group), weight, below=group in on_front))
-    place(axes, labels, boxes, [*lines, *guides, steps])
+    place(axes, labels, boxes, [*lines, *guides])
 
 
 def _heights(axes: Axes) -> list[float]:
