@@ -1,4 +1,4 @@
-"""What tests of the queue start from."""
+"""Fixtures of the tests of schedules/."""
 
 import time
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ import schedules.job_queue
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The queue's own, which only a test moves."""
+    """The queue's clock, which only the test moves."""
     now = [0.0]
     monkeypatch.setattr(schedules.job_queue, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time))
 

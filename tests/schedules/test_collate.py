@@ -63,7 +63,7 @@ def test_machines_are_merged_by_name(workplace, capsys):
 
 
 def test_epochs_without_a_test(workplace, capsys):
-    """The last test is what is told of a run that goes on."""
+    """A run that goes on is shown with its last tested epoch."""
     place = teacher(errors=(50.0, 40.0))
     with (place / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"epoch": 2, "train_loss": 1.0, "seconds": 2.0}) + "\n")
@@ -73,7 +73,7 @@ def test_epochs_without_a_test(workplace, capsys):
     assert table()[1]["t"]["test_top1_error"] == table()[1]["t"]["best_test_top1_error"] == 40
 
 
-def test_a_damaged_copy_is_told(workplace, capsys):
+def test_a_damaged_copy_is_a_conflict(workplace, capsys):
     teacher(folder="a"), (teacher(folder="b") / "config.json").write_text("{")
     told(capsys, collate.main, "b", "a", "-o", "study")
     _, runs, (conflict,) = table()
@@ -123,7 +123,7 @@ def test_a_table_of_somebody_elses_is_not_written_over(workplace, capsys):
 
 
 def test_a_plan_of_which_nothing_is_there(workplace, capsys):
-    """Neither its runs nor a teacher from elsewhere; what a budget finds is not known yet."""
+    """Neither its runs nor their teacher exist, and the budget has not found a number yet."""
     flags = [["-t", "of.elsewhere", "-s", "s", "--conv", "SepHashed", "--budget", "1e4"]]
     Path("study.json").write_text(
         json.dumps([["python", "main.py", "digits", "student", *each, *NETWORK] for each in flags])
@@ -226,7 +226,7 @@ def test_wrong_requests(workplace, capsys, main, arguments, says):
 
 
 def test_of_real_runs(teacher, workplace, capsys):
-    """A finished one, and one that another process has: `teacher` is trained by main.py."""
+    """A finished run, which main.py has trained."""
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
     capsys.readouterr()
     assert main.main(["digits", "teacher", "-t", "t", *TINY, "--resume"]) == 0

@@ -16,7 +16,7 @@ def the_style():
         yield
 
 
-def test_runs_without_a_configuration_are_told_of(tmp_path):
+def test_a_caption_counts_runs_without_a_configuration(tmp_path):
     lost = samples.run("ACDC", 0, state="failed", name="lost") | {"dataset": None, "network": None}
     (pair,) = study(tmp_path, [*samples.published()[:2], lost], curves=False).pairs
     caption = artists(tradeoff(pair, "params", "test_top1_error"), "caption")["caption"].get_text()

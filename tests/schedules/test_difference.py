@@ -1,4 +1,4 @@
-"""Whether two errors can be told apart: the formula by hand and by drawing, and who says so where."""
+"""Whether two errors can be told apart: the formula by hand and by random samples, and its words in tables."""
 
 import math
 import random
@@ -72,7 +72,7 @@ def test_reasons():
     "images, error, says", [(297, 4.38, "not more than"), (297, 14.38, "more than"), (None, 4.38, "not recorded")]
 )
 def test_the_demo_says_what_is_not_told_apart(images, error, says):
-    """In a table of 80 columns; with one seed always, and below it why."""
+    """In a table of 80 columns, with the reason below: one seed, always."""
 
     def of(conv, error, params):
         counts = dict(params=params, mult_adds=26_788_480, mult_adds_exact=26_657_400, stored_bytes=704_080)

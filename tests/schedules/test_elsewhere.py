@@ -1,4 +1,4 @@
-"""Runs that another process trains, and locks that many look at."""
+"""Runs that another process trains, and a lock that many processes look at."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ def _hold(name, folder, pipe):
 
 
 def test_a_run_that_another_process_trains(workplace, clock):
-    """Left to it, looked at again from time to time; when it is dead, or stops, the run goes on here."""
+    """It is left to that process and looked at from time to time; when the process ends, the run goes on here."""
     with held("t") as process:
         train("t", 1)
         queue = Queue(jobs("t", "s<t"), 0)
@@ -63,7 +63,7 @@ def test_a_run_that_another_process_finishes(workplace, clock):
 
 def test_a_run_that_another_process_was_quicker_to_take(workplace, clock, monkeypatch):
     def answer(error):
-        """As main.py does that a launcher has started."""
+        """As main.py answers a launcher."""
         monkeypatch.setenv(outcome.ANSWER, str(outcome.answer_file(Path("runs/t"))))
         outcome.answer(error.exit_status, error)
 
@@ -91,8 +91,8 @@ def _look(folder, until):
         lock.holder(Path("runs/t"))
 
 
-def test_who_looks_at_a_lock_does_not_keep_others_from_it(workplace):
-    """Four processes that do nothing else, while the lock is taken and let go."""
+def test_a_look_at_a_lock_does_not_keep_others_from_it(workplace):
+    """Four processes do nothing else, while the lock is taken and let go."""
     lock.take("t").close()
     watchers = [context.Process(target=_look, args=(str(workplace), "enough")) for _ in range(4)]
     for watcher in watchers:

@@ -58,7 +58,7 @@ def test_students_of_other_weights_are_another_group(workplace, capsys):
 
 
 def test_other_data_are_another_group(workplace, capsys):
-    """Runs of before data were recorded are a group of their own, as they were."""
+    """Old runs, without a record of their data, are a group of their own."""
     data = {"data_digest": "1111", "data_train": 1500}
     for seed, facts in enumerate([data, data, {"data_digest": "2222", "data_train": 900}, {}, {}]):
         place = teacher(f"t{seed}", errors=(10.0 * (seed + 1),) * 3)
@@ -73,7 +73,7 @@ def test_other_data_are_another_group(workplace, capsys):
 
 
 def test_teachers_of_another_study(workplace, capsys):
-    """They have no row, but are named; seeds that they taught are one group, and a figure has their error as a line."""
+    """They have no row, but a note names them; their students are one group, and a figure shows their error as a line."""
     jobs = []
     for seed in range(2):
         run("digits", "teacher", "-t", f"t{seed}", "--seed", str(seed), errors=(50.0, 40.0, 20.0 + seed))

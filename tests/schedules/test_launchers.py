@@ -1,4 +1,4 @@
-"""What a launcher gives to a process: GPUs, threads, a log; and that it outlives nobody. Ray and SLURM: nodes/, slurm/."""
+"""What a launcher gives to a process: GPUs, threads, a log, and an end with its own. Ray and SLURM: nodes/, slurm/."""
 
 import os
 import subprocess
@@ -87,8 +87,8 @@ def test_a_log_is_appended_to(workplace):
     assert Path("a.log").read_text() == "one\none\ntwo\ntwo\n"
 
 
-def test_a_process_ends_with_whoever_started_it(workplace):
-    """However that ended: here by SIGKILL."""
+def test_a_process_ends_with_the_one_that_started_it(workplace):
+    """Even if that one was ended by SIGKILL."""
     script = (
         "import time; from pathlib import Path; from schedules.launchers import Task;"
         "from schedules.launchers.process import begin;"
@@ -111,8 +111,8 @@ def test_a_log_that_cannot_be_written_is_the_end_of_its_job_alone(workplace, mon
     assert "it cannot be begun: " in outcome.read(Path("runs/a"))["reason"]
 
 
-def test_nobody_has_to_look_on(workplace):
-    """Who looks on may leave, as behind `| head`: the jobs go on."""
+def test_the_reader_of_the_output_may_leave(workplace):
+    """The jobs go on when the reader of the output leaves, as behind `| head`."""
     script = (
         "from schedules.job_queue import Queue; from schedules.view import View\n"
         "with View(Queue([], 0), 'here') as view:\n    [view.event('a', 'started') for _ in range(9000)]\nprint('end')"
@@ -124,7 +124,7 @@ def test_nobody_has_to_look_on(workplace):
     assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 1)
 
 
-def test_who_attends_a_process_asks_it_to_stop_and_waits(workplace, monkeypatch):
+def test_attend_asks_its_process_to_stop_and_waits(workplace, monkeypatch):
     class Clock:
         interrupted = False
 

@@ -1,4 +1,4 @@
-"""The queue, on run folders made by hand: what comes next, and what becomes of what has ended."""
+"""The queue, on run folders made by hand: which job comes next, and what becomes of one that has ended."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_a_large_job_is_not_overtaken(workplace):
 
 @pytest.mark.parametrize("status, state", [(3, DIVERGED), (2, FAILED)])
 def test_what_comes_from_a_failed_run_is_blocked(workplace, status, state):
-    """Transitively, whether as student or as a beginning; the rest goes on."""
+    """Transitively, by --teacher_checkpoint or by --init_from; the rest goes on."""
     queue = Queue(jobs("t", "s<t", "ss<s", "u=t", "uu=u", "a"), 5)
     assert begin(queue, 1) == ["t"]
     train("t", 1, status)
@@ -64,13 +64,13 @@ def test_what_comes_from_a_failed_run_is_blocked(workplace, status, state):
 
 
 def test_a_teacher_that_the_schedule_does_not_make(workplace):
-    """It was found as the schedule was checked."""
+    """The check of the schedule has found it."""
     assert begin(Queue(jobs("s<elsewhere"), 0)) == ["s"]
 
 
 @pytest.mark.parametrize("status", [1, 4, 130, 143, -9, -15, None, 0])
 def test_retries(workplace, clock, status):
-    """So many after the first, each later than the one before; nothing else is a reason to give up at once."""
+    """As many as asked for after the first start, each after a longer wait."""
     queue = Queue(jobs("t"), 2)
     for wait in (1, 4):
         assert begin(queue) == ["t"]
@@ -96,7 +96,7 @@ def test_no_retries_at_all(workplace):
 
 
 def test_progress_begins_the_count_anew(workplace, clock):
-    """A job that a flaky machine kills once an epoch ends all the same."""
+    """A job that is killed once an epoch finishes all the same."""
     queue = Queue(jobs("t"), 1)
     for epochs in (1, 2):
         begin(queue)
@@ -117,7 +117,7 @@ def test_waiting_does_not_grow_for_ever(workplace, clock):
 
 
 def test_reasons(workplace, clock):
-    """What the run says of itself, else its log, else the signal. Never what an earlier process said."""
+    """The run's own reason, else its log, else the signal; never that of an earlier process."""
     queue = Queue(jobs("t"), 10)
     place = queue.places["t"]
 
@@ -161,8 +161,8 @@ def test_finished_runs_are_skipped(workplace):
     assert Queue(jobs("t", "s<t", "a", "b"), 0).is_over()
 
 
-def test_damaged_folders_hold_nobody_up(workplace):
-    """What another program left, or half a line, is main.py's to tell."""
+def test_damaged_folders_do_not_stop_the_queue(workplace):
+    """main.py reports a file of another program, or half a line."""
     train("half", 2), Path("runs/half/metrics.jsonl").write_text('{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2, "test')
     train("broken", 1), Path("runs/broken/metrics.jsonl").write_text("{\n")
     train("alien", 3), Path("runs/alien/config.json").write_text('{"config": {"epochs": "3"}}')
@@ -198,6 +198,6 @@ def test_two_thousand_jobs_are_looked_at_once_each(workplace, monkeypatch):
 
 
 def test_options_of_a_job_are_those_of_its_command():
-    """What these tests make by hand is what the reader makes of a schedule."""
+    """These tests make the same jobs by hand as are read from a schedule."""
     (job,) = jobs("s<t")
     assert job.options == options.training(list(job.arguments)) and job.needs == {"t": "teacher"}
