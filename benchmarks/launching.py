@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT)]
 
 from schedules import run
+from schedules.job_queue import Queue
 from schedules.launchers.local import Local
-from schedules.queue import Queue
 from schedules.schedule import Job, parse
 from schedules.view import View
 from system.signals import Deferred

@@ -33,6 +33,14 @@ OF_A_NETWORK = ("dataset", "data_classes", "image_size", "network", "where")
 WIDTH_STEP = 1e-7  # widths that differ by less (relative) count as one: steps lie much farther apart
 
 
+class OutOfReach(RequestError):
+    """No setting meets the budget; `reach` says which amounts are in reach."""
+
+    def __init__(self, message: str, reach: str):
+        super().__init__(f"{message}: {reach}")
+        self.reach = reach
+
+
 class Found(NamedTuple):
     """What was asked for and what is achieved (per image), in which unit, and by which conv or flag.
 
@@ -75,7 +83,7 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
         if math.isfinite(least):
             reach = f"{math.ceil(Rational(least, per)):,} to {math.floor(Rational(most, per)):,} are"
         budget = f"a budget of {asked:,} {unit}"
-        raise RequestError(f"{budget} is out of reach for {what} on {config['network']}: {reach} in reach")
+        raise OutOfReach(f"{budget} is out of reach for {what} on {config['network']}", f"{reach} in reach")
     share = None
     if name.number is None:
         setting = f"{name} with --{varies} {value!r}".removesuffix(".0") + f" (instead of {config[varies]:g})"

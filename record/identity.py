@@ -42,6 +42,20 @@ ORIGINS = {
 }  # flags whose value is a name of weights, which their digest identifies
 
 
+def dataset_key(dataset: str, digest: str | None) -> str:
+    """Return what a dataset is compared by, beside its digest: its name, or "" for a folder of images with a digest.
+
+    Such a folder holds what its digest says, under whatever name.
+    """
+    return "" if digest and is_own(dataset) else dataset
+
+
+def _may_be_one_folder(before: dict, now: dict) -> bool:
+    """Return whether both datasets are folders of images, and no recorded digest tells them apart."""
+    known = [each["data_digest"] for each in (before, now) if each.get("data_digest")]
+    return all(is_own(each.get("dataset") or "") for each in (before, now)) and (len(known) < 2 or known[0] == known[1])
+
+
 def differences(before: dict, now: dict) -> list[str]:
     """Say what tells two configurations apart, in words.
 
@@ -50,9 +64,7 @@ def differences(before: dict, now: dict) -> list[str]:
     """
     keys = [key for key in {**before, **now} if key not in (*NOT_IDENTITY, *facts.KEYS)]
     alike = [name for name, digest in ORIGINS.items() if before.get(digest) and before.get(digest) == now.get(digest)]
-    if all(is_own(each.get("dataset") or "") for each in (before, now)):
-        digests = {each.get("data_digest") for each in (before, now)}
-        alike += ["dataset"] if len(digests) == 1 or None in digests else []
+    alike += ["dataset"] if _may_be_one_folder(before, now) else []
     off = {key: None for key in keys if not (before.get(key) or now.get(key))}
     before, now = ({**configuration, **off} for configuration in (before, now))
     different = [key for key in keys if before.get(key) != now.get(key) and key not in alike]

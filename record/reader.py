@@ -1,10 +1,10 @@
-"""What runs have left in their folders, as others may read it at any moment. Imports no torch.
+"""Read what runs have left in their folders, at any moment, also while they run.
 
     run = read(Path("runs/digits.teacher"))
     run.state, run.epochs_done, run.last["test_top1_error"]         # ("finished", 30, 2.36)
 
-A state is `finished`, `running` (a process of this machine or of its file system holds the lock), `diverged`, `failed`, or
-`incomplete`: stopped, killed, or out of power, and to be gone on with.
+A state is `finished`, `running` (a process of this machine or of its file system holds the lock), `diverged`, `failed`,
+or `incomplete`: stopped, killed, or without power, so that the same command goes on. Imports no torch.
 """
 
 import json
@@ -20,8 +20,11 @@ STATES = ("finished", "running", "incomplete", "diverged", "failed", "planned")
 
 @dataclass
 class Record:
-    """A run's folder: `document` is its config.json (empty where it never began), `lines` those of its metrics.jsonl,
-    `fault` what keeps them from being read."""
+    """What a run's folder holds.
+
+    document: its config.json, empty where the run never began; lines: those of its metrics.jsonl; fault: why they
+    cannot be read, or "".
+    """
 
     folder: Path
     document: dict
@@ -30,10 +33,12 @@ class Record:
 
     @property
     def name(self) -> str:
+        """The run's name."""
         return self.folder.name
 
     @property
     def config(self) -> dict:
+        """The run's configuration, empty where it never began."""
         return self.document.get("config", {})
 
     @cached_property
@@ -44,33 +49,37 @@ class Record:
             try:
                 rows.append(json.loads(line))
             except (ValueError, RecursionError):
-                continue  # what another program has damaged; the checkpoint has it, and so will a resume
+                continue  # another program has damaged the line; the checkpoint has it, and a resume restores it
         return [row for row in rows if _is_row(row)]
 
     @cached_property
     def last(self) -> dict:
-        """Those of the last one, empty before the first."""
+        """The metrics of the last finished epoch, empty before the first."""
         return json.loads(self.lines[-1]) if self.lines else {}
 
     @cached_property
     def tested(self) -> dict:
-        """Those of the last one that was tested, empty before the first."""
+        """The metrics of the last epoch that was tested, empty before the first."""
         return next((row for row in [self.last, *reversed(self.rows)] if "test_top1_error" in row), {})
 
     @property
     def epochs_done(self) -> int:
+        """The number of finished epochs."""
         return len(self.lines)
 
     @property
     def epochs_planned(self) -> int:
+        """The number of epochs that the run is to have."""
         return self.config.get("epochs", 0)
 
     @cached_property
     def end(self) -> dict | None:
+        """How its last process ended, the fields of record.outcome; None where it ended well or nobody noted it."""
         return outcome.read(self.folder)
 
     @cached_property
     def state(self) -> str:
+        """One of STATES."""
         if self.document and self.epochs_done >= self.epochs_planned:
             return "finished"
         if holder(self.folder):
@@ -83,20 +92,20 @@ class Record:
 
     @property
     def reason(self) -> str:
-        """Why it is not finished, as far as anybody noted."""
+        """Why the run is not finished, or "" where nobody noted it."""
         noted = self.end["reason"] if self.end and self.state not in ("finished", "running") else ""
         return self.fault or noted
 
     @property
     def seconds_left(self) -> float | None:
-        """By the time of its epochs so far."""
+        """The time that the rest of the run takes if each epoch takes as long as the last; None before the first."""
         if not self.last or self.epochs_done >= self.epochs_planned:
             return None
         return (self.epochs_planned - self.epochs_done) * self.last.get("seconds", 0.0)
 
 
 def read(folder: Path) -> Record | None:
-    """None where nothing of a run is there. A line that is being written at this moment is left out."""
+    """Return the record of a run's folder, without a line that is being written; None where there is no run."""
     document, lines, fault = {}, [], ""
     try:
         if (folder / "config.json").exists():
@@ -113,7 +122,7 @@ def read(folder: Path) -> Record | None:
 
 
 def _check_document(document: object) -> None:
-    """TypeError or KeyError where a config.json is not what main.py writes, as far as anybody relies on it."""
+    """Raise TypeError or KeyError where a config.json lacks something that is relied on."""
     config = document["config"]
     kinds = {"conv": str, "module": str, "mode": str, "dataset": str, "network": str, "teacher_checkpoint": str}
     if not isinstance(config["epochs"], int):
@@ -127,12 +136,12 @@ def _check_document(document: object) -> None:
 
 
 def _is_row(row: object) -> bool:
-    """Whether it is an epoch's metrics, all of them numbers."""
+    """Return whether a line is an epoch's metrics, all of them numbers."""
     return isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values())
 
 
 def holder(folder: Path) -> str | None:
-    """Which process trains the run, as far as can be seen from here."""
+    """Return which process trains the run, in words; None where none does, or where its lock cannot be seen."""
     try:
         return lock.holder(folder)
     except MachineFault:  # a file system without locks, from another machine

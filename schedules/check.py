@@ -1,8 +1,8 @@
-"""A schedule checked as a whole: what single commands, the runs that are there, and the networks tell, before anything starts.
+"""Check a schedule as a whole: each command alone, the runs that exist, and the networks, before anything starts.
 
-    jobs = checked("study.json")              # RequestError where anything does not fit, with every fault as a note
+    jobs = checked("study.json")              # RequestError with every fault as a note where anything does not fit
 
-Each distinct network is built, on the meta device.
+Each distinct network is built once, on the meta device.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,23 +25,23 @@ from weights import origin as weights_origin
 from weights.sources import is_run
 
 Taps = list[torch.Tensor]
-OF_ONE_SIZE = {"budget": None, "budget_mult_adds": None}  # a trained network has nothing left to find
+WITHOUT_BUDGET = {"budget": None, "budget_mult_adds": None}  # a trained network has its size already
 
 
 def shape(config: dict) -> tuple:
-    """Equal for configurations whose networks are equal but for their random numbers."""
+    """Return a key that is equal for configurations whose networks differ in their random numbers alone."""
     flags = ("dataset", "data_classes", "image_size", "network", *NETWORKS[config["network"]].building_flags)
     return tuple(config.get(key) for key in (*flags, "conv", "module", "where", "budget", "budget_mult_adds"))
 
 
 def checked(path: str) -> list[Job]:
-    """The jobs of a schedule that may start."""
+    """Return the jobs of the schedule at `path`; raise RequestError where any of them may not start."""
     jobs, faults = load(path)
     return without_faults(path, jobs, faults)
 
 
 def without_faults(where: str, jobs: list[Job], faults: Sequence[Fault] = ()) -> list[Job]:
-    """The jobs themselves. RequestError where they or their list have faults."""
+    """Return the jobs; raise RequestError where they have faults, or `faults` has some. `where` names the schedule."""
     faults = [*faults, *conflicts(jobs), *of_networks(jobs)]
     if faults:
         raise faulty(where, faults)
@@ -49,103 +49,123 @@ def without_faults(where: str, jobs: list[Job], faults: Sequence[Fault] = ()) ->
 
 
 def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
-    """What only the networks tell: a layer or a budget that cannot be, attention maps or origins that do not match."""
-    taps: dict[tuple, Taps | RequestError] = {}
-    foreign: dict[tuple, dict | RequestError] = {}
-    weights: dict[str, str | None] = {}
-    made = {job.name: job.options for job in jobs}
+    """Yield the faults that only the networks show, such as a layer that cannot be built or taps that do not match."""
+    checker = _Networks(jobs)
+    for job in jobs:
+        yield from ((job.number, fault) for fault in checker.faults(job))
 
-    def taps_of(config: dict) -> Taps:
-        """Of a network's attention maps, on the meta device. RequestError where it cannot be built."""
-        if (key := shape(config)) not in taps:
+
+class _Networks:
+    """Checks the networks of a schedule's jobs, and remembers what it has built and read."""
+
+    def __init__(self, jobs: Sequence[Job]):
+        self.made = {job.name: job.options for job in jobs}
+        self.taps: dict[tuple, Taps | RequestError] = {}  # by the shape of a network
+        self.sources: dict[tuple, dict | None | RequestError] = {}  # what builds the networks of weights from elsewhere
+        self.digests: dict[str, str | None] = {}  # by the name or file that the weights are from
+
+    def faults(self, job: Job) -> Iterator[str]:
+        """Yield what is wrong with the job's network, its teacher, its first weights, and the run that exists."""
+        config = job.options
+        try:
+            own = self._taps_of(config)
+            if config["budget"] or config["budget_mult_adds"]:
+                yield from another_run(job.name, budget.resolve(config)[0])
+        except RequestError as error:
+            yield str(error)
+            return
+        found = (self._fault_of_teacher(config, own), self._fault_of_origin(config), self._fault_of_weights(job))
+        yield from filter(None, found)
+
+    def _taps_of(self, config: dict) -> Taps:
+        """Return the attention maps of a network, on the meta device; raise RequestError where it cannot be built."""
+        if (key := shape(config)) not in self.taps:
             try:
                 resolved = budget.resolve(config)[0]
                 check_side(resolved)
                 network = build(resolved)
                 with of_module(config):
-                    taps[key] = output_shapes(network, side_of(config)).taps
+                    self.taps[key] = output_shapes(network, side_of(config)).taps
             except RequestError as error:
-                taps[key] = error
-        if isinstance(taps[key], RequestError):
-            raise taps[key]
-        return taps[key]
+                self.taps[key] = error
+        return _value(self.taps[key])
 
-    def coming_from(source: str, config: dict) -> dict | None:
-        """What builds the network that a run comes from, as far as it is known. RequestError where it cannot be."""
+    def _source(self, source: str, config: dict) -> dict | None:
+        """Return the configuration that builds the network of `source`, a run, a file, or a name such as timm's.
+
+        None where nobody knows it yet; raise RequestError where the source cannot be used.
+        """
         if is_run(source):
-            return made.get(source) or _trained(source)
+            return self.made.get(source) or _trained(source)
         flags = NETWORKS[config["network"]].building_flags
-        if (key := (source, *(config[each] for each in ("dataset", "network", *flags)))) not in foreign:
+        if (key := (source, *(config[each] for each in ("dataset", "network", *flags)))) not in self.sources:
             try:
-                foreign[key] = _buildable(weights_origin.facts(source, config))
+                self.sources[key] = _buildable(weights_origin.facts(source, config))
             except (RequestError, MachineFault) as error:
-                foreign[key] = RequestError(str(error))
-        if isinstance(foreign[key], RequestError):
-            raise foreign[key]
-        return foreign[key]
+                self.sources[key] = RequestError(str(error))
+        return _value(self.sources[key])
 
-    def of_teacher(config: dict, own: Taps) -> str | None:
+    def _fault_of_teacher(self, config: dict, own: Taps) -> str | None:
+        """Say why the teacher does not go with a student whose attention maps are `own`."""
         if config["mode"] == "teacher":
             return None
+        name = config["teacher_checkpoint"]
         try:
-            teacher = coming_from(config["teacher_checkpoint"], config)
+            teacher = self._source(name, config)
         except RequestError as error:
             return str(error)
         if not config["beta"] or teacher is None:
             return None
-        if not is_run(config["teacher_checkpoint"]) and other_classes(teacher, config, read=False):
-            return f"its teacher {config['teacher_checkpoint']!r} is trained on {teacher['dataset']}, not {config['dataset']}"
+        if not is_run(name) and other_classes(teacher, config, read=False):
+            return f"its teacher {name!r} is trained on {teacher['dataset']}, not {config['dataset']}"
         if teacher["network"] == config["network"]:
             taps = {flag: config[flag] for flag in NETWORKS[config["network"]].tap_flags}
-            teacher = teacher | taps  # a teacher is tapped as its student is
+            teacher = teacher | taps  # main.py taps a teacher as its student
         if config["image_size"]:
-            teacher = teacher | {"image_size": config["image_size"]}  # and is given the same images
+            teacher = teacher | {"image_size": config["image_size"]}  # both get the same images
         try:
-            check_taps(own, taps_of(teacher))
+            check_taps(own, self._taps_of(teacher))
         except RequestError as error:
-            return None if is_run(config["teacher_checkpoint"]) else str(error)  # a run's is the fault of its own job
+            return None if is_run(name) else str(error)  # of a run, it is a fault of the run's own job
         except ValueError as error:
             return f"student and teacher do not go together: {error}"
 
-    def of_origin(config: dict) -> str | None:
+    def _fault_of_origin(self, config: dict) -> str | None:
+        """Say why the network of --init_from does not have the shape of this one."""
         name = config["init_from"]
         try:
-            origin = coming_from(name, config) if name else None
+            origin = self._source(name, config) if name else None
         except RequestError as error:
             return str(error)
         for flag in ("network", *NETWORKS[config["network"]].size_flags) if origin else ():
             if config[flag] != origin.get(flag):
                 return f"--init_from {name}: {flag} is {config[flag]} here, {origin.get(flag)} there"
 
-    def of_weights(job: Job) -> str | None:
-        """Whether what the run that exists came from has been trained anew since."""
+    def _fault_of_weights(self, job: Job) -> str | None:
+        """Say whether the run exists, and its teacher or its first weights have been trained again since."""
         before = recorded(job.name) or {}
         for key, name in (
             ("teacher_digest", before.get("teacher_checkpoint")),
             ("init_digest", before.get("init_from")),
         ):
-            if before.get(key) and name not in weights:
-                weights[name] = _digest_of(name, job.options)
-            if before.get(key) and weights[name] not in (None, before[key]):
+            if before.get(key) and name not in self.digests:
+                self.digests[name] = _digest_of(name, job.options)
+            if before.get(key) and self.digests[name] not in (None, before[key]):
                 return f"the run {job.name!r} exists, but {name!r}, which it came from, has other weights now"
 
-    for job in jobs:
-        config = job.options
-        try:
-            own = taps_of(config)
-            if config["budget"] or config["budget_mult_adds"]:
-                yield from ((job.number, fault) for fault in another_run(job.name, budget.resolve(config)[0]))
-        except RequestError as error:
-            yield job.number, str(error)
-            continue
-        for fault in (of_teacher(config, own), of_origin(config), of_weights(job)):
-            if fault:
-                yield job.number, fault
+
+def _value(found):
+    """Return what was found; raise it where it is an error."""
+    if isinstance(found, RequestError):
+        raise found
+    return found
 
 
 def _digest_of(name: str, config: dict) -> str | None:
-    """Of a finished run's weights, or those from elsewhere; None where they are to be trained or fetched yet, or cannot be
-    read, which main.py tells."""
+    """Return the digest of a finished run's weights, or of weights from elsewhere.
+
+    None where they are not there yet, or cannot be read, which main.py reports.
+    """
     if is_run(name) and not checkpoint_path(name).exists():
         return None
     try:
@@ -157,13 +177,15 @@ def _digest_of(name: str, config: dict) -> str | None:
 
 
 def _trained(name: str) -> dict | None:
-    """What builds the network of a run that is there already, with the number that its budget found; None where its record
-    does not say, which is main.py's to tell."""
+    """Return what builds the network of a run that exists, with the number that its budget found.
+
+    None where its record does not say, which main.py reports.
+    """
     return _buildable(recorded(name) or {})
 
 
 def _buildable(config: dict) -> dict | None:
-    """A configuration without what its budget asked for; None where it is not one of a network."""
+    """Return a configuration without its budget; None where it does not describe a network."""
     flags = NETWORKS[config["network"]].building_flags if config.get("network") in NETWORKS else None
     known = flags is not None and {*flags, "dataset", "conv", "module", "where", "seed"} <= config.keys()
-    return config | OF_ONE_SIZE if known and is_known(config) else None
+    return config | WITHOUT_BUDGET if known and is_known(config) else None

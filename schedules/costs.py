@@ -1,22 +1,18 @@
-"""What every family costs over its range of settings, before anything is trained: to choose a study's settings by.
+"""Count what every family costs over its range of settings, to choose the settings of a study before any training.
 
     python -m schedules.costs cifar10 --wrn_depth 28 --wrn_width 10
     python -m schedules.costs cifar10 --network DARTS --out figures --csv costs.csv
 
-Prints a table of parameters and mult-adds and draws two figures (PNG and SVG): parameters against the setting, and the
-plane of parameters and mult-adds with the network itself and its narrower versions. Everything is counted on the meta
-device; as only swapped layers change, a setting takes milliseconds.
+It prints a table of parameters and mult-adds and draws two figures (PNG and SVG): parameters against the setting, and
+mult-adds against parameters, with the network itself and its narrower versions. Everything is counted on the meta
+device. Only the replaced layers are counted again, so a setting takes milliseconds.
 """
 
 import sys
+from pathlib import Path
 
-if (
-    not __package__
-):  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
-    from pathlib import Path
-
-    here = Path(__file__).resolve().parent
-    sys.path[:] = [str(here.parent), *(each for each in sys.path if Path(each).resolve() != here)]
+if not __package__:  # started as a file: its imports lie in the folder above
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import argparse
 import csv
@@ -24,7 +20,6 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import NamedTuple
 
 from cli import command, flags, options
@@ -45,7 +40,7 @@ REFUSED = ("conv", "module", "budget", "budget_mult_adds")  # flags that choose 
 
 
 class Cost(NamedTuple):
-    """Of the whole network, per image: parameters, mult-adds exactly and as published."""
+    """The costs of the whole network: parameters, mult-adds per image, exact and by the published convention."""
 
     params: int
     mult_adds_exact: float
@@ -56,7 +51,7 @@ HEADER = ("family", "conv", "number", *Cost._fields)
 
 
 class Row(NamedTuple):
-    """One setting of one family; its number is None where the family takes none, and a width for the control."""
+    """One setting of one family. Its number is None where the family takes none; for the control it is a width."""
 
     family: str
     conv: str
@@ -65,12 +60,15 @@ class Row(NamedTuple):
 
 
 def parse(arguments: Sequence[str] | None = None) -> Configuration:
-    """The resolved request, with `out` and `csv`."""
+    """Return the resolved configuration of the network, with `out` and `csv`.
+
+    Raise RequestError for flags that choose one conv.
+    """
     parser = command.Parser(prog="python -m schedules.costs", description="What every family costs over its settings.")
     flags.add_network_flags(parser)
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for action in parser._actions:
-        if action.dest in REFUSED:  # it is known, to be refused with a reason, and not offered
+        if action.dest in REFUSED:  # not in --help, but refused with a reason
             action.help = argparse.SUPPRESS
     for each in (parser, own):
         output = each.add_argument_group("output")
@@ -87,9 +85,10 @@ def parse(arguments: Sequence[str] | None = None) -> Configuration:
 
 
 def pricing(config: dict, batch: int = 128) -> Callable[[object], Cost]:
-    """The costs of the network as a function of a parsed conv: only the swapped layers change, and alike ones once.
+    """Return a function from a parsed conv to the costs of the network with it.
 
-    The function raises ValueError where a layer cannot take the conv.
+    It counts equal layers once. It raises ValueError where a layer cannot take the conv. Exact mult-adds are counted
+    for a batch of `batch` images and divided by it.
     """
     import torch
 
@@ -115,7 +114,7 @@ def pricing(config: dict, batch: int = 128) -> Callable[[object], Cost]:
 
 
 def names(family: str) -> Iterator[OpenName]:
-    """A family as it may be asked for: of tensor forms, each number of dimensions."""
+    """Yield the names of a family without a number: one, or for tensor forms one for each number of dimensions."""
     numbers = FAMILIES[family].numbers
     first = numbers[0] if numbers else None
     for later in [(each,) for each in DIMENSIONS] if numbers[1:] else [()]:
@@ -123,6 +122,7 @@ def names(family: str) -> Iterator[OpenName]:
 
 
 def settings(number: Fraction | Whole | None) -> Sequence[float | None]:
+    """Return the settings that are counted for a kind of number."""
     match number:
         case None:
             return (None,)
@@ -134,7 +134,7 @@ def settings(number: Fraction | Whole | None) -> Sequence[float | None]:
 
 
 def table(config: dict, batch: int = 128) -> list[Row]:
-    """A row for each setting that the network can take, the reference's narrower versions last."""
+    """Return a row for each setting that the network can take, the network's narrower versions last."""
     from layers.registry import ConvName
 
     price, rows = pricing(config, batch), []
@@ -150,7 +150,7 @@ def table(config: dict, batch: int = 128) -> list[Row]:
 
 
 def left_out(rows: list[Row]) -> dict[str, list[str]]:
-    """By family, the settings that have no row since some layer cannot take them."""
+    """Return, by family, the settings without a row, which some layer cannot take."""
     there = {(row.family, row.number) for row in rows}
     found = {
         str(name): [str(name.named(value)) for value in settings(name.number) if (str(name), value) not in there]
@@ -162,7 +162,7 @@ def left_out(rows: list[Row]) -> dict[str, list[str]]:
 
 
 def control(config: dict, batch: int) -> list[Row]:
-    """The network with its own convolutions at smaller widths than it was asked for, where it has a width."""
+    """Return rows of the network with its own convolutions at smaller widths; none where it has no width."""
     from counting.costs import count
     from input.datasets import side_of
     from models.build import build
@@ -180,12 +180,12 @@ def control(config: dict, batch: int) -> list[Row]:
 
 
 def reference_cost(config: dict, rows: list[Row]) -> Row:
-    """The row of the network with nothing swapped."""
+    """Return the row of the network with no layer replaced."""
     return next(row for row in rows if row.conv == reference_conv(config["network"]))
 
 
 def shown(rows: list[Row], reference: Row) -> str:
-    """The table, a paragraph a family, with neighbours of the same cost in one line, and what is to be said of it."""
+    """Return the table as text, a paragraph for each family and a line for neighbours of equal cost, with notes."""
     from tabulate import tabulate
 
     lines: list[list] = []
@@ -197,14 +197,16 @@ def shown(rows: list[Row], reference: Row) -> str:
             lines.append([name, cost.params, cost.params / reference.cost.params, cost.mult_adds_exact, cost.mult_adds])
     headers = ["conv", "params", "ratio", "mult-adds, exact", "published"]
     text = tabulate(lines, headers, intfmt=",", floatfmt=("", ",.0f", ".4f", ",.0f", ",.0f"))
-    text += f"\n\nratio: parameters of the whole network, relative to those with {reference.conv} ({reference.cost.params:,})"
+    own = f"{reference.conv} ({reference.cost.params:,})"
+    text += f"\n\nratio: parameters of the whole network, relative to those with {own}"
     if missing := left_out(rows):
-        told = "; ".join(", ".join(convs) for convs in missing.values())
-        text += f"\nleft out, since some layer of this network cannot take them: {told}"
+        listed = "; ".join(", ".join(convs) for convs in missing.values())
+        text += f"\nleft out, since some layer of this network cannot take them: {listed}"
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
 def as_csv(rows: list[Row]) -> str:
+    """Return the rows as CSV."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(HEADER)
@@ -213,29 +215,29 @@ def as_csv(rows: list[Row]) -> str:
 
 
 def is_table(contents: bytes) -> bool:
-    """Whether a file is a table that was written here, and may be written anew."""
+    """Return whether a file is a table of this command, which may be replaced."""
     return contents.splitlines()[:1] == [",".join(HEADER).encode()]
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
     request = parse(arguments)
     if request.csv:
         system_files.keep("--csv", request.csv, "earlier table of schedules.costs", is_table)
-    config = request
-    rows = table(config, request.batch)
-    reference = reference_cost(config, rows)
+    rows = table(request, request.batch)
+    reference = reference_cost(request, rows)
     print(shown(rows, reference))
     from schedules.figures.output import make_folders, rendered, write
     from schedules.figures.ranges import plane, ranges
     from schedules.outcomes import network_name
 
-    where = f"{request.dataset}, {network_name(config)}"
+    where = f"{request.dataset}, {network_name(request)}"
     figures = {"settings": ranges(rows, reference, where), "plane": plane(rows, reference, where)}
     files = {(kind, format): rendered(figure, format) for kind, figure in figures.items() for format in ("png", "svg")}
     folder = Path(request.out)
     make_folders({"--out": folder} | ({"--csv": Path(request.csv).parent} if request.csv else {}))
     dataset = re.sub(r"[^\w.+-]+", "_", request.dataset)  # a folder may be called anything
-    name = f"costs.{dataset}.{network_name(config).replace(' ×', '-')}"
+    name = f"costs.{dataset}.{network_name(request).replace(' ×', '-')}"
     print()
     for (kind, format), contents in files.items():
         write(folder / f"{name}.{kind}.{format}", contents)

@@ -1,17 +1,16 @@
-"""`make demo`: on digits, a WRN-16-1 teacher, a SepHashed_0.1 student that it teaches, and the same student alone.
+"""Train three networks on digits: a WRN-16-1 teacher, its SepHashed_0.1 student, and the same student alone.
 
-Runs main.py three times, as a user would, and prints one table. A second call finds the runs finished. Whether the teacher has
-helped, the table says only where the difference is larger than chance explains (schedules/difference.py).
+    make demo                                      # or: python -m schedules.demo
+
+It runs main.py three times, as a user would, and prints one table. A second call finds the runs finished. The table
+shows a difference between the students only where it is larger than chance explains (schedules/difference.py).
 """
 
 import sys
 from pathlib import Path
 
-if (
-    not __package__
-):  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
-    here = Path(__file__).resolve().parent
-    sys.path[:] = [str(here.parent), *(each for each in sys.path if Path(each).resolve() != here)]
+if not __package__:  # started as a file: its imports lie in the folder above
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import json
 import subprocess
@@ -20,7 +19,7 @@ from tabulate import tabulate
 
 from cli import command as cli_command
 from schedules.comparable import images
-from schedules.difference import NOT, Result, reason, verdict
+from schedules.difference import NOT, Result, is_told_apart, reason
 from schedules.schedule import ROOT
 from system.errors import RequestError
 
@@ -36,6 +35,7 @@ RUNS = {
 
 
 def main() -> int:
+    """Run the command and return its exit status."""
     if sys.argv[1:]:
         raise RequestError(f"unexpected argument {sys.argv[1]!r}: the demo takes none")
     records = {}
@@ -52,21 +52,26 @@ def main() -> int:
 
 
 def table(records: dict[str, tuple[dict, list[dict]]]) -> str:
-    """A line for each role with its config.json and its epochs; below, what the difference of the students stands on."""
+    """Return a column for each role, from its config.json and its epochs, and below the reason for the difference."""
     taught, alone = (_result(*records[role]) for role in ("student, taught", "student, alone"))
-    apart = verdict(taught, alone)
-    difference, rows = apart if apart == NOT else f"{taught.error - alone.error:+.2f}", []
+    columns = []
     for role, (record, epochs) in records.items():
         counts = record["counts"]
-        rows.append([
-            role, record["config"]["conv"], f"{epochs[-1]['test_top1_error']:.2f}",
-            difference if role == "student, taught" else "", counts["params"], counts["mult_adds"],
-            counts["mult_adds_exact"], counts["stored_bytes"], sum(each["seconds"] for each in epochs),
-        ])  # fmt: skip
-    headers = ["run", "conv", "error %", "difference", "params", "mult-adds", "exact", "stored bytes", "seconds"]
-    align = ("left", "left", "right", "left", *["right"] * 5)
-    shown = tabulate(rows, headers, intfmt=",", floatfmt=",.0f", disable_numparse=[2, 3], colalign=align)
+        columns.append({
+            "": role, "conv": record["config"]["conv"], "error %": f"{epochs[-1]['test_top1_error']:.2f}",
+            "difference": _difference(taught, alone) if role == "student, taught" else "",
+            "params": f"{counts['params']:,}", "mult-adds, published": f"{counts['mult_adds']:,.0f}",
+            "mult-adds, exact": f"{counts['mult_adds_exact']:,.0f}", "stored bytes": f"{counts['stored_bytes']:,}",
+            "seconds": f"{sum(each['seconds'] for each in epochs):,.0f}",
+        })  # fmt: skip
+    headers, *rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    shown = tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * len(columns)))
     return f"{shown}\ntaught − alone: {reason(taught, alone)}"
+
+
+def _difference(taught: Result, alone: Result) -> str:
+    apart = is_told_apart(taught, alone)
+    return NOT if apart is False else f"{taught.error - alone.error:+.2f}"
 
 
 def _result(record: dict, epochs: list[dict]) -> Result:

@@ -1,7 +1,8 @@
-"""Whether two test errors can be told apart, or differ by no more than chance may have made.
+"""Decide whether chance alone explains the difference of two test errors.
 
 taught, alone = Result(3.37, images=297), Result(4.71, images=297)
 standard_error(taught, alone)                  # 1.61 points
+is_told_apart(taught, alone)                   # False
 verdict(taught, alone)                         # "not told apart"
 """
 
@@ -13,8 +14,7 @@ NOT = "not told apart"
 
 @dataclass(frozen=True)
 class Result:
-    """A test error in %, the mean of so many `seeds` with their standard deviation, on so many test images (None: the
-    record does not say)."""
+    """A test error in %: the mean over `seeds`, with the deviation `std`, of `images` test images (None: unknown)."""
 
     error: float
     images: int | None
@@ -23,15 +23,16 @@ class Result:
 
 
 def standard_error(one: Result, other: Result) -> float:
-    """Of the difference of two errors, in points of a percent.
+    """Return the standard error of the difference of two errors, in percentage points.
 
-    An error rate p on n test images has the variance p(1 − p)/n: which images are in the test set is chance. A mean over k
-    seeds with the standard deviation s has the variance s²/k besides, as the seeds are chance too; all seeds are tested on
-    the same images, so that k does not make the first part smaller. The variances of both errors add up:
+    An error rate p on n test images has the variance p(1 − p)/n, as the test set is a random sample. A mean over k
+    seeds with the standard deviation s has the variance s²/k besides. All seeds are tested on the same images, so k
+    does not divide the first part. The variances of both errors add up:
 
         √( p₁(1 − p₁)/n₁ + s₁²/k₁ + p₂(1 − p₂)/n₂ + s₂²/k₂ )
 
-    Both errors are of the same images as a rule, which makes the true one rather smaller. ValueError without images.
+    Both errors are usually of the same images, which makes the true value smaller. Raise ValueError where the number of
+    test images is not known.
     """
     return 100 * math.sqrt(_variance(one) + _variance(other))
 
@@ -44,24 +45,33 @@ def _variance(result: Result) -> float:
     return rate * (1 - rate) / result.images + of_seeds
 
 
-def verdict(one: Result, other: Result) -> str:
-    """`not told apart` where the errors differ by no more than two standard errors, or where one of them is of a single
-    seed, of which nobody knows what another would give; `told apart` else. `test images unknown` where it cannot be said."""
+def is_told_apart(one: Result, other: Result) -> bool | None:
+    """Return whether the errors differ by more than two standard errors; None where the test images are not known.
+
+    False where one of the errors is of a single seed, as nobody knows what another seed would give.
+    """
     if min(one.seeds, other.seeds) < 2:
-        return NOT
+        return False
     if not (one.images and other.images):
-        return "test images unknown"
-    return "told apart" if abs(one.error - other.error) > 2 * standard_error(one, other) else NOT
+        return None
+    return abs(one.error - other.error) > 2 * standard_error(one, other)
 
 
-def told(one: Result, other: Result) -> str:
-    """The difference one − other in points and its verdict, short enough for a table: `-1.35, not told apart`."""
+def verdict(one: Result, other: Result) -> str:
+    """Return is_told_apart in words: `told apart`, `not told apart` or `test images unknown`."""
+    return {True: "told apart", False: NOT, None: "test images unknown"}[is_told_apart(one, other)]
+
+
+def with_verdict(one: Result, other: Result) -> str:
+    """Return the difference one − other in points with the verdict, for a table: `-1.35, not told apart`."""
     return f"{one.error - other.error:+.2f}, {verdict(one, other)}"
 
 
 def reason(one: Result, other: Result) -> str:
-    """What the verdict stands on, for below a table: `-1.34 points, not more than two standard errors of 297 test images
-    (3.23), and of one seed`."""
+    """Return the reason for the verdict, for below a table.
+
+    Such as `-1.34 points, not more than two standard errors of 297 test images (3.23), and of one seed`.
+    """
     difference, of_one = one.error - other.error, min(one.seeds, other.seeds) < 2
     if not (one.images and other.images):
         return f"{difference:+.2f} points; of how many test images is not recorded" + ", and of one seed" * of_one

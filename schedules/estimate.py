@@ -1,9 +1,9 @@
-"""What a study would take: main.py's dry run of each distinct job, and the sums. `python -m schedules.run FILE --dry_run`.
+"""Estimate what a study takes: main.py's dry run of each distinct job, and the sums.
 
-    print(estimate(read("study.json"), options))
+    python -m schedules.run study.json --dry_run --price 2.5
 
-The jobs are measured one after the other, with nothing beside them, in a folder that is thrown away. A teacher that has yet
-to be trained is stood in for by one with random weights.
+The jobs are measured one after the other, with nothing beside them, in a temporary folder. In place of a teacher that
+is not trained yet, one with random weights is used.
 """
 
 import json
@@ -11,7 +11,6 @@ import os
 import subprocess
 import tempfile
 import time
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,13 +23,14 @@ from input import datasets
 from input.folders import PREFIX, is_own
 from layers.init import materialise
 from models.build import build
-from record import checkpoint
+from record import checkpoint, outcome
 from record.paths import checkpoint_path
 from schedules.check import shape
+from schedules.job_queue import FINISHED, Place, Queue
 from schedules.launchers.local import Local
-from schedules.queue import FINISHED, Place, Queue
 from schedules.schedule import Job, recorded
 from system import files as system_files
+from system.configuration import Configuration
 from system.durations import duration
 from system.errors import RequestError
 from weights.sources import is_file, is_run
@@ -53,15 +53,18 @@ OF_A_STEP = (
 
 
 class Measured(NamedTuple):
-    """What main.py's dry run said of the first of several equal jobs, or why it could not."""
+    """The measurements of main.py's dry run of the first of several equal jobs, or the reason why it failed."""
 
     jobs: list[Place]
     said: dict
     fault: str
 
 
-def estimate(jobs: Sequence[Job], options: Namespace) -> str:
-    """A table with a row for each distinct job, and what all that is left takes, for a person."""
+def estimate(jobs: Sequence[Job], options: Configuration) -> str:
+    """Return a table with a row for each distinct job, and the sums of all that is left, as text.
+
+    `options` are those of schedules.run. Raise RequestError, with the table as notes, where a job cannot be run.
+    """
     places = [place for place in Queue(jobs, 0).places.values() if place.state != FINISHED]
     if not places:
         return f"all {len(jobs)} runs are finished, nothing is left to do"
@@ -77,15 +80,15 @@ def estimate(jobs: Sequence[Job], options: Namespace) -> str:
 
 
 def _step(job: Job, made: dict[str, Job]) -> tuple:
-    """Equal for jobs whose steps take the same."""
+    """Return a key that is equal for jobs whose steps take the same time and memory."""
     config = job.options
     teacher = _shape_of(config["teacher_checkpoint"], made) if config["mode"] == "student" else None
-    lesson = (bool(config["alpha"]), bool(config["beta"]), bool(config["cutout"]))
-    return shape(config), teacher, lesson, *(config[key] for key in OF_A_STEP)
+    parts = (bool(config["alpha"]), bool(config["beta"]), bool(config["cutout"]))
+    return shape(config), teacher, parts, *(config[key] for key in OF_A_STEP)
 
 
 def _shape_of(source: str, made: dict[str, Job]) -> tuple | str | None:
-    """Equal for teachers whose networks are equal, as far as their records say."""
+    """Return a key that is equal for teachers with equal networks, as far as their records say."""
     if not is_run(source):
         return source
     config = made[source].options if source in made else recorded(source)
@@ -93,7 +96,7 @@ def _shape_of(source: str, made: dict[str, Job]) -> tuple | str | None:
 
 
 def _measure(group: list[Place], made: dict[str, Job], folder: Path, local: Local) -> Measured:
-    """Runs the first one's dry run in an empty folder, beside what it comes from."""
+    """Measure the first of equal jobs by a dry run in `folder`, which then holds the checkpoints that it needs."""
     job = group[0].job
     for need in job.needs:
         there, here = checkpoint_path(need).absolute(), folder / checkpoint_path(need)
@@ -101,7 +104,7 @@ def _measure(group: list[Place], made: dict[str, Job], folder: Path, local: Loca
         if there.exists():
             here.symlink_to(there)
         else:
-            _stand_in(here, dict(made[need].options))
+            _save_untrained(here, dict(made[need].options))
     data = os.path.abspath(datasets.folder_of(job.options))
     module = ["--module", os.path.abspath(job.options.module)] if job.options.module else []
     flags = {"--teacher_checkpoint": job.options.teacher_checkpoint, "--init_from": job.options.init_from}
@@ -115,18 +118,19 @@ def _measure(group: list[Place], made: dict[str, Job], folder: Path, local: Loca
     began = time.monotonic()
     ran = subprocess.run(
         [*command, *module, *photos, *files, "--data_dir", data, "--dry_run", "--json"],
-        cwd=folder, env={**os.environ, **local.environment}, capture_output=True, text=True,
+        cwd=folder, env={**os.environ, **local.environment, outcome.ANSWER: str(outcome.answer_file(folder))},
+        capture_output=True, text=True,
     )  # fmt: skip
     if ran.returncode == 0:
         said = json.loads(ran.stdout)
         steps = (said["repeats"] + 1) * (said["train_seconds"] + said["test_seconds"])
         return Measured(group, said | {"start_seconds": max(0.0, time.monotonic() - began - steps)}, "")
-    last = (ran.stderr.strip() or f"exit status {ran.returncode}").splitlines()[-1]
-    return Measured(group, {}, last.removeprefix("error: ").removesuffix("; nothing was written"))
+    last = (ran.stderr.strip() or f"exit status {ran.returncode}").splitlines()[-1].removeprefix("error: ")
+    return Measured(group, {}, outcome.answered(folder, ran.returncode).get("reason", last))
 
 
-def _stand_in(path: Path, config: dict) -> None:
-    """A checkpoint of a finished run with the weights that it would begin with."""
+def _save_untrained(path: Path, config: dict) -> None:
+    """Write a checkpoint as of a finished run, with the weights that the run begins with."""
     config, _ = resolve(config)
     if config["module"]:
         config["module"] = os.path.abspath(config["module"])
@@ -137,7 +141,10 @@ def _stand_in(path: Path, config: dict) -> None:
 
 
 def report(measured: Sequence[Measured], slots: int, price: float | None) -> str:
-    """The table and its sums. RequestError, with them as notes, where a kind of job cannot be run."""
+    """Return the table and its sums; raise RequestError, with them as notes, where a kind of job cannot be run.
+
+    `price` is that of an hour of a slot.
+    """
     rows, total, faults = [], 0.0, []
     for jobs, said, fault in measured:
         name = jobs[0].job.name

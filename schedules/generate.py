@@ -1,4 +1,4 @@
-"""Writes the schedule of a study: a teacher, then for every setting a student that it teaches and the same network alone.
+"""Write the schedule of a study: a teacher, then for every setting a student of it and the same network alone.
 
     python -m schedules.generate digits
     python -m schedules.generate wrn_28_10 --tag Dec18 --seeds 3 --only taught
@@ -6,29 +6,24 @@
     python -m schedules.generate wrn_28_10 --dataset folder:leaves --convs ACDC,Tucker_0.25
     python -m schedules.generate darts --convs SepHashed_0.1,ACDC -- --epochs 100 --batch_size 64
 
-The settings are those of studies.py, or --convs, or whatever meets --budgets. What stands after `--` goes to every command.
-Every command is checked before anything is written: it parses, its name is its own, its network can be built and meets its
-budget, its teacher is made before it or exists.
+The settings are those of studies.py, or --convs, or those that meet --budgets. Flags after `--` go to every command.
+Before anything is written, every command is checked: it parses, its name is unique, its network can be built and meets
+its budget, and its teacher exists or is trained by an earlier job.
 """
 
 import sys
+from pathlib import Path
 
-if (
-    not __package__
-):  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
-    from pathlib import Path
-
-    here = Path(__file__).resolve().parent
-    sys.path[:] = [str(here.parent), *(each for each in sys.path if Path(each).resolve() != here)]
+if not __package__:  # started as a file: its imports lie in the folder above
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import json
 import math
 import re
 import time
-from argparse import ArgumentTypeError, Namespace
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tabulate import tabulate
 
@@ -43,16 +38,17 @@ from schedules.studies import STUDIES, Study
 from system import arguments as system_arguments
 from system import files
 from system.arguments import amount, choice, number
+from system.configuration import Configuration
 from system.errors import RequestError
 from system.files import write_atomically
 from weights.sources import check_run_name, check_source
 
-TOLERANCE = 0.05  # a budget counts as met within this share of it
+TOLERANCE = 0.05  # a setting meets a budget within this share of it
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What tells one compressed network of a study from the others: its flags, and what they are called in a run's name."""
+    """A compressed network of a study: its flags, their name in the names of runs, and the budget that it meets."""
 
     flags: tuple[str, ...]
     name: str
@@ -60,7 +56,7 @@ class Setting:
 
 
 def budgets(text: str) -> list[int]:
-    """`3e5,1e6`, or `3e5:3e6:5`, five from one to the other in equal ratios."""
+    """Return the budgets of `3e5,1e6`, or of `3e5:3e6:5`: five from one to the other in equal ratios."""
     ends = text.split(":")
     if len(ends) == 1:
         return [amount(each) for each in text.split(",")]
@@ -73,15 +69,12 @@ def budgets(text: str) -> list[int]:
 
 
 def _rounded(value: float) -> int:
-    """To three digits: nobody asks for 533,484 parameters."""
+    """Return the value to three digits: nobody asks for 533,484 parameters."""
     size = 10 ** max(0, int(math.log10(value)) - 2)
     return round(value / size) * size
 
 
-def options(arguments: Sequence[str] | None = None) -> Namespace:
-    """The request; `flags` is what goes to every command."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    flags = arguments[arguments.index("--") + 1 :] if "--" in arguments else []
+def _parser() -> Parser:
     parser = Parser(
         prog="python -m schedules.generate",
         description="Write the schedule of a study. After -- : flags for every job.",
@@ -117,39 +110,51 @@ def options(arguments: Sequence[str] | None = None) -> Namespace:
         "--families", type=lambda text: text.split(","), metavar="A,B,C",
         help="such as SepHashed,TensorTrain_x_4; Conv is the network at another width, the control (default: all)",
     )  # fmt: skip
-    parser.set_defaults(flags=flags)
-    request = parser.parse_args(arguments[: len(arguments) - len(flags) - 1] if "--" in arguments else arguments)
-    return _checked(request)
+    return parser
 
 
-def _checked(request: Namespace) -> Namespace:
-    ways = [flag for flag in ("convs", "budgets", "budgets_mult_adds") if getattr(request, flag)]
+def options(arguments: Sequence[str] | None = None) -> Configuration:
+    """Return the request, with `flags` for every command, the `tag`, the `name` that begins every run's, and `output`.
+
+    Raise RequestError where flags do not go together.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    given, flags = _parser().parse_args(arguments[:end]), arguments[end + 1 :]
+    ways = [flag for flag in ("convs", "budgets", "budgets_mult_adds") if getattr(given, flag)]
     if len(ways) > 1:
         raise RequestError(f"--{ways[0]} and --{ways[1]}: give one of them")
-    if request.families and ways in ([], ["convs"]):
+    if given.families and ways in ([], ["convs"]):
         raise RequestError("--families goes with --budgets or --budgets_mult_adds")
-    if request.tag and request.dated:
-        raise RequestError(f"--tag {request.tag} and --dated: give one of them")
-    if request.dated:
-        request.tag = time.strftime("%b") + str(time.localtime().tm_mday)
-    if request.tag:
-        check_run_name(request.tag, "--tag")
-    if request.teacher:
-        check_source(request.teacher, "--teacher")
+    if given.tag and given.dated:
+        raise RequestError(f"--tag {given.tag} and --dated: give one of them")
+    tag = time.strftime("%b") + str(time.localtime().tm_mday) if given.dated else given.tag
+    if tag:
+        check_run_name(tag, "--tag")
+    if given.teacher:
+        check_source(given.teacher, "--teacher")
+    _check_flags(flags)
+    name = given.study + (f".{_in_names(given.dataset)}" if given.dataset else "")
+    output = Path(given.output or f"{name}{f'.{tag}' if tag else ''}.json")
+    return Configuration({**vars(given), "flags": flags, "tag": tag, "name": name, "output": output})
+
+
+def _check_flags(flags: Sequence[str]) -> None:
+    """Raise RequestError where one of the flags for every job is one that each job has of its own."""
     own = {"--teacher_checkpoint", "--student_checkpoint", "--seed", "--conv", "--network", "--resume"}
-    for flag in request.flags:
+    for flag in flags:
         if flag.partition("=")[0] in own or flag[:2] in ("-t", "-s", "-r"):
             raise RequestError(f"{flag} after --: every job has its own")
-    request.name = request.study
-    if request.dataset:
-        own = look(request.dataset.removeprefix(PREFIX), 1).name if is_own(request.dataset) else request.dataset
-        request.name += "." + (re.sub(r"[^A-Za-z0-9_-]+", "_", own.removeprefix(PREFIX)).strip("_-")[:40] or "folder")
-    request.output = Path(request.output or f"{request.name}{f'.{request.tag}' if request.tag else ''}.json")
-    return request
 
 
-def settings(study: Study, request: Namespace) -> list[Setting]:
-    """What the study compares."""
+def _in_names(dataset: str) -> str:
+    """Return what a dataset is called in the names of runs; raise RequestError where it is a folder without images."""
+    own = look(dataset.removeprefix(PREFIX), 1).name if is_own(dataset) else dataset
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", own.removeprefix(PREFIX)).strip("_-")[:40] or "folder"
+
+
+def settings(study: Study, request: Configuration) -> list[Setting]:
+    """Return the settings that the study compares."""
     if request.budgets or request.budgets_mult_adds:
         return _that_meet(study, request)
     convs = [str(parse_conv(text)) for text in request.convs or study.convs]
@@ -161,10 +166,8 @@ def _of_width(flags: Sequence[str], budget: int | None = None, conv: str = "") -
     return Setting(tuple(flags), f"{f'{conv.lower()}_' * bool(conv)}width_{flags[1].removesuffix('.0')}", budget)
 
 
-def _that_meet(study: Study, request: Namespace) -> list[Setting]:
-    """The setting of each family that is nearest to each budget; where it is not near enough, a line says so."""
-    from counting.budget import resolve
-
+def _that_meet(study: Study, request: Configuration) -> list[Setting]:
+    """Return each family's nearest setting to each budget, and print which budgets a family cannot meet."""
     config = _config(study, request)
     network, exact = config["network"], request.budgets is None
     names = [parse_family(text) for text in request.families] if request.families else _families(network)
@@ -172,26 +175,14 @@ def _that_meet(study: Study, request: Namespace) -> list[Setting]:
     for name in names:
         if name.number is None and width_flag(network) is None:
             raise RequestError(f"{name} has no number to find, and {network} no width that could vary instead")
-        missed: dict[str, list[str]] = {}
+        missed: dict[str, list[str]] = {}  # budgets by the reason why none of them has a setting of its own
         for asked in request.budgets or request.budgets_mult_adds:
-            goal = {"budget_mult_adds" if exact else "budget": asked}
-            try:
-                achieved, result = resolve({**config, "conv": str(name), **goal})
-            except RequestError as error:
-                missed.setdefault(str(error).partition(": ")[2], []).append(f"{asked:,}")
+            setting, words = _nearest(config, name, asked, exact)
+            if setting is None:
+                missed.setdefault(words, []).append(f"{asked:,}")
                 continue
-            if abs(result.achieved - asked) > TOLERANCE * asked:
-                nearest = f"{result.setting} comes nearest with {result.achieved:,}"
-                missed.setdefault(nearest, []).append(f"{asked:,}")
-                continue
-            if name.number is None:
-                flag = width_flag(network)
-                other = str(name) if str(name) != reference_conv(network) else ""
-                setting = _of_width((f"--{flag}", repr(achieved[flag]), "--conv", str(name)), asked, other)
-            else:
-                setting = Setting(("--conv", achieved["conv"]), achieved["conv"].lower(), asked)
             if setting.flags in found:
-                missed.setdefault(f"{result.setting} is nearest to that too", []).append(f"{asked:,}")
+                missed.setdefault(f"{words} is nearest to that too", []).append(f"{asked:,}")
             found.setdefault(setting.flags, setting)
         if missed:
             print(f"{name} leaves out " + "; ".join(f"{', '.join(of)} ({why})" for why, of in missed.items()))
@@ -200,20 +191,40 @@ def _that_meet(study: Study, request: Namespace) -> list[Setting]:
     return list(found.values())
 
 
+def _nearest(config: Configuration, name: OpenName, asked: int, exact: bool) -> tuple[Setting | None, str]:
+    """Return a family's setting that meets a budget, and it in words; or None, and why no setting meets it."""
+    from counting.budget import OutOfReach, resolve
+
+    goal = {"budget_mult_adds" if exact else "budget": asked}
+    try:
+        achieved, result = resolve({**config, "conv": str(name), **goal})
+    except OutOfReach as error:
+        return None, error.reach
+    except RequestError as error:
+        return None, str(error)
+    if abs(result.achieved - asked) > TOLERANCE * asked:
+        return None, f"{result.setting} comes nearest with {result.achieved:,}"
+    if name.number is not None:
+        return Setting(("--conv", achieved["conv"]), achieved["conv"].lower(), asked), result.setting
+    flag = width_flag(config["network"])
+    other = str(name) if str(name) != reference_conv(config["network"]) else ""
+    return _of_width((f"--{flag}", repr(achieved[flag]), "--conv", str(name)), asked, other), result.setting
+
+
 def _families(network: str) -> list[OpenName]:
-    """Those that can meet a budget, and the network's own conv where its width can."""
+    """Return the families that have a number, and the network's own conv where the network has a width."""
     numbered = [family for family in FAMILIES if FAMILIES[family].numbers]
     return [parse_family(each) for each in [*numbered, *([reference_conv(network)] if width_flag(network) else [])]]
 
 
-def _config(study: Study, request: Namespace) -> dict:
-    """The configuration of the study's teacher."""
+def _config(study: Study, request: Configuration) -> Configuration:
+    """Return the configuration of the study's teacher."""
     from cli import options as cli_options
 
     return cli_options.training([*_teacher(study, request, "teacher")[2:]])
 
 
-def _teacher(study: Study, request: Namespace, name: str) -> list[str]:
+def _teacher(study: Study, request: Configuration, name: str) -> list[str]:
     return [
         "python",
         "main.py",
@@ -226,8 +237,11 @@ def _teacher(study: Study, request: Namespace, name: str) -> list[str]:
     ]
 
 
-def commands(study: Study, request: Namespace, chosen: Sequence[Setting]) -> list[tuple[list[str], Setting | None]]:
-    """The study's teacher and, of each setting and seed, the student and the network alone, each with its setting."""
+def commands(study: Study, request: Configuration, chosen: Sequence[Setting]) -> list[tuple[list[str], Setting | None]]:
+    """Return the argv of each job with its setting (None of the teacher).
+
+    The teacher comes first, then for each setting and seed the student and the same network alone.
+    """
     tail = f".{request.tag}" if request.tag else ""
     teacher = request.teacher or f"{request.name}.teacher{tail}"
     argvs = [] if request.teacher else [(_teacher(study, request, teacher), None)]
@@ -235,7 +249,7 @@ def commands(study: Study, request: Namespace, chosen: Sequence[Setting]) -> lis
         for seed in range(request.seeds):
             of_seed = ["--seed", str(seed)] if request.seeds > 1 else []
             suffix = (f".seed{seed}" if of_seed else "") + tail
-            flags = [*study.flags.split(), *request.flags, *setting.flags, *of_seed]  # what comes last wins
+            flags = [*study.flags.split(), *request.flags, *setting.flags, *of_seed]  # the last one wins
             name = f"{request.name}.{setting.name}"
             taught = ["student", "-t", teacher, "-s", f"{name}.student{suffix}"]
             alone = ["teacher", "-t", f"{name}{suffix}"]
@@ -246,8 +260,11 @@ def commands(study: Study, request: Namespace, chosen: Sequence[Setting]) -> lis
 
 
 def weigh(jobs: Sequence[Job], settings: Sequence[Setting | None], dense: int, exact: bool) -> list[list]:
-    """A row for every network, counted from the commands as they stand; `dense` is the teacher's parameters. RequestError
-    where one misses its budget."""
+    """Return a row of counts for every distinct network, counted from its command.
+
+    `dense` is the parameter count of the teacher, `exact` whether budgets are of mult-adds. Raise RequestError where a
+    network misses its budget.
+    """
     from counting.costs import summary
     from schedules.check import shape
 
@@ -266,6 +283,7 @@ def weigh(jobs: Sequence[Job], settings: Sequence[Setting | None], dense: int, e
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
     request = options(arguments)
     chosen = settings(STUDIES[request.study], request)
     pairs = commands(STUDIES[request.study], request, chosen)

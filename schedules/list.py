@@ -1,21 +1,16 @@
-"""All runs: how far each has got, its error, and the command that goes on with it or repeats it.
+"""List all runs: how far each has got, its error, and the command that goes on with it or repeats it.
 
 python -m schedules.list
 python -m schedules.list study.json --state failed
 """
 
 import sys
+from pathlib import Path
 
-if (
-    not __package__
-):  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
-    from pathlib import Path
-
-    here = Path(__file__).resolve().parent
-    sys.path[:] = [str(here.parent), *(each for each in sys.path if Path(each).resolve() != here)]
+if not __package__:  # started as a file: its imports lie in the folder above
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import shlex
-from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
 
@@ -29,10 +24,12 @@ from schedules.schedule import Job
 from schedules.schedule import read as read_schedule
 from system import arguments as system_arguments
 from system.arguments import choice
+from system.configuration import Configuration
 from system.errors import RequestError
 
 
-def options(arguments: Sequence[str] | None = None) -> Namespace:
+def options(arguments: Sequence[str] | None = None) -> Configuration:
+    """Return the request."""
     parser = Parser(prog="python -m schedules.list", description="All runs here: state, epoch, error, command.")
     parser.add_argument(
         "schedule",
@@ -44,18 +41,18 @@ def options(arguments: Sequence[str] | None = None) -> Namespace:
     parser.add_argument(
         "--state", type=choice("state", STATES), metavar="STATE", help="only those: " + " | ".join(STATES)
     )
-    return parser.parse_args(arguments)
+    return Configuration(vars(parser.parse_args(arguments)))
 
 
 def repeat(record: Record | None, job: Job | None = None) -> str:
-    """The command that goes on with a run."""
+    """Return the command that goes on with a run, or begins it; "" where nobody recorded it."""
     arguments = list(job.arguments) if job else record.document.get("argv", [])[1:]
     arguments = [each for each in arguments if each not in ("-r", "--resume", "--dry_run")]
     return f"python main.py {shlex.join(arguments)} --resume" if arguments else ""
 
 
 def describe(name: str, record: Record | None, job: Job | None) -> tuple[list[str], list[str]]:
-    """A run's name, state, epochs and error, and the lines below: why it ended, and its command."""
+    """Return a run's row (name, state, epochs, error), and the lines below: why it ended, and its command."""
     if record is None:
         return [name, "planned", f"0/{job.options.epochs}", ""], [repeat(record, job)]
     error = f"{record.tested['test_top1_error']:.2f}" if record.tested else ""
@@ -65,6 +62,7 @@ def describe(name: str, record: Record | None, job: Job | None) -> tuple[list[st
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
     request = options(arguments)
     if request.schedule:
         jobs = {job.name: job for job in read_schedule(request.schedule)}

@@ -1,4 +1,4 @@
-"""What came of a study: the table that `python -m schedules.collate` wrote, as runs, groups and pairs to draw.
+"""Read the results of a study, the table of `python -m schedules.collate`, as runs, groups and pairs to draw.
 
     study = read("study.csv")                     # and the learning curves of study.json, where it lies beside
     for pair in study.pairs:                      # one for each figure: the same data, network and length of training
@@ -6,7 +6,7 @@
         for group in pair.groups:                 # the finished runs that differ in their seed alone
             print(group.label, group.error, group.std, group.cost["params"])
 
-Which runs one figure may show is comparable.py's. Imports no torch and no matplotlib.
+comparable.py decides which runs one figure may show. Imports no torch and no matplotlib.
 """
 
 import statistics
@@ -15,17 +15,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from input.folders import is_own
 from models.registry import reference_conv
-from record.identity import name_of
+from record.identity import dataset_key, name_of
 from schedules import comparable, table
-from schedules.comparable import OF_TEACHING, SIZES, Arena, arenas, differing, network_name, setup
+from schedules.comparable import OF_TEACHING, SIZES, Comparison, comparisons, differing, network_name, setup
 from schedules.table import COSTS, MEASURES, Run, finite, printable
 from system.errors import RequestError
 
 __all__ = ["MEASURES", "Group", "Pair", "Run", "Study", "network_name", "read", "setup"]
 
-OF_TAUGHT = (*OF_TEACHING, "init_from", "taught by")  # what is usual among those that were taught, or alone
+OF_TAUGHT = (*OF_TEACHING, "init_from", "taught by")  # compared among students alone, or among networks alone
 WORDS = {
     "nocrswd": "no CRS",
     "crs_factor": "CRS ×",
@@ -39,7 +38,7 @@ WORDS = {
 
 @dataclass
 class Group:
-    """The finished runs that differ in their seed alone. Errors are in %; `std` is None of a single run."""
+    """The finished runs that differ in their seed alone: their mean error in %, and its deviation (None of one run)."""
 
     number: int
     runs: list[Run]
@@ -49,27 +48,33 @@ class Group:
     suffix: str = ""  # what its label says beyond the conv
     role: str = ""  # "teacher", "control" (the reference conv at another width) or none
     line: tuple = ()  # equal for the groups that one line may join: they differ in the number of their conv alone
-    usual: bool = True  # trained as most of its figure, on its figure's network: what the front may join
+    usual: bool = True  # trained like most of its figure, on the figure's network: the front may join it
 
     @property
     def first(self) -> Run:
+        """Its first run, which has the configuration of all but for the seed."""
         return self.runs[0]
 
     @property
     def family(self) -> str:
+        """The family of its blocks, as in a table: `SepHashed`, `TensorTrain_x_4`, `module mine.py`."""
         return self.first["family"]
 
     @property
     def taught(self) -> bool:
+        """Whether its runs had a teacher."""
         return self.first["taught"] is True
 
     @property
     def cost(self) -> dict[str, float]:
+        """The costs of its network, by the names in table.COSTS."""
         return {cost: self.first[cost] for cost in COSTS}
 
     def curve(self, measure: str) -> list[tuple[int, float]]:
-        """Epochs, counted from 1, and the mean over its runs, of the epochs of which every run with rows has it (not every
-        epoch is tested)."""
+        """Return (epoch, mean of the measure over its runs) for each epoch that every run with rows has measured.
+
+        Epochs count from 1. A run need not test every epoch.
+        """
         curves = [
             {
                 row["epoch"] + 1: row[measure]
@@ -85,40 +90,41 @@ class Group:
 
 @dataclass
 class Pair:
-    """All that is known of one network, trained on one set of data for one number of epochs: what one figure may show."""
+    """All results of one network on one set of data after one number of epochs: what one figure may show."""
 
     dataset: str
     network: str
     runs: list[Run]
     groups: list[Group]
     guides: list[Group] = field(default_factory=list)  # teachers, which may be of another figure
-    strays: int = 0  # runs that ended before they had a configuration: of no network, and so told of with every one
-    arena: Arena = field(default_factory=lambda: Arena({}))
+    without_configuration: int = 0  # unfinished runs of no known network, which every figure counts
+    comparison: Comparison = field(default_factory=lambda: Comparison({}))
     apart: tuple[str, ...] = ()  # by what kinds of things it differs from other pairs of this dataset and network
 
     @property
     def title(self) -> str:
-        """`cifar10, WRN-28-10, 200 epochs`, and what else tells it from the others."""
-        words = self.arena.words
+        """The words that tell it from the others, such as `cifar10, WRN-28-10, 200 epochs`."""
+        words = self.comparison.words
         kinds = ["network", *["epochs"] * bool(self.epochs), *(kind for kind in self.apart if kind in words)]
         return ", ".join([self.dataset, *(words[kind] for kind in dict.fromkeys(kinds) if kind in words)])
 
     @property
     def epochs(self) -> int | None:
+        """How many epochs its runs have; None where no record says."""
         return comparable.epochs(self.groups[0].first)
 
     @property
     def undrawn(self) -> Counter:
-        """How many runs are in no group, by why; those without a configuration too."""
+        """The number of runs that are in no group, by the reason."""
         drawn = {id(run) for group in self.groups for run in group.runs}
         left = [run["state"] for run in self.runs if id(run) not in drawn]
         counts = Counter("without result" if state == "finished" else state for state in left)
-        return counts + Counter({"without a configuration": self.strays})
+        return counts + Counter({"without a configuration": self.without_configuration})
 
 
 @dataclass
 class Study:
-    """The whole table, in its order, with what the JSON file says of conflicts."""
+    """The whole table, in its order, with the conflicts that the JSON file lists."""
 
     path: Path
     measure: str
@@ -128,7 +134,10 @@ class Study:
 
 
 def read(path: str, measure: str = MEASURES[0]) -> Study:
-    """The study whose table is `path`. RequestError where it is none, or where no run in it has finished."""
+    """Return the study of the table at `path`; raise RequestError where it is none, or no run in it has finished.
+
+    The learning curves are read from the JSON file beside it, if there is one.
+    """
     runs, beside = table.read(path), Path(path).with_suffix(".json")
     there = beside.is_file() and beside != Path(path)
     rows, conflicts, elsewhere = table.read_epochs(str(beside)) if there else ({}, [], [])
@@ -143,19 +152,20 @@ def read(path: str, measure: str = MEASURES[0]) -> Study:
 
 
 def _pairs(runs: list[Run], groups: list[Group], elsewhere: list[Group]) -> list[Pair]:
-    """One for each arena with anything to draw; what has no configuration but a result is in one of its own."""
-    known = arenas(runs)
+    """Return a pair for each comparison with a group; runs with a result but no configuration are one of their own."""
+    known = comparisons(runs)
     bare = [place for place, run in enumerate(runs) if not (run["dataset"] and run["network"])]
-    strays = sum(runs[place]["state"] != "finished" for place in bare)
-    found = [(arena, _members(runs, groups, arena)) for arena in [*known, Arena({}, own=bare)]]
-    drawn = [(arena, members) for arena, members in found if members]
+    unfinished = sum(runs[place]["state"] != "finished" for place in bare)
+    found = [(each, _members(runs, groups, each)) for each in [*known, Comparison({}, own=bare)]]
+    drawn = [(comparison, members) for comparison, members in found if members]
     pairs = []
-    for arena, members in drawn:
+    for comparison, members in drawn:
         first = members[0].first
         kin = [each for each, of in drawn if (of[0].first["dataset"], of[0].first["network"]) == _place(first)]
-        pair = Pair(*_place(first), [runs[place] for place in sorted(arena.own + arena.guests)], members, arena=arena)
+        shown = [runs[place] for place in sorted(comparison.own + comparison.controls)]
+        pair = Pair(*_place(first), shown, members, comparison=comparison)
         pair.apart = tuple(differing(kin))
-        pair.strays = strays if all(_place(first)) else 0
+        pair.without_configuration = unfinished if all(_place(first)) else 0
         _assign(pair, runs, groups, elsewhere)
         pairs.append(pair)
     return pairs
@@ -165,15 +175,15 @@ def _place(run: Run) -> tuple[str, str]:
     return run["dataset"], run["network"]
 
 
-def _members(runs: list[Run], groups: list[Group], arena: Arena) -> list[Group]:
-    """The groups of an arena, as copies: a guest of several figures has another role in each."""
-    own, guests = ({id(runs[place]) for place in places} for places in (arena.own, arena.guests))
-    inside = [group for group in groups if id(group.first) in own | guests]
+def _members(runs: list[Run], groups: list[Group], comparison: Comparison) -> list[Group]:
+    """Return the groups of a comparison as copies: a group may have another role in each figure."""
+    own, controls = ({id(runs[place]) for place in places} for places in (comparison.own, comparison.controls))
+    inside = [group for group in groups if id(group.first) in own | controls]
     return [replace(group, usual=id(group.first) in own) for group in inside]
 
 
 def _groups(runs: list[Run], measure: str) -> list[Group]:
-    """Of the finished runs with a result and costs; mean and deviation are the table's, where it has them."""
+    """Return the groups of the finished runs with a result and costs, with the table's mean and deviation, if any."""
     members: dict[tuple, list[Run]] = {}
     for number, run in enumerate(runs):
         whole = finite(run.get(measure)) and all(finite(run[cost]) and run[cost] > 0 for cost in COSTS)
@@ -191,12 +201,14 @@ def _groups(runs: list[Run], measure: str) -> list[Group]:
 
 
 def _assign(pair: Pair, runs: list[Run], groups: list[Group], elsewhere: list[Group]) -> None:
-    """Says of each group whether it taught, is the control or neither, names it, and tells what may be joined. `elsewhere`:
-    teachers of other studies."""
+    """Set the role, the label and the line of each group of a pair, and the pair's teachers.
+
+    `elsewhere`: teachers of other studies.
+    """
     taught_any = {group.number for group in _teachers(runs, groups, groups)}
-    guests = {id(runs[place]) for place in pair.arena.guests}
+    controls = {id(runs[place]) for place in pair.comparison.controls}
     for group in pair.groups:
-        group.role = "teacher" if group.number in taught_any else "control" if id(group.first) in guests else ""
+        group.role = "teacher" if group.number in taught_any else "control" if id(group.first) in controls else ""
     _label(pair.groups, [*groups, *elsewhere])
     own = {group.number: group for group in pair.groups}
     for group in _teachers(pair.runs, [*groups, *elsewhere], pair.groups):
@@ -205,13 +217,13 @@ def _assign(pair: Pair, runs: list[Run], groups: list[Group], elsewhere: list[Gr
 
 
 def _unlike(group: Group, pair: Pair) -> list[str]:
-    """What its label has to say of a teacher that was trained otherwise than what its pair shows."""
-    words, shown = comparable.words(group.first), pair.arena.words
+    """Return in what a teacher was trained unlike the runs of a pair, in words."""
+    words, shown = comparable.words(group.first), pair.comparison.words
     return [words[kind] for kind in ("epochs", "images", "side", "augment") if shown and words[kind] != shown[kind]]
 
 
 def _teachers(students: list[Run], groups: list[Group], tested_as: list[Group]) -> list[Group]:
-    """The groups that some of the students name as who taught them, and whose errors are of the same test images."""
+    """Return the groups that the students name as their teachers, and that were tested on the same images."""
     names = {run.get("teacher_checkpoint") for run in students if run.get("mode") == "student"} - {None}
     tests = {_tested_on(group.first) for group in tested_as}
     return [
@@ -220,12 +232,14 @@ def _teachers(students: list[Run], groups: list[Group], tested_as: list[Group]) 
     ]  # fmt: skip
 
 
-def _tested_on(run: Run) -> tuple:
+def _tested_on(run: Run) -> tuple[str, str | None]:
+    """Return what the run's test images are compared by, and their digest if it is known."""
     digest = run.get("data_test_digest") or run.get("data_digest")
-    return ("" if digest and is_own(run["dataset"]) else run["dataset"]), digest
+    return dataset_key(run["dataset"], digest), digest
 
 
 def _alike(one: tuple, other: tuple) -> bool:
+    """Return whether nothing that is known of two sets of test images tells them apart."""
     return one[0] == other[0] and (one[1] == other[1] or None in (one[1], other[1]))
 
 
@@ -236,8 +250,10 @@ def _teacher_label(group: Group) -> str:
 
 
 def _label(groups: list[Group], all_groups: Sequence[Group]) -> None:
-    """The shortest words that tell each from the others: its conv, and in what it is unusual. What is unusual is on a line
-    of its own, which no other joins."""
+    """Set each group's label to the shortest words that tell it from the others: its conv, and in what it is unusual.
+
+    The lines join no unusual group with a usual one.
+    """
     plain = [group for group in groups if not group.role] or groups
     setups = {group.number: _setup(group, all_groups) for group in groups}
 
@@ -270,18 +286,19 @@ def _label(groups: list[Group], all_groups: Sequence[Group]) -> None:
 
 
 def _setup(group: Group, groups: Sequence[Group]) -> dict:
-    """What its runs were asked for, with who taught them: a group of this table, or a name."""
+    """Return the settings of its runs, with their teacher as `taught by`: the number of a group, or a name."""
     name = group.first.get("teacher_checkpoint") if group.first.get("mode") == "student" else None
     known = next((each.number for each in groups if name and any(name_of(run) == name for run in each.runs)), name)
     return setup(group.first) | {"taught by": known}
 
 
 def _conv(run: Run) -> str:
-    """`SepHashed_0.1`, or the file name of a user's module."""
+    """Return the run's conv, such as `SepHashed_0.1`, or the file name of a user's module."""
     return printable(run.get("conv") or PurePath(run.get("module") or run["family"]).name)
 
 
 def _words(name: str, value, group: Group) -> str:
+    """Return a setting in words: `β 100`, `no CRS`, `by t`."""
     if name == "nocrswd":
         return WORDS[name] if value else "CRS"
     value = group.first["teacher_checkpoint"] if name == "taught by" and value is not None else value

@@ -1,10 +1,10 @@
-"""One page of a study that needs nothing else: its figures, a table of all runs, and a tooltip for every point.
+"""Write a study as one page that needs nothing else: its figures, a table of all runs, and a tooltip for every point.
 
     html = page(study, [(0, "params", svg), …])        # figures as schedules.plot drew them, by pair and kind
     Path("study.html").write_text(html)
 
-What the page shows is in page.html beside this file, which also works as it is from a disk. Names and reasons reach it as
-JSON and become text there, never markup.
+The template is page.html beside this file. A page works from a disk, without a server. It gets names and reasons as
+JSON and shows them as text, never as markup.
 """
 
 import json
@@ -32,7 +32,7 @@ COLUMNS = (
 
 
 def page(study: Study, figures: Iterable[tuple[int, str, str]]) -> str:
-    """The whole page. Figures are SVG files with their pair's place and their kind."""
+    """Return the page; `figures` are SVG texts, each with the place of its pair in the study and its kind."""
     parts, colours = [], {}
     for number, (place, kind, svg) in enumerate(figures):
         pair = study.pairs[place]
@@ -54,12 +54,12 @@ def page(study: Study, figures: Iterable[tuple[int, str, str]]) -> str:
 
 
 def is_page(contents: bytes) -> bool:
-    """Whether a file is a page that was made here, and may be made anew."""
+    """Return whether a file is a page of this module, which may be replaced."""
     return contents.startswith(b"<!DOCTYPE html>") and GENERATOR.encode() in contents[:4096]
 
 
 def data(study: Study) -> dict:
-    """What the page's script reads: the runs for the table, the groups for tooltips."""
+    """Return what the script of the page reads: the runs for its table, the groups for its tooltips."""
     groups = [group for pair in study.pairs for group in pair.groups]
     of_run = {id(run): group for group in groups for run in group.runs}
     usual = {pair.network: Counter(network_name(run) for run in pair.runs).most_common(1)[0][0] for pair in study.pairs}
@@ -71,8 +71,11 @@ def data(study: Study) -> dict:
 
 
 def inline(svg: str, prefix: str, title: str, colours: dict[str, str]) -> str:
-    """An SVG file as a part of a page: ids of its own, colours as variables (which `colours` collects, for the dark), and
-    points that can be reached by the keyboard."""
+    """Return an SVG file as a part of a page.
+
+    Its ids begin with `prefix`, its points can be reached by the keyboard, and its colours are variables, which are
+    added to `colours`, as a dark page has others.
+    """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', rf'\1role="group" aria-label="{title}"', svg, count=1)
@@ -96,7 +99,7 @@ def _group_mark(match: re.Match) -> str:
 
 
 def _run(run: Run, group: Group | None, measure: str, usual: dict[str, str]) -> dict:
-    """A row's facts; its conv says the network where that is not as wide as most."""
+    """Return the cells of a run; its conv names the network too where its width is unlike that of most runs."""
     shown = {name: run.get(name) for name in COLUMNS} | {"name": run["name"], "reason": run["reason"]}
     if not run["network"]:  # it ended before it had a configuration
         shown |= dict.fromkeys(("dataset", "network", "taught"))
@@ -113,7 +116,7 @@ def _run(run: Run, group: Group | None, measure: str, usual: dict[str, str]) -> 
 
 
 def _group(group: Group, measure: str) -> dict:
-    """A tooltip's facts; its curve is thinned to what so small a picture can show."""
+    """Return what a tooltip shows; its learning curve has at most about POINTS points."""
     curve = group.curve(measure.removeprefix("best_"))
     step = max(1, -(-len(curve) // POINTS))
     return {
@@ -127,7 +130,7 @@ def _group(group: Group, measure: str) -> dict:
 
 
 def _json(value: dict) -> str:
-    """JSON that may stand in a script element: without `<`, which could end it, and without what JSON does not know."""
+    """Return JSON for a script element: without `<`, which could end it, and with null for numbers that JSON lacks."""
 
     def plain(part):
         match part:
@@ -144,7 +147,7 @@ def _json(value: dict) -> str:
 
 
 def _lightened(colour: str) -> str:
-    """The same hue where paper is black: halfway to white, or less if it is light already."""
+    """Return the colour for a black page: nearer to white, but for colours that are light already."""
     parts = [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
     luminance = (0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]) / 255
     share = min(0.55, max(0.0, 0.72 - luminance))

@@ -1,35 +1,31 @@
-"""Figures of a study, from the table that `python -m schedules.collate` wrote: PNG (200 dpi) and SVG.
+"""Draw the figures of a study from the table of `python -m schedules.collate`, as PNG (200 dpi) and SVG.
 
     python -m schedules.plot study.csv --out figures
     python -m schedules.plot study.csv --mult_adds published --html study.html
 
-For each dataset, network and number of epochs: error against parameters and against mult-adds, learning curves where
-study.json lies beside the table, and what compression-ratio scaled weight decay gains where something was trained with and
-without it. Prints each file that it wrote.
+For each dataset, network and number of epochs it draws error against parameters and against mult-adds; learning curves
+where study.json lies beside the table; and the gain of compression-ratio scaled weight decay where a setting was
+trained with it and without. It prints the name of each file.
 """
 
 import sys
+from pathlib import Path
 
-if (
-    not __package__
-):  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
-    from pathlib import Path
+if not __package__:  # started as a file: its imports lie in the folder above
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-    here = Path(__file__).resolve().parent
-    sys.path[:] = [str(here.parent), *(each for each in sys.path if Path(each).resolve() != here)]
-
-import argparse
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from cli import command
 from schedules.outcomes import MEASURES, Pair, Study, read
 from system import arguments as system_arguments
 from system import files as system_files
+from system.configuration import Configuration
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def options(arguments: Sequence[str] | None = None) -> Configuration:
+    """Return the request."""
     parser = command.Parser(prog="python -m schedules.plot", description="Figures of a study that has been collated.")
     parser.add_argument("study", type=system_arguments.filename, metavar="STUDY.csv", help="what schedules.collate wrote")
     parser.add_argument(
@@ -51,11 +47,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--html", type=system_arguments.filename, metavar="FILE", help="one page with everything in it too"
     )
-    return parser.parse_args(arguments)
+    return Configuration(vars(parser.parse_args(arguments)))
 
 
 def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
-    """Every figure with its pair and kind; None in place of one where there is nothing to draw."""
+    """Yield each pair with a kind of figure and the figure, or None where there is nothing to draw.
+
+    `mult_adds`: the convention of counting, `exact` or `published`.
+    """
     from schedules.figures.ablation import ablation
     from schedules.figures.curves import curves
     from schedules.figures.tradeoff import tradeoff
@@ -72,11 +71,14 @@ def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
 
 
 def file_names(study: Study) -> dict[int, str]:
-    """For each pair, by its place, how the names of its files begin: the study's, the dataset's and the network's; then what
-    tells pairs of one dataset and network apart, such as `.WRN-16-1.30_epochs`."""
+    """Return the beginning of the file names of each pair, by its place in the study.
+
+    They hold the names of the study, the dataset and the network, then what tells pairs of one dataset and network
+    apart, such as `.WRN-16-1.30_epochs`.
+    """
     names: dict[int, str] = {}
     for place, pair in enumerate(study.pairs):
-        apart = [pair.arena.words[kind] for kind in pair.apart]
+        apart = [pair.comparison.words[kind] for kind in pair.apart]
         words = ".".join([study.path.stem, pair.dataset, pair.network, *apart]).replace(",", "")
         name = re.sub(r"[^\w.+-]+", "_", words)[:120]
         names[place] = name if name.lower() not in {each.lower() for each in names.values()} else f"{name}.{place}"
@@ -84,7 +86,8 @@ def file_names(study: Study) -> dict[int, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    request = parse(arguments)
+    """Run the command and return its exit status."""
+    request = options(arguments)
     if request.html:
         from schedules.page import is_page
 

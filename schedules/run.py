@@ -1,47 +1,45 @@
-"""Runs the jobs of a schedule, over the slots of this machine or on a cluster, until all of them are finished.
+"""Run the jobs of a schedule on this machine or on a cluster, until all of them are finished.
 
     python -m schedules.run study.json
     python -m schedules.run study.json --slots 4 --retries 0
     python -m schedules.run study.json --launcher slurm --time_limit 240 --partition gpu
     python -m schedules.run study.json --dry_run --price 2.5
 
-Runs that are finished are skipped, those that were interrupted go on, a student waits for its teacher. The same command
-again, after whatever has happened, goes on. Exit status: 0 all are finished, 2 wrong request, 3 some diverged and nothing
-else, 4 some failed, 130 and 143 stopped by a signal.
+Finished runs are skipped, interrupted ones go on, a student waits for its teacher. After any interruption, the same
+command goes on. Exit status: 0 all are finished, 2 wrong request, 3 some diverged and none failed, 4 some failed, 130
+and 143 stopped by a signal.
 """
 
 import sys
+from pathlib import Path
 
-if (
-    not __package__
-):  # started as a file: what it imports lies in the folder above, and this one has a queue.py of its own
-    from pathlib import Path
-
-    here = Path(__file__).resolve().parent
-    sys.path[:] = [str(here.parent), *(each for each in sys.path if Path(each).resolve() != here)]
+if not __package__:  # started as a file: its imports lie in the folder above
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import math
 import time
-from argparse import ArgumentTypeError, Namespace
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 
 from cli import command
 from cli.command import Parser
 from record import outcome
 from schedules import launchers
+from schedules.job_queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Place, Queue, tail
 from schedules.launchers import LAUNCHERS, Launcher, Task
-from schedules.queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Place, Queue, tail
 from schedules.schedule import Job
 from schedules.view import View, result
 from system import arguments as system_arguments
 from system import signals
 from system.arguments import choice, number
+from system.configuration import Configuration
 from system.errors import Diverged, MachineFault, RequestError
 
-PULSE = 0.02  # seconds between two looks at the jobs that run
+PULSE = 0.02  # seconds between two looks at the running jobs
+OF_LAUNCHER = {"address": "ray", "time_limit": "slurm", "partition": "slurm", "account": "slurm", "sbatch": "slurm"}
 
 
-def options(arguments: Sequence[str] | None = None) -> Namespace:
+def _parser() -> Parser:
     parser = Parser(
         prog="python -m schedules.run", description="Run the jobs of a schedule until all of them are finished."
     )
@@ -70,23 +68,22 @@ def options(arguments: Sequence[str] | None = None) -> Namespace:
     cluster.add_argument(
         "--sbatch", type=setting, action="append", default=[], metavar="KEY=VALUE", help="any other option of sbatch"
     )
-    request = parser.parse_args(arguments)
-    if request.price is not None and not request.dry_run:
-        raise RequestError(f"--price {request.price:g} goes with --dry_run")
-    for flag, owner in {
-        "address": "ray",
-        "time_limit": "slurm",
-        "partition": "slurm",
-        "account": "slurm",
-        "sbatch": "slurm",
-    }.items():
-        if getattr(request, flag) and request.launcher != owner:
-            raise RequestError(f"--{flag} goes with --launcher {owner}, not {request.launcher}")
-    request.sbatch = dict(request.sbatch)
-    return request
+    return parser
+
+
+def options(arguments: Sequence[str] | None = None) -> Configuration:
+    """Return the request; `sbatch` is a dictionary. Raise RequestError where flags do not go together."""
+    given = _parser().parse_args(arguments)
+    if given.price is not None and not given.dry_run:
+        raise RequestError(f"--price {given.price:g} goes with --dry_run")
+    for flag, owner in OF_LAUNCHER.items():
+        if getattr(given, flag) and given.launcher != owner:
+            raise RequestError(f"--{flag} goes with --launcher {owner}, not {given.launcher}")
+    return Configuration({**vars(given), "sbatch": dict(given.sbatch)})
 
 
 def setting(text: str) -> tuple[str, str]:
+    """Return the two parts of KEY=VALUE."""
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise ArgumentTypeError(f"{text!r} is not KEY=VALUE")
@@ -94,6 +91,7 @@ def setting(text: str) -> tuple[str, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
     request = options(arguments)
     from schedules.check import checked
 
@@ -122,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
             running = queue.count(RUNNING)
             view.say(f"stopping {running} job{'s' * (running > 1)} after the step; Ctrl-C again stops at once")
             launcher.stop()
-            settle(queue, launcher, view, stopping=True)
+            note_ended(queue, launcher, view, stopping=True)
             queue.give_up()
             view.say(f"{view.summary()}; the same command goes on")
             stop.interrupt()
@@ -130,6 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _check_size(jobs: Sequence[Job], launcher: Launcher) -> None:
+    """Raise RequestError where a job asks for more GPUs than the launcher can give it."""
     if not launcher.has_gpus and (asks := next((job for job in jobs if job.options.GPU), None)):
         raise RequestError(f"job {asks.number} asks for --GPU, but there is none on {launcher.about()}")
     largest, most = max(jobs, key=lambda job: job.gpus), min(launcher.most_gpus, launcher.room())
@@ -138,9 +137,9 @@ def _check_size(jobs: Sequence[Job], launcher: Launcher) -> None:
 
 
 def work(queue: Queue, launcher: Launcher, view: View, stop: signals.Deferred) -> None:
-    """Until every job is over, or a signal has come."""
+    """Start jobs and note their ends, until every job is over or a signal has come."""
     while not (queue.is_over() or stop()):
-        settle(queue, launcher, view)
+        note_ended(queue, launcher, view)
         room = launcher.room()
         begun = list(queue.ready(room, launcher.has_gpus))
         launcher.start([_task(place, launcher) for place in begun])
@@ -156,8 +155,8 @@ def _task(place: Place, launcher: Launcher) -> Task:
     return Task(place.job.name, place.job.command(), place.log.absolute(), place.job.gpus if launcher.has_gpus else 0)
 
 
-def settle(queue: Queue, launcher: Launcher, view: View, stopping: bool = False) -> None:
-    """Takes note of the jobs that have ended."""
+def note_ended(queue: Queue, launcher: Launcher, view: View, stopping: bool = False) -> None:
+    """Give the jobs that have ended back to the queue, and show an event for each."""
     for name, status in launcher.ended():
         place = queue.ended(name, status, stopping)
         if place.state == FINISHED:
@@ -174,7 +173,7 @@ def settle(queue: Queue, launcher: Launcher, view: View, stopping: bool = False)
 
 
 def _kept(place: Place) -> str:
-    """What is kept of a job that was stopped: `stopped: 1 of 2 epochs and 10 steps are kept`, or what ended it before that."""
+    """Say what is kept of a stopped job, as `stopped: 1 of 2 epochs and 10 steps are kept`, or what else ended it."""
     if place.end["cause"] != "stopped":
         return place.reason
     if place.end["epochs"] is None:
@@ -183,7 +182,10 @@ def _kept(place: Place) -> str:
 
 
 def report(queue: Queue) -> int:
-    """What became of all, for a person: of each that failed the end of its log. The exit status."""
+    """Print why jobs failed or were not started, with the ends of their logs; return 0 where all are finished.
+
+    Raise MachineFault where some failed, else Diverged where some diverged.
+    """
     for place in queue.places.values():
         if place.state in (FAILED, DIVERGED):
             print(f"\n{place.job.name} {place.state}: {place.reason}\n  its log is {place.log}")

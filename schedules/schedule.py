@@ -1,11 +1,11 @@
-"""A schedule: a JSON list of argv lists, each a run of main.py. Read, and checked as a whole before anything starts.
+"""Read a schedule, a JSON list of argv lists, each a run of main.py, and check its jobs against each other.
 
     jobs, faults = load("study.json")
     jobs[7].name, jobs[7].needs, jobs[7].options.epochs
 
-    [["python", "main.py", "digits", "teacher", "-t", "digits.teacher"], ["python", "main.py", "digits", "student", ...]]
+    [["python", "main.py", "digits", "teacher", "-t", "digits.teacher"], ["python", "main.py", ...]]
 
-Imports no torch; what only a built network can tell is check.py's.
+check.py adds what only a built network shows. Imports no torch.
 """
 
 import json
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Job:
-    """One line of a schedule: its place from 1, its argv as written, main.py's part of that, and what this resolves to."""
+    """One line of a schedule: its number from 1, its argv as written, main.py's arguments in it, and their meaning."""
 
     number: int
     argv: tuple[str, ...]
@@ -40,24 +40,27 @@ class Job:
 
     @property
     def name(self) -> str:
+        """The name of its run."""
         return name_of(self.options)
 
     @property
     def needs(self) -> dict[str, str]:
-        """The runs that have to be finished before this one, and what they are to it."""
+        """The runs that have to be finished before this one, each with what it is used as: `teacher` or `run`."""
         needs = {self.options.init_from: "run"} if self.options.init_from else {}
         needs |= {self.options.teacher_checkpoint: "teacher"} if self.options.mode == "student" else {}
         return {source: what for source, what in needs.items() if is_run(source)}
 
     def command(self) -> list[str]:
-        """What is run: this interpreter and this main.py, going on where the run was left. The launcher gives a process
-        its GPUs, which are numbered from 0 there."""
+        """Return the argv of its process: this interpreter, this main.py, and --resume.
+
+        GPUs are numbered from 0, as a process sees only those that the launcher gives it.
+        """
         gpus = ["--GPU", ",".join(map(str, range(self.gpus)))] if self.options.GPU else []
         return [sys.executable, str(ROOT / "main.py"), *self.arguments, *gpus, "--resume"]
 
     @property
     def gpus(self) -> int:
-        """How many it takes, where there are any."""
+        """The number of GPUs that it takes on a machine with GPUs."""
         return 0 if self.options.device == "cpu" else len(self.options.GPU or [0])
 
 
@@ -65,7 +68,7 @@ Fault = tuple[int, str]  # the number of a job, and what is wrong with it
 
 
 def faulty(where: str, faults: Iterable[Fault]) -> RequestError:
-    """A schedule's faults as one error; each is a line of its own before it, with all the jobs that have it."""
+    """Return one error for all faults of a schedule, with a note for each, which names the jobs that have it."""
     jobs: dict[str, list[int]] = {}
     for number, fault in sorted(faults):
         jobs.setdefault(fault, []).append(number)
@@ -77,7 +80,10 @@ def faulty(where: str, faults: Iterable[Fault]) -> RequestError:
 
 
 def load(path: str) -> tuple[list[Job], list[Fault]]:
-    """The jobs of a schedule, in its order, and the faults of those that are none. RequestError where it is no schedule."""
+    """Return the jobs of the schedule at `path`, in its order, and the faults of lines that are no job.
+
+    Raise RequestError where the file is no schedule.
+    """
     contents = files.read_file(path)
     try:
         document = json.loads(contents)
@@ -91,7 +97,10 @@ def load(path: str) -> tuple[list[Job], list[Fault]]:
 
 
 def read(path: str) -> list[Job]:
-    """The jobs of a schedule, whatever is there of them. RequestError where a command cannot be meant."""
+    """Return the jobs of the schedule at `path`, whether their runs exist or not.
+
+    Raise RequestError where the file is no schedule, or one of its lines no job.
+    """
     jobs, faults = load(path)
     if faults:
         raise faulty(path, faults)
@@ -99,7 +108,7 @@ def read(path: str) -> list[Job]:
 
 
 def parse(document: Sequence[object]) -> tuple[list[Job], list[Fault]]:
-    """The jobs of a list of argv lists, and the faults of those that are none."""
+    """Return the jobs of a list of argv lists, and the faults of lines that are no job."""
     jobs, faults = [], []
     for number, argv in enumerate(document, 1):
         try:
@@ -130,7 +139,7 @@ def _job(number: int, argv: object) -> Job:
 
 
 def conflicts(jobs: Sequence[Job]) -> Iterator[Fault]:
-    """What is wrong between jobs, or between a job and the runs that are there already."""
+    """Yield the faults between jobs, and between jobs and the runs that exist."""
     earlier: dict[str, Job] = {}
     existing = {path.name.lower(): path.name for path in RUNS.glob("*")}
     existing |= {path.stem.lower(): path.stem for path in CHECKPOINTS.glob("*.pt")}
@@ -146,7 +155,7 @@ def conflicts(jobs: Sequence[Job]) -> Iterator[Fault]:
             yield job.number, f"{RUNS / job.name} is no folder"
         else:
             try:
-                yield from ((job.number, fault) for fault in another_run(job.name, _told(job)))
+                yield from ((job.number, fault) for fault in another_run(job.name, _known(job)))
             except RequestError as error:
                 yield job.number, str(error)
         for need, what in job.needs.items():
@@ -156,13 +165,16 @@ def conflicts(jobs: Sequence[Job]) -> Iterator[Fault]:
 
 
 def recorded(name: str) -> dict | None:
-    """The configuration that a run was begun with, None where there is none."""
+    """Return the configuration of the run of this name, None where no record has one."""
     record = reader.read(RUNS / name)
     return record.config if record and record.config else None
 
 
 def another_run(name: str, config: dict) -> list[str]:
-    """Whether the run of this name that exists has another configuration, as far as `config` tells: none fault or one."""
+    """Return one fault where the run of this name exists with another configuration than `config`, else none.
+
+    Only the entries of `config` are compared.
+    """
     before = recorded(name)
     if before is None:
         return []
@@ -171,8 +183,8 @@ def another_run(name: str, config: dict) -> list[str]:
     return [f"{exists}: give this one another name, as --tag of schedules.generate does"] if different else []
 
 
-def _told(job: Job) -> dict:
-    """What a command line tells of its run's configuration; what a budget finds, check.py knows."""
+def _known(job: Job) -> dict:
+    """Return the part of its run's configuration that the command line says; check.py knows what a budget finds."""
     config = dict(job.options)
     if config["module"]:
         config["module_digest"] = files.file_digest(config["module"])
@@ -181,7 +193,7 @@ def _told(job: Job) -> dict:
 
 
 def _lacking(job: Job, need: str, what: str, earlier: dict[str, Job], makers: dict[str, Job]) -> str | None:
-    """Why what a job comes from will not be there when it starts, or will not do."""
+    """Say why a run that a job needs will be missing when the job starts, or cannot be used."""
     if need == job.name:
         return "it would start from itself"
     maker, there = earlier.get(need.lower()), checkpoint_path(need).exists()

@@ -1,10 +1,9 @@
-"""The studies by name: each says once on which network and with which settings, so that none can carry another's.
+"""The studies by name: each is one entry with its network and its settings.
 
     STUDIES["wrn_28_10"].flags, STUDIES["wrn_28_10"].convs
 
-A study is one teacher and, for each setting, a student that it teaches and the same network trained alone. The
-settings are those whose counts or results are published for that network (arXiv 1906.00859 and its research log). To add
-a study: one entry.
+A study is one teacher and, for each setting, a student of it and the same network trained alone. The settings are those
+whose counts or results are published for that network (arXiv 1906.00859 and its research log).
 """
 
 from dataclasses import dataclass
@@ -12,8 +11,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Study:
-    """A dataset, main.py's flags for the network (`control`: those of another width, which are the control that any
-    compression has to beat), and the convs."""
+    """A study: its dataset, main.py's flags for the network, and the convs that replace the network's own.
+
+    control: flags of the network at another width, the control that every compression has to beat.
+    """
 
     title: str
     dataset: str

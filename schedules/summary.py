@@ -1,4 +1,4 @@
-"""What a person is shown of a collation: a line for every group of runs.
+"""Show a collation as a table with a line for every group of runs.
 
 print(table(rows))                       # rows as collate.py makes them
 """
@@ -10,43 +10,59 @@ from tabulate import tabulate
 
 from record.reader import STATES
 from schedules.comparable import but_for_teaching, images
-from schedules.difference import Result, told
+from schedules.difference import Result, with_verdict
+
+EXACT = "mult-adds,\nexact"
+# Of each column: its alignment, and the cell that says nothing new. A column of such cells alone is left out.
+HEADERS = {
+    "group": ("left", ""), "state": ("left", "1 finished"), "error %": ("right", ""), "taught − alone": ("left", ""),
+    "params": ("right", ""), EXACT: ("right", ""), "why": ("left", ""),
+}  # fmt: skip
 
 
 def table(rows: Iterable[dict]) -> str:
-    """Every group, for a person: its error as mean ± deviation, how far it is from that of the same network alone where it
-    was taught, and what is not finished."""
+    """Return a line for each group: its states, its error as mean ± deviation, its costs, and why it is not finished.
+
+    Where a group has a teacher, the line has the difference of its error from that of the same network alone.
+    """
     groups: dict[str, list[dict]] = {}
     for each in rows:
         groups.setdefault(each["group"], []).append(each)
     gains = _gains([members[0] for members in groups.values()])
-    shown = []
+    columns: dict[str, list] = {header: [] for header in HEADERS}
     for members in groups.values():
         first, states = members[0], Counter(each["state"] for each in members)
         error, deviation = first["mean_test_top1_error"], first["std_test_top1_error"]
-        shown.append([
-            first["name"], ", ".join(f"{states[state]} {state}" for state in STATES if states[state]),
-            "" if error is None else f"{error:.2f}" + (f" ± {deviation:.2f}" if deviation is not None else ""),
-            *([gains.get(first["group"], "")] if gains else []),
-            first.get("params"), first.get("mult_adds_exact"), _cut(first["reason"]),
-        ])  # fmt: skip
-    between = ["taught − alone"] if gains else []
-    headers = ["runs, by the first of them", "state", "error %", *between, "params", "mult-adds, exact", "why"]
-    align = ("left", "left", "right", *["left"] * len(between), "right", "right", "left")
-    words = [place for place, header in enumerate(headers) if header not in ("params", "mult-adds, exact")]
-    return tabulate(shown, headers, intfmt=",", floatfmt=",.0f", disable_numparse=words, colalign=align)
+        columns["group"].append(first["name"])
+        columns["state"].append(", ".join(f"{states[state]} {state}" for state in STATES if states[state]))
+        columns["error %"].append(
+            "" if error is None else f"{error:.2f}" + (f" ± {deviation:.2f}" if deviation is not None else "")
+        )
+        columns["taught − alone"].append(gains.get(first["group"], ""))
+        columns["params"].append(_whole(first.get("params")))
+        columns[EXACT].append(_whole(first.get("mult_adds_exact")))
+        columns["why"].append(_cut(first["reason"]))
+    shown = {header: cells for header, cells in columns.items() if set(cells) - {HEADERS[header][1]}}
+    align = [HEADERS[header][0] for header in shown]
+    return tabulate(shown, "keys", disable_numparse=True, colalign=align) if shown else ""
+
+
+def _whole(count: float | None) -> str:
+    return "" if count is None else f"{count:,.0f}"
 
 
 def _gains(groups: Sequence[dict]) -> dict[str, str]:
-    """By its name, how the error of a group that was taught differs from that of the same network alone, and whether the two
-    can be told apart; of the groups that have both."""
+    """Return, by the name of a group with a teacher, the difference of its error from that of the same network alone.
+
+    Groups without such a counterpart, or with several, are left out.
+    """
     results = [each for each in groups if each.get("network") and each["mean_test_top1_error"] is not None]
     alone: dict[tuple, list[dict]] = {}
     for each in results:
         if not each["taught"]:
             alone.setdefault(but_for_teaching(each), []).append(each)
     pairs = [(each, alone.get(but_for_teaching(each), [])) for each in results if each["taught"]]
-    return {each["group"]: told(_result(each), _result(of[0])) for each, of in pairs if len(of) == 1}
+    return {each["group"]: with_verdict(_result(each), _result(of[0])) for each, of in pairs if len(of) == 1}
 
 
 def _result(group: dict) -> Result:

@@ -1,4 +1,4 @@
-"""The table that `python -m schedules.collate` wrote, read back: rows with proper types, and the epochs of each.
+"""Read the table that `python -m schedules.collate` wrote: rows with proper types, and the epochs of each.
 
     runs = read("study.csv")
     epochs, conflicts, teachers = read_epochs("study.json")            # by folder and name
@@ -17,7 +17,7 @@ from system.errors import RequestError, first_line
 COSTS = ("params", "mult_adds", "mult_adds_exact")
 MEASURES = [
     f"{kind}_{top}_error" for kind in ("test", "best_test", "val") for top in ("top1", "top5")
-]  # what a group can be judged by
+]  # the columns that a figure may show
 NEEDED = ("name", "state", "family", "taught", "group", "dataset", "network", *COSTS, MEASURES[0])
 TEXT = {
     "name", "state", "reason", "family", "group", "folder", "git_commit", "dataset", "network", "mode", "conv", "module",
@@ -29,7 +29,7 @@ Run = dict  # one row of the table, with proper types; `rows` are its epochs'
 
 
 def read(path: str) -> list[Run]:
-    """The rows of a table. RequestError where it is none."""
+    """Return the rows of the table at `path`; raise RequestError where it is none."""
     try:
         text = files.read_file(path).decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""))
@@ -44,7 +44,7 @@ def read(path: str) -> list[Run]:
 
 
 def _typed(row: dict) -> Run:
-    """Proper types: None for what is empty, and words stay words."""
+    """Return a row of the file with proper types: None for an empty cell, and text stays text."""
     run = {name: _value(name, text) for name, text in row.items() if name is not None}
     for name in ("name", "state", "family", "group", "dataset", "network"):
         run[name] = printable(run[name] or "")
@@ -66,12 +66,15 @@ def _value(name: str, text: str | None):
 
 
 def printable(text: str) -> str:
-    """Control characters have no place in a figure, and none in XML."""
+    """Return the text without control characters, which no figure can show and XML forbids."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def read_epochs(path: str) -> tuple[dict, list[str], list[Run]]:
-    """The epochs of every run, by folder and name; the conflicts; and the teachers that are of other studies, as rows."""
+    """Return the epochs of every run, by folder and name; the conflicts; and the teachers of other studies, as rows.
+
+    Raise RequestError where the file is no study of schedules.collate.
+    """
     try:
         study = json.loads(files.read_file(path))
         rows = {(run.get("folder") or "", printable(run["name"] or "")): run.get("rows") or [] for run in study["runs"]}
@@ -83,5 +86,6 @@ def read_epochs(path: str) -> tuple[dict, list[str], list[Run]]:
         raise RequestError(f"{path} is no study of schedules.collate: {type(error).__name__}: {first_line(error)}")
 
 
-def finite(value) -> bool:
+def finite(value: object) -> bool:
+    """Return whether a cell is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,8 +1,8 @@
-"""What a person sees of a study that runs: a table that renews itself on a terminal, a line for each event elsewhere.
+"""Show a study that runs: a line for each event, and on a terminal a table of the running jobs below them.
 
-with view(queue, "2 slots on this machine") as show:
-    show.event("digits.teacher", "finished: error 2.36 %")
-    show.refresh()
+with View(queue, "2 slots on this machine") as view:
+    view.event("digits.teacher", "finished: error 2.36 %")
+    view.refresh()
 """
 
 import os
@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from record.reader import Record
-from schedules.queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Place, Queue
+from schedules.job_queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Place, Queue
 from system.durations import duration
 
 RENEWED = 1.0  # seconds between two looks at the running runs' metrics
@@ -23,21 +23,22 @@ SHOWN = 30  # running jobs that are shown
 
 
 class Output(Console):
-    """Where nobody reads any more, what is printed goes nowhere: the jobs matter more."""
+    """A console that goes on in silence when its reader has left: the jobs matter more."""
 
     def on_broken_pipe(self) -> None:
+        """Print nothing from now on."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class View:
-    """Events scroll by above; on a terminal the table of what runs stays below them."""
+    """The events of a queue, which scroll by, and on a terminal the table of its running jobs below them."""
 
     def __init__(self, queue: Queue, where: str):
         self.queue, self.where, self.console = queue, where, Output(highlight=False, soft_wrap=True)
         self.live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
         self.renewed = 0.0
-        self.seconds = self.epochs = 0.0  # that finished jobs took, from start to end
+        self.seconds = self.epochs = 0.0  # of the finished jobs together
 
     def __enter__(self) -> "View":
         if self.live:
@@ -45,7 +46,7 @@ class View:
         return self
 
     def close(self) -> None:
-        """From now on lines alone."""
+        """Remove the table; from now on only lines are printed."""
         if self.live:
             self.live.stop()
             self.live = None
@@ -54,14 +55,17 @@ class View:
         self.close()
 
     def event(self, name: str, what: str, style: str = "") -> None:
+        """Print what has happened to a job, with the time; `style` is one of rich's, such as `red`."""
         line = Text.assemble((f"{time.strftime('%H:%M:%S')} ", "dim"), (name, "bold"), " ", (what, style))
         self.console.print(line)
         self.renewed = 0.0
 
     def say(self, text: str) -> None:
+        """Print a line about the study as a whole."""
         self.console.print(Text(text))
 
     def refresh(self) -> None:
+        """Draw the table again, if the last time is long enough ago."""
         if self.live and (time.monotonic() - self.renewed > RENEWED):
             self.live.update(Group(self._table(), Text(self.summary(), "bold")), refresh=True)
             self.renewed = time.monotonic()
@@ -79,16 +83,16 @@ class View:
         return table
 
     def _room(self) -> int:
-        """Columns that are left for a name."""
+        """Return how many columns of the terminal are left for a name."""
         return max(16, self.console.width - 52)
 
     def took(self, place: Place) -> None:
-        """Of a job that has finished."""
+        """Count the time and the epochs of a job that has finished."""
         self.seconds += time.monotonic() - place.began
         self.epochs += place.job.options.epochs - place.epochs
 
     def left(self) -> str:
-        """About how long the rest takes, by what an epoch has taken so far."""
+        """Return in words how long the rest takes, at the mean time of an epoch so far; "" where nothing is known."""
         running = self.queue.count(RUNNING)
         if not (self.epochs and running):
             return ""
@@ -101,7 +105,7 @@ class View:
 
     def _row(self, place: Place) -> list[str]:
         record, epochs = place.record(), place.job.options.epochs
-        mark = " (elsewhere)" if place.state == ELSEWHERE else ""  # why, an event has said
+        mark = " (elsewhere)" if place.state == ELSEWHERE else ""  # an event has said by which process
         name = shortened(place.job.name, self._room() - len(mark)) + mark
         if record is None or not record.last:
             return [name, f"0/{epochs}", "", "", "", ""]
@@ -113,7 +117,7 @@ class View:
         ]  # fmt: skip
 
     def summary(self) -> str:
-        """`3 finished, 2 running, 4 waiting, 1 failed; 2 slots on this machine`."""
+        """Return the number of jobs in each state: `3 finished, 2 running, 4 waiting; 2 slots on this machine`."""
         counts = [
             f"{count} {state}"
             for state in (FINISHED, RUNNING, ELSEWHERE, WAITING, DIVERGED, FAILED, BLOCKED)
@@ -123,7 +127,7 @@ class View:
 
 
 def shortened(name: str, width: int) -> str:
-    """Cut in its middle: how a name begins and how it ends tells it from others."""
+    """Return the name, cut in its middle to `width` characters: its beginning and its end tell it from others."""
     return name if len(name) <= width else f"{name[: (width - 1) // 2]}…{name[len(name) - width // 2 :]}"
 
 
@@ -132,7 +136,7 @@ def _percent(row: dict, metric: str) -> str:
 
 
 def result(record: Record) -> str:
-    """How a finished run ended, for a person."""
+    """Return the error and the time of a finished run in words."""
     seconds = sum(row.get("seconds", 0.0) for row in record.rows)
     error = _percent(record.tested, "test_top1_error") or "unknown"
     return f"finished: error {error} in {duration(seconds)}"

@@ -1,9 +1,9 @@
-"""What compression-ratio scaled weight decay gains: groups that differ in it alone, a row for each setting.
+"""Draw the gain of compression-ratio scaled weight decay (CRS): groups that differ in it alone, a row for each setting.
 
     found = rows(pair)                            # [(label, {0.0: group without, 1.0: group with}), …]
     figure = ablation(pair, study.measure)        # None where nothing was trained both ways
 
-Its strength is `crs_factor`, or 0 with `nocrswd`.
+The strength of CRS is `crs_factor`, or 0 with `nocrswd`.
 """
 
 from matplotlib.axes import Axes
@@ -18,13 +18,13 @@ Row = tuple[str, dict[float, Group]]
 
 
 def strength(group: Group) -> float:
-    """What the compression ratio is multiplied by: 0 is without CRS, where all decays alike."""
+    """Return the factor of the compression ratio; 0 is without CRS, with equal decay for all parameters."""
     factor = group.first.get("crs_factor")
     return 0.0 if group.first.get("nocrswd") is True else float(1.0 if factor is None else factor)
 
 
 def rows(pair: Pair) -> list[Row]:
-    """The settings that were trained with several strengths and are otherwise the same, the largest difference first."""
+    """Return the settings that were trained with several strengths, with their groups, the largest gain first."""
     by_setting: dict[tuple, dict[float, Group]] = {}
     for group in pair.groups:
         run = group.first
@@ -42,7 +42,7 @@ def rows(pair: Pair) -> list[Row]:
 
 @drawing()
 def ablation(pair: Pair, measure: str) -> Figure | None:
-    """The figure of one pair: errors from left to right, settings from what CRS helps most down."""
+    """Return the figure of one pair, errors from left to right and the largest gain on top; None without any row."""
     found = rows(pair)
     if not found:
         return None
@@ -75,12 +75,12 @@ def ablation(pair: Pair, measure: str) -> Figure | None:
 
 
 def _gain(arms: dict[float, Group]) -> float:
-    """Error with the strongest scaling less that with the weakest: below 0 where CRS helps."""
+    """Return the error with the strongest scaling less that with the weakest, below 0 where CRS helps."""
     return arms[max(arms)].error - arms[min(arms)].error
 
 
 def _different(found: list[Row], place: int) -> str:
-    """What tells settings of the same name apart."""
+    """Return the words that tell a row from others of the same name: at most two of its settings."""
     words, arms = found[place]
     group = arms[max(arms)]
     mine = setup(group.first, without=("nocrswd", "crs_factor"))
@@ -91,7 +91,7 @@ def _different(found: list[Row], place: int) -> str:
 
 
 def _scale(axes: Axes, low: float, high: float) -> None:
-    """error_scale serves vertical axes: here the same on the horizontal one."""
+    """Set the horizontal axis as style.error_scale sets a vertical one."""
     if high / low > 4:
         axes.set_xscale("log")
         axes.set_xlim(low / (high / low) ** 0.06, high * (high / low) ** 0.06)
@@ -102,7 +102,7 @@ def _scale(axes: Axes, low: float, high: float) -> None:
 
 
 def _style(family: str, factor: float) -> dict:
-    """Without CRS hollow grey, with it the family's colour; other factors than 1 smaller."""
+    """Return the marker: hollow and grey without CRS, else in the family's colour, and smaller for factors but 1."""
     if factor == 0:
         return dict(marker="o", markersize=5.5, markerfacecolor=HOLLOW, markeredgecolor=MUTED, color=MUTED)
     colour = look(family).colour

@@ -1,8 +1,8 @@
-"""Learning curves: error against epoch, the mean of every group, test thick and train thin.
+"""Draw learning curves: error against epoch, the mean of every group, the test error thick and the training error thin.
 
-    figure = curves(pair, study.measure)          # None where no run has kept its epochs
+    figure = curves(pair, study.measure)          # None where no run has its epochs
 
-Few groups share one panel. Many are told apart by a panel for each family, with all others in grey behind.
+Few groups share one panel. For many, each family has a panel of its own, with all others in grey behind.
 """
 
 import math
@@ -19,12 +19,12 @@ from schedules.outcomes import Group, Pair
 
 TOGETHER = 10  # groups up to which one panel holds all
 COLUMNS = 3
-FINE = 120  # points of a curve in a small panel, which are a point apart
+FINE = 120  # epochs that a curve in a small panel shows, each a typographic point from the next
 
 
 @drawing()
 def curves(pair: Pair, measure: str) -> Figure | None:
-    """The figure of one pair; None where there is nothing to draw."""
+    """Return the figure of one pair; None where there is nothing to draw."""
     measure = measure.removeprefix("best_")  # an epoch has no best
     shown = {group.number: group.curve(measure) for group in pair.groups}
     groups = [group for group in pair.groups if shown[group.number]]
@@ -66,7 +66,7 @@ def curves(pair: Pair, measure: str) -> Figure | None:
 
 
 def _signs(groups: list[Group], train: bool, grey: bool) -> str:
-    """What the caption says of the kinds of lines that are there."""
+    """Return the caption's words on the kinds of lines in the figure."""
     signs = {
         "dashed: trained alone": any(map(_alone, groups)),
         "thin: training error": train,
@@ -76,7 +76,7 @@ def _signs(groups: list[Group], train: bool, grey: bool) -> str:
 
 
 def _panels(groups: list[Group]) -> tuple[Figure, dict[Axes, list[Group]]]:
-    """A panel for each family and, in it, its groups."""
+    """Return a figure with a panel for each family, and the groups of each panel."""
     kinds = families(groups)
     columns = min(COLUMNS, len(kinds))
     rows = math.ceil(len(kinds) / columns)
@@ -96,7 +96,7 @@ def _panels(groups: list[Group]) -> tuple[Figure, dict[Axes, list[Group]]]:
 
 
 def _epochs(axes: Axes, lines: list[np.ndarray], most: int) -> None:
-    """From the first epoch, which is 1, to the last."""
+    """Set the axis of epochs, which count from 1, with at most `most` ticks."""
     first, last = int(min(line[0, 0] for line in lines)), int(max(line[-1, 0] for line in lines))
     axes.set_xlim(first, last if last > first else first + 1)
     ticks = [tick for tick in MaxNLocator(most, integer=True).tick_values(0, last) if first < tick <= last]
@@ -105,19 +105,19 @@ def _epochs(axes: Axes, lines: list[np.ndarray], most: int) -> None:
 
 
 def _thinned(line: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of its points, the first and the last among them."""
+    """Return at most `most` points of a line, its first and its last among them."""
     kept = np.linspace(0, len(line) - 1, most).round().astype(int)
     return line[np.unique(kept)] if len(line) > most else line
 
 
 def _range(lines: list[np.ndarray]) -> tuple[float, float]:
-    """From the least error to the most after the first tenth of training, which would press the rest together."""
+    """Return the range of errors, without the largest of the first tenth of training, which would flatten the rest."""
     late = [line[min(len(line) - 1, len(line) // 10) :, 1] for line in lines]
     return min(line[:, 1].min() for line in lines), max(each.max() for each in late)
 
 
 def _alone(group: Group) -> bool:
-    """Whether it is to be told from one that was taught: only teachers are not, whom nobody teaches."""
+    """Return whether a group is marked as trained alone; teachers need no mark."""
     return not group.taught and group.role != "teacher"
 
 
@@ -132,12 +132,17 @@ def _draw(axes: Axes, group: Group, line: np.ndarray, train: np.ndarray, width: 
 
 
 def _ends(axes: Axes, groups: list[Group], lines: dict[int, np.ndarray], short: bool) -> None:
-    """The groups' names to the right of where their curves end, moved apart as far as they must. Where there is no room
-    for all, the best ones are named."""
+    """Write the names of the groups to the right of their curves, moved apart where they would overlap.
+
+    Where there is no room for all, the groups with the least errors are named.
+    """
     height = axes.get_position().height * axes.figure.get_figheight() * 72
     least = TINY * 1.12
     named = sorted(groups, key=lambda group: group.error)[: max(1, int(height / least))]
-    to_points = lambda value: axes.transAxes.inverted().transform(axes.transData.transform((1, value)))[1] * height  # noqa: E731
+
+    def to_points(value: float) -> float:
+        return axes.transAxes.inverted().transform(axes.transData.transform((1, value)))[1] * height
+
     ends = [min(max(to_points(lines[group.number][-1, 1]), 0), height) for group in named]
     places = spread(ends, least)
     overshoot = max(0.0, max(places) - height)
@@ -157,7 +162,7 @@ def _ends(axes: Axes, groups: list[Group], lines: dict[int, np.ndarray], short: 
 
 
 def _words(group: Group, short: bool) -> str:
-    """Its label, without the family where the panel's title says it; and whether nobody taught it."""
+    """Return a group's label, without the family where the panel's title says it, and whether it was trained alone."""
     words = group.label
     if short and not group.role and not group.family.startswith("module "):
         words = words.removeprefix(group.family.partition("_x_")[0]).lstrip("_").strip()

@@ -1,8 +1,8 @@
-"""Marks that would cover each other, moved apart sideways by a few points: never up or down, where the error is.
+"""Move marks apart that would cover each other: sideways by a few points, never up or down, as the height is the error.
 
     shifts = dodge(axes, places, spans, radii)     # in points, 0 for most
 
-A study that holds the cost fixed puts everything on one vertical line.
+In a study of equal costs all marks are on one vertical line.
 """
 
 from collections.abc import Sequence
@@ -10,17 +10,18 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-NEAR = 4.0  # points between marks that stand at nearly the same cost
+NEAR = 4.0  # points between marks of nearly equal cost, at most
 STEP = 7.0  # points between neighbours: a marker's width and a little
-TOLD = STEP  # shifts of more are no longer within a marker, so that the caption tells of them
+NOTED = STEP  # points; larger shifts leave the place of the marker, so the caption notes them
 
 
 def dodge(
     axes: Axes, places: Sequence[tuple[float, float]], spans: Sequence[tuple[float, float]], radii: Sequence[float]
 ) -> list[float]:
-    """Shifts in points, to the right where positive. The axes' limits must be final; who comes first stands on the left.
+    """Return the shift of each mark in points, positive to the right. Earlier marks are on the left.
 
-    Args: places, and spans (the lower and upper ends of error bars): in data units; radii of the markers: in points.
+    Args: axes: with their final limits; places, and spans (the lower and upper ends of error bars): in data units;
+        radii of the markers: in points.
     """
     x, y = _points(axes, places).T
     low, high = (_points(axes, [(at[0], span[end]) for at, span in zip(places, spans)])[:, 1] for end in (0, 1))
@@ -38,7 +39,7 @@ def dodge(
 
 
 def moved(axes: Axes, at: tuple[float, float], shift: float) -> tuple[float, float]:
-    """Where a place in data units is after a shift in points."""
+    """Return a place in data units after a shift in points."""
     x, y = axes.transData.transform(at)
     return (
         (float(axes.transData.inverted().transform((x + shift * axes.figure.dpi / 72, y))[0]), at[1]) if shift else at
@@ -50,7 +51,7 @@ def _points(axes: Axes, places: Sequence[tuple[float, float]]) -> np.ndarray:
 
 
 def _components(meet: np.ndarray) -> list[list[int]]:
-    """Which marks hang together, directly or through others."""
+    """Return the marks in groups that overlap, directly or through others."""
     left, found = set(range(len(meet))), []
     while left:
         members, new = [], [min(left)]

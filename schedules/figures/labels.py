@@ -1,9 +1,9 @@
-"""Labels beside points that cover neither each other nor a point, and as few lines as can be.
+"""Place labels beside points, so that they cover no other label, no point, and as few lines as possible.
 
     placed = place(axes, [Label(0, "SepHashed_0.1", (5e5, 5.2), "#009e87")], avoid=boxes, lines=[xy])
 
-Each label tries the places around its point, nearest first, and takes the one that costs least; one that finds none is left
-out, which is why the most important come first. What is drawn is therefore free of overlap by construction.
+Each label takes the place around its point that costs least. A label without any place is left out, so the most
+important labels have to come first.
 """
 
 from collections.abc import Sequence
@@ -21,21 +21,21 @@ DISTANCES = (5.0, 9.0, 15.0, 23.0, 33.0, 46.0)  # from a point's centre to its l
 ANGLES = np.deg2rad([0, 180, 90, 270, 35, 145, -35, -145, 18, 162, -18, -162, 60, 120, -60, -120])
 BELOW = np.deg2rad([-145, 180, -120, -162, 270, -60, -35, 0, 162, -18, 145, 35, 18, 120, 90, 60])
 GAP = 1.5  # pixels that stay free around a label
-LINE = 0.8  # what every 3 pixels of a line below a label cost, in points of distance
-AMBIGUOUS = 8.0  # what every other point costs that is nearer to a label than its own
-LEADER = 13.0  # points from which on a thin line leads from a label to its point
+LINE = 0.8  # cost of every 3 pixels of a line below a label, in points of distance
+AMBIGUOUS = 8.0  # cost of every point that is nearer to a label than the label's own
+LEADER = 13.0  # distance in points from which on a thin line joins a label to its point
 
 
 @dataclass
 class Label:
-    """A text for the point at `at` in data units, which becomes an artist with the gid `label-<number>`."""
+    """A text for the point at `at`, in data units. Its artist has the gid `label-<number>`."""
 
     number: int | str
     text: str
     at: tuple[float, float]
     colour: str
     weight: str = "normal"
-    below: bool = False  # rather to the left of its point and below, where a front leaves room
+    below: bool = False  # prefer the place to the left and below, where a front leaves room
 
 
 def place(
@@ -46,13 +46,13 @@ def place(
     size: float = TINY,
     farthest: float = DISTANCES[-1],
 ) -> list[Annotation]:
-    """Draws the labels, the first ones first. The axes' limits must be final.
+    """Draw the labels in their order and return those that found a place. The axes' limits must be final.
 
-    Args: avoid: (n, 4) boxes x0, y0, x1, y1 in pixels that no label may touch; lines: (m, 2) points each, in data units;
-        farthest: points between a label and its own point from which on it is rather left out.
+    Args: avoid: (n, 4) boxes x0, y0, x1, y1 in pixels that no label may touch; lines: (m, 2) points each, in data
+        units; size: of the letters, in points; farthest: the largest distance of a label from its point, in points.
     """
     canvas = FigureCanvasAgg(axes.figure)
-    canvas.figure.draw_without_rendering()  # settles the layout
+    canvas.figure.draw_without_rendering()  # makes the layout final
     bounds, scale = axes.get_window_extent(), axes.figure.dpi / 72
     crossed = _along([axes.transData.transform(line) for line in lines])
     taken, drawn = np.array(avoid, float).reshape(-1, 4), []
@@ -86,23 +86,26 @@ def place(
             label.text, label.at, offset / scale, textcoords="offset points", ha="center", va="center", fontsize=size,
             color=label.colour, fontweight=label.weight, arrowprops=arrow if len(leader) else None,
             gid=f"label-{label.number}", zorder=6, annotation_clip=False,
-            bbox=dict(boxstyle="square,pad=0.04", facecolor=PAPER, edgecolor="none", alpha=0.8),  # no line strikes it
+            bbox=dict(boxstyle="square,pad=0.04", facecolor=PAPER, edgecolor="none", alpha=0.8),  # above all lines
         ))  # fmt: skip
         taken = np.vstack([taken, box, *(np.hstack([each - 1, each + 1])[None] for each in leader)])
     return drawn
 
 
 def boxes_of(axes: Axes, points: Sequence[tuple[float, float]], radius: float) -> np.ndarray:
-    """Square boxes (n, 4) in pixels around points in data units; radius in points."""
+    """Return square boxes (n, 4) in pixels around points in data units; the radius is in points."""
     axes.figure.draw_without_rendering()
     centres = axes.transData.transform(np.array(points, float).reshape(-1, 2))
     return np.hstack([centres - radius * axes.figure.dpi / 72, centres + radius * axes.figure.dpi / 72])
 
 
 def spread(wanted: Sequence[float], least: float) -> list[float]:
-    """The nearest positions to the wanted ones that keep their order and lie `least` apart (least squares)."""
+    """Return the positions nearest to the wanted ones, by least squares, that keep their order and are `least` apart.
+
+    The method is the pool-adjacent-violators algorithm of isotonic regression.
+    """
     order = sorted(range(len(wanted)), key=lambda each: wanted[each])
-    blocks: list[list[float]] = []  # sum of what its members want of the first one's place, and how many
+    blocks: list[list[float]] = []  # the sum of the places that its members want for its first one, and their number
     for rank, index in enumerate(order):
         blocks.append([wanted[index] - rank * least, 1])
         while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] >= blocks[-1][0] / blocks[-1][1]:
@@ -117,7 +120,7 @@ def spread(wanted: Sequence[float], least: float) -> list[float]:
 
 
 def _extent(axes: Axes, canvas: FigureCanvasAgg, label: Label, size: float) -> tuple[float, float]:
-    """Width and height in pixels. Heights are of a text with all lengths, so that neighbours stand in line."""
+    """Return a label's width and height in pixels; the height is at least that of a line."""
     font = FontProperties(family=FONTS, size=size, weight=label.weight)
     text = Text(0, 0, label.text, fontproperties=font, figure=axes.figure)
     box = text.get_window_extent(canvas.get_renderer())
@@ -125,7 +128,7 @@ def _extent(axes: Axes, canvas: FigureCanvasAgg, label: Label, size: float) -> t
 
 
 def _candidates(centre: np.ndarray, width: float, height: float, scale: float, below: bool):
-    """Boxes around a point, with the offset of their middle in pixels and how far they are, in points."""
+    """Yield boxes around a point, each with the offset of its middle in pixels and its distance in points."""
     for distance in DISTANCES:
         for rank, angle in enumerate(BELOW if below else ANGLES):
             direction = np.array([np.cos(angle), np.sin(angle)])
@@ -143,7 +146,7 @@ def _touches(boxes: np.ndarray, box: np.ndarray) -> bool:
 
 
 def _distance(points: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """From points to the nearest place of a box."""
+    """Return the distance of each point from a box."""
     return np.hypot(*(points - np.clip(points, box[:2], box[2:])).T)
 
 
@@ -154,13 +157,13 @@ def _within(points: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def _leader(centre: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Points on the line from a point to the nearest place of its label's box."""
+    """Return points on the line from a point to the nearest place of its label's box."""
     end = np.clip(centre, box[:2], box[2:])
     return centre + np.linspace(0, 1, 16)[1:-1, None] * (end - centre)
 
 
 def _along(lines: Sequence[np.ndarray], step: float = 3.0) -> np.ndarray:
-    """Points every few pixels along polylines."""
+    """Return points every `step` pixels along polylines."""
     found = [np.empty((0, 2))]
     for line in lines:
         for start, end in zip(line[:-1], line[1:]):

@@ -1,4 +1,4 @@
-"""Figures become files: the same bytes for the same figure.
+"""Write figures as files, with the same bytes for the same figure.
 
 write(folder / "study.svg", rendered(figure, "svg"))
 """
@@ -14,14 +14,14 @@ from system.files import write_atomically
 
 @drawing()
 def rendered(figure, format: str) -> bytes:
-    """The same bytes for the same figure, whenever it is drawn."""
+    """Return a figure as `png` or `svg`: the same bytes whenever it is drawn."""
     stream = io.BytesIO()
     figure.savefig(stream, format=format, metadata={"Date": None} if format == "svg" else {"Software": None})
     return compact(stream.getvalue().decode()).encode() if format == "svg" else stream.getvalue()
 
 
 def compact(svg: str) -> str:
-    """Coordinates to a hundredth of a point, and fonts of the same widths wherever it is looked at."""
+    """Round coordinates to a hundredth of a point, and name fonts of equal widths for every system."""
     svg = re.sub(r'(?<= d=")[^"]+', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)
     return re.sub(
         r"(font(?:-family)?:[^;\"]*?)'(?:Arial|Liberation Sans|Helvetica)'",
@@ -31,7 +31,7 @@ def compact(svg: str) -> str:
 
 
 def make_folders(folders: dict[str, Path]) -> None:
-    """By the flag that names each. RequestError where one cannot be made."""
+    """Make the folders, each with the flag that names it; raise RequestError where one cannot be made."""
     for flag, folder in folders.items():
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -40,6 +40,6 @@ def make_folders(folders: dict[str, Path]) -> None:
 
 
 def write(path: Path, contents: bytes) -> None:
-    """And says so. MachineFault where the disk does not take it."""
+    """Write a file and print its path; raise MachineFault where the disk does not take it."""
     write_atomically(path, lambda file: file.write(contents))
     print(path)

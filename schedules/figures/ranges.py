@@ -1,4 +1,4 @@
-"""Figures of what families cost over their settings (schedules/costs.py).
+"""Draw what families cost over their settings, for schedules/costs.py.
 
 ranges(rows, reference, "cifar10, WRN-28-10")          # parameters against s, L and g
 plane(rows, reference, "cifar10, WRN-28-10")           # mult-adds against parameters
@@ -14,18 +14,18 @@ from schedules.figures.labels import Label, boxes_of, place, spread
 from schedules.figures.style import INK, MUTED, SMALL, TINY, drawing, human, log_ticks, look, point, rule
 from schedules.figures.tradeoff import SIZE, family_name
 
-SHORT = 14.0  # points of the longest leader: where so many points are close, longer ones cross too much
+SHORT = 14.0  # points of the longest line to a label: among so many points, longer ones would cross
 PANELS = {"s": "share s of the numbers", "L": "length L", "g": "at most g groups"}
 
 
 def symbol(family: str) -> str:
-    """By what a family is set: s, L, g or nothing."""
+    """Return the symbol of a family's number: s, L, g, or "" where it has none."""
     numbers = FAMILIES[family.partition("_x_")[0]].numbers if family.partition("_x_")[0] in FAMILIES else ()
     return numbers[0].symbol if numbers else ""
 
 
 def curves_of(rows: list) -> dict[str, list]:
-    """The rows of each family, in their order."""
+    """Return the rows of each family, in their order."""
     found: dict[str, list] = {}
     for row in rows:
         found.setdefault(row.family, []).append(row)
@@ -34,7 +34,10 @@ def curves_of(rows: list) -> dict[str, list]:
 
 @drawing()
 def ranges(rows: list, reference, where: str) -> Figure:
-    """Parameters of the whole network against a family's setting: a panel for each kind of setting, one scale for all."""
+    """Return a figure of the network's parameters against the setting, with a panel for each kind of setting.
+
+    `rows` and `reference` are those of schedules/costs.py; `where` names the dataset and the network.
+    """
     figure = Figure((SIZE[0], 4.2))
     widths, left = {"s": (0.27, 0.185), "L": (0.12, 0.165), "g": (0.11, 0.09)}, 0.06
     of_family = {family: each for family, each in curves_of(rows).items() if symbol(family)}
@@ -61,7 +64,7 @@ def ranges(rows: list, reference, where: str) -> Figure:
         last = max(numbers)
         _ends(axes, {family: each[-1].cost.params for family, each in members.items() if each[-1].number == last})
         for family, each in members.items():
-            if each[-1].number != last:  # no layer can take more
+            if each[-1].number != last:  # no layer can take a larger one
                 axes.annotate(family_name(family), (each[-1].number, each[-1].cost.params), (-5, 3), ha="right",
                               textcoords="offset points", fontsize=TINY - 0.5, color=look(family).colour,
                               gid=f"label-{family}")  # fmt: skip
@@ -74,7 +77,7 @@ def ranges(rows: list, reference, where: str) -> Figure:
 
 
 def _ends(axes: Axes, ends: dict[str, float]) -> None:
-    """The families' names where their curves end."""
+    """Write the families' names to the right of their curves."""
     height = axes.get_position().height * axes.figure.get_figheight() * 72
     at = [axes.transAxes.inverted().transform(axes.transData.transform((1, end)))[1] * height for end in ends.values()]
     for family, start, end in zip(ends, at, spread(at, TINY * 1.15)):
@@ -88,7 +91,10 @@ def _ends(axes: Axes, ends: dict[str, float]) -> None:
 
 @drawing()
 def plane(rows: list, reference, where: str) -> Figure:
-    """Exact mult-adds against parameters: a curve a family, with its first and last setting named where there is room."""
+    """Return a figure of exact mult-adds against parameters, a curve for each family.
+
+    The first and the last setting of a family have labels where there is room.
+    """
     figure = Figure((SIZE[0], 5.2))
     axes = figure.add_axes((0.068, 0.105, 0.725, 0.825))
     costs = np.array([(row.cost.params, row.cost.mult_adds_exact) for row in rows])

@@ -1,11 +1,11 @@
-"""How figures look: ink, type, and for every family of blocks one colour and one marker, whatever else is in a study.
+"""The style of figures: ink, type, and one colour and one marker for every family of blocks, in all studies.
 
     with drawing():
         axes.plot(cost, error, **point("SepHashed", taught=True))
     human(2_500_000)                        # '2.5M'
 
-Kin share a hue: hashed green to blue-green, ACDC blue, tensor forms orange, purple and gold, low rank violet. Hues are those
-of Tol's and Okabe and Ito's colour-blind-safe sets; no two families share a marker, so colour is never the only sign.
+Related families share a hue: hashed green to blue-green, ACDC blue, tensor forms orange, purple and gold, low rank
+violet. The hues are of the colour-blind-safe sets of Tol and of Okabe and Ito. No two families share a marker.
 """
 
 import math
@@ -24,17 +24,15 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from schedules.figures import quiet
 
 INK, MUTED, FAINT, PAPER = "#222222", "#6b6b6b", "#d4d4d4", "#ffffff"
-HOLLOW = "none"  # the face of a hollow marker: white would hide what is below
-WANTED = ("Arial", "Liberation Sans", "Helvetica", "DejaVu Sans")  # the first three are of the same widths
+HOLLOW = "none"  # the face of a hollow marker; white would hide the marks below
+WANTED = ("Arial", "Liberation Sans", "Helvetica", "DejaVu Sans")  # the first three have equal widths
 
 
 def _complete() -> None:
-    """Add the fonts that were installed after matplotlib made its list, which it keeps in a cache of its own."""
+    """Add the fonts that were installed after matplotlib cached its list of fonts."""
     listed = {font.fname for font in font_manager.fontManager.ttflist}
     for path in sorted(set(font_manager.findSystemFonts()) - listed):
-        with suppress(
-            Exception
-        ):  # as matplotlib does where it makes its list: a file that is no font fails in many ways
+        with suppress(Exception):  # a file that is no font fails in many ways; matplotlib skips it too
             font_manager.fontManager.addfont(path)
 
 
@@ -57,8 +55,10 @@ NOT_STYLE = ("backend", "backend_fallback", "interactive")  # the rest of matplo
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """While it lasts, or in the function that it decorates, figures are made and rendered in this style and in nothing of the
-    user's. A letter that no font has, in the name of a user's file, is a box."""
+    """Draw figures in this style, whatever the user has set; as a context or as a decorator.
+
+    A letter that no font has, as in the name of a user's file, is drawn as a box.
+    """
     shipped = {name: value for name, value in matplotlib.rcParamsDefault.items() if name not in NOT_STYLE}
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore", matplotlib.MatplotlibDeprecationWarning)
@@ -68,7 +68,7 @@ def drawing() -> Iterator[None]:
 
 
 class Look(NamedTuple):
-    """A colour as hex digits, and what matplotlib takes for a marker that can be filled."""
+    """A colour as hex digits, a marker of matplotlib's that can be filled, and its size in points."""
 
     colour: str
     marker: object
@@ -102,7 +102,7 @@ OWN_COLOURS = ("#ee3377", "#d0569a", "#b03060")
 
 
 def look(family: str) -> Look:
-    """The one look of a family. Modules of users, and families not known here, have one that hangs on their name."""
+    """Return the look of a family. That of a user's module, or of an unknown family, depends on its name."""
     if family in LOOKS:
         return LOOKS[family]
     base, _, dimensions = family.partition("_x_")
@@ -114,7 +114,7 @@ def look(family: str) -> Look:
 
 
 def point(family: str, taught: bool) -> dict:
-    """Keywords for Axes.plot of one point: filled if taught, hollow if alone."""
+    """Return keywords for Axes.plot of one point: filled with a teacher, hollow without."""
     colour, marker, size = look(family)
     face = colour if taught else HOLLOW
     return dict(
@@ -124,14 +124,14 @@ def point(family: str, taught: bool) -> dict:
 
 
 def _shade(colour: str, amount: float) -> str:
-    """Mixed with white (amount > 0) or black (amount < 0)."""
+    """Return the colour mixed with white (amount > 0) or black (amount < 0)."""
     parts = [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
     target = 255 if amount > 0 else 0
     return "#" + "".join(f"{round(part + abs(amount) * (target - part)):02x}" for part in parts)
 
 
 def human(value: float) -> str:
-    """`950`, `100k`, `2.5M`, `5.24G`: three digits at most."""
+    """Return a number with at most three digits: `950`, `100k`, `2.5M`, `5.24G`."""
     for limit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit * 0.9995:
             return f"{value / limit:.3g}{letter}"
@@ -139,7 +139,7 @@ def human(value: float) -> str:
 
 
 def log_ticks(axis: Axis, low: float, high: float, show: Callable[[float], str] = human, most: int = 8) -> None:
-    """A few round numbers on a logarithmic axis, and no minor ticks."""
+    """Set at most `most` ticks at round numbers on a logarithmic axis, and no minor ticks."""
     steps = ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 4, 5, 7), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
     decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
     for digits in steps:
@@ -152,7 +152,7 @@ def log_ticks(axis: Axis, low: float, high: float, show: Callable[[float], str] 
 
 
 def error_scale(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic axis of errors in % where they lie far apart, so that small ones can still be told apart."""
+    """Set the vertical axis of errors in %, logarithmic where they are far apart, to tell small ones apart."""
     if low > 0 and high / low > 4:
         axes.set_yscale("log")
         low, high = low / (high / low) ** 0.07, high * (high / low) ** 0.07
@@ -164,6 +164,6 @@ def error_scale(axes: Axes, low: float, high: float) -> None:
 
 
 def rule(axes: Axes) -> None:
-    """Thin lines to read values by, behind everything."""
+    """Draw a grid of thin lines behind everything."""
     axes.grid(True, color=FAINT, linewidth=0.4, alpha=0.6)
     axes.set_axisbelow(True)

@@ -1,11 +1,12 @@
-"""Error against cost: one point a group, one look a family, and the front of those that no other beats.
+"""Draw error against cost: a point for each group, a look for each family, and the front of the groups that none beats.
 
     figure = tradeoff(pair, "params", study.measure)
     png = rendered(figure, "png")                  # output.py
 
-Filled points were taught, hollow ones trained alone. Those that would cover each other stand side by side, and a teacher
-that costs far more than all others stands at the right edge with an arrow. What a test or a page wants to find has a gid: `point-<group>`,
-`label-<group>`, `error-<group>`, `family-<family>-<taught|alone>`, `teacher-<group>` and `front`.
+Filled points had a teacher, hollow ones were trained alone. Points that would cover each other are drawn side by side,
+and a teacher that costs far more than all others is drawn at the right edge, with an arrow. Tests and pages find
+artists by their gid: `point-<group>`, `label-<group>`, `error-<group>`, `family-<family>-<taught|alone>`,
+`teacher-<group>`, `front`.
 """
 
 import math
@@ -21,7 +22,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from layers.registry import FAMILIES
 from schedules.comparable import counted, images
-from schedules.figures.dodge import TOLD, dodge, moved
+from schedules.figures.dodge import NOTED, dodge, moved
 from schedules.figures.labels import Label, boxes_of, place
 from schedules.figures.style import (
     FAINT,
@@ -45,17 +46,17 @@ NAMES = {"params": "parameters", "mult_adds": "mult-adds per image (published co
          "mult_adds_exact": "mult-adds per image (exact)"}  # fmt: skip
 SIZE = (7.4, 4.85)  # inches
 AXES = (0.06, 0.163, 0.725, 0.768)  # as shares of them: left, bottom, width, height; three lines of caption fit below
-CAPTION = 138  # letters in a line of it
-HEADING = 70  # letters that a heading has room for on its right
-ALL_LABELLED = 36  # groups up to which every point has a label; of more, only those on the front
-FAR = 4.0  # times the next largest cost, from which a teacher does not set the axis
+CAPTION = 138  # letters in a line of the caption
+HEADING = 70  # letters that fit on the right of a heading
+ALL_LABELLED = 36  # with more groups than these, only the points on the front have labels
+FAR = 4.0  # a teacher that costs more than so many times the next group does not set the axis
 FRONT = dict(color=FAINT, linewidth=2.2)
 Point = tuple[float, float]
 
 
 @drawing()
 def tradeoff(pair: Pair, cost: str, measure: str) -> Figure:
-    """The figure of one pair: errors in % on logarithmic or linear axes, `cost` always logarithmic."""
+    """Return the figure of one pair: the measure in % against `cost`, one of table.COSTS, on a logarithmic axis."""
     figure = Figure(SIZE)
     axes = figure.add_axes(AXES)
     points = {group.number: (group.cost[cost], group.error) for group in pair.groups}
@@ -76,27 +77,30 @@ def tradeoff(pair: Pair, cost: str, measure: str) -> Figure:
         np.array([(seen[group.number][0], end) for end in _span(axes, group)]) for group in pair.groups if group.std
     ]
     far_words = {number: f", {human(points[number][0])} \N{RIGHTWARDS ARROW}" for number in far}
-    _labels(axes, pair.groups, on_front, seen, [*lines, *bars], steps, far_words)
+    _labels(axes, pair.groups, on_front, seen, [*lines, *bars, steps], far_words)
     axes.set_xlabel(NAMES[cost])
     heading(figure, axes, f"{measure_name(measure)}, %", pair.title)
     _legend(figure, pair)
-    aside = max(map(abs, shifts.values())) > TOLD
-    bars_told = ", bars of one standard deviation" if bars else ""
+    aside = max(map(abs, shifts.values())) > NOTED
+    bars_noted = ", bars of one standard deviation" if bars else ""
     signs = "; marks of nearly one cost stand side by side" if aside else ""
     signs += "; no line joins other widths or settings" if len(equal) < len(pair.groups) else ""
-    caption(figure, pair, pair.groups, bars_told, signs)
+    caption(figure, pair, pair.groups, bars_noted, signs)
     return figure
 
 
 def far_teachers(pair: Pair, points: dict[int, Point]) -> set[int]:
-    """The teachers that would squeeze everything else into a part of the width."""
+    """Return the numbers of the teachers that would squeeze everything else into a part of the width."""
     others = [points[group.number][0] for group in pair.groups if group.role != "teacher"]
     teachers = [group.number for group in pair.groups if group.role == "teacher"]
     return {number for number in teachers if others and points[number][0] > FAR * max(others)}
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Which of (cost, error) no other beats: none is as good in both and better in one. In order of cost."""
+    """Return the indices of the points (cost, error) that no other point beats, in order of cost.
+
+    A point beats another if it is as good in both and better in one.
+    """
     best, kept = math.inf, []
     for index in sorted(range(len(points)), key=lambda each: points[each]):
         cost, error = points[index]
@@ -107,25 +111,27 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def measure_name(measure: str) -> str:
-    """`test top-1 error`, `best validation top-5 error`."""
+    """Return a measure in words: `test top-1 error`, `best validation top-5 error`."""
     return measure.replace("_", " ").replace("val ", "validation ").replace("top", "top-")
 
 
 def heading(figure: Figure, axes: Axes, what: str, where: str) -> None:
-    """What the vertical axis shows stands above it, to be read without turning the head; on the right, of what."""
+    """Write above the axes what the vertical one shows, and on the right of which runs."""
     box = axes.get_position()
     figure.text(0.012, box.y1 + 0.03, what, fontsize=SMALL, fontweight="bold", gid="heading")
     figure.text(box.x1, box.y1 + 0.03, cut(where), fontsize=SMALL, color=MUTED, ha="right", gid="where")
 
 
 def cut(words: str) -> str:
-    """As much of it as a heading has room for; the caption has it all."""
+    """Return as many of the words as fit in a heading; the caption has them all."""
     return words if len(words) <= HEADING else f"{words[: HEADING - 1]}…"
 
 
 def caption(figure: Figure, pair: Pair, groups: Sequence[Group], bars: str = "", more: str = "") -> None:
-    """How many runs of how many epochs stand behind it, with how many seeds and images, and how many of which kind do not.
-    `bars`: what is said of bars, where there are."""
+    """Write below a figure how many runs, epochs, seeds and images it shows, and how many runs it leaves out.
+
+    `bars` and `more` are added to it: words on the error bars, and on anything else.
+    """
     drawn, seeds = sum(len(group.runs) for group in groups), Counter(len(group.runs) for group in groups)
     text = counted(drawn, "finished run") + (f" in {counted(len(groups), 'group')}" if max(seeds) > 1 else "")
     text += f", {counted(pair.epochs, 'epoch')}, {_seeds(seeds)}{f': means{bars}' if max(seeds) > 1 else ''}"
@@ -141,7 +147,7 @@ def caption(figure: Figure, pair: Pair, groups: Sequence[Group], bars: str = "",
 
 
 def _seeds(seeds: Counter) -> str:
-    """`1 seed`, `3 seeds a point`, `3 seeds at 12 points and 1 seed at 4`."""
+    """Return the seeds in words: `1 seed`, `3 seeds a point`, `3 seeds at 12 points, 1 seed at 4`."""
     if len(seeds) == 1:
         return counted(*seeds, "seed") + (" a point" if max(seeds) > 1 else "")
     (most, points), *others = sorted(seeds.items(), reverse=True)
@@ -150,7 +156,7 @@ def _seeds(seeds: Counter) -> str:
 
 
 def families(groups: Sequence[Group]) -> list[str]:
-    """The families that are drawn, in the order of the registry, a user's modules last."""
+    """Return the families of the groups in the order of the registry, users' modules last."""
     order = {name: rank for rank, name in enumerate(FAMILIES)}
     found = {group.family for group in groups}
     return sorted(found, key=lambda family: (order.get(family.partition("_x_")[0], len(order)), family))
@@ -160,7 +166,7 @@ def _limits(axes: Axes, pair: Pair, points: list[Point]) -> None:
     axes.set_xscale("log")
     costs = [x for x, _ in points]
     low, high = min(costs), max(costs)
-    room = max((high / low) ** 0.07, 2 / (high / low) ** 0.5)  # of one point too, the axis says something
+    room = max((high / low) ** 0.07, 2 / (high / low) ** 0.5)  # leaves room beside a single point too
     axes.set_xlim(low / room, high * room)
     log_ticks(axes.xaxis, *axes.get_xlim())
     ends = [group.error + sign * (group.std or 0) for group in [*pair.groups, *pair.guides] for sign in (-1, 1)]
@@ -169,7 +175,7 @@ def _limits(axes: Axes, pair: Pair, points: list[Point]) -> None:
 
 
 def _front(axes: Axes, points: list[Point]) -> np.ndarray:
-    """The least error that can be had for a cost: it falls in steps."""
+    """Draw the least error for each cost, which falls in steps, and return its corners."""
     if not points:
         return np.empty((0, 2))
     xs, ys = [x for x, _ in points], [y for _, y in points]
@@ -182,8 +188,7 @@ def _front(axes: Axes, points: list[Point]) -> np.ndarray:
 
 
 def _family_lines(axes: Axes, pair: Pair, points: dict[int, Point]) -> list[np.ndarray]:
-    """Joins the settings of a family that differ in its number alone. The control, another network at each width, is
-    joined with nothing."""
+    """Join the settings of a family that differ in its number alone, and return the lines; the control has none."""
     drawn: list[np.ndarray] = []
     members: dict[tuple, list[Group]] = {}
     for group in pair.groups:
@@ -201,7 +206,7 @@ def _family_lines(axes: Axes, pair: Pair, points: dict[int, Point]) -> list[np.n
 
 
 def _guides(axes: Axes, pair: Pair) -> None:
-    """Every teacher's error as a thin line right across; one of another network or length is named on it."""
+    """Draw each teacher's error as a thin line across the axes, with a name where its point is not in the figure."""
     own = {group.number for group in pair.groups}
     for group in pair.guides:
         axes.axhline(group.error, color=MUTED, linewidth=0.5, zorder=1.5, gid=f"teacher-{group.number}")
@@ -213,7 +218,7 @@ def _guides(axes: Axes, pair: Pair) -> None:
 
 
 def _shifts(axes: Axes, groups: list[Group], at: dict[int, Point]) -> dict[int, float]:
-    """In points, for each group: of those that would cover each other kin stand together, the taught one on the left."""
+    """Return the shift of each group in points. Of a family, the group with a teacher is on the left."""
     order = {family: rank for rank, family in enumerate(families(groups))}
     sorted_ = sorted(groups, key=lambda group: (order[group.family], not group.taught, group.number))
     radii = [_look(group)["markersize"] / 2 for group in sorted_]
@@ -223,13 +228,13 @@ def _shifts(axes: Axes, groups: list[Group], at: dict[int, Point]) -> dict[int, 
 
 
 def _span(axes: Axes, group: Group) -> tuple[float, float]:
-    """From where to where its error bar goes."""
+    """Return the ends of a group's error bar."""
     std = group.std or 0.0
     return max(group.error - std, min(axes.get_ylim()[0], group.error)), group.error + std
 
 
 def _look(group: Group) -> dict:
-    """Keywords of its point."""
+    """Return keywords for a group's point."""
     style = point(group.family, group.taught)
     if group.role:
         shade = INK if group.role == "teacher" else MUTED
@@ -240,7 +245,7 @@ def _look(group: Group) -> dict:
 
 
 def _draw(axes: Axes, group: Group, at: Point, shift: float) -> None:
-    """The point with its error bar. Hollow ones are above, as they hide nothing."""
+    """Draw a group's point with its error bar. Hollow points are above filled ones, as they hide nothing."""
     style, above = _look(group), 0 if group.taught else 0.2
     aside = axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
     axes.plot(*at, zorder=4 + above, gid=f"point-{group.number}", clip_on=False, transform=aside, **style)
@@ -254,12 +259,13 @@ def _labels(
     groups: list[Group],
     on_front: list[Group],
     points: dict[int, Point],
-    lines: list,
-    steps: np.ndarray,
+    lines: list[np.ndarray],
     more: dict[int, str],
 ) -> None:
-    """Teachers, the front and the control come first; the rest has labels where there are few points. `more`: what some
-    say beyond their names."""
+    """Label the teachers, the front and the control, and the other groups too where there are few.
+
+    `more`: what some labels say beyond the group's own.
+    """
     rank = {"teacher": 0, "control": 2}  # the front is between them
     first = [group for group in groups if group.role or group in on_front]
     first.sort(key=lambda group: 1 if group in on_front and group.role != "teacher" else rank[group.role])
@@ -274,7 +280,7 @@ def _labels(
         )
         weight = "bold" if group.role == "teacher" else "normal"
         labels.append(Label(group.number, words, points[group.number], _colour(group), weight, below=group in on_front))
-    place(axes, labels, boxes, [*lines, *guides, steps])
+    place(axes, labels, boxes, [*lines, *guides])
 
 
 def _heights(axes: Axes) -> list[float]:
@@ -286,7 +292,7 @@ def _colour(group: Group) -> str:
 
 
 def _legend(figure: Figure, pair: Pair) -> None:
-    """A column on the right: families, then what filled, hollow and the grey lines mean."""
+    """Draw a column on the right: the families, then what filled, hollow and grey mean."""
     plain = [group for group in pair.groups if not group.role]
     shown = [(point(family, True), family_name(family)) for family in families(plain)]
     grey = dict(color=MUTED, linestyle="none", marker="o", markersize=5.2, markeredgecolor=MUTED, markeredgewidth=1.0)
@@ -310,7 +316,7 @@ def _legend(figure: Figure, pair: Pair) -> None:
 
 
 def family_name(family: str) -> str:
-    """`TensorTrain, d = 4`; of a module its file's name."""
+    """Return a family in words, such as `TensorTrain, d = 4`; for a module, the name of its file."""
     base, _, dimensions = family.partition("_x_")
     if family.startswith("module "):
         name = family.replace("\\", "/").rstrip("/").split("/")[-1].removeprefix("module ")

@@ -1,18 +1,19 @@
-"""Where the jobs of a study run: on this machine, on a Ray cluster, under SLURM. Each is one file and one line below.
+"""Launchers run the jobs of a study on this machine, on a Ray cluster or under SLURM. Each is a file and a line below.
 
     launcher = build("local", options)
     launcher.start([Task("digits.teacher", ["python", "main.py", ...], Path("runs/digits.teacher/log"))])
     launcher.ended()                                      # [("digits.teacher", 0)], once it has
 
-What runs is the same everywhere: `python main.py ... --resume`, its output appended to its log (process.py).
+Every launcher runs `python main.py ... --resume`, with its output appended to a log (process.py).
 """
 
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
+
+from system.configuration import Configuration
 
 LAUNCHERS = {
     "local": "schedules.launchers.local:Local",
@@ -23,7 +24,7 @@ LAUNCHERS = {
 
 @dataclass(frozen=True)
 class Task:
-    """One process: the run's name, its argv, where its output goes, how many GPUs it takes where there are any."""
+    """One process: the run's name, its argv, the file for its output, and its number of GPUs where there are any."""
 
     name: str
     argv: list[str]
@@ -32,30 +33,38 @@ class Task:
 
 
 class Launcher(Protocol):
-    """Starts tasks and tells how they ended. Used from one thread, in the folder that the runs lie in."""
+    """Starts tasks and reports how they ended. It is used by one thread, in the folder with the runs."""
 
     has_gpus: bool
-    most_gpus: float  # that a task may ask for
+    most_gpus: float  # the largest number that a task may ask for
 
     def about(self) -> str:
-        """Where the tasks will run, in a few words for a person: `2 slots on this machine`."""
+        """Return where the tasks run, in a few words: `2 slots on this machine`."""
 
     def room(self) -> float:
-        """How many tasks may be handed over now, one of several GPUs counted as often as it takes GPUs where there are any;
-        infinite where a cluster's own queue takes them all."""
+        """Return how many slots are free; infinite where the queue of a cluster takes all tasks.
+
+        A task takes a slot, or as many as it has GPUs where there are any.
+        """
 
     def start(self, tasks: Sequence[Task]) -> None:
-        """Hands tasks over. Those that an earlier launcher has handed over, and that still wait or run, are adopted."""
+        """Start tasks, or adopt those that an earlier launcher has started and that still wait or run."""
 
     def ended(self) -> list[tuple[str, int | None]]:
-        """Tasks that have ended since the last call, with their exit status; None where the worker was lost with it.
-        Does not block."""
+        """Return the tasks that have ended since the last call, with their exit statuses, at once.
+
+        The status is None where the worker was lost.
+        """
 
     def stop(self) -> None:
-        """Asks every running task to stop with a checkpoint, drops those that wait, returns when all have ended."""
+        """Ask every running task to stop with a checkpoint, drop those that wait, and return when all have ended."""
 
 
-def build(name: str, options: Namespace) -> Launcher:
-    """The launcher of a name. RequestError where its packages or its cluster are missing."""
+def build(name: str, options: Configuration) -> Launcher:
+    """Return the launcher of a name for the options of schedules.run.
+
+    Raise RequestError where its package is missing or the options do not suit the cluster, MachineFault where the
+    cluster does not answer.
+    """
     module, kind = LAUNCHERS[name].split(":")
     return getattr(import_module(module), kind)(options)

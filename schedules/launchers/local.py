@@ -1,18 +1,23 @@
-"""On this machine: a slot for each GPU, or as many as were asked for. A job sees only the GPUs of its slot."""
+"""Run tasks on this machine: a slot for each GPU, or as many as were asked for.
+
+    launcher = build("local", options)                     # options.slots: a number, or None
+
+A task sees the GPUs of its slots alone.
+"""
 
 import os
 import subprocess
-from argparse import Namespace
 from collections.abc import Sequence
 from signal import SIGTERM
 
 from schedules.launchers import Task
 from schedules.launchers.process import begin, cannot_begin
 from system import threads
+from system.configuration import Configuration
 
 
 def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES allows, else what the driver lists. Asks no torch, whose import takes seconds."""
+    """Return the GPUs of CUDA_VISIBLE_DEVICES, else those that the driver lists. torch's import would take seconds."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
         return [each for each in allowed.split(",") if each.strip() not in ("", "-1")]
@@ -25,9 +30,9 @@ def visible_gpus() -> list[str]:
 
 
 class Local:
-    """Child processes. Each has the threads of its share of the CPUs, unless OMP_NUM_THREADS says otherwise."""
+    """Launcher of child processes. Each has as many threads as its share of the CPUs, or as OMP_NUM_THREADS says."""
 
-    def __init__(self, options: Namespace):
+    def __init__(self, options: Configuration):
         self.gpus = visible_gpus()
         self.has_gpus = bool(self.gpus)
         self.most_gpus = len({*self.gpus})
@@ -39,13 +44,16 @@ class Local:
         self.running: dict[str, tuple[subprocess.Popen, list[str]]] = {}
 
     def about(self) -> str:
+        """Return the number of slots and the GPUs in words."""
         gpus = f", GPU {','.join(self.gpus)}" if self.gpus else ""
         return f"{self.slots} slot{'s' * (self.slots > 1)} on this machine{gpus}"
 
     def room(self) -> int:
+        """Return the number of free slots."""
         return len(self.free)
 
     def start(self, tasks: Sequence[Task]) -> None:
+        """Start a process for each task; one that cannot be started is reported by `ended`."""
         for task in tasks:
             slots = self._slots(task)
             given = [gpu for gpu in slots if gpu] if task.gpus else []
@@ -57,7 +65,7 @@ class Local:
                 self.free += slots
 
     def _slots(self, task: Task) -> list[str]:
-        """Takes the slots that a task needs: one, or one for each of its GPUs."""
+        """Take the slots that a task needs, one or one for each of its GPUs, and return their GPUs."""
         wanted, taken = max(1, task.gpus) if self.gpus else 1, []
         for _ in range(wanted):
             other = next((gpu for gpu in self.free if gpu not in taken), self.free[0])
@@ -66,6 +74,7 @@ class Local:
         return taken
 
     def ended(self) -> list[tuple[str, int | None]]:
+        """Return the tasks that have ended since the last call, with their exit statuses."""
         over = [(name, process.poll()) for name, (process, _) in self.running.items() if process.poll() is not None]
         for name, _ in over:
             self.free += self.running.pop(name)[1]
@@ -73,6 +82,7 @@ class Local:
         return over
 
     def stop(self) -> None:
+        """Send SIGTERM to all processes and wait for their ends."""
         for process, _ in self.running.values():
             process.send_signal(SIGTERM)
         for process, _ in self.running.values():

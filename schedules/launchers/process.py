@@ -1,4 +1,9 @@
-"""One job's process, the same on every kind of machine: told to stop if who started it dies, its output in its log."""
+"""Start the process of one job, in the same way on every kind of machine.
+
+    status = attend(Task("digits.teacher", ["python", "main.py", ...], Path("runs/digits.teacher/log")))
+
+The process gets SIGTERM if the one that started it dies. launchers/ray.py has to list what this module imports.
+"""
 
 import os
 import subprocess
@@ -11,8 +16,11 @@ from system.processes import end_with_parent
 
 
 def begin(task: Task, environment: dict[str, str] | None = None) -> subprocess.Popen:
-    """The task's process, in a session of its own so that a terminal's Ctrl-C reaches it only through us. Its standard
-    output and error are appended to the log."""
+    """Start the process of a task and return it. Its standard output and error are appended to the task's log.
+
+    It has a session of its own, so that Ctrl-C in a terminal reaches the launcher alone. Raise OSError where the log
+    cannot be written or the program cannot be run.
+    """
     task.log.parent.mkdir(parents=True, exist_ok=True)
     outcome.clear_answer(task.log.parent)
     asked = {outcome.ANSWER: str(outcome.answer_file(task.log.parent))}
@@ -25,13 +33,13 @@ def begin(task: Task, environment: dict[str, str] | None = None) -> subprocess.P
 
 
 def cannot_begin(task: Task, error: OSError) -> int:
-    """The exit status of a task whose log cannot be written or whose program cannot be run; why, is noted."""
+    """Note why a task could not be started, and return its exit status."""
     outcome.note(task.log.parent, MachineFault.exit_status, f"it cannot be begun: {of_system(error)}")
     return MachineFault.exit_status
 
 
 def attend(task: Task, environment: dict[str, str] | None = None) -> int:
-    """Begins the process and waits for its end; a KeyboardInterrupt here asks it to stop, and still waits."""
+    """Start the process, wait for its end and return its exit status; a KeyboardInterrupt asks it to stop."""
     try:
         process = begin(task, environment)
     except OSError as error:

@@ -1,32 +1,36 @@
-"""On a Ray cluster: one that runs already, or one of this machine alone that ends with the launcher.
+"""Run tasks on a Ray cluster: one that runs already, or one of this machine alone that ends with the launcher.
 
-A job is a task that asks for CPUs and GPUs. Ray itself retries nothing: a task whose worker or node is lost is told as
-such, and the queue hands it over again. The folder of the runs has to be seen by all nodes under one path.
+    launcher = build("ray", options)                       # options.address: of the cluster, or None
+
+A job is a Ray task that asks for CPUs and GPUs. Ray itself retries nothing: `ended` reports a task whose worker or node
+is lost, and the queue hands it over again. All nodes have to see the folder of the runs under one path.
 """
 
 import logging
 import math
 import os
 import time
-from argparse import Namespace
 from collections.abc import Sequence
 
 from record import outcome
 from schedules import launchers
 from schedules.launchers import Task, process
-from system import errors, files, processes, threads
+from system import configuration, errors, files, processes, threads
+from system.configuration import Configuration
 from system.errors import MachineFault, RequestError, first_line
 
 PULSE = 0.2  # seconds between two questions to the cluster
 PASSED_ON = ("DATA_DIR", "XDG_CACHE_HOME", "OMP_NUM_THREADS", *threads.WAITING)  # of this process's environment
 
-LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # where it is 0, Ray leaves 127.0.0.1 as it is on any system
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # at 0, Ray does not replace the address 127.0.0.1
+# All modules of ours that process.attend needs; they travel with it, so that a node has nothing to import but main.py.
+CARRIED = (launchers, configuration, errors, files, outcome, processes)
 
 
 class Ray:
-    """Tasks on every node of the cluster."""
+    """Launcher of Ray tasks, on every node of the cluster."""
 
-    def __init__(self, options: Namespace):
+    def __init__(self, options: Configuration):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if (options.address or "").startswith(("127.", "localhost")):
             os.environ[LOOPBACK] = "0"
@@ -47,20 +51,14 @@ class Ray:
         self.has_gpus = self.most_gpus >= 1 and options.job_gpus != 0
         if cpus < self.cpus:
             raise RequestError(f"--job_cpus {self.cpus}: the largest node of the cluster has {cpus:g} CPUs")
-        for module in (
-            launchers,
-            process,
-            processes,
-            outcome,
-            errors,
-            files,
-        ):  # so that a node needs nothing of ours but main.py
+        for module in CARRIED:
             cloudpickle.register_pickle_by_value(module)
         self.attend = ray.remote(max_retries=0)(_attend)
         self.running: dict = {}
         self.asked = 0.0
 
-    def _connect(self, options: Namespace) -> None:
+    def _connect(self, options: Configuration) -> None:
+        """Connect to the cluster that is asked for, else one that runs here, else start one."""
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
         try:
             self.ray.init(address=options.address or "auto", **quiet)
@@ -72,20 +70,24 @@ class Ray:
             self.ray.init(address="local", _node_ip_address="127.0.0.1", include_dashboard=False, **cpus, **quiet)
 
     def about(self) -> str:
+        """Return the nodes, CPUs and GPUs of the cluster in words."""
         resources, nodes = self.ray.cluster_resources(), [node for node in self.ray.nodes() if node["Alive"]]
         gpus = f", {resources['GPU']:g} GPUs" if self.has_gpus else ""
         return f"{len(nodes)} Ray node{'s' * (len(nodes) > 1)} with {resources.get('CPU', 0):g} CPUs{gpus}"
 
     def room(self) -> float:
+        """Return how many more tasks --slots allows; infinite without it."""
         return self.slots - len(self.running) if self.slots else math.inf
 
     def start(self, tasks: Sequence[Task]) -> None:
+        """Hand tasks to the cluster."""
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         for task in tasks:
             asks = self.attend.options(num_cpus=self.cpus, num_gpus=task.gpus, name=task.name)
             self.running[asks.remote(task, os.getcwd(), environment)] = task.name
 
     def ended(self) -> list[tuple[str, int | None]]:
+        """Return the tasks that have ended since the last call; raise MachineFault where a node cannot run any."""
         if not self.running or time.monotonic() - self.asked < PULSE:
             return []
         self.asked = time.monotonic()
@@ -105,6 +107,7 @@ class Ray:
             return None
 
     def stop(self) -> None:
+        """Cancel all tasks, at which attend sends SIGTERM to their processes, and wait for their ends."""
         for task in self.running:
             self.ray.cancel(task)
         self.ray.wait(list(self.running), num_returns=len(self.running)) if self.running else None

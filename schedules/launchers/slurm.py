@@ -1,16 +1,14 @@
-"""Tasks as jobs of SLURM: one array for all that are handed over at once, by submitit (github.com/facebookincubator/submitit).
+"""Run tasks as jobs of SLURM, by submitit (github.com/facebookincubator/submitit): an array for all of one start.
 
-    options = Namespace(job_cpus=4, job_gpus=None, time_limit=60, partition="gpu", account=None, sbatch={"qos": "long"},
-                        slots=None)
-    launcher = Slurm(options)
+    launcher = build("slurm", options)                     # the options of schedules.run
     launcher.start(tasks)
 
-A job that meets its time limit or is preempted writes a checkpoint and is queued again, any number of times. How it ends at
-last is read from the file that submitit leaves, so no accounting is needed; the folder has to be one that all nodes see.
-Which tasks an array has is written there before sbatch is called: a launcher that is killed and started again adopts them.
+A job that meets its time limit or is preempted writes a checkpoint and is queued again, any number of times. Its last
+end is read from the file that submitit leaves, so no accounting is needed; all nodes have to see the folder. The tasks
+of an array are written there before sbatch is called, so a launcher that is killed and started again adopts them.
 
-SLURM signals every process of a job's step, main.py too where it tracks them (not by process groups), so whatever is sent
-has to be what main.py stops at: USR1 before a time limit, TERM at a preemption or scancel, HUP from our own `stop`.
+SLURM may signal every process of a job's step, main.py too. All signals that are sent are therefore ones at which
+main.py stops: USR1 before a time limit, TERM at a preemption or scancel, HUP from our own `stop`.
 """
 
 import json
@@ -23,22 +21,22 @@ import subprocess
 import sys
 import time
 import uuid
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from schedules.launchers import Task
 from schedules.launchers.process import begin
+from system.configuration import Configuration
 from system.errors import MachineFault, RequestError
 
 ROOT = Path(__file__).parents[2]
-FOLDER = Path(".slurm")  # where submitit's files and the names of arrays lie
+FOLDER = Path(".slurm")  # for submitit's files and the tasks of arrays
 STOPPED = 143  # main.py's exit status after any of these signals
-WARNING = 120  # seconds before its time limit at which a job is told to stop, where the limit is not short
-LOOK_EVERY = 5.0  # seconds between two questions to SLURM, whatever the number of jobs
-ANSWER = 30.0  # seconds for one question
+WARNING = 120  # seconds before its time limit at which a job gets the signal to stop, if the limit is not short
+LOOK_EVERY = 5.0  # seconds between two questions to SLURM, however many jobs there are
+ANSWER = 30.0  # seconds that SLURM may take to answer a question
 RESTART = 60.0  # seconds that SLURM's controller may be away
-PATIENCE = 30.0  # seconds that a result may take to be seen through a network's file system
+PATIENCE = 30.0  # seconds until a result is seen through a network's file system
 ENDED = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
     "TIMEOUT",
@@ -46,9 +44,9 @@ ENDED = {
 
 
 class Slurm:
-    """Launcher whose queue is SLURM's own. `slots` limits how many run at once of those handed over together."""
+    """Launcher whose queue is SLURM's own. `slots` limits how many tasks of one `start` run at once."""
 
-    def __init__(self, options: Namespace):
+    def __init__(self, options: Configuration):
         try:
             import submitit  # here, for the launchers that do not need it
         except ImportError:
@@ -62,23 +60,25 @@ class Slurm:
         self.folder = FOLDER.absolute()
         self.largest_array = _largest_array()
         self.has_gpus = _has_gpus(options.partition) if options.job_gpus is None else options.job_gpus > 0
-        self.most_gpus = math.inf  # sbatch knows
+        self.most_gpus = math.inf  # sbatch refuses too many
         self.arrays: dict[str, list[str]] = {}  # the tasks of each array of this folder, by its job name
-        self.jobs: dict[str, str] = {}  # the job of each task whose end has not been told yet
+        self.jobs: dict[str, str] = {}  # the job of each task whose end is not reported yet
         self.missed: dict[str, float] = {}  # when a task's job was first not found
         self.next_look = 0.0
 
     def about(self) -> str:
+        """Return what a job asks for and the partition, in words."""
         each = [f"{self.options.job_cpus} CPUs", *(["GPUs"] if self.has_gpus else [])]
         where = f" in {self.options.partition}" if self.options.partition else ""
         most = f", at most {self.options.slots} at once" if self.options.slots else ""
         return f"jobs of {' and '.join(each)} under SLURM{where}{most}"
 
     def room(self) -> float:
+        """Return infinity: SLURM's queue takes all tasks."""
         return math.inf
 
     def start(self, tasks: Sequence[Task]) -> None:
-        """RequestError, in SLURM's words, where it does not take them."""
+        """Submit tasks, and adopt those that run already; raise RequestError, in SLURM's words, where it refuses."""
         if not tasks:
             return
         running = {name: job for job, name in self._certainly_live().items()}
@@ -92,6 +92,7 @@ class Slurm:
             self._submit(batch, max(1, (self.options.slots or sys.maxsize) // len(batches)))
 
     def ended(self) -> list[tuple[str, int | None]]:
+        """Return the tasks that have ended since the last call. SLURM is asked every LOOK_EVERY seconds at most."""
         now = time.monotonic()
         if not self.jobs or now < self.next_look:
             return []
@@ -111,8 +112,10 @@ class Slurm:
         return ends
 
     def stop(self) -> None:
-        """Also those of an earlier launcher that nobody has adopted. Asks again and again, for a job may be between
-        queue and node, where no signal finds it."""
+        """Stop all jobs of this folder, those of an earlier launcher too.
+
+        Signals are sent again and again, as none reaches a job between the queue and its node.
+        """
         while live := self._certainly_live():
             arrays = sorted({job.partition("_")[0] for job in live})
             _call("scancel", "--quiet", "--state=PENDING", *arrays)
@@ -122,7 +125,7 @@ class Slurm:
         self.next_look = 0.0
 
     def _submit(self, tasks: list[Task], at_once: int) -> None:
-        """One array; one plain job where there is one task."""
+        """Submit an array, or a plain job where there is one task."""
         label = f"swapconv-{uuid.uuid4().hex[:8]}"
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / f"{label}.json").write_text(json.dumps([task.name for task in tasks]))
@@ -135,6 +138,7 @@ class Slurm:
         self.jobs |= {task.name: job.job_id for task, job in zip(tasks, jobs)}
 
     def _parameters(self, label: str, gpus: int, at_once: int) -> dict:
+        """Return submitit's parameters of an array."""
         options, cpus = self.options, self.options.job_cpus
         warning = min(WARNING, options.time_limit * 60 // 4) if options.time_limit else WARNING
         chosen = {
@@ -152,7 +156,7 @@ class Slurm:
         return chosen | {"additional_parameters": {"requeue": True, "signal": f"USR1@{warning}", **further}}
 
     def _live(self) -> dict[str, str] | None:
-        """The jobs of this folder that wait or run, each with its task; None where SLURM does not answer."""
+        """Return the jobs of this folder that wait or run, each with its task; None where SLURM does not answer."""
         done = _call("squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-o", "%i %T %j")
         if done.returncode:
             print(f"warning: {_last_words(done.stderr)}", file=sys.stderr)
@@ -164,7 +168,7 @@ class Slurm:
         return live
 
     def _certainly_live(self) -> dict[str, str]:
-        """The same, waiting for SLURM to answer. MachineFault where it does not for some time."""
+        """Wait for SLURM to answer, and return the same; raise MachineFault where it does not within RESTART."""
         deadline = time.monotonic() + RESTART
         while (live := self._live()) is None:
             if time.monotonic() >= deadline:
@@ -173,14 +177,14 @@ class Slurm:
         return live
 
     def _tasks_of(self, label: str) -> list[str]:
-        """Of the array of this name; none where it is not of this folder."""
+        """Return the tasks of the array of this name; none where it is not of this folder."""
         if label not in self.arrays:
             path = self.folder / f"{label}.json"
             self.arrays[label] = json.loads(path.read_text()) if path.exists() else []
         return self.arrays[label]
 
     def _result(self, job: str) -> tuple[bool, int | None]:
-        """Whether the job has come to its own end, and its exit status; None where it could not even begin."""
+        """Return whether the job has come to its own end, and its exit status, None where it could not begin."""
         path = self.submitit.core.utils.JobPaths(self.folder, job).result_pickle
         if not path.exists():
             return False, None
@@ -189,8 +193,10 @@ class Slurm:
 
 
 def attend(task: Task, cpus: int) -> int:
-    """What a job does: the task's process, and its exit status. Does not return if SLURM stops it, but queues the job
-    again where SLURM itself neither does nor was asked to cancel it."""
+    """Run the task's process in a job and return its exit status.
+
+    Do not return where SLURM stops the job: queue it again, unless SLURM does so itself or was asked to cancel it.
+    """
     received: list[int] = []
     process: subprocess.Popen | None = None
 
@@ -213,6 +219,7 @@ def attend(task: Task, cpus: int) -> int:
 
 
 def _go_on_later() -> None:
+    """Queue this job again and end it without a result."""
     import submitit
 
     job = submitit.JobEnvironment().job_id  # not SLURM_JOB_ID: the last of an array has the id of the whole array
@@ -223,12 +230,12 @@ def _go_on_later() -> None:
 
 
 def _by_gpus(tasks: Sequence[Task]) -> list[list[Task]]:
-    """In groups that need the same, as the jobs of an array do."""
+    """Return the tasks in groups of equal numbers of GPUs, as all jobs of an array ask for the same."""
     return [[task for task in tasks if task.gpus == gpus] for gpus in sorted({task.gpus for task in tasks})]
 
 
 def _largest_array() -> int:
-    """The most jobs of one array that this cluster takes. RequestError where it does not answer."""
+    """Return the largest number of jobs in one array of this cluster; raise RequestError where it does not answer."""
     shown = _call("scontrol", "show", "config")
     if shown.returncode:
         raise RequestError("SLURM does not answer: " + _last_words(shown.stderr))
@@ -237,12 +244,12 @@ def _largest_array() -> int:
 
 
 def _has_gpus(partition: str | None) -> bool:
-    """Whether any node of the partition, or of the cluster, offers some."""
+    """Return whether a node of the partition, or of the cluster, has GPUs."""
     return "gpu" in _call("sinfo", "-h", "-o", "%G", *(["-p", partition] if partition else [])).stdout
 
 
 def _call(*command: str) -> subprocess.CompletedProcess:
-    """In a session of its own: a terminal's Ctrl-C is for this process alone."""
+    """Run a command in a session of its own, so that Ctrl-C in a terminal reaches this process alone."""
     alone = {"stdin": subprocess.DEVNULL, "start_new_session": True}
     try:
         return subprocess.run(command, **alone, capture_output=True, text=True, timeout=ANSWER)

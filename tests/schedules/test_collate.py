@@ -1,69 +1,17 @@
 """What is gathered of runs, here and from other machines, and how they are listed."""
 
-import csv
 import json
 import shlex
 import shutil
 from pathlib import Path
-from statistics import mean, stdev
 
 import pytest
+from run_folders import NETWORK, run, student, table, teacher, told
 from small_runs import TINY
 
 import main
-from cli import command as cli_command
-from cli import options
 from record import outcome
-from schedules import collate, list, outcomes
-
-NETWORK = ["--wrn_depth", "10", "--wrn_width", "1", "--epochs", "3"]
-
-
-def run(*arguments, errors=(50.0, 40.0, 30.0), folder="runs", end=None, **counts):
-    """What a run with these flags leaves after as many epochs as there are errors."""
-    config = {key: value for key, value in options.training([*arguments, *NETWORK]).items() if key != "resume"}
-    name = config["student_checkpoint"] or config["teacher_checkpoint"]
-    place = Path(folder) / name
-    place.mkdir(parents=True)
-    costs = {"params": 1000, "crs_ratio": 0.5, "mult_adds": 2e6, "mult_adds_exact": 1e6, "stored_bytes": 4000} | counts
-    document = {
-        "config": config,
-        "counts": costs,
-        "argv": ["main.py", *arguments, *NETWORK],
-        "versions": {"git_commit": "c"},
-    }
-    (place / "config.json").write_text(json.dumps(document))
-    rows = [
-        {"epoch": epoch, "test_top1_error": error, "test_top5_error": error / 5, "best_test_top1_error": min(errors[: epoch + 1]),
-         "seconds": 2.0, "images_per_second": 700.0}
-        for epoch, error in enumerate(errors)
-    ]  # fmt: skip
-    (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    if end is not None:
-        outcome.note(place, *end)
-    return place
-
-
-def teacher(name="t", **keywords):
-    return run("digits", "teacher", "-t", name, **keywords)
-
-
-def student(name, *flags, of="t", **keywords):
-    return run("digits", "student", "-t", of, "-s", name, *flags, **keywords)
-
-
-def table(name="study"):
-    with open(f"{name}.csv", newline="") as file:
-        rows = {row["name"]: row for row in csv.DictReader(file)}
-    document = json.loads(Path(f"{name}.json").read_text())
-    assert [*rows] == [each["name"] for each in document["runs"]]
-    return rows, {each["name"]: each for each in document["runs"]}, document["conflicts"]
-
-
-def told(capsys, main, *arguments):
-    status = cli_command.run(lambda: main([*arguments]))
-    out, err = capsys.readouterr()
-    return status, out, err
+from schedules import collate, list
 
 
 def test_every_state_is_a_row(workplace, capsys):
@@ -94,40 +42,6 @@ def test_every_state_is_a_row(workplace, capsys):
     assert rows["t"]["nocrswd"] == "false" and rows["t"]["epoch_step"] == ""
 
 
-def test_seeds_are_one_group_with_their_mean_and_deviation(workplace, capsys):
-    for seed in range(3):
-        teacher(f"t{seed}")
-    errors = [30.0, 33.0, 37.0]
-    for seed, error in enumerate(errors):
-        student(f"a{seed}", "--conv", "ACDC_4", "--seed", str(seed), errors=(50, 40, error), of=f"t{seed}")
-    student("a3", "--conv", "ACDC_4", "--seed", "3", errors=(50,))
-    student("slow", "--conv", "ACDC_4", "--lr", "0.01")
-    student("other", "--conv", "ACDC_4", of="of.another.study")
-    collate.main(["-o", "study"])
-    rows, runs, _ = table()
-    for name in ("a0", "a1", "a2", "a3"):
-        assert (runs[name]["group"], runs[name]["seeds"]) == ("a0", 3) or name == "a3"
-        assert runs[name]["mean_test_top1_error"] == (mean(errors) if name != "a3" else None)
-    assert runs["a1"]["std_test_top1_error"] == stdev(errors)
-    assert len({runs[name]["group"] for name in ("a0", "a3", "slow", "other", "t0")}) == 5
-    assert runs["t0"]["group"] == runs["t1"]["group"] and runs["t0"]["seeds"] == 1  # all of one seed
-    assert runs["t0"]["std_test_top1_error"] is runs["t0"]["std_test_top5_error"] is None
-    assert runs["slow"]["std_test_top1_error"] is None
-    assert "33.33 ± 3.51" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("conv, family", [
-    ("SepHashed_0.1", "SepHashed"), ("TensorTrain_0.8_4", "TensorTrain_x_4"), ("Tucker_0.25", "Tucker"), ("ACDC", "ACDC"),
-    ("HashedDecimate", "HashedDecimate"), ("Shuffle_4", "Shuffle"),
-])  # fmt: skip
-def test_families(conv, family):
-    assert collate.family({"conv": conv, "module": None}) == family
-
-
-def test_a_module_is_a_family():
-    assert collate.family({"conv": None, "module": "mine.py"}) == "module mine.py"
-
-
 def test_machines_are_merged_by_name(workplace, capsys):
     for folder, errors in (("a/runs", (50.0, 40.0)), ("b", (50.0, 40.0, 30.0))):
         teacher(folder=folder, errors=errors)
@@ -148,36 +62,8 @@ def test_machines_are_merged_by_name(workplace, capsys):
     assert "lr was 0.1, is 0.5" in conflicts[1]
 
 
-def test_students_of_other_weights_are_another_group(workplace, capsys):
-    """Two machines trained a teacher of the same name: what it taught there is not averaged with what it taught here."""
-    for folder, digest, error in (("a", "1111", 12.0), ("b", "2222", 48.0)):
-        place = student(f"s{folder}", "--seed", "01"["ab".index(folder)], folder=folder, errors=(50.0, 50.0, error))
-        document = json.loads((place / "config.json").read_text())
-        document["config"]["teacher_digest"] = digest
-        (place / "config.json").write_text(json.dumps(document))
-    told(capsys, collate.main, "a", "b", "-o", "study")
-    _, runs, conflicts = table()
-    assert [runs[name]["mean_test_top1_error"] for name in ("sa", "sb")] == [12.0, 48.0]
-    assert conflicts == ["t: runs came from 2 versions of it"]
-
-
-def test_other_data_are_another_group(workplace, capsys):
-    """Runs of before data were recorded are a group of their own, as they were."""
-    data = {"data_digest": "1111", "data_train": 1500}
-    for seed, facts in enumerate([data, data, {"data_digest": "2222", "data_train": 900}, {}, {}]):
-        place = teacher(f"t{seed}", errors=(10.0 * (seed + 1),) * 3)
-        document = json.loads((place / "config.json").read_text())
-        document["config"] |= {"seed": seed} | facts
-        (place / "config.json").write_text(json.dumps(document))
-    told(capsys, collate.main, "-o", "study")
-    rows, runs, _ = table()
-    assert [runs[f"t{seed}"]["group"] for seed in range(5)] == ["t0", "t0", "t2", "t3", "t3"]
-    assert runs["t0"]["mean_test_top1_error"] == 15 and runs["t4"]["mean_test_top1_error"] == 45
-    assert (rows["t2"]["data_digest"], rows["t2"]["data_train"], rows["t3"]["data_digest"]) == ("2222", "900", "")
-
-
 def test_epochs_without_a_test(workplace, capsys):
-    """The last test is what is told of a run that goes on."""
+    """A run that goes on is shown with its last tested epoch."""
     place = teacher(errors=(50.0, 40.0))
     with (place / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"epoch": 2, "train_loss": 1.0, "seconds": 2.0}) + "\n")
@@ -187,7 +73,7 @@ def test_epochs_without_a_test(workplace, capsys):
     assert table()[1]["t"]["test_top1_error"] == table()[1]["t"]["best_test_top1_error"] == 40
 
 
-def test_a_damaged_copy_is_told(workplace, capsys):
+def test_a_damaged_copy_is_a_conflict(workplace, capsys):
     teacher(folder="a"), (teacher(folder="b") / "config.json").write_text("{")
     told(capsys, collate.main, "b", "a", "-o", "study")
     _, runs, (conflict,) = table()
@@ -237,7 +123,7 @@ def test_a_table_of_somebody_elses_is_not_written_over(workplace, capsys):
 
 
 def test_a_plan_of_which_nothing_is_there(workplace, capsys):
-    """Neither its runs nor a teacher from elsewhere; what a budget finds is not known yet."""
+    """Neither its runs nor their teacher exist, and the budget has not found a number yet."""
     flags = [["-t", "of.elsewhere", "-s", "s", "--conv", "SepHashed", "--budget", "1e4"]]
     Path("study.json").write_text(
         json.dumps([["python", "main.py", "digits", "student", *each, *NETWORK] for each in flags])
@@ -309,46 +195,6 @@ def test_one_line_says_that_runs_are_of_several_studies(workplace, capsys):
     assert "note:" not in out and [*table()[0]] == ["t"]
 
 
-def test_teachers_of_another_study(workplace, capsys):
-    """They have no row, but are named; seeds that they taught are one group, and a figure has their error as a line."""
-    jobs = []
-    for seed in range(2):
-        run("digits", "teacher", "-t", f"t{seed}", "--seed", str(seed), errors=(50.0, 40.0, 20.0 + seed))
-        student(f"s{seed}", "--conv", "ACDC_4", "--seed", str(seed), of=f"t{seed}", errors=(50.0, 40.0, 30.0 + seed))
-        jobs.append(
-            [
-                "python",
-                "main.py",
-                *f"digits student -t t{seed} -s s{seed} --conv ACDC_4 --seed {seed}".split(),
-                *NETWORK,
-            ]
-        )
-    Path("s.json").write_text(json.dumps(jobs))
-    Path("checkpoints").mkdir(), [Path(f"checkpoints/t{seed}.pt").touch() for seed in range(2)]
-    _, out, _ = told(capsys, collate.main, "-o", "study", "--schedule", "s.json")
-    assert "note: no job of s.json, so without a row, but teaching some: t0 (finished, 20.00 % test error), t1" in out
-    rows, runs, _ = table()
-    assert [*rows] == ["s0", "s1"] and {each["group"] for each in runs.values()} == {"s0"}
-    (pair,) = outcomes.read("study.csv").pairs
-    assert [(guide.label, guide.error) for guide in pair.guides] == [("teacher WRN-10-1", 20.5)]
-
-
-def test_the_table_says_whether_a_teacher_helped(workplace, capsys):
-    for seed in range(2):
-        for name, error in (("far", 40.0), ("near", 30.5)):
-            conv = ["--conv", f"ACDC_{'4' if name == 'far' else '6'}", "--seed", str(seed)]
-            teach = student(f"{name}.s{seed}", *conv, errors=(50.0, 40.0, 30.0 + seed / 10))
-            alone = run("digits", "teacher", "-t", f"{name}.{seed}", *conv, errors=(50.0, 40.0, error + seed / 10))
-            for place in (teach, alone):
-                document = json.loads((place / "config.json").read_text())
-                document["config"] |= {"data_test": 2970}
-                (place / "config.json").write_text(json.dumps(document))
-    _, out, _ = told(capsys, collate.main, "-o", "study")
-    lines = {line.split()[0]: line for line in out.splitlines() if line}
-    assert "-10.00, told apart" in lines["far.s0"] and "-0.50, not told apart" in lines["near.s0"]
-    assert "told apart" not in lines["far.0"] and "taught − alone" in out
-
-
 def test_a_listing_says_how_to_go_on(workplace, capsys):
     teacher()
     student("b", "--conv", "ACDC_4", errors=(50.0,), end=(4, "no space left"))
@@ -380,7 +226,7 @@ def test_wrong_requests(workplace, capsys, main, arguments, says):
 
 
 def test_of_real_runs(teacher, workplace, capsys):
-    """A finished one, and one that another process has: `teacher` is trained by main.py."""
+    """A finished run, which main.py has trained."""
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
     capsys.readouterr()
     assert main.main(["digits", "teacher", "-t", "t", *TINY, "--resume"]) == 0

@@ -2,7 +2,6 @@
 
 import json
 import re
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,9 @@ from small_runs import TINY
 from cli import command
 from schedules import run
 from schedules.estimate import Measured, _step, report
-from schedules.queue import Queue
+from schedules.job_queue import Queue
 from schedules.schedule import parse
+from system.configuration import Configuration
 from system.errors import RequestError
 
 
@@ -49,7 +49,7 @@ def test_sums(workplace):
     )
 
 
-def test_what_cannot_be_run_is_told(workplace):
+def test_jobs_that_cannot_be_run_are_listed(workplace):
     two = places("digits teacher -t a", "digits teacher -t c --conv ACDC_3")
     with pytest.raises(RequestError, match="1 of 2 kinds of job cannot be run") as error:
         report([Measured(two[:1], SAID, ""), Measured(two[1:], {}, "out of memory on cuda:0")], 1, None)
@@ -81,7 +81,7 @@ def test_jobs_that_take_the_same_are_measured_once(workplace):
 
 @pytest.mark.long
 def test_of_real_jobs(workplace, capsys, monkeypatch):
-    """A student whose teacher has yet to be trained is measured; nothing of it stays."""
+    """A student is measured before its teacher is trained, and nothing is left of the measurement."""
     argvs = [job.argv for job in jobs("digits teacher -t t", "digits student -t t -s s", "cifar10 teacher -t c")]
     Path("study.json").write_text(json.dumps(argvs))
     before = snapshot(workplace)
@@ -114,5 +114,5 @@ def test_options_of_another_launcher(workplace, capsys):
     ):
         assert command.run(lambda flags=flags: run.main(["study.json", *flags])) == 2
         assert says in capsys.readouterr().err
-    assert isinstance(run.options(["study.json", "--launcher", "slurm", "--sbatch", "qos=a=b"]), Namespace)
-    assert run.options(["study.json", "--launcher", "slurm", "--sbatch", "qos=a=b"]).sbatch == {"qos": "a=b"}
+    request = run.options(["study.json", "--launcher", "slurm", "--sbatch", "qos=a=b"])
+    assert isinstance(request, Configuration) and request.sbatch == {"qos": "a=b"}

@@ -87,7 +87,7 @@ def test_only_one_kind(workplace, kind, modes):
 
 
 def test_a_teacher_that_exists(workplace, capsys):
-    """One of the study's own is then not made; a misspelt one is told with the nearest."""
+    """The study then trains no teacher; a misspelt name is answered with the nearest."""
     (workplace / "checkpoints").mkdir()
     (workplace / "checkpoints/best.teacher.pt").touch()
     (fault, *_), last = refused(capsys, generate.main, "digits", "--teacher", "best.techer")
@@ -98,7 +98,7 @@ def test_a_teacher_that_exists(workplace, capsys):
 
 
 def test_flags_for_every_job_do_not_undo_a_setting(workplace):
-    """They win over the study's, teacher included; what tells the settings apart wins over them."""
+    """They replace the study's, for the teacher too; the flags of a setting replace them."""
     assert generate.main(["digits", "--seeds", "2", "--", "--epochs", "3", "--wrn_width", "2", "--nocrswd"]) == 0
     jobs = jobs_of("digits")
     assert all(job.options.epochs == 3 and job.options.nocrswd for job in jobs)
@@ -115,7 +115,7 @@ def test_flags_for_every_job_do_not_undo_a_setting(workplace):
         "--teacher_checkpoint=x", "--student_checkpoint x", "--network DARTS",
     ],
 )  # fmt: skip
-def test_what_a_job_has_of_its_own_is_not_for_every_job(workplace, flags, capsys):
+def test_flags_that_each_job_has_of_its_own_are_refused(workplace, flags, capsys):
     faults, last = refused(capsys, generate.main, "digits", "--", *flags.split())
     assert not faults and "after --: every job has its own" in last
 
@@ -142,7 +142,7 @@ def test_what_a_job_has_of_its_own_is_not_for_every_job(workplace, flags, capsys
         ("digits --output", "expected one argument"),
     ],
 )
-def test_requests_that_cannot_be_meant(workplace, arguments, said, capsys):
+def test_wrong_requests(workplace, arguments, said, capsys):
     faults, last = refused(capsys, generate.main, *arguments.split())
     assert not faults and said in last
 
@@ -150,8 +150,8 @@ def test_requests_that_cannot_be_meant(workplace, arguments, said, capsys):
 @pytest.mark.parametrize(
     "flags, fault", [("--wrn_widht 2", "unknown flag"), ("--dry_run", "--dry_run"), ("-h", "help")]
 )
-def test_a_fault_of_every_job_is_told_of_every_job(workplace, flags, fault, capsys):
-    """Of what does not change the request itself, that is: before anything is written."""
+def test_a_fault_of_every_job_lists_every_job(workplace, flags, fault, capsys):
+    """Where the request itself is right, faults are found before anything is written."""
     faults, last = refused(capsys, generate.main, "digits", "--", *flags.split())
     (line,) = faults
     assert line.startswith("jobs 1, 2, 3, 4, 5, 6, 7, 8 and 1 more: ") and fault in line and "1 fault, " in last
@@ -175,7 +175,7 @@ def test_budgets_from_one_to_another():
 
 @pytest.mark.parametrize("flag, count", [("--budgets", "params"), ("--budgets_mult_adds", "mult_adds_exact")])
 def test_every_budget_is_met(workplace, flag, count, capsys):
-    """Counted anew from what was written. What cannot meet one is told and not written."""
+    """Counted from the schedule that was written. Families that cannot meet a budget are printed and left out."""
     asked = {"--budgets": [3000, 13000], "--budgets_mult_adds": [1_000_000, 2_500_000]}[flag]
     families = "Hashed,TensorTrain_x_4,ACDC,Shuffle,Conv"
     assert generate.main(["digits", flag, ",".join(map(str, asked)), "--families", families, "--only", "alone"]) == 0

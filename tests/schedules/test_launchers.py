@@ -1,4 +1,4 @@
-"""What a launcher gives to a process: GPUs, threads, a log; and that it outlives nobody. Ray and SLURM: nodes/, slurm/."""
+"""What a launcher gives to a process: GPUs, threads, a log, and an end with its own. Ray and SLURM: nodes/, slurm/."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from small_runs import ROOT
 
 from record import outcome
 from schedules import launchers
-from schedules.launchers import Task, process
+from schedules.launchers import Task, process, ray
 from schedules.launchers.local import Local, visible_gpus
 from schedules.launchers.process import attend, begin
 from system.errors import RequestError
@@ -87,8 +87,8 @@ def test_a_log_is_appended_to(workplace):
     assert Path("a.log").read_text() == "one\none\ntwo\ntwo\n"
 
 
-def test_a_process_ends_with_whoever_started_it(workplace):
-    """However that ended: here by SIGKILL."""
+def test_a_process_ends_with_the_one_that_started_it(workplace):
+    """Even if that one was ended by SIGKILL."""
     script = (
         "import time; from pathlib import Path; from schedules.launchers import Task;"
         "from schedules.launchers.process import begin;"
@@ -111,10 +111,10 @@ def test_a_log_that_cannot_be_written_is_the_end_of_its_job_alone(workplace, mon
     assert "it cannot be begun: " in outcome.read(Path("runs/a"))["reason"]
 
 
-def test_nobody_has_to_look_on(workplace):
-    """Who looks on may leave, as behind `| head`: the jobs go on."""
+def test_the_reader_of_the_output_may_leave(workplace):
+    """The jobs go on when the reader of the output leaves, as behind `| head`."""
     script = (
-        "from schedules.queue import Queue; from schedules.view import View\n"
+        "from schedules.job_queue import Queue; from schedules.view import View\n"
         "with View(Queue([], 0), 'here') as view:\n    [view.event('a', 'started') for _ in range(9000)]\nprint('end')"
     )
     command = f'{sys.executable} -c "{script}" | head -1; exit ${{PIPESTATUS[0]}}'
@@ -124,7 +124,7 @@ def test_nobody_has_to_look_on(workplace):
     assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 1)
 
 
-def test_who_attends_a_process_asks_it_to_stop_and_waits(workplace, monkeypatch):
+def test_attend_asks_its_process_to_stop_and_waits(workplace, monkeypatch):
     class Clock:
         interrupted = False
 
@@ -155,6 +155,22 @@ def test_a_package_that_is_missing_is_named(monkeypatch, name, package):
     options = Namespace(slots=1, job_cpus=1, job_gpus=None, address=None, sbatch={}, partition=None)
     with pytest.raises(RequestError, match=f"--launcher {name} needs the package {package}.*requirements-clusters.txt"):
         launchers.build(name, options)
+
+
+def test_ray_carries_every_module_that_a_process_needs():
+    """A node imports nothing of ours: what `attend` imports is pickled by value, packages with all that they hold."""
+    script = "import sys; import schedules.launchers.process; print(*(each.__file__ for each in sys.modules.values()))"
+    script = script.replace("each.__file__", "getattr(each, '__file__', None)")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    shown = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    files = [Path(each) for each in shown.stdout.split() if Path(each).is_relative_to(ROOT)]
+    ours = {
+        each.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for each in files if each.stat().st_size
+    }
+    carried = {module.__name__ for module in ray.CARRIED}
+    needed = {each.removesuffix(".__init__") for each in ours if ".venv" not in each}
+    assert {"schedules.launchers.process", "record.outcome"} <= needed
+    assert {each for each in needed if not {each, each.rpartition(".")[0]} & carried} == set()
 
 
 def wait_for(condition):

@@ -1,95 +1,16 @@
-"""The queue, on run folders made by hand: what comes next, and what becomes of what has ended."""
+"""The queue, on run folders made by hand: which job comes next, and what becomes of one that has ended."""
 
-import json
-import os
-import signal
-import time
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from children import context
+from queued import TINY, begin, jobs, states, train
 
-import schedules.queue
+import schedules.job_queue
 from cli import options
-from record import lock, outcome, reader
-from schedules.queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Queue, tail
+from record import outcome, reader
+from schedules.job_queue import BLOCKED, DIVERGED, FAILED, FINISHED, RUNNING, WAITING, Queue, tail
 from schedules.schedule import parse
-from system.errors import Busy, RequestError
-
-TINY = ["--wrn_depth", "10", "--wrn_width", "0.25", "--epochs", "3"]
-
-
-def jobs(*lines):
-    """`t` is a run alone, `s<t` a student of t, `u=t` a run that starts from t."""
-    argvs = []
-    for line in lines:
-        if "<" in line:
-            name, of = line.split("<")
-            who = ["student", "-t", of, "-s", name]
-        else:
-            name, _, start = line.partition("=")
-            who = ["teacher", "-t", name, *(["--init_from", start] if start else [])]
-        argvs.append(["python", "main.py", "digits", *who, *TINY])
-    found, faults = parse(argvs)
-    assert not faults
-    return found
-
-
-def train(name, epochs, end=None):
-    """What a run leaves that has got so far, and ended so."""
-    folder = Path("runs") / name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"config": {"epochs": 3}}))
-    rows = [json.dumps({"epoch": epoch, "test_top1_error": 9.0, "seconds": 1.0}) + "\n" for epoch in range(epochs)]
-    (folder / "metrics.jsonl").write_text("".join(rows))
-    outcome.clear(folder)
-    if end is not None:
-        outcome.note(folder, end, f"it ended with {end}")
-
-
-def begin(queue, room=100, **keywords):
-    return [place.job.name for place in queue.ready(room, **keywords)]
-
-
-def states(queue):
-    return {name: place.state for name, place in queue.places.items()}
-
-
-@contextmanager
-def held(name):
-    """While another process has the run."""
-    (Path("runs") / name).mkdir(parents=True, exist_ok=True)
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_hold, args=(name, os.getcwd(), theirs))
-    process.start()
-    try:
-        assert ours.recv() == "held"
-        yield process
-    finally:
-        process.kill()
-        process.join()
-
-
-def _hold(name, folder, pipe):
-    os.chdir(folder)
-    with lock.take(name):
-        pipe.send("held")
-        signal.pause()
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """The queue's own, which only a test moves."""
-    now = [0.0]
-    monkeypatch.setattr(schedules.queue, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time))
-
-    def forward(seconds):
-        now[0] += seconds
-
-    return forward
 
 
 def test_order_and_room(workplace):
@@ -127,7 +48,7 @@ def test_a_large_job_is_not_overtaken(workplace):
 
 @pytest.mark.parametrize("status, state", [(3, DIVERGED), (2, FAILED)])
 def test_what_comes_from_a_failed_run_is_blocked(workplace, status, state):
-    """Transitively, whether as student or as a beginning; the rest goes on."""
+    """Transitively, by --teacher_checkpoint or by --init_from; the rest goes on."""
     queue = Queue(jobs("t", "s<t", "ss<s", "u=t", "uu=u", "a"), 5)
     assert begin(queue, 1) == ["t"]
     train("t", 1, status)
@@ -143,13 +64,13 @@ def test_what_comes_from_a_failed_run_is_blocked(workplace, status, state):
 
 
 def test_a_teacher_that_the_schedule_does_not_make(workplace):
-    """It was found as the schedule was checked."""
+    """The check of the schedule has found it."""
     assert begin(Queue(jobs("s<elsewhere"), 0)) == ["s"]
 
 
 @pytest.mark.parametrize("status", [1, 4, 130, 143, -9, -15, None, 0])
 def test_retries(workplace, clock, status):
-    """So many after the first, each later than the one before; nothing else is a reason to give up at once."""
+    """As many as asked for after the first start, each after a longer wait."""
     queue = Queue(jobs("t"), 2)
     for wait in (1, 4):
         assert begin(queue) == ["t"]
@@ -175,7 +96,7 @@ def test_no_retries_at_all(workplace):
 
 
 def test_progress_begins_the_count_anew(workplace, clock):
-    """A job that a flaky machine kills once an epoch ends all the same."""
+    """A job that is killed once an epoch finishes all the same."""
     queue = Queue(jobs("t"), 1)
     for epochs in (1, 2):
         begin(queue)
@@ -196,7 +117,7 @@ def test_waiting_does_not_grow_for_ever(workplace, clock):
 
 
 def test_reasons(workplace, clock):
-    """What the run says of itself, else its log, else the signal. Never what an earlier process said."""
+    """The run's own reason, else its log, else the signal; never that of an earlier process."""
     queue = Queue(jobs("t"), 10)
     place = queue.places["t"]
 
@@ -240,56 +161,8 @@ def test_finished_runs_are_skipped(workplace):
     assert Queue(jobs("t", "s<t", "a", "b"), 0).is_over()
 
 
-def test_a_run_that_another_process_trains(workplace, clock):
-    """Left to it, looked at again from time to time; when it is dead, or stops, the run goes on here."""
-    with held("t") as process:
-        train("t", 1)
-        queue = Queue(jobs("t", "s<t"), 0)
-        place = queue.places["t"]
-        assert place.state == ELSEWHERE and f"trained by process {process.pid} on " in place.reason
-        clock(2)
-        assert begin(queue) == [] and place.state == ELSEWHERE and not queue.is_over()
-    assert begin(queue) == []  # not looked at yet
-    clock(2)
-    assert begin(queue) == ["t"] and place.reason == ""
-
-
-def test_a_run_that_another_process_finishes(workplace, clock):
-    with held("t"):
-        queue = Queue(jobs("t", "s<t"), 0)
-        train("t", 3)
-        assert states(queue)["t"] == ELSEWHERE
-        clock(2)
-        assert begin(queue) == ["s"]
-    assert states(queue)["t"] == FINISHED
-
-
-def test_a_run_that_another_process_was_quicker_to_take(workplace, clock, monkeypatch):
-    def answer(error):
-        """As main.py does that a launcher has started."""
-        monkeypatch.setenv(outcome.ANSWER, str(outcome.answer_file(Path("runs/t"))))
-        outcome.answer(error.exit_status, error)
-
-    queue = Queue(jobs("t"), 0)
-    begin(queue)
-    with held("t"):
-        Path("runs/t/log").write_text("epoch 1/3 of the other one, which has the same log\n")
-        answer(Busy("the run 't' is being trained at this moment, by process 1 on x"))
-        assert queue.ended("t", 2).state == ELSEWHERE and queue.places["t"].tries == 0
-        clock(2)
-        assert begin(queue) == [] and not queue.is_over()
-    clock(2)
-    assert begin(queue) == ["t"]
-    answer(Busy("the run 't' is being trained at this moment, by process 1 on x"))
-    assert queue.ended("t", 2).state == ELSEWHERE  # it is gone already
-    clock(2)
-    assert begin(queue) == ["t"]
-    answer(RequestError("--device cuda: torch sees no GPU here"))
-    assert queue.ended("t", 2).state == FAILED and queue.places["t"].reason == "--device cuda: torch sees no GPU here"
-
-
-def test_damaged_folders_hold_nobody_up(workplace):
-    """What another program left, or half a line, is main.py's to tell."""
+def test_damaged_folders_do_not_stop_the_queue(workplace):
+    """main.py reports a file of another program, or half a line."""
     train("half", 2), Path("runs/half/metrics.jsonl").write_text('{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2, "test')
     train("broken", 1), Path("runs/broken/metrics.jsonl").write_text("{\n")
     train("alien", 3), Path("runs/alien/config.json").write_text('{"config": {"epochs": "3"}}')
@@ -310,7 +183,7 @@ def test_the_end_of_a_log_as_a_terminal_shows_it(tmp_path):
 def test_two_thousand_jobs_are_looked_at_once_each(workplace, monkeypatch):
     """Each folder when the queue is made and when its job starts and ends; none while there is no room."""
     read, looks = reader.read, []
-    monkeypatch.setattr(schedules.queue, "read", lambda folder: looks.append(folder.name) or read(folder))
+    monkeypatch.setattr(schedules.job_queue, "read", lambda folder: looks.append(folder.name) or read(folder))
     queue = Queue(jobs("t", *(f"s{number}<t" for number in range(1999))), 0)
     assert len(looks) == len(set(looks)) == 2000
     looks.clear()
@@ -324,44 +197,7 @@ def test_two_thousand_jobs_are_looked_at_once_each(workplace, monkeypatch):
     assert len(begin(queue, 2)) == 2 and len(looks) <= 4
 
 
-def _look(folder, until):
-    os.chdir(folder)
-    while not Path(until).exists():
-        lock.holder(Path("runs/t"))
-
-
-def test_who_looks_at_a_lock_does_not_keep_others_from_it(workplace):
-    """Four processes that do nothing else, while the lock is taken and let go."""
-    lock.take("t").close()
-    watchers = [context.Process(target=_look, args=(str(workplace), "enough")) for _ in range(4)]
-    for watcher in watchers:
-        watcher.start()
-    try:
-        deadline, taken = time.monotonic() + 1, 0
-        while time.monotonic() < deadline:
-            with lock.take("t"):  # RequestError where it is refused
-                assert lock.holder(Path("runs/t")) == f"process {os.getpid()} on {lock.socket.gethostname()}"
-                with pytest.raises(RequestError, match=f"by process {os.getpid()} on"):
-                    _take_at_once("t")
-            taken += 1
-        assert taken > 0
-    finally:
-        Path("enough").touch()
-        for watcher in watchers:
-            watcher.join()
-    assert lock.holder(Path("runs/t")) is None and lock.holder(Path("runs/nobody")) is None
-    assert [watcher.exitcode for watcher in watchers] == [0] * 4
-
-
-def _take_at_once(name):
-    patience, lock.PATIENCE = lock.PATIENCE, 0.0
-    try:
-        lock.take(name)
-    finally:
-        lock.PATIENCE = patience
-
-
 def test_options_of_a_job_are_those_of_its_command():
-    """What these tests make by hand is what the reader makes of a schedule."""
+    """These tests make the same jobs by hand as are read from a schedule."""
     (job,) = jobs("s<t")
     assert job.options == options.training(list(job.arguments)) and job.needs == {"t": "teacher"}

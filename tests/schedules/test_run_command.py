@@ -26,9 +26,9 @@ from results import rows_of, same_run, saved, snapshot
 from small_runs import ROOT, TINY
 
 from record import lock
+from schedules.job_queue import tail
 from schedules.launchers import Task
 from schedules.launchers.process import begin
-from schedules.queue import tail
 
 ONE = [*TINY[:-1], "1", "--batch_size", "500"]
 T = ["python", "main.py", "digits", "teacher", "-t", "t", *TINY]
@@ -47,7 +47,7 @@ def write(*argvs):
 
 
 class Forked:
-    """What begin() needs of subprocess.Popen, of a process that is forked instead of started anew."""
+    """What begin() needs of subprocess.Popen, for a process that is forked instead of started."""
 
     def __init__(self, argv, stdin, stdout, stderr, env, start_new_session, preexec_fn, train, pauses):
         assert start_new_session and stdin == subprocess.DEVNULL and stderr == subprocess.STDOUT
@@ -92,7 +92,7 @@ class Forked:
 
 
 def launch(pauses=None, terminal=None):
-    """Makes the process that runs this a launcher, on a terminal if one is named. `pauses`: of each job at its first start."""
+    """Turn this process into a launcher, on a terminal if one is named. `pauses`: of each job at its first start."""
     import main
     import schedules.run
     from schedules.launchers import process
@@ -105,7 +105,7 @@ def launch(pauses=None, terminal=None):
 
 
 class Subprocess:
-    """`subprocess`, of process.py alone."""
+    """Replaces `subprocess` in process.py alone."""
 
     def __init__(self, popen):
         self.Popen = popen
@@ -128,13 +128,13 @@ def wait_for(condition, timeout=60):
 
 
 def worker(name):
-    """The process that trains a run; None where none does."""
+    """Return the process that trains a run; None where none does."""
     holder = lock.holder(Path("runs") / name)
     return int(holder.split()[1]) if holder and holder.startswith("process ") else None
 
 
 def events(text):
-    """Of each run, what has become of it: `started`, `resumed`, `finished`, …"""
+    """Count the events of each run: `started`, `resumed`, `finished`, …"""
     lines = [re.fullmatch(r"[0-9:]{8} (\S+) (\w+).*", line) for line in text.splitlines()]
     return Counter(line.groups() for line in lines if line)
 
@@ -186,7 +186,7 @@ def test_a_study_and_the_same_again(workplace):
 
 
 def test_a_launcher_that_is_killed(teacher, workplace):
-    """Its jobs end with a checkpoint; the same command finds them so, even as they still do, and repeats nothing."""
+    """Its jobs end with a checkpoint; the same command repeats nothing, even if they have not ended yet."""
     write(T, student("s", "t"))
     study = launcher("--slots", "2", cwd=workplace, pauses={"t": ("step", 33, 0.5)})
     wait_for(lambda: Path("paused.t").exists())
@@ -211,7 +211,7 @@ def _begin_and_be_killed(folder):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
 def test_a_process_hears_that_its_launcher_is_gone(workplace):
-    """A real one, however the launcher went."""
+    """With a real process, when the launcher is killed."""
     parent = context.Process(target=_begin_and_be_killed, args=(str(workplace),))
     parent.start()
     wait_for(lambda: Path("runs/x/log").exists() and log("x") == "1\n")
@@ -219,8 +219,8 @@ def test_a_process_hears_that_its_launcher_is_gone(workplace):
     wait_for(lambda: log("x") == "1\ntold\n")
 
 
-def test_what_fails_is_told_and_does_not_stop_the_rest(workplace):
-    """A checkpoint that is damaged, which no retry mends; a run that diverges, which none is worth; one that is refused."""
+def test_failures_are_reported_and_do_not_stop_the_rest(workplace):
+    """A damaged checkpoint, which no retry mends; a run that diverges, which is not retried; and one that is refused."""
     (workplace / "checkpoints").mkdir()
     (workplace / "checkpoints/bad.pt").write_bytes(b"damage" * 1000)
     write(
@@ -290,7 +290,7 @@ def test_two_launchers_at_once(workplace):
 
 
 def test_on_a_terminal(teacher, workplace):
-    """The table stays below what has happened, renews itself, and is gone in the end."""
+    """The table stays below the events, is drawn again, and is removed in the end."""
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
     write(T, student("a.long.name.of.a.student", "t", "--epochs", "2"))
     ours, theirs = pty.openpty()

@@ -1,4 +1,4 @@
-"""Schedules: those of other tools are taken, and whatever cannot be meant is refused as a whole."""
+"""Schedules: those of other tools are read, and a schedule with any fault is refused as a whole."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def student(name, of="t", *flags):
 
 
 def test_a_schedule_as_other_tools_write_it(workplace):
-    """Another Python, another place, flags in any order and form; what is added comes before no `--`."""
+    """Another Python, another place, flags in any order and form; added flags come last, without a `--` before them."""
     write_schedule(
         [
             ["python3.11", "-u", "/somewhere/main.py", *teacher("t")[2:], "--GPU", "0"],
@@ -127,7 +127,7 @@ def test_all_faults_are_listed_and_nothing_is_begun(workplace, capsys):
     assert "did you mean 'late'?" in said["12"]
 
 
-def test_what_only_the_networks_can_tell(workplace, capsys):
+def test_faults_that_only_the_networks_show(workplace, capsys):
     """A conv that a layer cannot take, with all the jobs that have it, and attention maps that do not match."""
     (workplace / "user.py").write_text("from torch.nn import Linear as Conv\n")
     document = [
@@ -148,7 +148,7 @@ def test_what_only_the_networks_can_tell(workplace, capsys):
 
 
 def test_maps_of_a_teacher_that_exists(workplace, capsys):
-    """It may have been trained to a budget; what a damaged record does not say is left to main.py."""
+    """It may have been trained to a budget; main.py reports a damaged record."""
     from counting.budget import resolve
 
     (workplace / "checkpoints").mkdir()
@@ -167,7 +167,7 @@ def test_maps_of_a_teacher_that_exists(workplace, capsys):
 
 
 def test_a_budget_may_have_found_what_the_run_records(workplace):
-    """Then the conv on the command line is that of its family, and the run is the same all the same."""
+    """Then the command line names the family alone, and the run is the same."""
     from counting.budget import resolve
 
     command = teacher("t", "--conv", "SepHashed", "--budget", "1900")
@@ -220,8 +220,8 @@ def test_a_module_that_has_changed(workplace, capsys):
     assert "the digest of --module's file was" in faults[0]
 
 
-def test_a_teacher_that_was_trained_anew(request, workplace, capsys):
-    """Its students are of the old one, however finished."""
+def test_a_teacher_that_was_trained_again(request, workplace, capsys):
+    """Its students belong to the old one, finished or not."""
     shutil.copytree(request.getfixturevalue("teacher"), workplace, dirs_exist_ok=True)
     own = ["python", "main.py", "digits", "teacher", "-t", "t", *small_runs.TINY]
     digest = checkpoint.digest(checkpoint.load_run("t", "run")["model"])

@@ -1,6 +1,6 @@
 """The page of a study as a browser shows it: rendered, sorted, filtered and pointed at by headless chromium.
 
-    python -m pytest tests/browser
+    python -m pytest tests/schedules/browser
 
 Scripts of a test are put into a copy of the page and leave what they found in its title.
 """
@@ -45,7 +45,7 @@ def chromium(page: Path, *flags: str) -> str:
 
 
 def after(page: Path, script: str, *flags: str):
-    """What a script of a test returns in the page, once it has been shown."""
+    """Return what a test's script finds in the page after it is shown."""
     changed = page.with_name("changed.html")
     text = page.read_text()
     run = f"<script>document.title = 'found ' + JSON.stringify((() => {{ {script} }})())</script></body>"
@@ -118,7 +118,7 @@ def test_the_filter(page):
 @pytest.mark.parametrize(
     "event", ["new MouseEvent('mouseenter')", "new FocusEvent('focus')"], ids=["pointer", "keyboard"]
 )
-def test_a_point_tells_about_itself(page, event):
+def test_a_point_has_a_tooltip(page, event):
     script = f"""const point = document.querySelector('.params .point[aria-label^="Shuffle_4, taught"]');
         point.dispatchEvent({event});
         const tip = document.getElementById('tip'), box = tip.getBoundingClientRect();

@@ -50,7 +50,7 @@ def cluster():
 
 @pytest.fixture(scope="module", autouse=True)
 def limited(cluster, tmp_path_factory):
-    """A run that needs more than the minute it is given, in the background of all tests here; the same run without."""
+    """A run that needs more than its minute, beside all tests here; and the same run without a limit."""
     folder, whole = tmp_path_factory.mktemp("limited"), tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -63,7 +63,7 @@ def limited(cluster, tmp_path_factory):
 
 
 def launch(**options) -> slurm.Slurm:
-    """A launcher for the current folder."""
+    """Return a launcher for the current folder."""
     usual = {"job_cpus": 1, "job_gpus": None, "time_limit": None, "partition": None, "account": None, "sbatch": {}}
     return slurm.Slurm(Namespace(**usual | {"slots": None} | options))
 
@@ -75,7 +75,7 @@ def task(name: str, epochs: str = "2", *flags: str) -> Task:
 
 
 def ends(launcher: slurm.Slurm, number: int, timeout: float = 120) -> dict[str, int | None]:
-    """How the next tasks end."""
+    """Return how the next tasks end."""
     found: dict[str, int | None] = {}
     until(lambda: found.update(launcher.ended()) or len(found) >= number, timeout)
     return found
@@ -89,7 +89,7 @@ def until(condition, timeout: float = 60) -> None:
 
 
 def trains(folder: Path, name: str) -> bool:
-    """Whether it has finished an epoch."""
+    """Return whether the run has finished an epoch."""
     return (folder / f"runs/{name}/metrics.jsonl").exists() and bool(rows_of(folder, name))
 
 

@@ -1,10 +1,10 @@
-"""Which job comes next, and what becomes of one that has ended. Starts nothing itself.
+"""Decide which job of a schedule comes next, and what becomes of one that has ended. Starts no process itself.
 
     queue = Queue(read("study.json"), retries=2)
-    for job in queue.ready(room=2): ...               # not finished, trained by nobody else, its teacher finished
+    for place in queue.ready(room=2): ...             # not finished, trained by no other process, its teacher finished
     queue.ended("digits.teacher", 0)
 
-A job is what its run's folder says, so a launcher that was killed and started again knows all that the one before knew.
+The state of a job is read from the folder of its run, so a launcher goes on where the last one ended.
 """
 
 import math
@@ -28,8 +28,12 @@ LONGEST_WAIT = 300.0  # seconds until a job that has failed is tried again
 
 @dataclass
 class Place:
-    """A job in the queue: its state, why, tries without progress, epochs and checkpoint at its last start, when to look at it
-    again, and how its last process ended (the fields of ending.read)."""
+    """A job in the queue.
+
+    state, and the reason for it; tries: starts without progress; epochs, saved: the epochs done and the checkpoint's
+    time at its last start; began, not_before: when it was started, and from when on it may be, on the monotonic clock;
+    end: the fields of record.outcome of its last process.
+    """
 
     job: Job
     state: str = WAITING
@@ -43,17 +47,20 @@ class Place:
 
     @property
     def folder(self) -> Path:
+        """The folder of its run."""
         return RUNS / self.job.name
 
     @property
     def log(self) -> Path:
+        """The file that takes the output of its processes."""
         return self.folder / "log"
 
     def record(self) -> Record | None:
+        """Read what its run has left so far."""
         return read(self.folder)
 
     def checkpoint(self) -> int:
-        """When it was last written."""
+        """Return when its checkpoint was last written, in nanoseconds; 0 where there is none."""
         try:
             return checkpoint_path(self.job.name).stat().st_mtime_ns
         except OSError:
@@ -61,7 +68,7 @@ class Place:
 
 
 class Queue:
-    """The jobs of a schedule in its order. A job that fails is tried again `retries` times, unless it got further."""
+    """The jobs of a schedule in its order. A job that fails `retries` times more without progress is given up."""
 
     def __init__(self, jobs: Sequence[Job], retries: int):
         self.places = {job.name: Place(job) for job in jobs}
@@ -71,13 +78,18 @@ class Queue:
         self.skipped = sum(place.state == FINISHED for place in self.places.values())
 
     def count(self, *states: str) -> int:
+        """Return how many jobs are in these states."""
         return sum(place.state in states for place in self.places.values())
 
     def is_over(self) -> bool:
+        """Return whether no job is left to start or to wait for."""
         return all(place.state in OVER for place in self.places.values())
 
     def ready(self, room: float = math.inf, has_gpus: bool = False) -> Iterator[Place]:
-        """The jobs that may start now and have `room`; each is RUNNING from here on."""
+        """Yield the jobs that may start now, up to `room` slots; each is RUNNING from then on.
+
+        A job takes a slot, or as many as it has GPUs where there are any.
+        """
         now = time.monotonic()
         for place in self.places.values():
             if room < 1:
@@ -87,21 +99,21 @@ class Queue:
             self._look(place)
             if place.state == WAITING:
                 size = max(1, place.job.gpus) if has_gpus else 1
-                if size > room:  # what is large waits for its room, and is not overtaken for ever
+                if size > room:  # no small job may keep a large one waiting for ever
                     return
                 record = place.record()
-                outcome.clear(place.folder)  # of the process before: this one may end before it has a record
+                outcome.clear(place.folder)  # else the last end is read again if this process ends before it writes one
                 place.state, place.reason, place.began = RUNNING, "", now
                 place.epochs, place.saved = record.epochs_done if record else 0, place.checkpoint()
                 room -= size
                 yield place
 
     def _look(self, place: Place) -> None:
-        """What its folder says: finished already, trained elsewhere, or free."""
+        """Set the state of a job that does not run here: finished, diverged, trained elsewhere, or waiting."""
         record = place.record()
         if record is not None and record.state == "finished":
             place.state = FINISHED
-        elif record is not None and record.state == "diverged":  # and would again
+        elif record is not None and record.state == "diverged":  # it would diverge again
             place.state, place.reason = DIVERGED, record.reason
         elif record is not None and (process := holder(place.folder)):
             place.state, place.reason = ELSEWHERE, f"trained by {process}"
@@ -110,7 +122,7 @@ class Queue:
             place.state = WAITING
 
     def _may_start(self, place: Place) -> bool:
-        """Whether all that it comes from is finished; BLOCKED where one of it never will be."""
+        """Return whether the runs that it needs are finished; set BLOCKED where one of them never will be."""
         for need, what in place.job.needs.items():
             if (other := self.places.get(need)) is None or other.state == FINISHED:
                 continue
@@ -120,8 +132,11 @@ class Queue:
         return True
 
     def ended(self, name: str, status: int | None, stopping: bool = False) -> Place:
-        """The place of a job whose process has ended (None: with its worker), with its new state. `stopping`: it was asked
-        to, and that is no try."""
+        """Set and return the new state of a job whose process has ended.
+
+        Args: status: its exit status, None where its worker was lost; stopping: the launcher has asked it to stop,
+            which counts as no try.
+        """
         place = self.places[name]
         record = place.record()
         if record is not None and record.state == "finished":
@@ -130,46 +145,48 @@ class Queue:
         answer = outcome.answered(place.folder, status)
         outcome.clear_answer(place.folder)
         place.reason = _reason(place, record, answer, status)
-        unknown = {"cause": outcome.cause_of(-9 if status is None else status), "epochs": None, **answer}
-        place.end = unknown if record is None or record.end is None else record.end
-        if status == 2 and self._is_elsewhere(place, answer):
+        known = -9 if status is None else status  # a lost worker counts as a killed process
+        cause = outcome.cause_of(known)
+        noted = record.end if record is not None else None
+        place.end = noted or {"cause": cause, "epochs": None, **answer}
+        if cause == "request" and self._is_elsewhere(place, answer):
             place.state, place.not_before = ELSEWHERE, time.monotonic() + LOOK_AGAIN
             return place
-        if stopping and status in (130, 143):
+        if stopping and cause == "stopped":
             place.state = WAITING
             return place
-        if record is None or record.end is None:
-            outcome.note(place.folder, -9 if status is None else status, place.reason)
-        place.tries = 1 if self._got_further(place, record, status) else place.tries + 1
-        if status == 3:
+        if noted is None:
+            outcome.note(place.folder, known, place.reason)
+        place.tries = 1 if self._got_further(place, record, cause) else place.tries + 1
+        if cause == "diverged":
             place.state = DIVERGED
-        elif status == 2 or place.tries > self.retries:
+        elif cause == "request" or place.tries > self.retries:
             place.state = FAILED
         else:
             wait = min(4.0 ** min(place.tries - 1, 9), LONGEST_WAIT)
             place.state, place.not_before = WAITING, time.monotonic() + wait
         return place
 
-    def _got_further(self, place: Place, record: Record | None, status: int | None) -> bool:
-        """By an epoch, or by a checkpoint within one, if what ended it came from outside."""
+    def _got_further(self, place: Place, record: Record | None, cause: str) -> bool:
+        """Return whether it finished an epoch, or was ended from outside after a checkpoint within one."""
         if record is not None and record.epochs_done > place.epochs:
             return True
-        return (status is None or status < 0 or status in (130, 143)) and place.checkpoint() != place.saved
+        return cause in ("stopped", "killed") and place.checkpoint() != place.saved
 
     def give_up(self) -> None:
-        """What runs no longer, and of which nobody has told how it ended, waits for the next launcher."""
+        """Leave to the next launcher the jobs whose end was not reported; they run no longer."""
         for place in self.places.values():
             place.state = WAITING if place.state == RUNNING else place.state
 
     def _is_elsewhere(self, place: Place, answer: dict) -> bool:
-        """Whether another process trains it, or did when this one was refused."""
+        """Return whether another process trains it, or did when this one was refused."""
         if process := holder(place.folder):
             place.reason = f"trained by {process}"
         return process is not None or answer.get("busy", False)
 
 
 def _reason(place: Place, record: Record | None, answer: dict, status: int | None) -> str:
-    """Why a process ended, in one line: as its record says, as it has answered, or the last line of its log."""
+    """Return why a process ended, for a person: what its record says, its answer, or the last line of its log."""
     if status is None:
         return "its worker was lost"
     if status < 0:
@@ -181,7 +198,7 @@ def _reason(place: Place, record: Record | None, answer: dict, status: int | Non
 
 
 def tail(log: Path, lines: int) -> list[str]:
-    """The last lines of a log, as a terminal would show them: of a bar, only how it was left."""
+    """Return the last lines of a log as a terminal would show them, a progress bar in its last state."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 100_000))

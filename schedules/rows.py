@@ -1,0 +1,92 @@
+"""The rows of a collation: all that is known of one run, from its folder or from the command that plans it.
+
+    row(read(Path("runs/digits.teacher")))["test_top1_error"]              # 2.36
+    planned(read_schedule("study.json"), {})[0]["state"]                   # "planned"
+
+A row holds the columns of LEADING, then the run's whole configuration, and as `rows` the metrics of its epochs.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from layers.registry import FAMILIES, OpenName, parse_conv, parse_family
+from record.reader import Record
+from schedules.schedule import Job
+from system.errors import RequestError
+
+METRICS = (
+    "test_top1_error", "test_top5_error", "best_test_top1_error", "best_test_top5_error", "val_top1_error", "val_top5_error",
+)  # fmt: skip
+COSTS = ("params", "crs_ratio", "mult_adds", "mult_adds_exact", "stored_bytes")
+LEADING = (
+    "name", "state", "reason", "family", "taught", "group", "seeds", *METRICS,
+    *(f"{of}_{metric}" for metric in METRICS for of in ("mean", "std")),
+    "epochs_done", "epochs_planned", *COSTS, "seconds", "images_per_second", "folder", "git_commit",
+)  # fmt: skip
+
+
+def family(config: dict) -> str | None:
+    """Return the family of a run's blocks, the curve that the run is a point of; None where nothing says it.
+
+    Tensors of other than three dimensions have a family for each number of dimensions, such as `TensorTrain_x_4`.
+    """
+    if config.get("module"):
+        return f"module {config['module']}"
+    if not config.get("conv"):
+        return None
+    if config.get("budget") or config.get("budget_mult_adds"):  # before the run begins, the conv has no number yet
+        with suppress(RequestError):
+            return str(parse_family(config["conv"]))
+    name = parse_conv(config["conv"])
+    numbers = FAMILIES[name.family].numbers
+    return str(OpenName(name.family, numbers[0] if numbers else None, name.numbers[1:]))
+
+
+def row(record: Record) -> dict:
+    """Return the row of one run, without what grouping.add_groups adds."""
+    config, counts, last = record.config, dict(record.document.get("counts", {})), record.last
+    if counts.get("uncounted"):  # a user's module counts nothing, and the rest alone would look like a gain
+        counts["mult_adds"] = counts["mult_adds_exact"] = None
+    best5 = [each["test_top5_error"] for each in record.rows if "test_top5_error" in each]
+    return {
+        "name": record.name,
+        "state": record.state,
+        "reason": record.reason,
+        "family": family(config),
+        "taught": config["mode"] == "student" if "mode" in config else None,
+        **{metric: record.tested.get(metric) for metric in METRICS},
+        "best_test_top5_error": min(best5, default=None),
+        "epochs_done": record.epochs_done,
+        "epochs_planned": record.epochs_planned,
+        **{cost: counts.get(cost) for cost in COSTS},
+        "seconds": sum(each.get("seconds", 0.0) for each in record.rows) if record.rows else None,
+        "images_per_second": last.get("images_per_second"),
+        "folder": str(record.folder),
+        "git_commit": record.document.get("versions", {}).get("git_commit"),
+        **config,
+        "rows": record.rows,
+    }
+
+
+def planned(jobs: Sequence[Job], rows: dict[str, dict]) -> list[dict]:
+    """Return a row for each job of a schedule: its run's, from `rows` by name, or what its command says."""
+    found = []
+    for job in jobs:
+        row = rows.get(job.name, {})
+        if "dataset" not in row:  # the run has no configuration, so the command knows more
+            row = _of_command(job) | {key: row[key] for key in ("state", "reason", "folder") if key in row}
+        for need, what in job.needs.items():
+            state = rows.get(need, {}).get("state")
+            if row["state"] == "planned" and state in ("failed", "diverged"):
+                row["reason"] = f"its {what} {need} {state}"
+        found.append(row)
+    return found
+
+
+def _of_command(job: Job) -> dict:
+    config = job.options
+    return {
+        "name": job.name, "state": "planned", "reason": "", "family": family(config),
+        "taught": config.mode == "student", "epochs_done": 0, "epochs_planned": config.epochs,
+        **dict.fromkeys(METRICS), **config, "rows": [],
+    }  # fmt: skip

@@ -1,0 +1,114 @@
+"""Which runs share a figure and a line, and what their labels and captions say. The studies are made up."""
+
+import pytest
+import study_samples as samples
+from drawn import artists, study
+
+from schedules import plot
+from schedules.figures import style
+from schedules.figures.curves import curves
+from schedules.figures.tradeoff import tradeoff
+
+
+@pytest.fixture(autouse=True)
+def the_style():
+    with style.drawing():
+        yield
+
+
+def test_a_caption_counts_runs_without_a_configuration(tmp_path):
+    lost = samples.run("ACDC", 0, state="failed", name="lost") | {"dataset": None, "network": None}
+    (pair,) = study(tmp_path, [*samples.published()[:2], lost], curves=False).pairs
+    caption = artists(tradeoff(pair, "params", "test_top1_error"), "caption")["caption"].get_text()
+    assert caption == "2 finished runs, 200 epochs, 1 seed; not drawn: 1 without a configuration."
+
+
+def test_a_teacher_from_another_network_is_a_line(tmp_path):
+    runs = [samples.run("Conv", 3.8, taught=False, name="big"), samples.run("SepHashed_0.1", 5, network="DARTS", teacher_checkpoint="big", wrn_depth=None, wrn_width=None)]  # fmt: skip
+    first, second = study(tmp_path, runs, curves=False).pairs
+    figure = tradeoff(second, "params", "test_top1_error")
+    assert len(artists(figure, "point-")) == 1 and artists(figure, "teacher-")["teacher-0"].get_ydata()[0] == 3.8
+    assert artists(figure, "guide-")["guide-0"].get_text() == "teacher WRN-28-10" == first.groups[0].label
+
+
+def test_labels_tell_settings_apart(tmp_path):
+    runs = [samples.run("ACDC", 5, name="a"), samples.run("ACDC_4", 6, name="b", lr=0.02, group="b", params=4e5), samples.run("ACDC", 8, name="d", nocrswd=True),
+            samples.run("ACDC_8", 5.5, name="c", params=45e4), samples.run("ACDC_6", 6, name="e", teacher_checkpoint="another", params=3e5)]  # fmt: skip
+    (pair,) = study(tmp_path, runs, curves=False).pairs
+    labels = [group.label for group in pair.groups]
+    assert labels == ["ACDC", "ACDC_4 (lr 0.02)", "ACDC (no CRS)", "ACDC_8", "ACDC_6 (by another)"]
+    figure = tradeoff(pair, "params", "test_top1_error")
+    (line,) = artists(figure, "family-").values()
+    assert line.get_xdata().tolist() == [450_000, 500_000]  # the number of the conv alone is another
+    assert "no line joins other widths or settings" in artists(figure, "caption")["caption"].get_text()
+
+
+DATA = {"data_digest": "0123456789012345", "data_train": 1500, "data_test": 297}
+
+
+def of(conv, error, params, tag, **fields):
+    return samples.run(conv, error, params=params, name=f"{conv}.{tag}", group=f"{conv}.{tag}", **fields)
+
+
+APART = {
+    "length": ({"epochs": 3, "epochs_planned": 3}, {"epochs": 30, "epochs_planned": 30}, ["3 epochs", "30 epochs"]),
+    "depth": ({"wrn_depth": 16}, {"wrn_depth": 10}, ["WRN-16-10", "WRN-10-10"]),
+    "width": ({"wrn_width": 1.0}, {"wrn_width": 2.0}, ["WRN-28-1", "WRN-28-2"]),
+    "part of the data": (DATA, {**DATA, "train_size": 500}, ["1,500 training images", "500 of 1,500 training images"]),
+    "other data": (DATA, {**DATA, "data_digest": "1e10000000000000"}, ["data 01234567", "data 1e100000"]),
+    "data unknown": (DATA, {}, ["1,500 training images", "images not counted"]),
+    "held out": ({"val_size": 100}, {"val_size": 0}, ["100 held out", "none held out"]),
+    "augmentation": ({"augment": "none"}, {"augment": "full"}, ["augment none", "augment full"]),
+}
+
+
+@pytest.mark.parametrize("fields", APART.values(), ids=APART)
+def test_no_line_joins_other_networks_data_or_lengths(tmp_path, fields):
+    one, other, words = fields
+    runs = [
+        of(conv, error, params, tag, **own)
+        for conv, error, params in (("ACDC_4", 8, 4e5), ("ACDC_8", 6, 5e5), ("SepHashed_0.1", 5, 6e5))
+        for tag, own in (("one", one), ("other", other))
+    ]
+    read = study(tmp_path, runs, count=4)
+    assert len(read.pairs) == 2 and len({*plot.file_names(read).values()}) == 2
+    for pair, word in zip(read.pairs, words):
+        assert len(pair.groups) == 3 and word in pair.title
+        assert word.replace(" ", "_").replace(",", "") in plot.file_names(read)[read.pairs.index(pair)]
+        figure = tradeoff(pair, "params", read.measure)
+        assert artists(figure, "where")["where"].get_text() == pair.title
+        corners = artists(figure, "front")["front"].get_xydata()[1:-1].tolist()
+        assert all([group.first["params"], group.error] in corners for group in pair.groups)
+        assert artists(figure, "family-ACDC-taught")["family-ACDC-taught"].get_xdata().tolist() == [400_000, 500_000]
+        assert len(artists(curves(pair, read.measure), "curve-")) == 3
+
+
+def test_the_same_data_by_another_name_and_unknown_with_unknown(tmp_path):
+    runs = [of("ACDC_4", 8, 4e5, "a", **DATA | {"dataset": "folder:a"}), of("ACDC_8", 7, 5e5, "b", **DATA | {"dataset": "folder:b"}),
+            of("ACDC_4", 8, 4e5, "c"), of("ACDC_8", 7, 5e5, "d", val_size=0)]  # fmt: skip
+    read = study(tmp_path, runs, curves=False)
+    assert [[group.first["name"][-1] for group in pair.groups] for pair in read.pairs] == [["a", "b"], ["c", "d"]]
+    caption = artists(tradeoff(read.pairs[0], "params", read.measure), "caption")["caption"].get_text()
+    assert caption == "2 finished runs, 200 epochs, 1 seed; 1,500 training and 297 test images."
+
+
+def test_a_caption_says_how_many_seeds_a_point_has(tmp_path):
+    runs = [*samples.several("ACDC", 5, 3), *samples.several("Shuffle_4", 6, 2), samples.run("Sep", 7)]
+    (pair,) = study(tmp_path, runs, curves=False).pairs
+    text = artists(tradeoff(pair, "params", "test_top1_error"), "caption")["caption"].get_text()
+    assert "6 finished runs in 3 groups, 200 epochs, 3 seeds at 1 point, 2 seeds at 1, 1 seed at 1: means" in text
+
+
+def test_a_teacher_of_another_length_is_a_line_that_says_so(tmp_path):
+    runs = [
+        samples.run("Conv", 3.8, taught=False, name="the.teacher", epochs=60, epochs_planned=60),
+        samples.run("ACDC", 5),
+    ]
+    read = study(tmp_path, runs, curves=False)
+    assert [pair.title for pair in read.pairs] == ["cifar10, WRN-28-10, 60 epochs", "cifar10, WRN-28-10, 200 epochs"]
+    guide = artists(tradeoff(read.pairs[1], "params", read.measure), "guide-")
+    assert [text.get_text() for text in guide.values()] == ["teacher WRN-28-10, 60 epochs"]
+    others = study(
+        tmp_path / "b", [runs[0] | {"data_test_digest": "a"}, runs[1] | {"data_test_digest": "b"}], curves=False
+    )
+    assert not others.pairs[1].guides  # an error on other images

@@ -1,0 +1,248 @@
+"""Figures of studies: what is drawn, where, and in which look. The studies are made up."""
+
+import itertools
+import json
+import random
+
+import numpy as np
+import pytest
+import study_samples as samples
+from drawn import artists, study
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from layers.registry import FAMILIES
+from schedules import outcomes
+from schedules.figures import style
+from schedules.figures.ablation import ablation, rows
+from schedules.figures.curves import curves
+from schedules.figures.labels import spread
+from schedules.figures.tradeoff import front, tradeoff
+
+
+@pytest.fixture(autouse=True)
+def the_style():
+    with style.drawing():
+        yield
+
+
+def dominated(points, index):
+    cost, error = points[index]
+    return any(x <= cost and y <= error and (x, y) != (cost, error) for x, y in points)
+
+
+def test_the_front_is_what_nothing_dominates():
+    draw = random.Random(0)
+    for size in (1, 2, 3, 7, 30):
+        for _ in range(50):
+            points = [(draw.randint(1, 9), draw.randint(1, 9)) for _ in range(size)]
+            best = front(points)
+            assert sorted(best) == [index for index in range(size) if not dominated(points, index)]
+            assert [points[index][0] for index in best] == sorted(points[index][0] for index in best)
+
+
+@pytest.mark.parametrize(
+    "value, text", [(950, "950"), (1e5, "100k"), (1e6, "1M"), (999_999, "1M"), (2.5e6, "2.5M"), (5.2433e9, "5.24G")]
+)
+def test_numbers_for_people(value, text):
+    assert style.human(value) == text
+
+
+def test_every_family_has_a_look_of_its_own():
+    families = [*FAMILIES, *(f"{base}_x_{d}" for base in style.TURNED for d in (2, 4, 5, 6))]
+    assert set(style.LOOKS) == set(FAMILIES)
+    looks = {family: style.look(family) for family in families}
+    assert len({str(looks[family].marker) for family in FAMILIES}) == len(FAMILIES)
+    assert len({(look.colour, str(look.marker)) for look in looks.values()}) == len(families)
+    assert len({look.colour for look in looks.values()} | {style.INK, style.MUTED, style.FAINT}) == len(families) + 3
+    assert style.look("module mine.py") == style.look("module mine.py")
+
+
+def test_spread_keeps_order_and_distance():
+    draw = random.Random(1)
+    for size in (1, 2, 5, 20):
+        wanted = [draw.uniform(0, 30) for _ in range(size)]
+        places = spread(wanted, 3)
+        order = np.argsort(wanted)
+        assert (np.diff(np.array(places)[order]) >= 3 - 1e-9).all()
+    assert spread([0, 10, 30], 3) == [0, 10, 30] and spread([5, 5], 4) == [3, 7]
+
+
+def overlap(one, other):
+    return one.x0 < other.x1 and other.x0 < one.x1 and one.y0 < other.y1 and other.y0 < one.y1
+
+
+@pytest.mark.parametrize(
+    "runs, most_missing",
+    [(samples.published(3), 4), (samples.published()[:9], 0), (samples.large(), 80)],
+    ids=["30", "9", "81"],
+)
+def test_labels_overlap_nothing(tmp_path, runs, most_missing):
+    (pair,) = study(tmp_path, runs, curves=False).pairs
+    for cost in ("params", "mult_adds_exact")[: 1 if len(runs) > 80 else 2]:
+        figure = tradeoff(pair, cost, "test_top1_error")
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw_without_rendering()
+        labels = [super(type(label), label).get_window_extent(renderer) for label in artists(figure, "label-").values()]
+        assert len(labels) >= max(1, len(pair.groups) - most_missing)
+        for one, other in itertools.combinations(labels, 2):
+            assert not overlap(one, other)
+        centres = [line.axes.transData.transform(line.get_xydata()[0]) for line in artists(figure, "point-").values()]
+        bounds = figure.axes[0].bbox
+        for label in labels:
+            assert not any(label.x0 < x < label.x1 and label.y0 < y < label.y1 for x, y in centres)
+            assert bounds.x0 <= label.x0 and label.x1 <= bounds.x1 and bounds.y0 <= label.y0 and label.y1 <= bounds.y1
+
+
+def test_what_is_drawn(tmp_path):
+    (pair,) = study(tmp_path, samples.published(3), curves=False).pairs
+    figure = tradeoff(pair, "params", "test_top1_error")
+    points, (axes,) = artists(figure, "point-"), figure.axes
+    assert len(points) == len(pair.groups) == 30 and axes.get_xscale() == "log"
+    for group in pair.groups:
+        point = points[f"point-{group.number}"]
+        mean = np.mean([run["test_top1_error"] for run in group.runs])
+        cost = axes.get_xlim()[1] if group.role == "teacher" else group.first["params"]  # it would squeeze the others
+        assert point.get_xydata().tolist() == [[cost, pytest.approx(mean)]]
+        hollow = point.get_markerfacecolor() == style.HOLLOW
+        assert hollow == (not group.taught) == (group.first["mode"] == "teacher")
+        if not group.role:
+            assert (
+                point.get_color() == style.look(group.family).colour
+                and point.get_marker() == style.look(group.family).marker
+            )
+        (_, low), (_, high) = artists(figure, f"error-{group.number}")[f"error-{group.number}"].get_xydata()
+        assert high - low == pytest.approx(2 * np.std([run["test_top1_error"] for run in group.runs], ddof=1))
+    teachers = [group for group in pair.groups if group.role == "teacher"]
+    assert [group.label for group in teachers] == ["teacher WRN-28-10"] and len(teachers[0].runs) == 3
+    assert artists(figure, "teacher-")[f"teacher-{teachers[0].number}"].get_ydata()[0] == teachers[0].error
+    widths = [group for group in pair.groups if group.role == "control"]
+    assert [group.label for group in widths] == ["WRN-28-1", "WRN-28-1.3", "WRN-28-3"]  # another network each
+    shuffle = artists(figure, "family-Shuffle-taught")["family-Shuffle-taught"].get_xdata().tolist()
+    assert shuffle == [378314, 437354, 563594, 823674]  # in order of cost, and without what had no CRS
+    corners = artists(figure, "front")["front"].get_xydata().tolist()
+    equal = [group for group in pair.groups if group.role != "control" and group.first["nocrswd"] is not True]
+    for number in front([(group.first["params"], group.error) for group in equal]):
+        assert [equal[number].first["params"], equal[number].error] in corners
+    for group in pair.groups:
+        if group not in equal:
+            assert not any([group.first["params"], group.error] in line.get_xydata().tolist()
+                           for line in axes.lines if len(line.get_xdata()) > 2)  # fmt: skip
+    ticks = [label.get_text() for label in axes.get_xticklabels()]
+    assert {"500k", "1M", "4M"} <= set(ticks) and len(ticks) <= 8
+    teacher = artists(figure, "label-")[f"label-{teachers[0].number}"].get_text()
+    assert teacher == "teacher WRN-28-10, 36.5M \N{RIGHTWARDS ARROW}"
+    caption = artists(figure, "caption")["caption"].get_text()
+    assert caption.startswith(
+        "90 finished runs in 30 groups, 200 epochs, 3 seeds a point: means, bars of one standard deviation"
+    ) and "1 diverged, 1 failed, 1 incomplete, 1 planned" in caption.replace("\n", " ")
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"Tucker, d = 4", "taught by a teacher", "trained alone", "Conv, other widths"} <= set(words)
+    assert "Conv" not in words
+
+
+def budgets(tmp_path):
+    """Families that all cost the same by design, taught and alone, with errors close to one another."""
+    convs = ["SepHashed_0.1", "TensorTrain_0.26", "Tucker_0.25", "ACDC"]
+    runs = [
+        run
+        for place, conv in enumerate(convs)
+        for taught in (True, False)
+        for params in (500_000 + 40 * place, 1_000_000 + 40 * place)
+        for run in samples.several(
+            conv, 6 - 1e-6 * params + 0.02 * place, 2, taught=taught, params=params, group=f"{conv}{taught}{params}"
+        )
+    ]
+    (pair,) = study(tmp_path, runs, curves=False).pairs
+    return pair
+
+
+def test_no_mark_hides_another_where_the_cost_is_the_same(tmp_path):
+    pair = budgets(tmp_path)
+    figure = tradeoff(pair, "params", "test_top1_error")
+    figure.draw_without_rendering()
+    drawn = {}
+    for kind in ("point", "error"):
+        lines = artists(figure, f"{kind}-")
+        drawn[kind] = {number: lines[f"{kind}-{number}"] for number in range(len(pair.groups))}
+    centres = {number: line.get_transform().transform(line.get_xydata()[0]) for number, line in drawn["point"].items()}
+    for group in pair.groups:
+        point, bar = (drawn[kind][group.number] for kind in ("point", "error"))
+        assert point.get_xdata()[0] == group.first["params"]  # moved on the paper, not in what it says
+        assert bar.get_transform().transform(bar.get_xydata())[0, 0] == pytest.approx(centres[group.number][0])
+        assert point.get_markerfacecolor() == (style.look(group.family).colour if group.taught else style.HOLLOW)
+    for one, other in itertools.combinations(pair.groups, 2):
+        across, up = abs(centres[one.number] - centres[other.number]) * 72 / figure.dpi
+        assert across > 5 or up > 5
+    words = artists(figure, "caption")["caption"].get_text().replace("\n", " ")
+    assert ("stand side by side" in words) == any(
+        abs(centres[group.number][0] - figure.axes[0].transData.transform((group.first["params"], 1))[0]) > 9
+        for group in pair.groups
+    )
+
+
+def test_labels_say_who_was_alone(tmp_path):
+    runs = [
+        samples.run(conv, error + 2 * (not taught), taught=taught, params=params, wrn_width=width, teacher_checkpoint="the.teacher" if taught else None)
+        for conv, width, params, error in (("ACDC", 10.0, 600_000, 5), ("Conv", 1.3, 700_000, 7))
+        for taught in (True, False)
+    ] + [samples.run("Conv", 3.8, taught=False, name="the.teacher"), samples.run("Sep", 8, taught=False, params=800_000)]  # fmt: skip
+    read = study(tmp_path, runs, count=3)
+    (pair,) = read.pairs
+    words = {text.get_text() for text in artists(tradeoff(pair, "params", read.measure), "label-").values()}
+    assert words == {"ACDC", "ACDC, alone", "WRN-28-1.3", "WRN-28-1.3, alone", "teacher WRN-28-10", "Sep"}
+    figure = curves(pair, read.measure)
+    words = {text.get_text() for text in artists(figure, "label-").values()}
+    assert words == {"ACDC", "ACDC, alone", "WRN-28-1.3", "WRN-28-1.3, alone", "teacher WRN-28-10", "Sep, alone"}
+    for group in pair.groups:
+        dashed = artists(figure, "curve-")[f"curve-{group.number}"].get_linestyle() == "--"
+        assert dashed == (not group.taught and group.role != "teacher")
+    caption = artists(figure, "caption")["caption"].get_text()
+    assert "dashed: trained alone" in caption and "bars" not in caption and "grey" not in caption
+    assert figure.axes[0].get_xlim() == (1, 3)
+
+
+def test_epochs_that_were_not_tested(tmp_path):
+    """--test_every 3: a curve has the epochs that were tested, its training error has all."""
+    path = samples.write(tmp_path / "study.csv", [samples.run("ACDC", 5), samples.run("Shuffle_4", 6)], count=7)
+    document = json.loads(path.with_suffix(".json").read_text())
+    for run in document["runs"]:
+        run["rows"] = [
+            {key: value for key, value in row.items() if row["epoch"] in (2, 5, 6) or not key.startswith("test")}
+            for row in run["rows"]
+        ]
+    path.with_suffix(".json").write_text(json.dumps(document))
+    (pair,) = outcomes.read(str(path)).pairs
+    figure = curves(pair, "test_top1_error")
+    assert artists(figure, "curve-")["curve-0"].get_xdata().tolist() == [3, 6, 7]
+    assert artists(figure, "train-")["train-0"].get_xdata().tolist() == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_learning_curves_are_means(tmp_path):
+    read = study(tmp_path, samples.published(2), count=5)
+    (pair,) = read.pairs
+    figure = curves(pair, read.measure)
+    assert len(figure.axes) == len({group.family for group in pair.groups})
+    lines = artists(figure, "curve-")
+    assert len(lines) == len(artists(figure, "train-")) == len(pair.groups)
+    group = pair.groups[3]
+    wanted = np.mean([[row["test_top1_error"] for row in run["rows"]] for run in group.runs], axis=0)
+    assert np.allclose(lines[f"curve-{group.number}"].get_xydata(), np.column_stack([range(1, 6), wanted]))
+    for axes in figure.axes:
+        heights = sorted(text.get_window_extent().y0 for text in axes.texts if "label-" in (text.get_gid() or ""))
+        assert all(above - below > 7 for below, above in itertools.pairwise(heights))
+    one = curves(outcomes.Pair(pair.dataset, pair.network, pair.runs, pair.groups[:8], []), read.measure)
+    assert len(one.axes) == 1 and len(artists(one, "label-")) == 8
+    assert curves(study(tmp_path / "without", samples.published(), curves=False).pairs[0], read.measure) is None
+
+
+def test_pairs_of_weight_decay(tmp_path):
+    runs = samples.published(2) + [samples.run("Shuffle_4", 4.5, crs_factor=0.5, params=823674)]
+    (pair,) = study(tmp_path, runs, curves=False).pairs
+    found = dict(rows(pair))
+    assert list(found)[0] == "Shuffle_4" and list(found)[-1] == "SepHashedFull_0.1" and len(found) == 4
+    assert list(found["Shuffle_4"]) == [0.0, 0.5, 1.0] and found["Shuffle_4"][0.5].error == 4.5
+    for arms in found.values():
+        assert {group.taught for group in arms.values()} == {True}
+    figure = ablation(pair, "test_top1_error")
+    assert len(artists(figure, "point-")) == 9 and len(artists(figure, "pair-")) == 4
+    assert ablation(study(tmp_path / "none", samples.large(10), curves=False).pairs[0], "test_top1_error") is None
