@@ -1,6 +1,6 @@
 """Processes that read and decode photographs: tasks go in, batches of bytes come out, in order.
 
-    pool = Pool(photographs, side=224, workers=4, crop=True, flip=True, pin=False)
+    pool = Pool(Decoder(photographs, side=224, crop=True, flip=True), workers=4, pin=False)
     for decoded in pool.run([Task("train", np.arange(256), seed=0, epoch=3)]): ...
 
 One pool serves training and testing. A task is all that its result depends on, so that a run can be left and gone on with
@@ -82,11 +82,11 @@ class Decoder(Dataset):
 class Pool:
     """Workers that start with the first task and stay (0: none, the process itself decodes)."""
 
-    def __init__(self, photographs: Photographs, side: int, workers: int, crop: bool, flip: bool, pin: bool):
+    def __init__(self, decoder: Decoder, workers: int, pin: bool):
         self.plan: list[Task] = []  # what the loader goes through, each time that it begins
         self.running: object = None  # stands for the run that began last: all runs share the loader's iterator
         self.loader = DataLoader(
-            Decoder(photographs, side, crop, flip), batch_size=None, sampler=self.plan, num_workers=workers, collate_fn=_as_is,
+            decoder, batch_size=None, sampler=self.plan, num_workers=workers, collate_fn=_as_is,
             pin_memory=pin, worker_init_fn=_begin, prefetch_factor=AHEAD if workers else None,
             persistent_workers=workers > 0, generator=torch.Generator(),  # whose draws are nobody else's
         )  # fmt: skip

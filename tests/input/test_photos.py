@@ -18,12 +18,13 @@ from small_runs import ROOT
 from input import datasets
 from input.arrays import Images
 from input.augment import Augmentation
-from input.batches import Share
+from input.batches import BatchPlan, Share
 from input.datasets import DATASETS
 from input.memory import Data
 from input.photos import loader as photos_module
 from input.photos.crops import draws
 from input.photos.decoding import random_image
+from input.photos.index import Photographs
 from input.photos.loader import Photos
 from input.photos.workers import worker_fault
 from system.errors import MachineFault, RequestError
@@ -44,8 +45,9 @@ def index(place):
     return datasets.find("imagenet", place, imagenet_loc=str(place / "tree")).read(1)
 
 
-def make(index, augmentation=PLAIN, batch_size=5, **keywords) -> Photos:
-    return Photos(index, IMAGENET, augmentation, batch_size, keywords.pop("seed", 0), side=SIDE, **keywords)
+def make(index, augmentation=PLAIN, batch_size=5, workers=0, **keywords) -> Photos:
+    plan = BatchPlan(augmentation, batch_size, keywords.pop("seed", 0), **keywords)
+    return Photos(index, IMAGENET, plan, side=SIDE, workers=workers)
 
 
 def all_of(batches) -> tuple[torch.Tensor, torch.Tensor]:
@@ -130,7 +132,8 @@ def test_augmentation_can_be_off(index):
 def test_what_is_held_out(index):
     photos = make(index, val_size=4)
     pictures = np.zeros((12, 32, 32, 3), np.uint8)
-    arrays = Data(Images(pictures, index.train.labels, pictures, index.val.labels), IMAGENET, PLAIN, 5, 0, val_size=4)
+    images = Images(pictures, index.train.labels, pictures, index.val.labels)
+    arrays = Data(images, IMAGENET, BatchPlan(PLAIN, 5, 0, val_size=4))
     assert photos.validation.numbers.tolist() == arrays.validation.numbers.tolist()
     assert photos.training.numbers.tolist() == arrays.training.numbers.tolist()
     _, y = all_of(photos.train(0))
@@ -147,7 +150,7 @@ def test_fewer_images_to_train_on(index):
     photos, whole = make(index, val_size=2, train_size=7), make(index)
     pictures = np.zeros((12, 32, 32, 3), np.uint8)
     images = Images(pictures, index.train.labels, pictures, index.val.labels)
-    arrays = Data(images, IMAGENET, PLAIN, 5, 0, val_size=2, train_size=7)
+    arrays = Data(images, IMAGENET, BatchPlan(PLAIN, 5, 0, val_size=2, train_size=7))
     assert photos.training.numbers.tolist() == arrays.training.numbers.tolist() and photos.steps(photos.training) == 2
     order = [int(number) for number in index.train.order(0, 3) if number in photos.training.numbers]
     assert [int(y) for y in all_of(photos.train(3))[1]] == index.train.labels[order].tolist() and len(
@@ -240,7 +243,7 @@ def test_a_small_part_of_a_large_split_may_be_damaged(monkeypatch):
     assert photos_module.SMALL_PART == 0.001
     monkeypatch.setattr(photos_module, "SMALL_PART", 0.01)
     picture = encoded(pixels(0, (8, 8)))
-    photos = make(datasets.Photographs(Many(), Many()), share=Share(0, 2), batch_size=200)
+    photos = make(Photographs(Many(), Many()), share=Share(0, 2), batch_size=200)
     photos.pool.loader.dataset.side = photos.side = 2
     batches = photos.train(0)
     with pytest.raises(
@@ -264,16 +267,17 @@ def test_a_killed_worker_is_a_fault_in_one_line():
 
 PROGRAM = """
     import multiprocessing, os, signal, sys
-    import datasets
-    from data import Augmentation
-    from errors import MachineFault
+    from input import datasets
+    from input.augment import Augmentation
+    from input.batches import BatchPlan
     from input.photos.loader import Photos
-    from signals import Deferred
+    from system.errors import MachineFault
+    from system.signals import Deferred
 
     if __name__ == "__main__":
         place, how = sys.argv[1:]
         index = datasets.find("imagenet", None, imagenet_loc=place).read(1, False)
-        photos = Photos(index, datasets.DATASETS["imagenet"], Augmentation(cutout=0), 1, 0, side=16, workers=2)
+        photos = Photos(index, datasets.DATASETS["imagenet"], BatchPlan(Augmentation(cutout=0), 1, 0), side=16, workers=2)
         if how == "spawn":
             photos.pool.loader.multiprocessing_context = "spawn"
         with Deferred() as stop:
