@@ -74,17 +74,9 @@ from training.rates import Cosine, Schedule, Step
 from training.recompute import recompute
 from training.report import announce, line, told, versions
 from weights import fit as weights_fit
+from weights.classes import check_classes, check_labels, print_data_difference
 from weights.matching import describe
-from weights.origin import (
-    Origin,
-    build_teacher,
-    check_classes,
-    check_labels,
-    check_side,
-    origin,
-    start_of,
-    tell_of_data,
-)
+from weights.origin import Origin, build_teacher, check_side, origin, start_of
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -152,7 +144,7 @@ def train(request: Configuration, device: torch.device, team: process_group.Team
                 if source_of is not None and source_of.mapping:
                     print(source_of.mapping, flush=True)
             if teacher is not None and not teacher.mapping:
-                tell_of_data(request.teacher_checkpoint, "teacher", teacher.config, config)
+                print_data_difference(request.teacher_checkpoint, "teacher", teacher.config, config)
             if start is not None and start.config.get("data_names", "") not in ("", config["data_names"]):
                 other = f"{request.init_from!r} was trained on classes of other names, its classifier too"
                 print(f"warning: {other}", file=sys.stderr)

@@ -112,9 +112,8 @@ def of_networks(jobs: Sequence[Job]) -> Iterator[Fault]:
             origin = coming_from(name, config) if name else None
         except RequestError as error:
             return str(error)
-        for flag in ("network", *NETWORKS[config["network"]][1].values()) if origin else ():
-            if flag != "AT_split" and config[flag] != origin.get(flag):
-                return f"--init_from {name}: {flag} is {config[flag]} here, {origin.get(flag)} there"
+        if origin and (fault := weights_origin.init_fault(config, origin)):
+            return f"--init_from {name}: {fault}"
 
     def of_weights(job: Job) -> str | None:
         """Whether what the run that exists came from has been trained anew since."""

@@ -63,14 +63,12 @@ def _sorted_out(tar: tarfile.TarFile, path: Path, size: int) -> tuple[list[Image
     """The images, the contents of each .cls by its key, and the names of what else is there."""
     images: dict[str, Image] = {}
     labels: dict[str, bytes] = {}
-    others, guard = [], Guard(path)
+    others, guard = [], Guard(path, size=size)
     for entry in tar:
         member = of_tar(tar, entry)
         if member.is_folder or ".." not in member.parts and is_aside(member.parts):
             continue
         guard.check(member)
-        if entry.offset_data + entry.size > size:
-            raise MachineFault(f"{path}: {entry.name!r} cannot be used: the shard ends before it does")
         name = str(PurePosixPath(*member.parts))
         key = name.rpartition(".")[0]
         if suffix(member.parts[-1]) == "cls":
