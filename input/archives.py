@@ -5,8 +5,8 @@
     guard = Guard(Path("cifar10.zip"), largest=1 << 20)
     guard.check(member)                         # MachineFault where it is refused
 
-Nothing is ever unpacked to disk. Kinds are told apart by their first bytes: zip, zstd (by the package zstandard), and what tarfile
-reads. Imports no torch.
+Nothing is ever unpacked to disk. Kinds are told apart by their first bytes: zip, zstd (by the package zstandard), and
+what tarfile reads. Imports no torch.
 """
 
 import lzma
@@ -33,7 +33,7 @@ FAULTS = (
 
 
 class Member(NamedTuple):
-    """An entry of an archive: its name with slashes, its size in bytes as the header says, what it is, and what reads it.
+    """An entry of an archive: name with slashes, size in bytes as the header says, kind, and what reads it.
 
     `end`: the number of the first byte after its contents in a tar that is not compressed, else 0.
     """
@@ -53,10 +53,10 @@ class Member(NamedTuple):
 
 
 class Guard:
-    """What refuses members of an archive: outside of it, a link, something else than a file, too large, cut off, there twice.
+    """A check that refuses members: outside of the archive, a link, no file, too large, cut off, or there twice.
 
-    Args: largest: bytes that a member may have; most: bytes that all of them may have; size: bytes of the archive, where members
-    may end beyond it.
+    Args: largest: bytes that a member may have; most: bytes that all of them may have; size: bytes of the archive,
+    where members may end beyond it.
     """
 
     def __init__(self, path: Path, largest: int | None = None, most: int | None = None, size: int | None = None):
@@ -170,7 +170,7 @@ def _unzstd(path: Path, file: IO[bytes]) -> IO[bytes]:
         )
 
     class Reader:
-        """A stream that raises OSError where it is damaged. Where it was cut, the tar lacks its end, which tarfile notices."""
+        """A stream that raises OSError where it is damaged. Where it was cut, tarfile misses the end."""
 
         stream = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
 

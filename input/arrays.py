@@ -29,12 +29,12 @@ from system.errors import MachineFault, first_line
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR100
 
-TRAIN, TEST = "train", ("test", "val", "valid", "validation")  # folders; the first one that is there tests
+TRAIN, TEST = "train", ("test", "val", "valid", "validation")  # folders; of several to test on, the first is used
 CACHE_FORMAT = 2
 KEPT = ("stamp", "train", "train_labels", "test", "test_labels", "classes", "notes")  # in a cache
 LARGEST_FILE = 1 << 20  # bytes of an encoded image; one of 32×32 has some thousands
 MODES = ("RGB", "L", "P", "1", "RGBA", "LA", "PA", "CMYK", "YCbCr", "LAB", "HSV")  # of 8 bits a channel, or fewer
-ARRAYS = {  # what a pickle of arrays calls
+ARRAYS = {  # the functions that a pickle of arrays calls
     ("numpy.core.multiarray", "_reconstruct"), ("numpy.core.numeric", "_frombuffer"), ("numpy", "ndarray"), ("numpy", "dtype"),
 }  # fmt: skip
 Entry = tuple[str, str, str, bytes]  # split, class, file name, encoded image
@@ -55,7 +55,7 @@ class Images:
     test_labels: np.ndarray
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
-    train_digest: str = ""  # where another than that of these bytes is known: facts.py
+    train_digest: str = ""  # where it is not the digest of these bytes: facts.py
     test_digest: str = ""
 
 
@@ -79,7 +79,7 @@ def read_idx(path: Path) -> np.ndarray:
                 raise MachineFault(f"{path} is not an IDX file of bytes")
             shape = tuple(int.from_bytes(file.read(4), "big") for _ in range(magic[3]))
             size = math.prod(shape)
-            data = file.read(min(size, 1 << 28) + 1)  # no more than it says, however far it would unpack
+            data = file.read(min(size, 1 << 28) + 1)  # no more than the header says, however far it would unpack
     except (OSError, EOFError, zlib.error) as error:
         raise MachineFault(f"{path} cannot be read: {first_line(error)}")
     if len(data) != size:
@@ -137,7 +137,10 @@ def _other_targets(dataset: "CIFAR100", targets: str) -> list[int]:
 
 
 def read_folder(folder: Path, form: Form, workers: int) -> Images:
-    """Return the images of train/<class>/ and test/<class>/ (or val/, valid/). Raise MachineFault where they do not fit."""
+    """Return the images of train/<class>/ and test/<class>/ (or val/, valid/).
+
+    Raises MachineFault where they do not fit.
+    """
     entries, passed = [], {}
     try:
         there, unused = splits_in(folder)
@@ -165,7 +168,7 @@ def splits_in(folder: Path) -> tuple[list[str], list[str]]:
         if split != TRAIN
         and not any(first_image(folder / split / each) for each in folders_in(folder / split)[0] if each in classes)
     ]  # fmt: skip
-    if len(useless) == len(set(there) - {TRAIN}):  # there is no better one: what is wrong with the first is told
+    if len(useless) == len(set(there) - {TRAIN}):  # no better one is there: the caller reports what is wrong
         return there, []
     return [split for split in there if split not in useless], useless
 
@@ -188,7 +191,7 @@ def _taken(there: Iterable[str]) -> tuple[str, ...]:
 def notes_of(
     where: str, there: Sequence[str], passed: dict[str, Passed], unused: Sequence[str] = ()
 ) -> tuple[str, ...]:  # fmt: skip
-    """Return lines for a person: which files of each split were passed over, and which of several test splits is used."""
+    """Return lines for a person: which files of a split were passed over, which of several test splits is used."""
     taken, lines = _taken(there), [passed.get(split, Passed()).line(f"{where}/{split}") for split in (TRAIN, *TEST)]
     if others := [f"{split}/" for split in there if split not in taken]:
         lines.append(f"{where} has {taken[1]}/ and {' and '.join(others)}: {taken[1]}/ is what is tested on")
@@ -200,7 +203,7 @@ def notes_of(
 
 
 def read_tar(path: Path, form: Form, workers: int, keep: bool) -> Images:
-    """Return the images of an archive (archives.py), decoded once: later runs load the cache, which `keep` allows to write.
+    """Return the images of an archive (archives.py), decoded once, later loaded from a cache if `keep` allows that.
 
     Raises MachineFault where the archive is damaged, or has other images than `form` says.
     """
@@ -271,8 +274,8 @@ def _decode(entries: list[Entry], notes: tuple[str, ...], where: str, form: Form
         there, missing = (TRAIN, test) if odd in train_classes else (test, TRAIN)
         raise MachineFault(f"{where}: the class {odd!r} has images in {there}/, but none in {missing}/")
     if len(train_classes) != form.classes:
-        told = f" ({notes[0]})" if notes and not train_classes else ""
-        raise MachineFault(f"{where}: there are {len(train_classes)} classes with images, not {form.classes}{told}")
+        noted = f" ({notes[0]})" if notes and not train_classes else ""
+        raise MachineFault(f"{where}: there are {len(train_classes)} classes with images, not {form.classes}{noted}")
 
     def decode(entry: Entry) -> np.ndarray:
         split, label, name, data = entry
@@ -292,7 +295,7 @@ def _decode(entries: list[Entry], notes: tuple[str, ...], where: str, form: Form
     try:
         decoded = np.concatenate(list(pool.map(lambda chunk: np.stack([decode(entry) for entry in chunk]), chunks)))
     finally:
-        pool.shutdown(cancel_futures=True)  # a signal does not wait for the rest
+        pool.shutdown(cancel_futures=True)  # so that a signal does not wait for the rest
     labels = np.array([number[entry[1]] for entry in entries])
     train, names = np.array([entry[0] == TRAIN for entry in entries]), tuple(sorted(train_classes, key=number.get))
     return Images(decoded[train], labels[train], decoded[~train], labels[~train], notes, names)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from system.hashing import below, hash64, key
 
-CROP_MARGIN = 4  # pixels of zero around a 32×32 image, before a crop of its own size
+CROP_MARGIN = 4  # pixels of zero that are added on each side before the crop
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Augmentation:
 
 
 def augment(images: Tensor, numbers: Tensor, augmentation: Augmentation, seed: int, epoch: int, normalise) -> Tensor:
-    """Return a batch of bytes (B, H, W, 3) as floats (B, 3, H, W), channels-last: cropped, flipped, normalised and cut out.
+    """Crop, flip, normalise and cut out a batch of bytes (B, H, W, 3); return floats (B, 3, H, W), channels-last.
 
     Args: numbers: each image's number in the dataset (B,), which with `seed` and `epoch` decides its draws; normalise:
     bytes (B, H, W, 3) to floats of that shape.

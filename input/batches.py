@@ -1,13 +1,14 @@
-"""Batches on the device that trains: what their feed is told, and what it offers to the training loop.
+"""Batches on the device that trains: the plan of them, and the feed that gives them to the training loop.
 
     plan = BatchPlan(Augmentation(cutout=16), batch_size=128, seed=0, device="cuda")
     data = Data(source.read(4), DATASETS["cifar10"], plan)
     for batch in data.train(epoch=12): ...       # batch.x: (128, 3, 32, 32) float, channels-last; batch.y: (128,) int64
     for x, y in data.batches(data.test): ...     # normalised, in order, not augmented
 
-The order of an epoch depends on (seed, epoch), an image's crop, flip and cutout on (seed, epoch, image). Neither depends on the
-batch size, on a resume or on any other draw. The images that `val_size` holds out and those that `train_size` takes are the same
-for every seed, so that a student is never validated on images that its teacher was trained on.
+The order of an epoch depends on (seed, epoch), an image's crop, flip and cutout on (seed, epoch, image). Neither
+depends on the batch size, on a resume or on any other draw. The images that `val_size` holds out and those that
+`train_size` takes are the same for every seed, so that a student is never validated on images that its teacher was
+trained on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,8 +40,8 @@ WHOLE = Share()  # of a process that trains alone
 class Batch(NamedTuple):
     """A process's share of a training batch: images `x` (n, 3, S, S) and labels `y` (n,).
 
-    `images`: how many of the n count; 0 where the share is empty and one image that does not count takes its place. `of`: the
-    images in the batch of all processes.
+    `images`: how many of the n count; 0 where the share is empty and one image that does not count takes its place.
+    `of`: the images in the batch of all processes.
     """
 
     x: Tensor
@@ -53,8 +54,8 @@ class Batch(NamedTuple):
 class BatchPlan:
     """How images become batches.
 
-    `batch_size`: images in a batch of all processes together, of which each takes its `share`. `val_size`: training images that are
-    held out. `train_size`: images to train on; None: all that are not held out.
+    `batch_size`: images in a batch of all processes together, of which each takes its `share`. `val_size`: training
+    images that are held out. `train_size`: images to train on; None: all that are not held out.
     """
 
     augmentation: Augmentation
@@ -78,8 +79,9 @@ class Split(Protocol):
 class Feed:
     """What the training loop takes its batches from: memory.Data or photos.loader.Photos.
 
-    `training`, `validation` (None unless held out) and `test` are splits. `facts` are those of the whole dataset (facts.py), which
-    the caller that loads it sets. `test_every` is the number of epochs from one evaluation to the next.
+    `training`, `validation` (None unless held out) and `test` are splits. `facts` are those of the whole dataset
+    (facts.py), which the caller that loads it sets. `test_every` is the number of epochs from one evaluation to the
+    next.
     """
 
     training: Split
@@ -99,7 +101,7 @@ class Feed:
         raise NotImplementedError
 
     def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield this process's share of the batches of a split, in order, normalised, not augmented; a share may be empty."""
+        """Yield this process's share (maybe empty) of the batches of a split, in order, normalised, not augmented."""
         raise NotImplementedError
 
     def steps(self, split: Split) -> int:
@@ -109,7 +111,8 @@ class Feed:
     def evaluated(self, epoch: int, epochs: int) -> list[tuple[str, Split]]:
         """Return the named splits that are evaluated after an epoch, counted from 0.
 
-        These are "val" (where images are held out) and "test" after every `test_every`-th epoch and after the last one, else none.
+        These are "val" (where images are held out) and "test" after every `test_every`-th epoch and after the last one,
+        else none.
         """
         if (epoch + 1) % self.test_every and epoch + 1 != epochs:
             return []
@@ -119,17 +122,17 @@ class Feed:
     def normalise(self, images: Tensor) -> Tensor:
         """Return floats of about mean 0 and deviation 1 per channel, from bytes (B, H, W, 3)."""
         x = images.float()
-        return torch.addcmul(self.shift, x, self.scale, out=x)  # in place: on a CPU new memory costs as much as the sum
+        return torch.addcmul(self.shift, x, self.scale, out=x)  # in place: on a CPU new memory is as slow as the sum
 
 
 def choose(
     count: int, val_size: int, train_size: int | None = None, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
-    """Return the numbers of the `val_size` images that are held out and of the `train_size` to train on, each in rising order.
+    """Return the numbers of `val_size` images to hold out and of `train_size` to train on, each in rising order.
 
-    Args: count: images in the training set; train_size: None means all that are not held out.
-    Both are taken from one fixed order, so a smaller size takes a part of what a larger one takes. Raises RequestError where
-    there are not so many images.
+    Args: count: images in the training set; train_size: None means all that are not held out. Both are taken from one
+    fixed order, so a smaller size takes a part of what a larger one takes. Raises RequestError where there are not so
+    many images.
     """
     if val_size >= count:
         raise RequestError(f"--val_size {val_size}: there are {count} training images, some must remain")

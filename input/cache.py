@@ -2,7 +2,7 @@
 
     cache = place(Path("data/cifar10.tar.xz"), "decoded")       # data/cifar10.tar.xz.decoded.npz
     keep(cache, {"stamp": np.array("1"), "images": images}, "decoded images")
-    load(cache, ["stamp", "images"])["images"]                  # load returns None where the cache is missing or damaged
+    load(cache, ["stamp", "images"])["images"]        # None where the cache is missing or damaged
 
 No pickle is ever written or read. Imports no torch.
 """
@@ -22,7 +22,7 @@ from system.errors import first_line
 
 
 def place(path: Path, kind: str) -> Path:
-    """Return where a cache lies: beside the file or folder, or in the user's cache folder where that folder is read-only."""
+    """Return where a cache lies: beside the file or folder, or in the user's cache folder where that is read-only."""
     path = path.resolve()
     if path.parent.stat().st_mode & 0o222 and os.access(path.parent, os.W_OK):
         return path.parent / f"{path.name}.{kind}.npz"
@@ -31,7 +31,7 @@ def place(path: Path, kind: str) -> Path:
 
 
 def load(cache: Path, names: Iterable[str]) -> dict[str, np.ndarray] | None:
-    """Return the arrays of these names, their checksums verified; None where one of them is missing or the file is damaged.
+    """Return the arrays of these names, checksums verified; None where one is missing or the file is damaged.
 
     A name is missing from a cache of an earlier version. Damage is a warning on stderr.
     """
@@ -44,7 +44,7 @@ def load(cache: Path, names: Iterable[str]) -> dict[str, np.ndarray] | None:
         with np.load(cache, allow_pickle=False) as stored:
             names = list(names)
             return {name: stored[name] for name in names} if set(names) <= set(stored.files) else None
-    except Exception as error:  # whatever a damaged file makes zipfile or numpy raise: to make it anew is always right
+    except Exception as error:  # whatever a damaged file makes zipfile or numpy raise: the cache can be made anew
         print(f"warning: {cache} is damaged and is made anew: {first_line(error)}", file=sys.stderr)
         return None
 
@@ -85,7 +85,7 @@ def _save(cache: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write beside and rename, so that another run never sees half a cache."""
     partial = cache.with_name(f"{cache.name}.{os.getpid()}.partial")
     for other in cache.parent.glob(f"{cache.name}.*.partial"):
-        if time.time() - other.stat().st_mtime > 3600:  # of a process that was killed as it wrote
+        if time.time() - other.stat().st_mtime > 3600:  # left by a process that was killed while it wrote
             other.unlink(missing_ok=True)
     try:
         with partial.open("wb") as file:

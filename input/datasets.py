@@ -4,8 +4,8 @@
     images = source.read(4)                       # images.train: (1500, 32, 32, 3) uint8
     of(config).classes                            # of the dataset of a run's configuration
 
-A dataset is one entry of DATASETS, or a folder of one's own (folders.py). Small images are read whole into memory (memory.py);
-imagenet is an index of files that are decoded as they are needed (photos/). Imports no torch.
+A dataset is one entry of DATASETS, or a folder of one's own (folders.py). Small images are read whole into memory
+(memory.py); imagenet is an index of files that are decoded as they are needed (photos/). Imports no torch.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,9 +32,9 @@ Place = tuple[str, Source | None]  # where a dataset may lie, and its source whe
 class Dataset:
     """The facts of a dataset.
 
-    `side`: rows and columns of an image. `mean`, `std`: per channel, of pixels in 0..1; None: those of the training images.
-    `std_of`: by network, other deviations that it was published with. `train_images`, `test_images`: how many images it is
-    known to have; 0: unknown.
+    `side`: rows and columns of an image. `mean`, `std`: per channel, of pixels in 0..1; None: those of the training
+    images. `std_of`: by network, other deviations that it was published with. `train_images`, `test_images`: how many
+    images it is known to have; 0: unknown.
     """
 
     classes: int
@@ -80,9 +80,10 @@ def side_of(config: dict) -> int:
 
 
 def other_classes(there: dict, here: dict, read: bool = True) -> str:
-    """Return in words why a network trained on the data of `there` does not classify those of `here`; empty where it does.
+    """Return in words why a network trained on `there` does not classify the data of `here`; empty where it does.
 
-    Where the data have not been `read`, names of classes may be unknown: then classes that may be the same are no reason.
+    Where the data have not been `read`, names of classes may be unknown: then classes that may be the same are no
+    reason.
     """
     same = there["dataset"] == here["dataset"]
     names = [config.get("data_names") for config in (there, here)]
@@ -109,11 +110,11 @@ def find(
     name: str, data_dir: Path, download: bool = False, imagenet_loc: str | None = None, only_test: bool = False,
     val_labels: str | None = None,
 ) -> Source:  # fmt: skip
-    """Return the first place that holds the dataset, without reading it; with `download`, torchvision's if there is none.
+    """Return the first place that holds the dataset; with `download`, torchvision's if there is none. Read nothing yet.
 
-    Args: imagenet_loc: a folder or a pattern of shards (default: the folder imagenet in `data_dir`); only_test: whether train/ of
-    imagenet may be missing; val_labels: the path of a list of the labels of val/ of imagenet.
-    Raises RequestError where the dataset is not there.
+    Args: imagenet_loc: a folder or a pattern of shards (default: the folder imagenet in `data_dir`); only_test: whether
+    train/ of imagenet may be missing; val_labels: the path of a list of the labels of val/ of imagenet. Raises
+    RequestError where the dataset is not there.
     """
     dataset = DATASETS[name]
     if name == "imagenet" and (imagenet_loc is not None or (data_dir / "imagenet").is_dir()):
@@ -167,9 +168,10 @@ def _digits(dataset: Dataset, data_dir: Path, download: bool) -> list[Place]:
 
 
 def _cifar(name: str, archive: str, targets: str | None = None) -> Callable[[Dataset, Path, bool], list[Place]]:
-    """Return a function that looks for torchvision's layout, then for a folder of images, then for an archive of such a folder.
+    """Return a function that looks for torchvision's layout, a folder of images, and an archive of such a folder.
 
-    Args: archive: the folder that torchvision unpacks; targets: the name of the labels in its files, where not the usual one.
+    Args: archive: the folder that torchvision unpacks; targets: the name of the labels in its files, where not the
+    usual one.
     """
 
     def places(dataset: Dataset, data_dir: Path, download: bool) -> list[Place]:

@@ -1,7 +1,7 @@
 """The facts of a run's data: how many images of which classes, and digests of them.
 
     facts = of_images(images)               # {"data_digest": "7f83…", "data_classes": 10, "data_train": 50000, ...}
-    differences(before, now)                # ["3,000 training images then, 1,000 now", "other training images by digest"]
+    differences(before, now)        # ["3,000 training images then, 1,000 now", "other training images by digest"]
 
 They are keys of a run's configuration. A digest is of the bytes and labels in the dataset's own order, on which every
 draw depends; for photographs it is of their names, sizes and labels. Records of earlier versions lack these keys: a
@@ -18,7 +18,7 @@ from input.photos.index import Photographs
 
 COUNTS = {"data_classes": "classes", "data_train": "training images", "data_test": "test images"}
 KEYS = ("data_digest", "data_test_digest", *COUNTS, "data_names")
-LONGEST_NAMES = 200  # characters of all names of classes together that are kept as they are
+LONGEST_NAMES = 200  # characters of all names of classes together; longer ones are shortened
 CHUNK = 4096  # images that are hashed at a time
 
 
@@ -94,7 +94,7 @@ def differences(before: dict, now: dict, words: tuple[str, str] = ("then", "now"
 
 
 def of_run(config: dict) -> dict:
-    """Return the facts in a recorded configuration, with the dataset's name and how many images the run held out and trained on."""
+    """Return the facts in a recorded configuration, with the dataset, `train_size` and `val_size`."""
     keys = ("dataset", *KEYS, "train_size", "val_size")
     return {key: config.get(key) for key in keys}
 
@@ -107,7 +107,7 @@ def used(config: dict) -> int | None:
 
 
 def of_other_data(there: dict, here: dict) -> str:
-    """Return in words how the data of a trained network (`there`) differ from those here; empty where no difference is known."""
+    """Return in words how the data of a trained network differ from those here; empty where no difference is known."""
     return "; ".join(differences(there, here, ("there", "here")))
 
 

@@ -114,7 +114,10 @@ def _instead(path: Path) -> str:
 
 
 def _classes(where: str, path: Path, test: str) -> list[str]:
-    """Return the names of the class folders with images, by label. Raise RequestError where the splits have different ones."""
+    """Return the names of the class folders with images, by label.
+
+    Raises RequestError where the splits have different ones.
+    """
     found = {}
     for split in (TRAIN, test):
         folders, beside = folders_in(path / split)
@@ -135,7 +138,7 @@ def _classes(where: str, path: Path, test: str) -> list[str]:
 
 
 def _files(own: Own) -> tuple[list[File], tuple[str, ...]]:
-    """Return every image of both splits, by class and name, and lines for a person about files that were passed over."""
+    """Return every image of both splits, by class and name, and lines for a person about files passed over."""
     files, passed = [], {}
     for split in (TRAIN, own.test):
         folders, beside = folders_in(own.path / split)
@@ -143,7 +146,7 @@ def _files(own: Own) -> tuple[list[File], tuple[str, ...]]:
         passed[split] = beside.joined(found.passed)
         for label, number in found.each():
             name = found.names[number]
-            status = os.stat(own.path / split / label / name)  # OSError for a link that leads nowhere or in a circle
+            status = os.stat(own.path / split / label / name)  # OSError for a broken link
             files.append(File(split, label, name, status.st_size, trusted(status.st_mtime_ns)))
     there, unused = splits_in(own.path)
     return files, notes_of(str(own.path), there, passed, unused)
@@ -163,15 +166,15 @@ def read(own: Own, side: int, resize: bool, workers: int, keep: bool) -> OwnImag
     stamp = hashlib.sha256(repr((FORMAT, resize, files)).encode("utf-8", "backslashreplace")).hexdigest()
     stored = cache.load(kept_in, ARRAYS)
     if stored is None or str(stored["stamp"]) != stamp:
-        keep = keep and all(file.changed != -1 for file in files)  # else a later change might not show
+        keep = keep and all(file.changed != -1 for file in files)  # else the stamp may miss a later change
         print(f"decoding {shown(str(own.path))}" + ", once" * keep, file=sys.stderr)
         stored = _decoded(own, files, side, resize, workers)
         stored |= {"stamp": np.array(stamp), "notes": np.array(notes, str)}
         if keep:
             cache.keep(kept_in, stored, "decoded images")
     mean, std = (tuple(stored[name].tolist()) for name in ("mean", "std"))
-    arrays, told = [stored[name] for name in ARRAYS[1:5]], tuple(map(str, stored["notes"]))
-    return OwnImages(*arrays, told, tuple(own.names), *map(str, stored["digests"]), mean, std)
+    arrays, notes = [stored[name] for name in ARRAYS[1:5]], tuple(map(str, stored["notes"]))
+    return OwnImages(*arrays, notes, tuple(own.names), *map(str, stored["digests"]), mean, std)
 
 
 def _decoded(own: Own, files: list[File], side: int, resize: bool, workers: int) -> dict[str, np.ndarray]:
@@ -196,7 +199,7 @@ def _decoded(own: Own, files: list[File], side: int, resize: bool, workers: int)
     try:
         list(pool.map(decode, [range(start, min(start + 256, len(files))) for start in range(0, len(files), 256)]))
     finally:
-        pool.shutdown(cancel_futures=True)  # a signal does not wait for the rest
+        pool.shutdown(cancel_futures=True)  # so that a signal does not wait for the rest
     number = {label: index for index, label in enumerate(own.names)}
     labels = np.array([number[file.label] for file in files], np.int64)
     train = np.array([file.split == TRAIN for file in files])
@@ -256,7 +259,7 @@ def _open(path: Path, name: str, encoded: bytes) -> "Image":
 
 
 def _square(path: Path, name: str, image: "Image", side: int) -> np.ndarray:
-    """Return the pixels of an image, (side, side, 3) uint8: scaled until its shorter side fits, and cut to its middle."""
+    """Return pixels (side, side, 3) uint8: scaled until the shorter side fits, and cut to the middle."""
     from PIL import Image
 
     try:

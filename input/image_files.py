@@ -19,11 +19,11 @@ from system.errors import first_line
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # Pillow knows others, some of which run programs
 SUFFIXES = frozenset(
     "png apng jpeg jpg jpe jfif bmp gif ppm pgm pbm pnm tif tiff webp".split()
-)  # of these formats, whatever the case
+)  # of these formats, in lower case
 JUNK = frozenset(
     """thumbs.db ehthumbs.db ehthumbs_vista.db desktop.ini __macosx lost+found $recycle.bin @eadir icon\r picasa.ini
     system\x20volume\x20information""".replace("\n", " ").split(" ")
-)  # of file systems and their browsers
+)  # made by systems and their file browsers
 DOCUMENTS = ("readme", "license", "licence", "copying", "changelog", "authors", "citation")
 DOCUMENT_SUFFIXES = frozenset("txt md rst html htm pdf md5 sha1 sha256".split())
 
@@ -73,7 +73,7 @@ def contents(path: str | Path, largest: int, what: str) -> bytes:
 
 def fault(error: BaseException) -> str:
     """Return in one line why Pillow cannot read an image."""
-    unknown = type(error).__name__ == "UnidentifiedImageError"  # whose words show an object of Python's
+    unknown = type(error).__name__ == "UnidentifiedImageError"  # its message shows a Python object
     return (
         f"cannot identify image file: it is no image, or none of {', '.join(FORMATS)}" if unknown else first_line(error)
     )

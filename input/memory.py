@@ -1,6 +1,7 @@
 """A dataset in the memory of the device that trains.
 
-data = Data(source.read(4), DATASETS["cifar10"], BatchPlan(Augmentation(cutout=16), batch_size=128, seed=0, device="cuda"))
+plan = BatchPlan(Augmentation(cutout=16), batch_size=128, seed=0, device="cuda")
+data = Data(source.read(4), DATASETS["cifar10"], plan)
 for batch in data.train(epoch=12): ...       # batch.x: (128, 3, 32, 32) float, channels-last; batch.y: (128,) int64
 """
 
@@ -61,7 +62,7 @@ class Data(Feed):
             yield Batch(x, split.labels[indices], len(own), len(whole))
 
     def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield this process's share of the batches of a split, in order, normalised, not augmented; a share may be empty."""
+        """Yield this process's share (maybe empty) of the batches of a split, in order, normalised, not augmented."""
         for whole in zip(split.images.split(self.batch_size), split.labels.split(self.batch_size)):
             images, labels = map(self.share.take, whole)
             yield self.normalise(images).permute(0, 3, 1, 2), labels

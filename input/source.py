@@ -23,7 +23,8 @@ class Source:
     def read(self, workers: int, keep: bool = True) -> Images | Photographs:
         """Read the dataset, which may take minutes.
 
-        Args: workers: threads that decode; keep: whether decoded images, or the index of the files, may be written to a cache.
-        Raises MachineFault where files are damaged, RequestError where a folder of photographs has another layout.
+        Args: workers: threads that decode; keep: whether decoded images, or the index of the files, may be written to a
+        cache. Raises MachineFault where files are damaged, RequestError where a folder of photographs has another
+        layout.
         """
         return self.reader(workers, keep)

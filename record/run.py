@@ -24,7 +24,7 @@ from record.checkpoint import load, save
 from record.identity import differences, name_of
 from record.paths import CHECKPOINTS, RUNS, checkpoint_path, clear
 from system.errors import MachineFault, RequestError, first_line
-from system.files import leavings, previous, write_atomically
+from system.files import partial_files, previous, write_atomically
 
 # What may lie in the folder of a run of which nothing has been trained.
 BEFORE = {"lock", "config.json.partial", "end.json", "end.json.partial", "answer.json", "answer.json.partial", "log"}
@@ -161,7 +161,7 @@ class Run:
             return False
         refuse(self.name, self.config, found, resume)
         path = checkpoint_path(self.name)
-        return found.used == path and not leavings(path) and outcome.read(self.folder) is None and self._is_whole()
+        return found.used == path and not partial_files(path) and outcome.read(self.folder) is None and self._is_whole()
 
     def _is_whole(self) -> bool:
         """Whether the folder says what the checkpoint does, to the point."""

@@ -4,7 +4,8 @@
     check_labels("t", "teacher", teacher.config, labels)        # RequestError where a label means another class
     print_data_difference("t", "teacher", teacher.config, config)
 
-In all of them `source` is what the command line names, and `role`, what that is to the run: "teacher" or "run". Imports no torch.
+In all of them `source` is what the command line names, and `role`, what that is to the run: "teacher" or "run". Imports
+no torch.
 """
 
 import sys
@@ -26,7 +27,7 @@ def check_classes(source: str, role: str, there: dict, config: dict, read: bool 
 
 
 def print_data_difference(source: str, role: str, there: dict, config: dict) -> None:
-    """Print a line where a trained network has seen other images than those of `config`, or its record does not say which."""
+    """Print a line where a network was trained on other images than those of `config`, or on unknown ones."""
     if there.get("data_digest") is None:
         print(f"the record of the {role} {source!r} does not say on which data it was trained")
     elif other := of_other_data(there, config):
@@ -38,8 +39,9 @@ def print_data_difference(source: str, role: str, there: dict, config: dict) -> 
 def check_labels(source: str, role: str, trained: dict, labels: Labels | None, is_foreign: bool = False) -> None:
     """Raise RequestError where `labels` mean other classes than they did when a network was trained.
 
-    Args: trained: the network's configuration; labels: those of photographs, None: of other data, whose labels always mean the
-    same; is_foreign: whether the network is from elsewhere, and so knows the 1000 classes of ILSVRC 2012 alone.
+    Args: trained: the network's configuration; labels: those of photographs, None: of other data, whose labels always
+    mean the same; is_foreign: whether the network is from elsewhere, and so knows the 1000 classes of ILSVRC 2012
+    alone.
     """
     if labels is None:
         return

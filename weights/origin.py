@@ -4,8 +4,9 @@
     teacher.network, teacher.digest, teacher.unfinished, print(teacher.mapping)
     origin("torchvision:mobilenet_v2", config, "run").network
 
-A source is the name of a run, the path of a run's checkpoint, a file that another tool has saved, or what a library publishes
-(sources.py). The digest is that of the weights under our names, so the same weights are the same teacher wherever they come from.
+A source is the name of a run, the path of a run's checkpoint, a file that another tool has saved, or what a library
+publishes (sources.py). The digest is that of the weights under our names, so the same weights are the same teacher
+wherever they come from.
 """
 
 from pathlib import Path
@@ -33,8 +34,9 @@ from weights.sources import file_and_key, is_file, is_run
 class Origin(NamedTuple):
     """A trained network on the CPU, None where it is no longer needed.
 
-    `digest`: of its weights. `unfinished`: how far its training is; empty where that has finished. `config`: the configuration that
-    builds it. `mapping`: of weights from elsewhere, the table of which of their modules became which of ours.
+    `digest`: of its weights. `unfinished`: how far its training is; empty where that has finished. `config`: the
+    configuration that builds it. `mapping`: of weights from elsewhere, the table of which of their modules became which
+    of ours.
     """
 
     network: nn.Module | None
@@ -47,9 +49,10 @@ class Origin(NamedTuple):
 def origin(source: str, config: dict, role: str, fetch: bool = True, teaches: bool = False) -> Origin:
     """Return the trained network that a source names, for a run of `config`.
 
-    Args: role: what the source is called in messages, "teacher" or "run"; fetch: whether weights may be downloaded; teaches:
-    whether the network has to know the classes of `config`, and gives as many attention maps as `config` asks for.
-    Raises RequestError where there is no such source or no network here takes its weights, MachineFault where it is damaged.
+    Args: role: what the source is called in messages, "teacher" or "run"; fetch: whether weights may be downloaded;
+    teaches: whether the network has to know the classes of `config`, and gives as many attention maps as `config` asks
+    for. Raises RequestError where there is no such source or no network here takes its weights, MachineFault where it
+    is damaged.
     """
     saved = _saved(source, role)
     if saved is None:
@@ -65,7 +68,7 @@ def origin(source: str, config: dict, role: str, fetch: bool = True, teaches: bo
 
 
 def facts(source: str, config: dict) -> dict:
-    """Return the configuration of the network that a source names, without its weights where they would be downloaded."""
+    """Return the configuration of the network that a source names; weights are not downloaded for it."""
     saved = _saved(source, "run")
     if saved is None:
         return matching.match(source, pretrained.shapes(source, config["dataset"]), config).config
@@ -141,7 +144,7 @@ def build_teacher(request: Configuration, student: nn.Module) -> Origin:
 
 
 def check_side(network: nn.Module, side: int, name: str, config: dict) -> None:
-    """Raise RequestError where a trained network does not take the images of a folder, which have `side` rows and columns."""
+    """Raise RequestError where a network does not take images of a folder, which have `side` rows and columns."""
     if not datasets.is_own(config["dataset"]):
         return
     try:
@@ -151,7 +154,7 @@ def check_side(network: nn.Module, side: int, name: str, config: dict) -> None:
 
 
 def init_fault(config: dict, start: dict) -> str:
-    """Return in words why a run of `config` cannot start from a trained network of the configuration `start`; empty where it can.
+    """Return why a run of `config` cannot start from a network of the configuration `start`; empty where it can.
 
     Both need the same number of classes and the same network with the same flags of its size.
     """
@@ -165,7 +168,7 @@ def init_fault(config: dict, start: dict) -> str:
 
 
 def start_of(config: dict, network: nn.Module, found: Found) -> Origin:
-    """Return the trained network that `network` starts from; without the network where the run has been started already.
+    """Return the trained network that `network` starts from, only its digest where the run has been started already.
 
     Raises RequestError where the two do not match.
     """

@@ -22,7 +22,7 @@ from torch import Tensor
 from input.image_files import FORMATS, fault
 from input.photos.crops import Box, Draw, central_box, crop_box, resized_size
 
-LARGEST = 178_956_970  # pixels: twice what Pillow warns of, where it speaks of a decompression bomb
+LARGEST = 178_956_970  # pixels: twice the number at which Pillow warns of a decompression bomb
 ROWS = 16  # of the largest common block of a JPEG; as many more are decoded, since colour is interpolated across blocks
 SIZES, SKIPPED = (
     (0xC0, 0xC1, 0xC2),
@@ -44,13 +44,19 @@ class Frame(NamedTuple):
 
 
 def random_image(data: bytes, draw: Draw, side: int, flip: bool = True) -> Tensor:
-    """Return an image cropped by `draw` and resized, (side, side, 3) uint8. Raise Damaged where it cannot be decoded."""
+    """Return an image cropped by `draw` and resized, (side, side, 3) uint8.
+
+    Raises Damaged where it cannot be decoded.
+    """
     image = resize(decode(data, lambda width, height: crop_box(width, height, draw)), side, side)
     return image.flip(1) if flip and draw.flips else image
 
 
 def central_image(data: bytes, side: int) -> Tensor:
-    """Return an image resized and centrally cropped, (side, side, 3) uint8. Raise Damaged where it cannot be decoded."""
+    """Return an image resized and centrally cropped, (side, side, 3) uint8.
+
+    Raises Damaged where it cannot be decoded.
+    """
     pixels = decode(data, lambda width, height: (0, 0, width, height))
     columns, rows = resized_size(pixels.shape[1], pixels.shape[0], side)
     left, top, right, bottom = central_box(columns, rows, side)
@@ -59,14 +65,14 @@ def central_image(data: bytes, side: int) -> Tensor:
 
 def resize(pixels: np.ndarray, columns: int, rows: int) -> Tensor:
     """Return (H, W, 3) uint8 as (rows, columns, 3), bilinear with antialiasing."""
-    image = torch.from_numpy(pixels)[None].permute(
-        0, 3, 1, 2
-    )  # channels-last even as torch sees it: so is what comes out
+    image = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)  # channels-last, as the result is then
     return F.interpolate(image, (rows, columns), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
 
 
 def decode(data: bytes, box_of: Callable[[int, int], Box]) -> np.ndarray:
-    """Return the part of an image that `box_of`(width, height) says, (h, w, 3) uint8 RGB. Raise Damaged where there is none.
+    """Return the part of an image that `box_of`(width, height) says, (h, w, 3) uint8 RGB.
+
+    Raises Damaged where there is none.
 
     As in torchvision's loader, the orientation that a camera noted (EXIF) is ignored and transparency is dropped.
     """
@@ -79,14 +85,14 @@ def decode(data: bytes, box_of: Callable[[int, int], Box]) -> np.ndarray:
 
 
 def ordinary_jpeg(data: bytes) -> Frame | None:
-    """Return the frame of a whole JPEG of 1 or 3 components of 8 bits, Huffman-coded, sequential or progressive; else None."""
+    """Return the frame of a whole JPEG of 1 or 3 components of 8 bits, coded by Huffman's method; else None."""
     at = 2
     while data[:2] == b"\xff\xd8" and data[at : at + 1] == b"\xff" and len(data) >= at + 10:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
         if marker in SIZES:
             height, width = int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
             plain = data[at + 4] == 8 and data[at + 9] in (1, 3) and 0 < width * height <= LARGEST
-            whole = data.rfind(END, at) > 0  # its two bytes stand nowhere else after the frame's header
+            whole = data.rfind(END, at) > 0  # after the frame's header, these two bytes occur nowhere else
             return Frame(width, height, at + 5) if plain and whole else None
         if marker not in SKIPPED:
             return None
@@ -115,14 +121,14 @@ def _by_pillow(data: bytes, box_of: Callable[[int, int], Box]) -> np.ndarray:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata
+            warnings.simplefilter("ignore")  # about odd metadata
             with Image.open(BytesIO(data), formats=FORMATS) as image:
                 if image.width * image.height > LARGEST:
                     raise Damaged(f"{image.width} × {image.height} pixels are too many")
                 if image.mode == "F":
                     raise Damaged("its numbers are floating-point: how they become colours, nothing tells")
                 box = box_of(*image.size)
-                if image.mode.startswith("I"):  # 16 bits: Pillow would cut off all above 255
+                if image.mode.startswith("I"):  # 16 bits: Pillow would clip all values above 255
                     grey = (np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)
                     image = Image.fromarray(grey)
                 return np.array(image.convert("RGB").crop(box))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MOST_CLASSES = 1000
-YOUNG = 2_000_000_000  # ns: a file system's clock may tick so slowly that a later change leaves the same time
+YOUNG = 2_000_000_000  # ns: within that, a change and a later one may have the same time
 
 
 class PhotoIndex(Protocol):
@@ -29,7 +29,7 @@ class PhotoIndex(Protocol):
 
     labels: np.ndarray  # (N,) int64
     classes: list[str]  # names of the classes, in alphabetical order; empty where numbers alone label the images
-    labelling: Labels  # what the labels stand for; `labelled` is its kind
+    labelling: Labels  # what the labels mean; `labelled` is its kind
     passed: Passed  # files that are no images
 
     def __len__(self) -> int: ...
@@ -90,7 +90,7 @@ class Packed:
 
 
 def trusted(mtime_ns: int) -> int:
-    """Return a time of change in ns; −1, which equals no time, where it is so recent that a later change could leave the same."""
+    """Return a time of change in ns; −1, which equals none, where a later change could have the same time."""
     return mtime_ns if time.time_ns() - mtime_ns > YOUNG else -1
 
 

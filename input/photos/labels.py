@@ -1,4 +1,4 @@
-"""What the labels of photographs mean: a class's place among the 1000 of ILSVRC 2012, its number, or its alphabetical place.
+"""What the labels of photographs mean: places among the 1000 classes of ILSVRC 2012, numbers, or alphabetical places.
 
     of_imagenet(["n01440764", "n02102040"])       # Labels("wnid", {"n01440764": 0, "n02102040": 217})
     of_imagenet(["7", "12"])                      # Labels("number", {"7": 7, "12": 12})
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from system.errors import RequestError
 
 COUNT = 1000
-TRUE = ("wnid", "number", "cls")  # whose labels are places among the 1000
+TRUE = ("wnid", "number", "cls")  # kinds whose labels are places among the 1000
 MEANINGS = {
     "wnid": "place among the 1000 classes of ILSVRC 2012", "number": "the numbers that class folders are called by",
     "cls": "the numbers in .cls files", "alphabet": "the alphabetical order of the class folders",

@@ -1,7 +1,7 @@
-"""Labels of photographs that lie in one folder, from a list: Tiny ImageNet's annotations, ILSVRC's solutions and ground truth.
+"""Labels of photographs in one folder, from a list: Tiny ImageNet's annotations, ILSVRC's solutions and ground truth.
 
     label = of_list(Path("LOC_val_solution.csv"), train.labelling)       # reads and checks the list
-    labels, labelling = label(["ILSVRC2012_val_00000001.JPEG", ...])     # RequestError where an image is not in the list
+    labels, labelling = label(["ILSVRC2012_val_00000001.JPEG", ...])  # RequestError where one is not in the list
 
 A line is `name wnid`, `name<TAB>wnid…` or `name,wnid…` (a name with or without its suffix), in any order; or a number
 or a wnid alone, one for each image in the order of their names. Torchvision's meta.bin holds such wnids. Numbers count
@@ -43,7 +43,7 @@ class Line(NamedTuple):
 
 
 def of_list(path: Path, train: Labels | None, complete: bool = True) -> Labeller:
-    """Return the function that labels the images in a list: names to labels (N,) int64, −1 where there is none, and their meaning.
+    """Return a function from names of images to labels (N,) int64, −1 where the list has none, and their meaning.
 
     Args: train: the labels of the training classes; None: those of the list itself; complete: whether the list has to
     name every image. Raises RequestError where a line cannot be read, or names a class that is not trained on.
@@ -112,7 +112,7 @@ def parse(path: Path) -> list[Line]:
 
 
 def _of_torchvision(path: Path) -> list[Line]:
-    """Return the lines of meta.bin, which torchvision.datasets.ImageNet makes of the devkit: the wnid of every image."""
+    """Return the lines of meta.bin, which torchvision makes of the devkit: the wnid of every image."""
     import torch
 
     try:
@@ -196,7 +196,7 @@ def _label(where: str, line: Line, labelling: Labels) -> int:
 
 
 def _places(names: Sequence[str]) -> dict[str, int]:
-    """Return the number of the image of each name, with and without its folder and its suffix; −1 where several have it."""
+    """Return the image of each name, with and without its folder and suffix; −1 where several have it."""
     places: dict[str, int] = {}
     for number, name in enumerate(names):
         file = name.rpartition("/")[2]

@@ -1,12 +1,13 @@
 """Batches of photographs on the device that trains, decoded as they are needed: the counterpart of memory.Data.
 
-    photos = Photos(photographs, DATASETS["imagenet"], BatchPlan(Augmentation(cutout=0), batch_size=256, seed=0), workers=8)
-    for batch in photos.train(epoch=12): ...        # batch.x: (256, 3, 224, 224) float, channels-last; batch.y: (256,) int64
+    plan = BatchPlan(Augmentation(cutout=0), batch_size=256, seed=0)
+    photos = Photos(photographs, DATASETS["imagenet"], plan, workers=8)
+    for batch in photos.train(epoch=12): ...     # batch.x: (256, 3, 224, 224) float; batch.y: (256,) int64
     for x, y in photos.batches(photos.test): ...
 
-Worker processes read, decode, crop and flip (workers.py) and hand over bytes; the device normalises and cuts out. The order of
-an epoch is a pure function of (seed, epoch), an image's draws of (seed, epoch, image): neither depends on the number of workers,
-on a resume or on the batch size. A damaged image is left out, with one warning.
+Worker processes read, decode, crop and flip (workers.py) and hand over bytes; the device normalises and cuts out. The
+order of an epoch is a pure function of (seed, epoch), an image's draws of (seed, epoch, image): neither depends on the
+number of workers, on a resume or on the batch size. A damaged image is left out, with one warning.
 """
 
 import sys
@@ -48,8 +49,8 @@ class Split:
 class Photos(Feed):
     """The batches of photographs that are decoded as they are needed.
 
-    Args: side: rows and columns that images are cropped to; workers: processes that decode, 0: this one.
-    `damaged` holds the reason for each image that was left out, by its name; `left_out` the number of them, by the split's title.
+    Args: side: rows and columns that images are cropped to; workers: processes that decode, 0: this one. `damaged`
+    holds the reason for each image that was left out, by its name; `left_out` the number of them, by the split's title.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Photos(Feed):
             yield Batch(x, labels, count, len(all))
 
     def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield this process's share of the batches of a split, in order, normalised, not augmented; a share may be empty."""
+        """Yield this process's share (maybe empty) of the batches of a split, in order, normalised, not augmented."""
         tasks = [Task(split.index, self.share.take(numbers)) for numbers in self._batches(split.numbers)]
         for decoded in self.pool.run(tasks):
             self._report(split, decoded)

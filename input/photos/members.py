@@ -21,7 +21,7 @@ LONGEST_LABEL = 32  # bytes of a .cls
 
 
 class Members(NamedTuple):
-    """The images of one shard, read from its headers: keys, byte offsets, sizes and labels, and the files that are passed over.
+    """The images of one shard, read from its headers: keys, byte offsets, sizes, labels, and files passed over.
 
     A label below 0 stands for a folder: −1 for the first of `folders`, −2 for the second.
     """
@@ -49,7 +49,7 @@ def read_members(path: Path, size: int) -> Members:
         with tarfile.open(path, "r:", tarinfo=StrictTarInfo) as tar:
             images, labels, others = _sorted_out(tar, path, size)
             check_end(tar)
-    except (tarfile.TarError, ValueError) as error:  # ValueError: of a header that is none
+    except (tarfile.TarError, ValueError) as error:  # ValueError: a header with wrong fields
         raise MachineFault(f"{path} cannot be read as a plain tar: {first_line(error)}")
     images, fields = _apart(images, labels)
     folders: dict[str, int] = {}

@@ -1,7 +1,7 @@
 """The shards that a pattern names: `/data/imagenet-{train,val}-{000..}.tar`.
 
     find_shards("/data/imagenet-{train,val}-{0000..0127}.tar", "val")    # 128 paths, or a RequestError
-    find_shards("/data/shard-{000..}.tar", "val")                        # /data/val/shard-000.tar and so on while there are any
+    find_shards("/data/shard-{000..}.tar", "val")                        # /data/val/shard-000.tar and so on
 
 `{train,val}` stands for the split; a pattern without it means folders train/ and val/ beside it. Braces are expanded by
 webdataset, which imports torch, but not before `find_shards` is called.
@@ -43,8 +43,8 @@ def find_shards(pattern: str, split: str) -> list[Path]:
         raise _malformed(pattern, "only one range can be open")
     opened = OPEN_RANGE.search(named)
     try:
-        names = expand_urls(OPEN_RANGE.sub("\0", named))  # an open range is no brace expression
-    except (ValueError, AssertionError) as error:  # AssertionError: a variable of webdataset's own that is not set
+        names = expand_urls(OPEN_RANGE.sub("\0", named))  # webdataset does not know open ranges
+    except (ValueError, AssertionError) as error:  # AssertionError: it has a variable of webdataset that is not set
         raise _malformed(pattern, first_line(error))
     if odd := next((name for name in names if is_pattern(name) or not name.endswith(".tar")), None):
         raise _malformed(pattern, f"it stands for {odd.replace(chr(0), opened[0] if opened else '')}")

@@ -56,7 +56,7 @@ class Folder(NamedTuple):
 
 
 def folders_in(root: Path) -> tuple[list[str], Passed]:
-    """Return the folders directly below, in alphabetical order, but for hidden ones and junk, and the files beside them."""
+    """Return the folders directly below, sorted, without hidden ones and junk, and the files beside them."""
     folders, passed = [], []
     with os.scandir(root) as entries:
         for entry in entries:
@@ -111,18 +111,18 @@ def _walk(
     for path in before:
         inner.setdefault(path.rpartition("/")[0], []).append(path)
     status = os.stat(root)
-    todo, told = [(path, ((status.st_dev, status.st_ino),)) for path in reversed(folders)], title is None
+    todo, announced = [(path, ((status.st_dev, status.st_ino),)) for path in reversed(folders)], title is None
     while todo:
         path, above = todo.pop()
-        status = os.stat(root / path)  # before it is scanned: what comes later changes it again
+        status = os.stat(root / path)  # before the scan, so that a later change shows
         identity = status.st_dev, status.st_ino
         if identity in above:
             continue  # a link to a folder that it lies in
         changed, there, within = trusted(status.st_mtime_ns), before.get(path), inner.get(path, [])
         if there is None or there.changed != changed or changed == -1:
-            if not told:
+            if not announced:
                 print(f"indexing {shown(str(title))}", file=sys.stderr)
-            told = True
+            announced = True
             there, within = _listed(root / path, changed)
             within = [f"{path}/{each}" for each in within]
         yield path, there
@@ -136,7 +136,7 @@ def _listed(folder: Path, changed: int) -> tuple[Folder, list[str]]:
         for entry in entries:
             if entry.is_dir():
                 within += [entry.name] * (not is_junk_folder(entry.name))
-            elif is_image(entry.name):  # whatever is no file is told of when it is read
+            elif is_image(entry.name):  # one that is no regular file is reported when it is read
                 images.append((entry.name, _size(entry)))
             elif not is_junk(entry.name):
                 passed.append(entry.name)
@@ -150,7 +150,7 @@ def _listed(folder: Path, changed: int) -> tuple[Folder, list[str]]:
 def _size(entry: os.DirEntry) -> int:
     try:
         return entry.stat().st_size
-    except OSError:  # a link that leads nowhere
+    except OSError:  # a broken link
         return -1
 
 

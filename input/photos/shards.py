@@ -34,8 +34,8 @@ ARRAYS = (
     "format", "stamps", "passed", "counts", "folder_counts", "offsets", "sizes", "labels", "paths", "paths_ends", "firsts",
     "firsts_ends", "keys", "keys_ends", "folders", "folders_ends",
 )  # fmt: skip
-WINDOW_SHARDS, WINDOW_IMAGES = 8, 10_000  # images are mixed among so many shards and images at least
-OPEN_SHARDS = 64  # file descriptors of a process: what a window needs, and no more than a system allows
+WINDOW_SHARDS, WINDOW_IMAGES = 8, 10_000  # images are shuffled among at least so many shards and images
+OPEN_SHARDS = 64  # at a time in a process: enough for a window, less than systems allow
 
 
 class Shards:

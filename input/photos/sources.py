@@ -78,7 +78,8 @@ def _read_trees(folder: Path, keep: bool, val_labels: str | None) -> Photographs
 def _check_val(val: Path, val_labels: str | None) -> None:
     """Raise RequestError where the images of val/ cannot be labelled.
 
-    This comes before train/ is scanned, which takes minutes, so it sees only what the list and the folders of val/ show.
+    This comes before train/ is scanned, which takes minutes, so it sees only what the list and the folders of val/
+    show.
     """
     try:
         if val_labels is not None:
@@ -90,7 +91,7 @@ def _check_val(val: Path, val_labels: str | None) -> None:
 
 
 def _read_val(val: Path, train: PhotoIndex | None, keep: bool, val_labels: str | None) -> PhotoIndex:
-    """Return the index of val/: of class folders, or of loose images that a list labels, --val_labels or Tiny ImageNet's."""
+    """Return the index of val/: class folders, or loose images with a list, of --val_labels or Tiny ImageNet's own."""
     classes, labelling = (None, None) if train is None else (train.classes, train.labelling)
     try:
         folders = set(folders_in(val)[0]) - {"images"}

@@ -35,12 +35,8 @@ class Tree:
         self, root: Path, found: Found, classes: Sequence[str], labelling: Labels, labels: np.ndarray | None = None
     ):
         self.root, self.folders, self.names, self.sizes = root, found.folders, found.names, found.sizes
-        self.ends, self.passed, self.classes, self.labelling = (
-            found.counts.cumsum(),
-            found.passed,
-            list(classes),
-            labelling,
-        )
+        self.ends, self.passed = found.counts.cumsum(), found.passed
+        self.classes, self.labelling = list(classes), labelling
         if labels is None:
             labels = np.repeat(np.array([labelling.number[each] for each in found.folders], np.int64), found.counts)
         self.labels = labels

@@ -28,14 +28,14 @@ from input.photos.index import Photographs
 from system.errors import MachineFault, first_line
 from system.processes import follow
 
-AHEAD = 2  # tasks that each worker has begun before they are asked for
+AHEAD = 2  # tasks that each worker begins before their results are wanted
 IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-# Seconds that a worker lives on after a SIGTERM that its parent did not send: the last step and its checkpoint need them.
+# Seconds that a worker lives after a SIGTERM that its parent did not send: the last step and its checkpoint need them.
 GRACE = 60
 
 
 class Task(NamedTuple):
-    """Images of "train" or "val" by number, augmented by the draws of (seed, epoch); `epoch` None: not augmented, as in testing."""
+    """Images of "train" or "val" by number, augmented by the draws of (seed, epoch); epoch None: not augmented."""
 
     index: str
     numbers: np.ndarray
@@ -85,12 +85,12 @@ class Pool:
     """Workers that start with the first task and stay. With 0 workers the process itself decodes."""
 
     def __init__(self, decoder: Decoder, workers: int, pin: bool):
-        self.plan: list[Task] = []  # what the loader goes through, each time that it begins
-        self.running: object = None  # stands for the run that began last: all runs share the loader's iterator
+        self.plan: list[Task] = []  # the tasks of the loader's next pass
+        self.running: object = None  # identifies the run that began last: all runs share the loader's iterator
         self.loader = DataLoader(
             decoder, batch_size=None, sampler=self.plan, num_workers=workers, collate_fn=_as_is,
             pin_memory=pin, worker_init_fn=_begin, prefetch_factor=AHEAD if workers else None,
-            persistent_workers=workers > 0, generator=torch.Generator(),  # whose draws are nobody else's
+            persistent_workers=workers > 0, generator=torch.Generator(),  # not torch's own draws
         )  # fmt: skip
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Decoded]:
@@ -102,19 +102,19 @@ class Pool:
         while done < len(tasks):
             if own is None or self.running is not own:
                 self.plan[:] = tasks[done:]
-                with warnings.catch_warnings():  # of Python 3.12: what torch's threads do, no worker waits for
+                with warnings.catch_warnings():  # of Python 3.12: a worker waits for no lock of torch's threads
                     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-                    with _told(), _held():
+                    with _as_fault(), _signals_blocked():
                         results = iter(self.loader)
                 own = self.running = object()
-            with _told():
+            with _as_fault():
                 result = next(results)
             done += 1
             yield result
 
 
 def worker_fault(error: BaseException) -> MachineFault | None:
-    """Return the fault for what torch raises, wherever the process is, when a worker was killed; None for other exceptions."""
+    """Return the fault for what torch raises, anywhere, when a worker was killed; None for other exceptions."""
     text = " ".join(str(error).split())
     if not isinstance(error, RuntimeError) or "DataLoader worker" not in text or "Caught" in text:
         return None
@@ -124,18 +124,18 @@ def worker_fault(error: BaseException) -> MachineFault | None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _as_fault() -> Iterator[None]:
     """Turn what torch raises when a worker was killed into a MachineFault."""
     try:
         yield
     except RuntimeError as error:
         raise worker_fault(error) or error
-    except (OSError, EOFError) as error:  # of the socket through which a worker hands over memory: it died just then
+    except (OSError, EOFError) as error:  # the socket to a worker that died while it handed over memory
         raise MachineFault(f"a process that decodes images is gone: {first_line(error)}")
 
 
 @contextmanager
-def _held() -> Iterator[None]:
+def _signals_blocked() -> Iterator[None]:
     """Start workers with signals blocked, and keep this process's handler for the death of a child.
 
     A new worker must not receive a signal while it still has its parent's handlers. And torch's own handler would raise
@@ -163,14 +163,14 @@ def _begin(worker: int) -> None:
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM])  # for the thread, which can tell who sent it
+    signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM])  # the thread below receives it, and with it the sender
     parent = multiprocessing.parent_process().pid
-    threading.Thread(target=_mind_sigterm, args=(parent,), daemon=True).start()
-    if multiprocessing.get_start_method() != "forkserver":  # whose processes are all started by one that lives on
-        follow(parent)  # torch itself would not notice a parent that ended a moment ago
+    threading.Thread(target=_end_at_sigterm, args=(parent,), daemon=True).start()
+    if multiprocessing.get_start_method() != "forkserver":  # whose processes have another parent, which lives on
+        follow(parent)  # torch does not notice a parent that has just ended
 
 
-def _mind_sigterm(parent: int) -> None:
+def _end_at_sigterm(parent: int) -> None:
     """End at a SIGTERM from the parent at once; at one from elsewhere after GRACE seconds."""
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
         signal.alarm(GRACE)
