@@ -91,7 +91,7 @@ def test_one_thread_waits_for_nobody():
 
 
 def test_idle_threads_make_the_threads_of_openmp_sleep():
-    """One of two threads waits while the other does something else: it spins, unless there are idle threads. Then back again."""
+    """One of two threads waits for the other: it spins, unless there are idle threads. Then it spins again."""
     if len(os.sched_getaffinity(0)) == 1:
         assert threads.IdleThreads(threads._openmp(), 1).missing == 1  # two threads on one CPU sleep as it is
         return
@@ -151,7 +151,7 @@ def test_idle_threads_make_the_threads_of_openmp_sleep():
 
 
 def test_when_threads_sleep(monkeypatch):
-    """Above a tenth of the time spent in waiting they do, below a twentieth no longer, and between as before."""
+    """They do where they wait for more than a tenth of the time, do not below a twentieth, and between stay as they are."""
     looks = iter([(0, 0), (0, 0), (0.01, 0.01), (1, 0.02), (1.87, 0.08), (2.77, 0.2), (3.67, 0.28), (4.62, 0.32)])
     turned = []
 
