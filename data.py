@@ -14,7 +14,7 @@ from distributed.process_group import ALONE, Ranks
 from input import datasets, facts
 from input.arrays import Images
 from input.augment import Augmentation
-from input.batches import Feed, Share
+from input.batches import BatchPlan, Feed, Share
 from input.folders import OwnImages
 from input.memory import Data
 from input.photos.index import Photographs
@@ -68,13 +68,15 @@ def _read(request: Configuration, source: datasets.Source, device: torch.device,
         dataset = replace(dataset, mean=found.mean, std=found.std)
     if request.evaluate and request.data_mean is not None:  # a trained network is given what it was trained on
         dataset = replace(dataset, mean=tuple(request.data_mean), std=tuple(request.data_std))
-    how = dataset, augmentation, request.batch_size, request.seed, device, request.val_size, share
+    plan = BatchPlan(
+        augmentation, request.batch_size, request.seed, device, share, request.val_size, request.train_size
+    )  # fmt: skip
     if isinstance(found, Photographs):
         workers = request.workers or max(1, threads.cpus() // launch.local_world_size())
-        data = Photos(found, *how, side=request.image_size, workers=workers, train_size=request.train_size)
+        data = Photos(found, dataset, plan, side=request.image_size, workers=workers)
         data.facts = facts.of_photographs(found)
     else:
-        data = Data(found, *how, train_size=request.train_size)
+        data = Data(found, dataset, plan)
         data.facts = facts.of_images(found) | measured
     data.test_every = request.test_every or 1
     if share.rank == 0:

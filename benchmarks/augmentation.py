@@ -20,6 +20,7 @@ from PIL import Image
 from torchvision import transforms
 
 from input.augment import Augmentation
+from input.batches import BatchPlan
 from input.datasets import DATASETS, Images
 from input.memory import Data
 
@@ -30,7 +31,8 @@ def main(runs: int = 5) -> None:
     torch.set_num_threads(1)
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8)
     labels = np.zeros(IMAGES, np.int64)
-    data = Data(Images(pixels, labels, pixels[:1], labels[:1]), DATASETS["cifar10"], Augmentation(), BATCH, seed=0)
+    images, plan = Images(pixels, labels, pixels[:1], labels[:1]), BatchPlan(Augmentation(), BATCH, seed=0)
+    data = Data(images, DATASETS["cifar10"], plan)
     pictures = [Image.fromarray(image) for image in pixels]
     by_image = transforms.Compose([
         transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor(),

@@ -23,6 +23,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from input.augment import Augmentation
+from input.batches import BatchPlan
 from input.datasets import DATASETS
 from input.image_files import Passed
 from input.photos.index import Packed, Photographs
@@ -43,9 +44,8 @@ def main(folder: str, workers: int = 2, runs: int = 5, repeats: int = 20) -> Non
     sizes = np.zeros(len(repeated), np.int64)  # nobody asks
     found = Found(once.classes, counts * repeats, Packed.of(repeated), sizes, Passed())
     index = Tree(root, found, once.classes, once.labelling)
-    photos = Photos(
-        Photographs(index, once), imagenet, Augmentation(cutout=0), BATCH, seed=0, side=SIDE, workers=workers
-    )
+    plan = BatchPlan(Augmentation(cutout=0), BATCH, seed=0)
+    photos = Photos(Photographs(index, once), imagenet, plan, side=SIDE, workers=workers)
     transform = transforms.Compose([
         transforms.RandomResizedCrop(SIDE), transforms.RandomHorizontalFlip(), transforms.PILToTensor(),
         transforms.ConvertImageDtype(torch.float), transforms.Normalize(imagenet.mean, imagenet.std),

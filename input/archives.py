@@ -1,12 +1,12 @@
-"""The members of an archive, read in place and in one pass; and what no member may be, of whatever archive.
+"""The members of an archive, read in place and in one pass; and which of them are refused.
 
     for member in members(Path("cifar10.tar.zst")):
         member.name, member.size, member.read()
     guard = Guard(Path("cifar10.zip"), largest=1 << 20)
-    guard.check(member)                         # MachineFault where it cannot be used
+    guard.check(member)                         # MachineFault where it is refused
 
-Nothing is ever unpacked to disk. Kinds are told apart by their first bytes: zip, zstd (by the package zstandard), and what tarfile
-reads. Imports no torch.
+Nothing is ever unpacked to disk. Kinds are told apart by their first bytes: zip, zstd (by the package zstandard), and
+what tarfile reads. Imports no torch.
 """
 
 import lzma
@@ -25,7 +25,7 @@ from input.image_files import shown
 from system.errors import MachineFault, RequestError, first_line
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".zip")
-MOST_BYTES = 1 << 31  # of all that is taken of an archive: it is kept in memory
+MOST_BYTES = 1 << 31  # of all images of an archive together: they are kept in memory
 DRIVE = re.compile(r"[A-Za-z]:/")
 FAULTS = (
     tarfile.TarError, zipfile.BadZipFile, OSError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, ValueError,
@@ -33,7 +33,10 @@ FAULTS = (
 
 
 class Member(NamedTuple):
-    """One entry: its name with slashes, its size in bytes as the archive has it, and what it is."""
+    """An entry of an archive: name with slashes, size in bytes as the header says, kind, and what reads it.
+
+    `end`: the number of the first byte after its contents in a tar that is not compressed, else 0.
+    """
 
     name: str
     size: int
@@ -41,21 +44,30 @@ class Member(NamedTuple):
     is_link: bool
     is_file: bool
     read: Callable[[], bytes]
+    end: int = 0
 
     @property
     def parts(self) -> tuple[str, ...]:
+        """The folders of its path and its own name."""
         return PurePosixPath(self.name).parts
 
 
 class Guard:
-    """What no member may be: outside of the archive, a link, something else than a file, too large, there twice."""
+    """A check that refuses members: outside of the archive, a link, no file, too large, cut off, or there twice.
 
-    def __init__(self, path: Path, largest: int | None = None, most: int | None = None):
-        self.path, self.largest, self.most, self.taken = path, largest, most, 0
+    Args: largest: bytes that a member may have; most: bytes that all of them may have; size: bytes of the archive,
+    where members may end beyond it.
+    """
+
+    def __init__(self, path: Path, largest: int | None = None, most: int | None = None, size: int | None = None):
+        self.path, self.largest, self.most, self.size, self.taken = path, largest, most, size, 0
         self.seen: set[Hashable] = set()
 
     def check(self, member: Member, identity: Hashable | None = None) -> None:
-        """MachineFault where it is one of these; `identity` (default: its path) is what has to be there once only."""
+        """Raise MachineFault where a member is refused.
+
+        Args: identity: what may be there only once; default: its path.
+        """
         parts, identity = member.parts, member.parts if identity is None else identity
         self.taken += member.size
         problem = (
@@ -65,7 +77,8 @@ class Guard:
             "it is no file" if not member.is_file else
             f"{member.size:,} bytes are no small image" if self.largest is not None and member.size > self.largest else
             "it is there twice" if identity in self.seen else
-            f"with it, images take more than {self.most:,} bytes" if self.most is not None and self.taken > self.most else None
+            f"with it, images take more than {self.most:,} bytes" if self.most is not None and self.taken > self.most else
+            "the archive ends before it does" if self.size is not None and member.end > self.size else None
         )  # fmt: skip
         if problem:
             raise MachineFault(f"{self.path}: {member.name!r} cannot be used: {problem}")
@@ -73,10 +86,11 @@ class Guard:
 
 
 class StrictTarInfo(tarfile.TarInfo):
-    """A header that is damaged or missing is an error: tarfile takes it for the end, and what follows would be lost."""
+    """A header that has to be whole: tarfile takes a damaged one for the end, and what follows would be lost."""
 
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        """Return the header in `buf`. Raise tarfile.ReadError where it is damaged or missing."""
         try:
             return super().frombuf(buf, encoding, errors)
         except tarfile.EOFHeaderError:
@@ -88,29 +102,33 @@ class StrictTarInfo(tarfile.TarInfo):
 
 
 def of_tar(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> Member:
+    """Return the member that a header of a tar describes."""
     return Member(
         entry.name, entry.size, entry.isdir(), entry.islnk() or entry.issym(), entry.isreg() and not entry.issparse(),
-        lambda: tar.extractfile(entry).read(),
+        lambda: tar.extractfile(entry).read(), entry.offset_data + entry.size,
     )  # fmt: skip
 
 
 def check_end(tar: tarfile.TarFile) -> None:
-    """tarfile.ReadError where something follows the end of the archive, as where several were joined to one."""
+    """Raise tarfile.ReadError where something follows the end of the archive, as where several were joined to one."""
     while chunk := tar.fileobj.read(1 << 20):
         if chunk.strip(b"\0"):
             raise tarfile.ReadError("it goes on after its end, as archives do that were joined to one")
 
 
 def find(folder: Path, name: str) -> list[Path]:
-    """The archives called `name` in a folder."""
+    """Return the archives in a folder that are called `name` but for their suffix."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.glob(f"{name}.*") if path.name.lower().removeprefix(name) in SUFFIXES)
 
 
 def members(path: Path) -> Iterator[Member]:
-    """All of an archive, in order; each can be read until the next one is asked for. MachineFault where it cannot be read."""
-    with _told(path), path.open("rb") as file:
+    """Yield all members of an archive in order; each can be read until the next one is asked for.
+
+    Raises MachineFault where the archive is damaged, RequestError where it needs a package or a password.
+    """
+    with _readable(path), path.open("rb") as file:
         head = file.read(4)
         file.seek(0)
         found = _of_zip(path, file) if head[:2] == b"PK" else _of_tar(path, file, head == b"\x28\xb5\x2f\xfd")
@@ -119,12 +137,13 @@ def members(path: Path) -> Iterator[Member]:
 
 
 def _contents(path: Path, member: Member) -> bytes:
-    with _told(path):
+    with _readable(path):
         return member.read()
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _readable(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged archive raises into a MachineFault that names it."""
     try:
         yield
     except (MachineFault, RequestError):
@@ -151,7 +170,7 @@ def _unzstd(path: Path, file: IO[bytes]) -> IO[bytes]:
         )
 
     class Reader:
-        """A stream whose damage is an OSError. Where it was cut, the tar's own end is missing."""
+        """A stream that raises OSError where it is damaged. Where it was cut, tarfile misses the end."""
 
         stream = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
 
@@ -182,6 +201,6 @@ def _of_zip(path: Path, file: IO[bytes]) -> Iterator[Member]:
 
 
 def _unzip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """No more than it is said to hold, however far it would unpack."""
+    """Return the contents; no more than one byte above what the header says, however far it would unpack."""
     with archive.open(info) as file:
         return file.read(info.file_size + 1)

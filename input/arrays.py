@@ -29,12 +29,12 @@ from system.errors import MachineFault, first_line
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR100
 
-TRAIN, TEST = "train", ("test", "val", "valid", "validation")  # folders; the first one that is there tests
+TRAIN, TEST = "train", ("test", "val", "valid", "validation")  # folders; of several to test on, the first is used
 CACHE_FORMAT = 2
 KEPT = ("stamp", "train", "train_labels", "test", "test_labels", "classes", "notes")  # in a cache
 LARGEST_FILE = 1 << 20  # bytes of an encoded image; one of 32×32 has some thousands
 MODES = ("RGB", "L", "P", "1", "RGBA", "LA", "PA", "CMYK", "YCbCr", "LAB", "HSV")  # of 8 bits a channel, or fewer
-ARRAYS = {  # what a pickle of arrays calls
+ARRAYS = {  # the functions that a pickle of arrays calls
     ("numpy.core.multiarray", "_reconstruct"), ("numpy.core.numeric", "_frombuffer"), ("numpy", "ndarray"), ("numpy", "dtype"),
 }  # fmt: skip
 Entry = tuple[str, str, str, bytes]  # split, class, file name, encoded image
@@ -42,8 +42,12 @@ Entry = tuple[str, str, str, bytes]  # split, class, file name, encoded image
 
 @dataclass(frozen=True)
 class Images:
-    """Both splits of a dataset: images (N, side, side, 3) uint8 and labels (N,) int64, which count the classes from 0; the
-    names of the classes where they are known. `notes` are lines for a person, of what was passed over."""
+    """Both splits of a dataset in memory.
+
+    `train`, `test`: images (N, side, side, 3) uint8. `train_labels`, `test_labels`: (N,) int64, classes counted from 0.
+    `notes`: lines for a person about files that were passed over. `classes`: their names by label, where known.
+    `train_digest`, `test_digest`: where the digest is not that of these bytes (facts.py).
+    """
 
     train: np.ndarray
     train_labels: np.ndarray
@@ -51,19 +55,23 @@ class Images:
     test_labels: np.ndarray
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
-    train_digest: str = ""  # where another than that of these bytes is known: facts.py
+    train_digest: str = ""  # where it is not the digest of these bytes: facts.py
     test_digest: str = ""
 
 
 class Form(NamedTuple):
-    """What a dataset's images have to be: so many classes, square with so many pixels a side."""
+    """What the images of a dataset have to be: of this many classes, square with `side` rows."""
 
     classes: int
     side: int
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An IDX file of bytes (LeCun's MNIST format): 0 0 8 and the number of dimensions, their big-endian sizes, the data."""
+    """Return the array in an IDX file of bytes (LeCun's MNIST format).
+
+    The file holds 0 0 8 and the number of dimensions, their big-endian sizes, then the data. Raises MachineFault where
+    it is damaged.
+    """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             magic = file.read(4)
@@ -71,7 +79,7 @@ def read_idx(path: Path) -> np.ndarray:
                 raise MachineFault(f"{path} is not an IDX file of bytes")
             shape = tuple(int.from_bytes(file.read(4), "big") for _ in range(magic[3]))
             size = math.prod(shape)
-            data = file.read(min(size, 1 << 28) + 1)  # no more than it says, however far it would unpack
+            data = file.read(min(size, 1 << 28) + 1)  # no more than the header says, however far it would unpack
     except (OSError, EOFError, zlib.error) as error:
         raise MachineFault(f"{path} cannot be read: {first_line(error)}")
     if len(data) != size:
@@ -80,8 +88,11 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def read_torchvision(name: str, data_dir: Path, download: bool, targets: str | None = None) -> Images:
-    """What torchvision's class `name` reads from its own layout, after its own check of the files. `targets`: the labels of
-    another kind that the same files hold, as the "coarse_labels" of CIFAR-100."""
+    """Return what torchvision's class `name` reads from its own layout, after its own check of the files.
+
+    Args: targets: the name of other labels that the same files hold, as the "coarse_labels" of CIFAR-100. Raises
+    MachineFault where the files are damaged or cannot be downloaded.
+    """
     import torchvision
 
     try:
@@ -99,9 +110,10 @@ def read_torchvision(name: str, data_dir: Path, download: bool, targets: str | N
 
 
 class _Plain(pickle.Unpickler):
-    """Reads nothing but arrays and plain types: no other function is ever called."""
+    """An unpickler of nothing but arrays and plain types: no other function is ever called."""
 
     def find_class(self, module: str, name: str) -> object:
+        """Return what a pickle calls by this name. Raise UnpicklingError where that is more than arrays need."""
         module = module.replace("numpy._core", "numpy.core")
         if (module, name) == ("_codecs", "encode"):
             return codecs.encode
@@ -111,7 +123,7 @@ class _Plain(pickle.Unpickler):
 
 
 def _other_targets(dataset: "CIFAR100", targets: str) -> list[int]:
-    """Other labels of the same images, in the same order, from the files that torchvision has checked."""
+    """Return other labels of the same images, in the same order, from the files that torchvision has checked."""
     labels: list[int] = []
     for file, _ in dataset.train_list if dataset.train else dataset.test_list:
         with (Path(dataset.root) / dataset.base_folder / file).open("rb") as stream:
@@ -125,7 +137,10 @@ def _other_targets(dataset: "CIFAR100", targets: str) -> list[int]:
 
 
 def read_folder(folder: Path, form: Form, workers: int) -> Images:
-    """The images of train/<class>/ and test/<class>/ (or val/, valid/)."""
+    """Return the images of train/<class>/ and test/<class>/ (or val/, valid/).
+
+    Raises MachineFault where they do not fit.
+    """
     entries, passed = [], {}
     try:
         there, unused = splits_in(folder)
@@ -141,8 +156,11 @@ def read_folder(folder: Path, form: Form, workers: int) -> Images:
 
 
 def splits_in(folder: Path) -> tuple[list[str], list[str]]:
-    """The splits that lie in a folder, and those of them that are not used: where one to test on has images in folders of the
-    training classes, those that have none, as a test set without labels. OSError where a folder cannot be read."""
+    """Return the splits that lie in a folder, and those that are there but not used.
+
+    A split to test on is not used where it has no images in folders of the training classes (a test set without labels)
+    and another one has. Raises OSError where a folder cannot be read.
+    """
     there = [split for split in (TRAIN, *TEST) if (folder / split).is_dir()]
     classes = set(folders_in(folder / TRAIN)[0]) if TRAIN in there else set()
     useless = [
@@ -150,7 +168,7 @@ def splits_in(folder: Path) -> tuple[list[str], list[str]]:
         if split != TRAIN
         and not any(first_image(folder / split / each) for each in folders_in(folder / split)[0] if each in classes)
     ]  # fmt: skip
-    if len(useless) == len(set(there) - {TRAIN}):  # there is no better one: what is wrong with the first is told
+    if len(useless) == len(set(there) - {TRAIN}):  # no better one is there: the caller reports what is wrong
         return there, []
     return [split for split in there if split not in useless], useless
 
@@ -165,7 +183,7 @@ def _read(path: Path) -> bytes:
 
 
 def _taken(there: Iterable[str]) -> tuple[str, ...]:
-    """The splits that are used of those that are there."""
+    """Return the splits that are used of those that are there."""
     tests = [split for split in TEST if split in there]
     return (TRAIN, *tests[:1])
 
@@ -173,7 +191,7 @@ def _taken(there: Iterable[str]) -> tuple[str, ...]:
 def notes_of(
     where: str, there: Sequence[str], passed: dict[str, Passed], unused: Sequence[str] = ()
 ) -> tuple[str, ...]:  # fmt: skip
-    """What a person is told of it: a line for each split of which something is passed over, and which of several tests."""
+    """Return lines for a person: which files of a split were passed over, which of several test splits is used."""
     taken, lines = _taken(there), [passed.get(split, Passed()).line(f"{where}/{split}") for split in (TRAIN, *TEST)]
     if others := [f"{split}/" for split in there if split not in taken]:
         lines.append(f"{where} has {taken[1]}/ and {' and '.join(others)}: {taken[1]}/ is what is tested on")
@@ -185,7 +203,10 @@ def notes_of(
 
 
 def read_tar(path: Path, form: Form, workers: int, keep: bool) -> Images:
-    """The images of an archive (archives.py), decoded once, into a cache that later runs load, if `keep`."""
+    """Return the images of an archive (archives.py), decoded once, later loaded from a cache if `keep` allows that.
+
+    Raises MachineFault where the archive is damaged, or has other images than `form` says.
+    """
     stored = cache.load(kept_in := cache.place(path, "decoded"), KEPT)
     stamp = f"{CACHE_FORMAT} {path.stat().st_size} {path.stat().st_mtime_ns}"
     if stored is not None and str(stored.pop("stamp")) == stamp:
@@ -201,7 +222,7 @@ def read_tar(path: Path, form: Form, workers: int, keep: bool) -> Images:
 
 
 def _entries(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
-    """The encoded images of the splits that are used, and what a person is told of it."""
+    """Return the encoded images of the splits that are used, and lines for a person about the rest."""
     entries: dict[str, list[Entry]] = {}
     passed: dict[str, Passed] = {}
     guard = archives.Guard(path, LARGEST_FILE, archives.MOST_BYTES)
@@ -220,8 +241,11 @@ def _entries(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
 
 
 def _place(parts: Sequence[str]) -> tuple[str, str, str]:
-    """The split, the class and the name within it of a path in an archive, whatever folders the splits lie in. The class is
-    empty where it has none, the split too where it lies in none."""
+    """Return the split, the class and the name within the class of a path in an archive.
+
+    The splits may lie in folders. The class is empty where the path has none, and the split too where it lies in no
+    split.
+    """
     for number, part in enumerate(parts[:-1]):
         if part in (TRAIN, *TEST):
             label, *rest = parts[number + 1 :]
@@ -230,14 +254,14 @@ def _place(parts: Sequence[str]) -> tuple[str, str, str]:
 
 
 def class_labels(names: Iterable[str]) -> dict[str, int]:
-    """The label of each class: the number that it is called by where all are called so, else its place in the alphabet."""
+    """Return the label of each class: its number where all are named 0, 1, …, else its place in the alphabet."""
     names = sorted(names)
     numbers = [int(name) if name.isascii() and name.isdigit() else -1 for name in names]
     return dict(zip(names, numbers if sorted(numbers) == list(range(len(names))) else range(len(names))))
 
 
 def _decode(entries: list[Entry], notes: tuple[str, ...], where: str, form: Form, workers: int) -> Images:
-    """Arrays of both splits, images by class and file name."""
+    """Return arrays of both splits, images ordered by class and file name."""
     from PIL import Image
 
     test = next((entry[0] for entry in entries if entry[0] != TRAIN), "")
@@ -250,8 +274,8 @@ def _decode(entries: list[Entry], notes: tuple[str, ...], where: str, form: Form
         there, missing = (TRAIN, test) if odd in train_classes else (test, TRAIN)
         raise MachineFault(f"{where}: the class {odd!r} has images in {there}/, but none in {missing}/")
     if len(train_classes) != form.classes:
-        told = f" ({notes[0]})" if notes and not train_classes else ""
-        raise MachineFault(f"{where}: there are {len(train_classes)} classes with images, not {form.classes}{told}")
+        noted = f" ({notes[0]})" if notes and not train_classes else ""
+        raise MachineFault(f"{where}: there are {len(train_classes)} classes with images, not {form.classes}{noted}")
 
     def decode(entry: Entry) -> np.ndarray:
         split, label, name, data = entry
@@ -271,7 +295,7 @@ def _decode(entries: list[Entry], notes: tuple[str, ...], where: str, form: Form
     try:
         decoded = np.concatenate(list(pool.map(lambda chunk: np.stack([decode(entry) for entry in chunk]), chunks)))
     finally:
-        pool.shutdown(cancel_futures=True)  # a signal does not wait for the rest
+        pool.shutdown(cancel_futures=True)  # so that a signal does not wait for the rest
     labels = np.array([number[entry[1]] for entry in entries])
     train, names = np.array([entry[0] == TRAIN for entry in entries]), tuple(sorted(train_classes, key=number.get))
     return Images(decoded[train], labels[train], decoded[~train], labels[~train], notes, names)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from system.hashing import below, hash64, key
 
-CROP_MARGIN = 4  # pixels of zero around a 32×32 image, before a crop of its own size
+CROP_MARGIN = 4  # pixels of zero that are added on each side before the crop
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,13 @@ class Augmentation:
 
 
 def augment(images: Tensor, numbers: Tensor, augmentation: Augmentation, seed: int, epoch: int, normalise) -> Tensor:
-    """A batch of bytes (B, H, W, 3), cropped, flipped, normalised and cut out, as floats (B, 3, H, W), channels-last.
+    """Crop, flip, normalise and cut out a batch of bytes (B, H, W, 3); return floats (B, 3, H, W), channels-last.
 
-    Args: numbers: each image's number in the dataset (B,), which with `seed` and `epoch` decides its draws.
-    Cutout (DeVries & Taylor 2017, 1708.04552): a square of zeros after normalisation, centred on any pixel, so it may
-    hang over the edge.
+    Args: numbers: each image's number in the dataset (B,), which with `seed` and `epoch` decides its draws; normalise:
+    bytes (B, H, W, 3) to floats of that shape.
+
+    Cutout (DeVries & Taylor 2017, 1708.04552): a square of zeros after normalisation. It is centred on any pixel, so it
+    may hang over the edge.
     """
     _, height, width, _ = images.shape
     rows = torch.arange(height, device=images.device).expand(len(images), -1)
@@ -52,6 +54,6 @@ def augment(images: Tensor, numbers: Tensor, augmentation: Augmentation, seed: i
 
 
 def _window(centres: Tensor, side: int, length: int) -> Tensor:
-    """(B, side) bool: the `length` places around each centre (B,)."""
+    """Return (B, side) bool: the `length` places around each centre (B,)."""
     offset = torch.arange(side, device=centres.device) - (centres - length // 2)[:, None]
     return (offset >= 0) & (offset < length)

@@ -1,17 +1,19 @@
-"""Batches on the device that trains: whole-batch augmentation of byte tensors, every draw a pure function.
+"""Batches on the device that trains: the plan of them, and the feed that gives them to the training loop.
 
-    data = Data(source.read(4), DATASETS["cifar10"], Augmentation(cutout=16), batch_size=128, seed=0, device="cuda")
+    plan = BatchPlan(Augmentation(cutout=16), batch_size=128, seed=0, device="cuda")
+    data = Data(source.read(4), DATASETS["cifar10"], plan)
     for batch in data.train(epoch=12): ...       # batch.x: (128, 3, 32, 32) float, channels-last; batch.y: (128,) int64
-    for x, y in data.batches(data.test): ...     # as they are, in order
+    for x, y in data.batches(data.test): ...     # normalised, in order, not augmented
 
-`batch_size` is that of all processes together: each takes its `Share` of every batch.
-
-The order of an epoch depends on (seed, epoch), an image's crop, flip and cutout on (seed, epoch, image): not on batch
-boundaries, on resumes or on anything else that draws. The held-out images of `val_size`, and those that `train_size` takes,
-are the same for every seed, so that a student is never validated on what its teacher has seen.
+The order of an epoch depends on (seed, epoch), an image's crop, flip and cutout on (seed, epoch, image). Neither
+depends on the batch size, on a resume or on any other draw. The images that `val_size` holds out and those that
+`train_size` takes are the same for every seed, so that a student is never validated on images that its teacher was
+trained on.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -22,12 +24,13 @@ from system.hashing import key, permutation
 
 
 class Share(NamedTuple):
-    """The part of every batch that this process takes: each `of`-th image from number `rank` on."""
+    """The part of every batch that this process takes: every `of`-th image, from number `rank` on."""
 
     rank: int = 0
     of: int = 1
 
     def take(self, batch):
+        """Return this process's part of an array, a tensor or a list."""
         return batch[self.rank :: self.of]
 
 
@@ -35,8 +38,11 @@ WHOLE = Share()  # of a process that trains alone
 
 
 class Batch(NamedTuple):
-    """A process's share of a training batch: images (n, 3, S, S) and labels (n,); how many of them count (0 where its share
-    is empty and a stand-in takes its place); how many images the batch of all processes has."""
+    """A process's share of a training batch: images `x` (n, 3, S, S) and labels `y` (n,).
+
+    `images`: how many of the n count; 0 where the share is empty and one image that does not count takes its place.
+    `of`: the images in the batch of all processes.
+    """
 
     x: Tensor
     y: Tensor
@@ -44,45 +50,89 @@ class Batch(NamedTuple):
     of: int
 
 
+@dataclass(frozen=True)
+class BatchPlan:
+    """How images become batches.
+
+    `batch_size`: images in a batch of all processes together, of which each takes its `share`. `val_size`: training
+    images that are held out. `train_size`: images to train on; None: all that are not held out.
+    """
+
+    augmentation: Augmentation
+    batch_size: int
+    seed: int
+    device: torch.device | str = "cpu"
+    share: Share = WHOLE
+    val_size: int = 0
+    train_size: int | None = None
+
+
+class Split(Protocol):
+    """Some images of a dataset."""
+
+    def __len__(self) -> int: ...
+
+    def head(self, count: int) -> "Split":
+        """Return the first `count` images, or all where there are fewer."""
+
+
 class Feed:
-    """What the loop is fed by. `training`, `validation` (None unless held out) and `test` are its splits, which have a length
-    and a `head(count)`; `train(epoch, first)` and `batches(split)` are what goes through the network. `facts` are those of the
-    whole dataset (facts.py), of whoever loads it."""
+    """What the training loop takes its batches from: memory.Data or photos.loader.Photos.
 
+    `training`, `validation` (None unless held out) and `test` are splits. `facts` are those of the whole dataset
+    (facts.py), which the caller that loads it sets. `test_every` is the number of epochs from one evaluation to the
+    next.
+    """
+
+    training: Split
+    validation: Split | None
+    test: Split
     facts: dict = {}
-    test_every = 1
+    test_every: int = 1
 
-    def __init__(
-        self, side: int, mean, std, augmentation: Augmentation, batch_size: int, seed: int, device: torch.device | str, share: Share
-    ):  # fmt: skip
-        self.side, self.device, self.share = side, torch.device(device), share
-        self.augmentation, self.batch_size, self.seed = augmentation, batch_size, seed
-        self.scale = (1 / (255 * torch.tensor(std))).float().to(device)
-        self.shift = -(torch.tensor(mean) / torch.tensor(std)).float().to(device)
+    def __init__(self, side: int, mean: Sequence[float], std: Sequence[float], plan: BatchPlan):
+        self.side, self.device, self.share = side, torch.device(plan.device), plan.share
+        self.augmentation, self.batch_size, self.seed = plan.augmentation, plan.batch_size, plan.seed
+        self.scale = (1 / (255 * torch.tensor(std))).float().to(plan.device)
+        self.shift = -(torch.tensor(mean) / torch.tensor(std)).float().to(plan.device)
 
-    def steps(self, split) -> int:
-        """Batches that a pass over a split takes; the last one may be smaller."""
+    def train(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield shuffled, augmented, normalised batches of the training split, from batch number `first` on."""
+        raise NotImplementedError
+
+    def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield this process's share (maybe empty) of the batches of a split, in order, normalised, not augmented."""
+        raise NotImplementedError
+
+    def steps(self, split: Split) -> int:
+        """Return the number of batches in a pass over a split; the last one may be smaller."""
         return -(-len(split) // self.batch_size)
 
-    def evaluated(self, epoch: int, epochs: int) -> list[tuple[str, Any]]:
-        """Return the splits that are evaluated after an epoch, counted from 0: those held out (`val`) and `test`, in every
-        `test_every`-th epoch and the last."""
-        if (epoch + 1) % self.test_every and epoch + 1 < epochs:
+    def evaluated(self, epoch: int, epochs: int) -> list[tuple[str, Split]]:
+        """Return the named splits that are evaluated after an epoch, counted from 0.
+
+        These are "val" (where images are held out) and "test" after every `test_every`-th epoch and after the last one,
+        else none.
+        """
+        if (epoch + 1) % self.test_every and epoch + 1 != epochs:
             return []
-        return [(name, split) for name, split in (("val", self.validation), ("test", self.test)) if split is not None]
+        held_out = [] if self.validation is None else [("val", self.validation)]
+        return [*held_out, ("test", self.test)]
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Bytes (B, H, W, 3) to floats of about mean 0 and deviation 1, per channel."""
+        """Return floats of about mean 0 and deviation 1 per channel, from bytes (B, H, W, 3)."""
         x = images.float()
-        return torch.addcmul(self.shift, x, self.scale, out=x)  # in place: on a CPU new memory costs as much as the sum
+        return torch.addcmul(self.shift, x, self.scale, out=x)  # in place: on a CPU new memory is as slow as the sum
 
 
 def choose(
     count: int, val_size: int, train_size: int | None = None, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
-    """The numbers of the images that are held out and of those to train on (None: all others), each in rising order.
+    """Return the numbers of `val_size` images to hold out and of `train_size` to train on, each in rising order.
 
-    Both are taken from one fixed order, so fewer images are some of more. RequestError where there are not so many.
+    Args: count: images in the training set; train_size: None means all that are not held out. Both are taken from one
+    fixed order, so a smaller size takes a part of what a larger one takes. Raises RequestError where there are not so
+    many images.
     """
     check_sizes(count, val_size, train_size)
     shuffled = permutation(count, key("held out"), device)

@@ -1,8 +1,8 @@
-"""Arrays that took long to make, kept on disk as .npz: where they lie, and that they are never half or damaged.
+"""Arrays that took long to make, kept on disk as .npz, which is never half written.
 
     cache = place(Path("data/cifar10.tar.xz"), "decoded")       # data/cifar10.tar.xz.decoded.npz
     keep(cache, {"stamp": np.array("1"), "images": images}, "decoded images")
-    load(cache, ["stamp", "images"])["images"]                  # None where there is nothing, or it is damaged
+    load(cache, ["stamp", "images"])["images"]        # None where the cache is missing or damaged
 
 No pickle is ever written or read. Imports no torch.
 """
@@ -22,7 +22,7 @@ from system.errors import first_line
 
 
 def place(path: Path, kind: str) -> Path:
-    """Beside the file or folder, or in the user's cache folder where that folder is read-only (to root too)."""
+    """Return where a cache lies: beside the file or folder, or in the user's cache folder where that is read-only."""
     path = path.resolve()
     if path.parent.stat().st_mode & 0o222 and os.access(path.parent, os.W_OK):
         return path.parent / f"{path.name}.{kind}.npz"
@@ -31,8 +31,10 @@ def place(path: Path, kind: str) -> Path:
 
 
 def load(cache: Path, names: Iterable[str]) -> dict[str, np.ndarray] | None:
-    """The arrays of these names, their checksums verified. None where one is not there, as in a cache of an earlier version;
-    damage is told."""
+    """Return the arrays of these names, checksums verified; None where one is missing or the file is damaged.
+
+    A name is missing from a cache of an earlier version. Damage is a warning on stderr.
+    """
     if not cache.exists():
         return None
     try:
@@ -42,7 +44,7 @@ def load(cache: Path, names: Iterable[str]) -> dict[str, np.ndarray] | None:
         with np.load(cache, allow_pickle=False) as stored:
             names = list(names)
             return {name: stored[name] for name in names} if set(names) <= set(stored.files) else None
-    except Exception as error:  # whatever a damaged file makes zipfile or numpy raise: to make it anew is always right
+    except Exception as error:  # whatever a damaged file makes zipfile or numpy raise: the cache can be made anew
         print(f"warning: {cache} is damaged and is made anew: {first_line(error)}", file=sys.stderr)
         return None
 
@@ -52,8 +54,10 @@ _waiting: list[tuple[Path, dict[str, np.ndarray], str]] | None = None
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Within it `keep` only notes what is to be saved, which is done at its end, and not at all where that is an error: a
-    request that is refused leaves nothing behind."""
+    """Delay what `keep` saves until the end of this context; discard it where the context ends with an exception.
+
+    So a request that is refused leaves no file behind.
+    """
     global _waiting
     _waiting = []
     try:
@@ -66,7 +70,7 @@ def deferred() -> Iterator[None]:
 
 
 def keep(cache: Path, arrays: dict[str, np.ndarray], what: str) -> None:
-    """Saves them; where that fails, a warning says that `what` cannot be kept."""
+    """Save arrays. Where that fails, warn that `what` cannot be kept."""
     if _waiting is not None:
         _waiting.append((cache, arrays, what))
         return
@@ -78,10 +82,10 @@ def keep(cache: Path, arrays: dict[str, np.ndarray], what: str) -> None:
 
 
 def _save(cache: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Written beside and renamed, so that another run never sees half a cache."""
+    """Write beside and rename, so that another run never sees half a cache."""
     partial = cache.with_name(f"{cache.name}.{os.getpid()}.partial")
     for other in cache.parent.glob(f"{cache.name}.*.partial"):
-        if time.time() - other.stat().st_mtime > 3600:  # of a process that was killed as it wrote
+        if time.time() - other.stat().st_mtime > 3600:  # left by a process that was killed while it wrote
             other.unlink(missing_ok=True)
     try:
         with partial.open("wb") as file:

@@ -1,11 +1,11 @@
-"""What the data of a run are: how many images of which classes, and digests of them. Imports no torch.
+"""The facts of a run's data: how many images of which classes, and digests of them.
 
     facts = of_images(images)               # {"data_digest": "7f83…", "data_classes": 10, "data_train": 50000, ...}
-    differences(before, now)                # ["3,000 training images then, 1,000 now", "other training images by digest"]
+    differences(before, now)        # ["3,000 training images then, 1,000 now", "other training images by digest"]
 
-They are keys of a run's configuration. A digest is of the bytes and labels in the dataset's own order, on which every draw
-depends; of photographs it is of their names, sizes and labels. A record of before this has none of them: what one side does
-not say is no difference.
+They are keys of a run's configuration. A digest is of the bytes and labels in the dataset's own order, on which every
+draw depends; for photographs it is of their names, sizes and labels. Records of earlier versions lack these keys: a
+fact that one side lacks is no difference. Imports no torch.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from input.photos.index import Photographs
 
 COUNTS = {"data_classes": "classes", "data_train": "training images", "data_test": "test images"}
 KEYS = ("data_digest", "data_test_digest", *COUNTS, "data_names")
-LONGEST_NAMES = 200  # characters of all names of classes together that are kept as they are
+LONGEST_NAMES = 200  # characters of all names of classes together; longer ones are shortened
 CHUNK = 4096  # images that are hashed at a time
 
 
 def of_images(images: Images) -> dict:
-    """Of arrays in memory; 60,000 images of 32×32 take an eighth of a second."""
+    """Return the facts of arrays in memory. To hash 60,000 images of 32×32 takes an eighth of a second."""
     train = images.train_digest or array_digest(images.train, images.train_labels)
     test = images.test_digest or array_digest(images.test, images.test_labels)
     classes = len(images.classes) or 1 + int(images.train_labels.max())
@@ -31,7 +31,7 @@ def of_images(images: Images) -> dict:
 
 
 def of_photographs(photographs: Photographs) -> dict:
-    """Of indices of files."""
+    """Return the facts of indices of files."""
     train, test = photographs.train, photographs.val
     classes = len(train.classes) or 1 + int(np.max(train.labels))
     return _facts(train.fingerprint(), test.fingerprint(), classes, train.classes, len(train), len(test))
@@ -50,7 +50,7 @@ def _facts(train: str, test: str, classes: int, names: Sequence[str], trains: in
 
 
 def array_digest(images: np.ndarray, labels: np.ndarray) -> str:
-    """SHA-256 of a split's shape, bytes and labels."""
+    """Return the SHA-256 of a split's shape, bytes and labels, as hexadecimal digits."""
     sha256 = hashlib.sha256(repr(images.shape).encode())
     for start in range(0, len(images), CHUNK):
         sha256.update(np.ascontiguousarray(images[start : start + CHUNK]))
@@ -59,7 +59,10 @@ def array_digest(images: np.ndarray, labels: np.ndarray) -> str:
 
 
 def joined(names: Iterable[str]) -> str:
-    """The names of classes as one text, equal where they are equal: `cat/dog`; of many, the first, the last and a digest."""
+    """Return the names of classes as one text, `cat/dog`, which is equal for equal names.
+
+    Of many names it holds the first, the last and a digest of all.
+    """
     names = [name.encode("utf-8", "backslashreplace").decode() for name in names]
     text = "/".join(names)
     if len(text) <= LONGEST_NAMES:
@@ -68,7 +71,10 @@ def joined(names: Iterable[str]) -> str:
 
 
 def differences(before: dict, now: dict, words: tuple[str, str] = ("then", "now")) -> list[str]:
-    """What tells the data of two configurations apart, in words, as far as both say."""
+    """Return in words how the data of two configurations differ, in the facts that both have.
+
+    Args: words: what the first and the second configuration are called.
+    """
 
     def apart(key: str) -> bool:
         return all(each.get(key) for each in (before, now)) and before[key] != now[key]
@@ -88,33 +94,36 @@ def differences(before: dict, now: dict, words: tuple[str, str] = ("then", "now"
 
 
 def of_run(config: dict) -> dict:
-    """Of a recorded configuration: its data, and how many of them it was trained on."""
+    """Return the facts in a recorded configuration, with the dataset, `train_size` and `val_size`."""
     keys = ("dataset", *KEYS, "train_size", "val_size")
     return {key: config.get(key) for key in keys}
 
 
 def used(config: dict) -> int | None:
-    """How many images a run trains on; None where its record does not say."""
+    """Return how many images a run trains on; None where its record does not say."""
     if config.get("data_train") is None:
         return None
     return config.get("train_size") or config["data_train"] - (config.get("val_size") or 0)
 
 
 def of_other_data(there: dict, here: dict) -> str:
-    """In what the data of a trained network differ from those here, in words; empty where in nothing, or nobody knows."""
+    """Return in words how the data of a trained network differ from those here; empty where no difference is known."""
     return "; ".join(differences(there, here, ("there", "here")))
 
 
 def classes(config: dict) -> str:
-    """`3 classes (ash, elm, oak)`: their names where they are short."""
+    """Return `3 classes (ash, elm, oak)`: the number, and the names where they are short."""
     names = config.get("data_names") or ""
     shown = f" ({', '.join(names.split('/'))})" if names and len(names) <= 60 else ""
     return f"{config['data_classes']:,} classes{shown}"
 
 
 def shown(config: dict, title: str, usual: tuple[int, int]) -> str:
-    """`3,000 of CIFAR-10's 50,000 training images, 10,000 test images`; `usual` are the numbers that a dataset is known to
-    have, 0 where nobody knows."""
+    """Return `3,000 of CIFAR-10's 50,000 training images, 10,000 test images`.
+
+    Args: title: the dataset's name for a person; usual: the numbers of training and test images that the dataset is
+    known to have, 0 where that is not known.
+    """
     parts = []
     for there, count, usually, what in (
         (config["data_train"], used(config), usual[0], "training images"),

@@ -4,8 +4,8 @@
     own.name, own.names, own.side                      # ("folder:leaves", ["ash", "oak"], 48)
     images = read(own, 48, resize=False, workers=4, keep=True)
 
-A class is called as its folder; images lie at any depth below that. They are decoded once, into a cache beside the folder, which is
-stamped with the names, sizes and times of change of all files. Imports no torch.
+A class has the name of its folder; its images lie at any depth below that. They are decoded once, into a cache beside
+the folder, which holds the names, sizes and times of change of all files as its stamp. Imports no torch.
 """
 
 import hashlib
@@ -38,13 +38,16 @@ LAYOUT = "the layout is train/<class>/x.png and test/<class>/x.png (or val/)"
 
 
 def is_own(dataset: str) -> bool:
-    """Whether a dataset's name is that of a folder."""
+    """Return whether a dataset's name is that of a folder."""
     return dataset.startswith(PREFIX)
 
 
 class Own(NamedTuple):
-    """What a look at a folder tells: its path, the split that tests (one of TEST), the names of its classes in the order of
-    their labels, and the side of its first image, or what it is to be resized to."""
+    """What `look` finds in a folder.
+
+    `test`: the split to test on, one of TEST. `names`: of the classes, in the order of their labels. `side`: rows of
+    its first image, or what images are resized to; 0: not asked for.
+    """
 
     path: Path
     test: str
@@ -53,20 +56,20 @@ class Own(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What people and figures call it."""
+        """Its name for people and figures."""
         return PREFIX + shown(self.path.name or str(self.path))
 
 
 @dataclass(frozen=True)
 class OwnImages(Images):
-    """With the mean and the deviation of the training images, per channel, of pixels in 0..1."""
+    """Images with the mean and the deviation of those to train on, per channel, of pixels in 0..1."""
 
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
 
 class File(NamedTuple):
-    """An image: its split, its class, its name within that, its size in bytes and time of change."""
+    """An image: its split, its class, its path within that, its size in bytes and its time of change in ns."""
 
     split: str
     label: str
@@ -76,8 +79,12 @@ class File(NamedTuple):
 
 
 def look(text: str, image_size: int | None = None, of_any_side: bool = False) -> Own:
-    """The folder that a person named. RequestError where it is none, or not laid out as it has to be. `of_any_side`: who
-    asks will resize the images to a side that is not known yet, so that 0 is told."""
+    """Return what lies in the folder that a person named.
+
+    Args: image_size: the side that images are resized to, if they are; of_any_side: whether the caller resizes to a
+    side that is not known yet, so that no image is opened and the side is 0. Raises RequestError where there is no such
+    folder, or it has another layout.
+    """
     where = f"{PREFIX}{shown(text)}"
     try:
         path = Path(os.path.abspath(Path(text).expanduser()))
@@ -99,7 +106,7 @@ def look(text: str, image_size: int | None = None, of_any_side: bool = False) ->
 
 
 def _instead(path: Path) -> str:
-    """Why there is no folder of this path."""
+    """Return why there is no folder of this path."""
     if path.exists():
         return "is a file: unpack it, and name the folder"
     beside = [each.name for each in path.parent.iterdir() if each.is_dir()] if path.parent.is_dir() else []
@@ -107,7 +114,10 @@ def _instead(path: Path) -> str:
 
 
 def _classes(where: str, path: Path, test: str) -> list[str]:
-    """The names of the class folders with images, which both splits have to have."""
+    """Return the names of the class folders with images, by label.
+
+    Raises RequestError where the splits have different ones.
+    """
     found = {}
     for split in (TRAIN, test):
         folders, beside = folders_in(path / split)
@@ -128,7 +138,7 @@ def _classes(where: str, path: Path, test: str) -> list[str]:
 
 
 def _files(own: Own) -> tuple[list[File], tuple[str, ...]]:
-    """Every image of both splits, by class and name, and what a person is told of what was passed over."""
+    """Return every image of both splits, by class and name, and lines for a person about files passed over."""
     files, passed = [], {}
     for split in (TRAIN, own.test):
         folders, beside = folders_in(own.path / split)
@@ -136,15 +146,19 @@ def _files(own: Own) -> tuple[list[File], tuple[str, ...]]:
         passed[split] = beside.joined(found.passed)
         for label, number in found.each():
             name = found.names[number]
-            status = os.stat(own.path / split / label / name)  # OSError for a link that leads nowhere or in a circle
+            status = os.stat(own.path / split / label / name)  # OSError for a broken link
             files.append(File(split, label, name, status.st_size, trusted(status.st_mtime_ns)))
     there, unused = splits_in(own.path)
     return files, notes_of(str(own.path), there, passed, unused)
 
 
 def read(own: Own, side: int, resize: bool, workers: int, keep: bool) -> OwnImages:
-    """All images, square with `side` pixels. Those of another size are refused, or with `resize` scaled until their shorter
-    side fits, and cut to their middle. RequestError where one does not fit, MachineFault where one cannot be read."""
+    """Return all images, square with `side` rows.
+
+    Args: resize: whether images of another size are scaled until their shorter side fits, and cut to their middle; else
+    they are refused; keep: whether the cache may be written. Raises RequestError where an image does not fit,
+    MachineFault where one cannot be read.
+    """
     try:
         kept_in, (files, notes) = cache.place(own.path, f"decoded-{side}"), _files(own)
     except OSError as error:
@@ -152,18 +166,19 @@ def read(own: Own, side: int, resize: bool, workers: int, keep: bool) -> OwnImag
     stamp = hashlib.sha256(repr((FORMAT, resize, files)).encode("utf-8", "backslashreplace")).hexdigest()
     stored = cache.load(kept_in, ARRAYS)
     if stored is None or str(stored["stamp"]) != stamp:
-        keep = keep and all(file.changed != -1 for file in files)  # else a later change might not show
+        keep = keep and all(file.changed != -1 for file in files)  # else the stamp may miss a later change
         print(f"decoding {shown(str(own.path))}" + ", once" * keep, file=sys.stderr)
         stored = _decoded(own, files, side, resize, workers)
         stored |= {"stamp": np.array(stamp), "notes": np.array(notes, str)}
         if keep:
             cache.keep(kept_in, stored, "decoded images")
     mean, std = (tuple(stored[name].tolist()) for name in ("mean", "std"))
-    arrays, told = [stored[name] for name in ARRAYS[1:5]], tuple(map(str, stored["notes"]))
-    return OwnImages(*arrays, told, tuple(own.names), *map(str, stored["digests"]), mean, std)
+    arrays, notes = [stored[name] for name in ARRAYS[1:5]], tuple(map(str, stored["notes"]))
+    return OwnImages(*arrays, notes, tuple(own.names), *map(str, stored["digests"]), mean, std)
 
 
 def _decoded(own: Own, files: list[File], side: int, resize: bool, workers: int) -> dict[str, np.ndarray]:
+    """Return the arrays that the cache holds, but for the stamp and the notes."""
     images = np.empty((len(files), side, side, 3), np.uint8)
     digests: list[bytes] = [b""] * len(files)
 
@@ -184,7 +199,7 @@ def _decoded(own: Own, files: list[File], side: int, resize: bool, workers: int)
     try:
         list(pool.map(decode, [range(start, min(start + 256, len(files))) for start in range(0, len(files), 256)]))
     finally:
-        pool.shutdown(cancel_futures=True)  # a signal does not wait for the rest
+        pool.shutdown(cancel_futures=True)  # so that a signal does not wait for the rest
     number = {label: index for index, label in enumerate(own.names)}
     labels = np.array([number[file.label] for file in files], np.int64)
     train = np.array([file.split == TRAIN for file in files])
@@ -197,14 +212,14 @@ def _decoded(own: Own, files: list[File], side: int, resize: bool, workers: int)
 
 
 def _digest(digests: list[bytes], labels: np.ndarray, chosen: np.ndarray) -> str:
-    """Of a split: its files' bytes and labels, in order."""
+    """Return the digest of a split: of its files' bytes and labels, in order."""
     numbers = np.flatnonzero(chosen)
     files = b"".join(digests[number] for number in numbers)
     return hashlib.sha256(files + labels[numbers].astype("<i8").tobytes()).hexdigest()
 
 
 def measure(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation per channel of pixels in 0..1, from exact counts; a deviation of 0 becomes 1."""
+    """Return mean and deviation per channel of pixels in 0..1, from exact counts; a deviation of 0 becomes 1."""
     values, counts = np.arange(256) / 255, np.zeros((3, 256), np.int64)
     for start in range(0, len(images), 4096):
         for channel in range(3):
@@ -227,7 +242,7 @@ def _contents(path: Path, name: str) -> bytes:
 
 
 def _open(path: Path, name: str, encoded: bytes) -> "Image":
-    """An image whose header has been read. RequestError where it is none of a kind that can be used."""
+    """Return an image whose header has been read. Raise RequestError where it is of a kind that cannot be used."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -244,6 +259,7 @@ def _open(path: Path, name: str, encoded: bytes) -> "Image":
 
 
 def _square(path: Path, name: str, image: "Image", side: int) -> np.ndarray:
+    """Return pixels (side, side, 3) uint8: scaled until the shorter side fits, and cut to the middle."""
     from PIL import Image
 
     try:
@@ -259,7 +275,7 @@ def _square(path: Path, name: str, image: "Image", side: int) -> np.ndarray:
 
 
 def _native(path: Path, name: str) -> int:
-    """The side of an image that is to be taken as it is. RequestError where that cannot be."""
+    """Return the side of an image that is not resized. Raise RequestError where it is too large, or not square."""
     width, height = _open(path, name, _contents(path, name)).size
     size = f"{_shown(path, name)} is {width}×{height}"
     if max(width, height) > LARGEST_SIDE:

@@ -1,18 +1,21 @@
 """A dataset in the memory of the device that trains.
 
-data = Data(source.read(4), DATASETS["cifar10"], Augmentation(cutout=16), batch_size=128, seed=0, device="cuda")
+plan = BatchPlan(Augmentation(cutout=16), batch_size=128, seed=0, device="cuda")
+data = Data(source.read(4), DATASETS["cifar10"], plan)
 for batch in data.train(epoch=12): ...       # batch.x: (128, 3, 32, 32) float, channels-last; batch.y: (128,) int64
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from input.augment import Augmentation, augment
-from input.batches import WHOLE, Batch, Feed, Share, choose
-from input.datasets import Dataset, Images
+from input.arrays import Images
+from input.augment import augment
+from input.batches import Batch, BatchPlan, Feed, choose
+from input.datasets import Dataset
 from system.hashing import key, permutation
 
 
@@ -28,29 +31,26 @@ class Split:
         return len(self.labels)
 
     def head(self, count: int) -> "Split":
-        """The first `count` of them, or all."""
+        """Return the first `count` images, or all where there are fewer."""
         return Split(self.images[:count], self.labels[:count], self.numbers[:count])
 
 
 class Data(Feed):
-    """A dataset in the memory of a device."""
+    """The batches of a dataset that lies in the memory of a device."""
 
-    def __init__(
-        self, images: Images, dataset: Dataset, augmentation: Augmentation, batch_size: int, seed: int,
-        device: torch.device | str = "cpu", val_size: int = 0, share: Share = WHOLE, train_size: int | None = None,
-    ):  # fmt: skip
+    def __init__(self, images: Images, dataset: Dataset, plan: BatchPlan):
         mean, std = dataset.mean, dataset.std
         if mean is None:
             mean, std = images.train.mean((0, 1, 2)) / 255, images.train.std((0, 1, 2)) / 255
-        super().__init__(dataset.side, mean, std, augmentation, batch_size, seed, device, share)
-        everything = _split(images.train, images.train_labels, device)
-        held_out, kept = choose(len(everything), val_size, train_size, device)
+        super().__init__(dataset.side, mean, std, plan)
+        everything = _split(images.train, images.train_labels, self.device)
+        held_out, kept = choose(len(everything), plan.val_size, plan.train_size, self.device)
         self.training = _pick(everything, kept) if len(kept) < len(everything) else everything
-        self.validation = _pick(everything, held_out) if val_size else None
-        self.test = _split(images.test, images.test_labels, device)
+        self.validation = _pick(everything, held_out) if plan.val_size else None
+        self.test = _split(images.test, images.test_labels, self.device)
 
     def train(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Shuffled, augmented, normalised batches of the training split, from number `first` on."""
+        """Yield shuffled, augmented, normalised batches of the training split, from batch number `first` on."""
         split = self.training
         order = permutation(len(split), key(self.seed, epoch, "order"), split.labels.device)
         for whole in order.split(self.batch_size)[first:]:
@@ -62,13 +62,13 @@ class Data(Feed):
             yield Batch(x, split.labels[indices], len(own), len(whole))
 
     def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's share of the normalised batches of a split, in order, not augmented; a share may be empty."""
+        """Yield this process's share (maybe empty) of the batches of a split, in order, normalised, not augmented."""
         for whole in zip(split.images.split(self.batch_size), split.labels.split(self.batch_size)):
             images, labels = map(self.share.take, whole)
             yield self.normalise(images).permute(0, 3, 1, 2), labels
 
 
-def _split(images, labels, device) -> Split:
+def _split(images: np.ndarray, labels: np.ndarray, device: torch.device) -> Split:
     images, labels = (torch.from_numpy(array).to(device) for array in (images, labels))
     return Split(images, labels, torch.arange(len(labels), device=device))
 

@@ -13,7 +13,7 @@ NOT_IDENTITY = (
     "download",
     "imagenet_loc",
     "val_labels",
-    "labelled",  # weights.origin.check_labels compares what labels mean
+    "labelled",  # weights.classes.check_labels compares what labels mean
     "labelled_classes",
     "resume",
     "dry_run",
@@ -68,7 +68,8 @@ def differences(before: dict, now: dict) -> list[str]:
     off = {key: None for key in keys if not (before.get(key) or now.get(key))}
     before, now = ({**configuration, **off} for configuration in (before, now))
     different = [key for key in keys if before.get(key) != now.get(key) and key not in alike]
-    listed = [f"{CONTENTS.get(key, key)} was {before.get(key)}, is {now.get(key)}" for key in different]
+    was, now_is = ({key: "not given" if of.get(key) is None else of[key] for key in different} for of in (before, now))
+    listed = [f"{CONTENTS.get(key, key)} was {was[key]}, is {now_is[key]}" for key in different]
     return listed + facts.differences(before, now)
 
 

@@ -8,7 +8,7 @@ Imports no torch.
 import os
 from pathlib import Path
 
-from system.files import leavings, previous
+from system.files import partial_files, previous
 
 CHECKPOINTS, RUNS = Path("checkpoints"), Path("runs")
 
@@ -23,7 +23,7 @@ def clear(path: Path, used: Path | None) -> None:
 
     So the one before it, which was `used`, stays in reserve until there are two good ones.
     """
-    for left in leavings(path):
+    for left in partial_files(path):
         left.unlink(missing_ok=True)
     if used == previous(path) and os.path.lexists(path):
         aside = (path.with_name(f"{path.name}.damaged{number}") for number in ("", *range(2, 1000)))

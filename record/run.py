@@ -22,7 +22,7 @@ from record.checkpoint import save
 from record.found import Found, file_identity, find, progress, refuse, refuse_other, stamp_of
 from record.paths import CHECKPOINTS, RUNS, checkpoint_path, clear
 from system.errors import MachineFault, first_line
-from system.files import leavings, write_atomically
+from system.files import partial_files, write_atomically
 
 HISTORY = ("argv", "versions", "processes")  # what is recorded of every time that a run was begun or went on
 
@@ -68,7 +68,7 @@ class Run:
             return False
         refuse(self.name, self.config, found, resume)
         path = checkpoint_path(self.name)
-        return found.used == path and not leavings(path) and outcome.read(self.folder) is None and self._is_whole()
+        return found.used == path and not partial_files(path) and outcome.read(self.folder) is None and self._is_whole()
 
     def _is_whole(self) -> bool:
         """Return whether the folder says what the checkpoint does, to the point."""

@@ -137,9 +137,8 @@ class _Networks:
             origin = self._source(name, config) if name else None
         except RequestError as error:
             return str(error)
-        for flag in ("network", *NETWORKS[config["network"]].size_flags) if origin else ():
-            if config[flag] != origin.get(flag):
-                return f"--init_from {name}: {flag} is {config[flag]} here, {origin.get(flag)} there"
+        if origin and (fault := weights_origin.init_fault(config, origin)):
+            return f"--init_from {name}: {fault}"
 
     def _fault_of_weights(self, job: Job) -> str | None:
         """Say whether the run exists, and its teacher or its first weights have been trained again since."""

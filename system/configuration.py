@@ -12,7 +12,10 @@ from typing import Any
 
 
 class Configuration(Mapping[str, Any]):
-    """A read-only mapping, whose entries are attributes too. A recorded configuration is a plain dict with the same entries."""
+    """A read-only mapping whose entries are attributes too.
+
+    A recorded configuration is a plain dict with the same entries.
+    """
 
     __slots__ = ("_entries",)
 

@@ -1,8 +1,11 @@
-"""Durations as people read them."""
+"""Durations as people read them.
+
+duration(750)         # 12.5 min
+"""
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `12.5 min`, `3.2 h`, `4.1 days`."""
+    """Return `45 s`, `12.5 min`, `3.2 h` or `4.1 days`."""
     for unit, size, upto in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 72)):
         if seconds < upto * size:
             return f"{seconds / size:.3g} {unit}"

@@ -15,17 +15,17 @@ class SwapconvError(Exception):
 
 
 class RequestError(SwapconvError, ValueError):
-    """What was asked for cannot be done: a wrong name, number or combination. Nothing of it has been begun."""
+    """A request that cannot be met: a wrong name, number or combination. Nothing of it has been begun."""
 
     exit_status = 2
 
 
 class Busy(RequestError):
-    """Another process trains the run at this moment."""
+    """Another process trains the run now."""
 
 
 class Diverged(SwapconvError):
-    """The loss or a gradient left the finite numbers; the last good checkpoint is kept."""
+    """The loss or a gradient is not finite; the last good checkpoint is kept."""
 
     exit_status = 3
 
@@ -37,7 +37,7 @@ class MachineFault(SwapconvError):
 
 
 class Elsewhere(SwapconvError):
-    """Another process of the same run tells what has happened; this one ends with the same status, in silence."""
+    """Another process of the same run prints what has happened; this one ends silently with the same status."""
 
     def __init__(self, exit_status: int):
         super().__init__()
@@ -45,7 +45,7 @@ class Elsewhere(SwapconvError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Stopped by a signal. Like KeyboardInterrupt no Exception: nobody who handles failures shall take it for one."""
+    """Stopped by a signal. Like KeyboardInterrupt it is no Exception, so that no handler of failures catches it."""
 
     def __init__(self, message: str, exit_status: int):
         super().__init__(message)
@@ -53,8 +53,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 def did_you_mean(value: str, allowed: Iterable[str], show: Callable[[str], str] = repr) -> str:
-    """`; did you mean 'x'?` for the entry of `allowed` that begins with `value` or is nearest to it, whatever the case,
-    else an empty string."""
+    """Return `; did you mean 'x'?` for the entry that begins with `value` or is nearest to it, else an empty string.
+
+    Args: allowed: the entries, compared whatever the case; show: how the entry is written.
+    """
     by_lower, value = {name.lower(): name for name in allowed}, value.lower()
     longer = sorted((name for name in by_lower if len(value) > 2 and name.startswith(value)), key=len)
     close = longer or get_close_matches(value, by_lower, n=1, cutoff=0.51)
@@ -62,20 +64,23 @@ def did_you_mean(value: str, allowed: Iterable[str], show: Callable[[str], str] 
 
 
 def first_line(error: BaseException) -> str:
-    """An exception in one line: the system's words for an OSError, the first line of other messages, or the type."""
+    """Return an exception in one line: the system's words for an OSError, else the first line, else the type."""
     words = getattr(error, "strerror", None) or str(error)
     return next(iter(str(words).splitlines()), "") or type(error).__name__
 
 
 def of_system(error: OSError) -> str:
-    """What the system refused, with the file where it names one; an error of writing without a name is the output's."""
+    """Return what the system refused, with the file where it names one.
+
+    An error of writing that names none is the output's.
+    """
     of_output = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EPIPE, errno.EIO)
     where = error.filename or ("standard output" if of_output else None)
     return (f"{where}: " if where else "") + first_line(error)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, of Python, of torch on the CPU or on a GPU, which have no class in common."""
+    """Return whether an allocation failed, in Python or torch, whose exceptions have no class in common."""
     known = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory", "alloc_failed")
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in known)

@@ -1,4 +1,4 @@
-"""Files that survive: where a run's files lie, and writing that leaves the old file or the new one, never a half.
+"""Writing that leaves the old file or the new one, never a half; reading and identifying files.
 
     write_atomically(Path("study.csv"), lambda file: file.write(b"..."))
 
@@ -13,37 +13,34 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from system.errors import (
-    MachineFault,
-    RequestError,
-    first_line,
-)
+from system.errors import MachineFault, RequestError, first_line
 
 
 def previous(path: Path) -> Path:
-    """Where the checkpoint before the one at `path` is kept."""
+    """Return where the checkpoint before the one at `path` is kept."""
     return path.with_name(f"{path.name}.previous")
 
 
 def _partial(path: Path) -> Path:
-    """Where what will be at `path` is written first."""
+    """Return where the next contents of `path` are written first."""
     return path.with_name(f"{path.name}.partial")
 
 
 def _link(path: Path) -> Path:
-    """A second name of the file at `path`, which becomes the name of the one before."""
+    """Return a second name of the file at `path`, which becomes the name of the previous one."""
     return path.with_name(f"{path.name}.link")
 
 
-def leavings(path: Path) -> list[Path]:
-    """What a process left that was killed as it wrote to `path`."""
+def partial_files(path: Path) -> list[Path]:
+    """Return the files that a process left which was killed while it wrote to `path`."""
     return [left for left in (_partial(path), _link(path)) if os.path.lexists(left)]
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any], keep_previous: bool = False) -> None:
-    """Writes beside, flushes to disk, renames: at every moment `path` is the old file or the new one, whole.
+    """Write beside, flush to disk, rename: at every moment `path` is the old file or the new one, whole.
 
-    MachineFault where that fails; `path` is then as it was, and nothing lies beside it.
+    Args: write: what writes to the open file; keep_previous: whether the old file stays at `previous(path)`. Raises
+    MachineFault where that fails; `path` is then as it was, and no partial file is left.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,12 +75,15 @@ def _copy(path: Path, target: Path) -> None:
 
 
 def variable(name: str) -> str | None:
-    """A path in the environment, with ~ replaced; None where it is not set, or empty."""
+    """Return a path in the environment, with ~ replaced; None where it is not set, or empty."""
     return os.path.expanduser(os.environ.get(name, "")) or None
 
 
 def read_file(path: str) -> bytes:
-    """A file's contents. RequestError where it cannot be read, or is none: a pipe or a device might never end."""
+    """Return a file's contents.
+
+    Raises RequestError where it cannot be read, or is a pipe or a device, which might never end.
+    """
     try:
         contents = Path(path).read_bytes() if Path(path).is_file() or not Path(path).exists() else None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -94,12 +94,14 @@ def read_file(path: str) -> bytes:
 
 
 def keep(flag: str, path: str, what: str, is_ours: Callable[[bytes], bool]) -> None:
-    """RequestError where writing to `path` would lose anything but an earlier `what`, which `is_ours` knows by its
-    contents."""
+    """Raise RequestError where writing to `path` would lose anything but an earlier `what`.
+
+    Args: flag: the flag that named the path; is_ours: returns whether contents are those of a `what`.
+    """
     if os.path.lexists(path) and not (Path(path).is_file() and is_ours(read_file(path))):
         raise RequestError(f"{path} exists and is no {what}, so it is left as it is: choose another {flag}")
 
 
 def file_digest(path: str) -> str:
-    """What identifies a file's contents, such as a user's module. RequestError where it cannot be read."""
+    """Return the first 16 digits of the SHA-256 of a file's contents. Raise RequestError where it cannot be read."""
     return hashlib.sha256(read_file(path)).hexdigest()[:16]

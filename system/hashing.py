@@ -1,11 +1,11 @@
 """One integer hash, from which hashed layers take their order and the input pipeline its draws.
 
-A draw that is a pure function of what it is for cannot be changed by a resume, by the batch size, by the number of
-processes or by whatever else was built before it. The hash is the finaliser of SplitMix64 (Steele, Lea & Flood 2014,
-"Fast splittable pseudorandom number generators"), on the wrapping 64-bit integers of any torch device.
-
     bits = hash64(torch.arange(8), key(0, "crop", 12))     # eight draws of epoch 12
     rows = below(9, bits, field=0)                         # each 0..8
+
+A draw that is a pure function of what it is for does not change with a resume, the batch size, the number of processes
+or whatever else was built before it. The hash is the finaliser of SplitMix64 (Steele, Lea & Flood 2014, "Fast
+splittable pseudorandom number generators"), on the wrapping 64-bit integers of any torch device.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ FIELD_BITS = 21  # three independent draws of 21 bits from one hash
 
 
 def key(*parts: int | str) -> int:
-    """A signed 64-bit integer that stands for `parts`, the same on every machine."""
+    """Return a signed 64-bit integer for `parts`, the same on every machine."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
@@ -31,7 +31,7 @@ def _xor_shift(x: Tensor, bits: int) -> Tensor:
 
 
 def hash64(position: Tensor, key: int) -> Tensor:
-    """Pseudo-random int64 of the shape of `position` (int64), a pure function of each position and the key."""
+    """Return pseudo-random int64 of the shape of `position` (int64), a pure function of each position and the key."""
     x = position * _signed(0x9E3779B97F4A7C15) + key
     x = _xor_shift(x, 30) * _signed(0xBF58476D1CE4E5B9)
     x = _xor_shift(x, 27) * _signed(0x94D049BB133111EB)
@@ -39,10 +39,10 @@ def hash64(position: Tensor, key: int) -> Tensor:
 
 
 def below(limit: int, bits: Tensor, field: int) -> Tensor:
-    """Draws 0 <= d < limit (int64) from one of the three 21-bit fields (0, 1, 2) of hashed `bits`."""
+    """Return draws 0 <= d < limit (int64) from one of the three 21-bit fields (0, 1, 2) of hashed `bits`."""
     return ((bits >> (field * FIELD_BITS)) & ((1 << FIELD_BITS) - 1)) * limit >> FIELD_BITS
 
 
 def permutation(n: int, key: int, device: torch.device | str | None = None) -> Tensor:
-    """A permutation of 0..n-1 (int64): the positions sorted by their hash. Equal hashes keep their order."""
+    """Return a permutation of 0..n-1 (int64): the positions sorted by their hash. Equal hashes keep their order."""
     return torch.argsort(hash64(torch.arange(n, device=device), key), stable=True)

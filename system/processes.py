@@ -1,7 +1,7 @@
-"""Processes that do not outlive the one that started them, however that one ended. Linux only.
+"""Processes that end with the process that started them, however that one ends. Linux only.
 
     subprocess.Popen(command, preexec_fn=end_with_parent())
-    follow(parent)                                # in a process that has begun already
+    follow(parent)                                # in a process that has been started already
 
 They get SIGTERM, at which main.py writes a checkpoint. Imports no torch.
 """
@@ -16,16 +16,16 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def end_with_parent() -> Callable[[], None]:
-    """What a process that this one is about to start has to call first (subprocess's preexec_fn)."""
+    """Return the function that a process which this one starts has to call first (subprocess's preexec_fn)."""
     libc, parent = (
         ctypes.CDLL(None),
         os.getpid(),
-    )  # before the fork, after which another thread's lock might be held for ever
+    )  # before the fork: after it, another thread's lock may be held for ever
     return lambda: _follow(parent, libc)
 
 
 def follow(parent: int) -> None:
-    """From now on this process ends with `parent`, which has started it."""
+    """Let this process end with `parent`, which has started it."""
     _follow(parent, ctypes.CDLL(None))
 
 

@@ -8,6 +8,7 @@ import torch
 
 from input import facts
 from input.augment import Augmentation, augment
+from input.batches import BatchPlan
 from input.datasets import DATASETS, Images
 from input.memory import Data
 from system.errors import RequestError
@@ -25,7 +26,8 @@ def images(count=40):
 
 def data(batch_size=8, augmentation=FULL, seed=0, val_size=0, count=40, train_size=None):
     plain = replace(DATASETS["cifar10"], mean=(0.0,) * 3, std=(1 / 255,) * 3)  # normalising changes nothing
-    return Data(images(count), plain, augmentation, batch_size, seed, "cpu", val_size, train_size=train_size)
+    plan = BatchPlan(augmentation, batch_size, seed, val_size=val_size, train_size=train_size)
+    return Data(images(count), plain, plan)
 
 
 def by_image(batches):
@@ -103,7 +105,7 @@ def test_training_images_are_normalised_and_channels_last():
     batch = data()
     x = augment(batch.training.images[:4], numbers, FULL, 0, 0, batch.normalise)
     assert x.shape == (4, 3, 32, 32) and x.dtype == torch.float32 and x.is_contiguous(memory_format=torch.channels_last)
-    cifar = Data(images(), DATASETS["cifar10"], NONE, 8, 0)
+    cifar = Data(images(), DATASETS["cifar10"], BatchPlan(NONE, 8, 0))
     x, _ = next(iter(cifar.batches(cifar.test)))
     expected = (
         torch.from_numpy(images().test[0]).float() / 255 - torch.tensor([0.4914, 0.4822, 0.4465])
@@ -115,6 +117,14 @@ def test_the_test_set_is_never_augmented():
     batch = data()
     seen = torch.cat([x for x, _ in batch.batches(batch.test)])
     assert torch.equal(seen.permute(0, 2, 3, 1).round().to(torch.uint8), batch.test.images)
+
+
+def test_which_splits_are_evaluated_after_an_epoch():
+    feed, held_out = data(), data(val_size=10)
+    assert feed.evaluated(0, 5) == [("test", feed.test)]
+    assert held_out.evaluated(0, 5) == [("val", held_out.validation), ("test", held_out.test)]
+    held_out.test_every = 3
+    assert [epoch for epoch in range(8) if held_out.evaluated(epoch, 8)] == [2, 5, 7]
 
 
 def test_held_out_images_are_apart_and_the_same_for_every_seed():

@@ -232,7 +232,7 @@ def test_a_student_starts_from_a_trained_network(teacher, workplace, capsys):
     )  # batch-norms go on a little; 90 % is chance
     assert main.main([*student, "--resume"]) == 0  # is not fitted again
     assert "relative error" not in capsys.readouterr().out
-    assert "init_from was t, is None" in refused([*STUDENT, "--conv", "Hashed_1", "--epochs", "1"], capsys)
+    assert "init_from was t, is not given" in refused([*STUDENT, "--conv", "Hashed_1", "--epochs", "1"], capsys)
 
 
 def test_a_budget_is_resolved_and_recorded(workplace, capsys):

@@ -9,23 +9,23 @@ from data import find, labels_of, load_data
 from distributed import launch
 from distributed.process_group import Ranks
 from input import datasets
-from models.registry import NETWORKS
+from models.registry import NETWORKS, describe
 from record.identity import name_of
 from system.configuration import Configuration
 from training.device import precision_of, to_device
 from training.loop import evaluate
 from training.report import Report, advice
-from weights.matching import describe
-from weights.origin import Origin, check_classes, check_labels, check_side, origin
+from weights.classes import check_classes, check_labels
+from weights.origin import Origin, check_side, origin
 
 
 def evaluate_trained(request: Configuration, device: torch.device, ranks: Ranks) -> int:
     """Print the errors of what -t (in student mode -s) names. Return the exit status."""
     name, report = name_of(request), Report(ranks)
     with ranks.all_or_none():
-        source, trained = find(request), origin(name, request, "run", teaches=True)
-    request = as_trained(request, trained)
-    with ranks.all_or_none():
+        trained = origin(name, request, "run", teaches=True)
+        request = as_trained(request, trained)
+        source = find(request)
         side = request.image_size or datasets.side_of(trained.config)
         check_side(trained.network, side, f"the run {name!r}", request)
     data, precision = load_data(request, source, device, ranks), precision_of(request, device)

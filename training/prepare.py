@@ -42,7 +42,8 @@ from training.rates import Cosine, Schedule, Step
 from training.report import versions
 from training.step import TrainStep
 from weights import approximation
-from weights.origin import Origin, build_teacher, check_classes, check_labels, start_of
+from weights.classes import check_classes, check_labels
+from weights.origin import Origin, build_teacher, start_of
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from system.configuration import Configuration
 from system.errors import Diverged, Interrupted, MachineFault, is_out_of_memory, of_system
 from training import dry_run
 from training.step import TrainStep
-from weights.origin import tell_of_data
+from weights.classes import print_data_difference
 
 if TYPE_CHECKING:
     from training.prepare import Prepared
@@ -79,7 +79,7 @@ class Report:
             if origin is not None and origin.mapping:
                 self.say(origin.mapping)
         if teacher is not None and not teacher.mapping:
-            tell_of_data(config.teacher_checkpoint, "teacher", teacher.config, config)
+            print_data_difference(config.teacher_checkpoint, "teacher", teacher.config, config)
         if start is not None and start.config.get("data_names", "") not in ("", config["data_names"]):
             self.warn(f"{config.init_from!r} was trained on classes of other names, its classifier too")
         unknown = found.config is not None and found.config.get("data_digest") is None

@@ -1,11 +1,11 @@
-"""What a file of weights holds, read without running anything: torch.save's files and safetensors.
+"""Read what a file of weights holds, without running anything: torch.save's files and safetensors.
 
     load("w.pth")                     # whatever was saved: a state dict, or a dict that holds some
     load("w.safetensors")             # a state dict, in the order of its names
 
-torch.load runs with weights_only=True. What training scripts keep beside the weights and what is only data (argparse's
-Namespace, NumPy's scalars and arrays, paths, dates) is allowed by name. Any other file is refused with what it is, by
-its first bytes, and what to do.
+torch.load runs with weights_only=True. It is allowed by name to read what training scripts keep beside the weights if
+that is only data (argparse's Namespace, NumPy's scalars and arrays, paths, dates). Any other file is refused with a
+message that says what it is, by its first bytes, and what to do.
 """
 
 import errno
@@ -28,9 +28,9 @@ from system.errors import MachineFault, RequestError, first_line
 
 TRY_AGAIN = "fetch or copy it again"
 TORCH = "damaged, or nothing that torch.save wrote"
-FAILING = (errno.EIO, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT)  # what a disk or a file server does, not a file
+FAILING = (errno.EIO, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT)  # faults of a disk or a file server, not of a file
 
-KINDS = (  # how other files begin, what they are, and what to do
+KINDS = (  # how other files begin, what they are, what to do
     (b"version https://git-lfs", "a pointer of Git LFS, not the weights themselves", "`git lfs pull` fetches them"),
     (b"\x1f\x8b", "compressed by gzip", "unpack it first, by gunzip"),
     (b"BZh", "compressed by bzip2", "unpack it first, by bunzip2"),
@@ -48,8 +48,10 @@ JSON = re.compile(rb"\s*[{\[]\s*[\"{\[\]}]")
 
 
 def load(path: str) -> object:
-    """What was saved, on the CPU. RequestError where it is no file of weights, or is not whole; MachineFault where the disk
-    fails."""
+    """Return what was saved, on the CPU.
+
+    Raises RequestError where the file holds no weights or is damaged, MachineFault where the disk fails.
+    """
     try:
         with open(path, "rb") as file:
             head, size = file.read(512), file.seek(0, 2)
@@ -62,7 +64,7 @@ def load(path: str) -> object:
 
 
 def _check_kind(path: str, head: bytes) -> None:
-    """RequestError that says what a file is, where it is of a known kind that holds no weights as they are read here."""
+    """Raise RequestError where a file is of a known kind that cannot be read as weights here."""
     for begin, what, way in KINDS:
         if head.startswith(begin):
             raise RequestError(f"{path} is {what}: {way}")
@@ -85,7 +87,7 @@ def _check_kind(path: str, head: bytes) -> None:
 
 
 def _check_zip(path: str) -> None:
-    """torch.save writes zip archives with a data.pkl, whose checksums torch.load does not look at."""
+    """Raise RequestError where a zip archive is damaged or not torch.save's. torch.load does not verify checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -108,6 +110,7 @@ def _check_zip(path: str) -> None:
 
 
 def _check_tar(path: str) -> None:
+    """Raise RequestError that says what kind of tar archive a file is: all are refused."""
     try:
         with tarfile.open(path) as archive:
             names = [member.name for member in (archive.next() for _ in range(4)) if member is not None]
@@ -121,13 +124,13 @@ def _check_tar(path: str) -> None:
 
 
 def _is_safetensors(path: str, head: bytes) -> bool:
-    """By its header (8 bytes of length, then JSON), or by its name where torch.save wrote something else."""
+    """Return whether a file begins with a length in 8 bytes and JSON, or is called so and is not torch.save's."""
     by_content = head[6:8] == b"\0\0" and head[8:9] == b"{"
     return by_content or (path.lower().endswith(".safetensors") and not head.startswith((b"PK", b"\x80")))
 
 
 def _safetensors(path: str, head: bytes, size: int) -> dict[str, Tensor]:
-    """The tensors, sorted by name: the order in which a file lists them says nothing."""
+    """Return the tensors sorted by name: the order in which a file lists them says nothing."""
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
@@ -142,11 +145,12 @@ def _safetensors(path: str, head: bytes, size: int) -> dict[str, Tensor]:
             return {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
     except OSError:
         raise
-    except (SafetensorError, Exception) as error:  # whatever a wrong header makes of it
+    except (SafetensorError, Exception) as error:  # whatever a wrong header makes safetensors raise
         raise RequestError(f"{path} is no whole safetensors file ({first_line(error)}): {TRY_AGAIN}")
 
 
 def _torch(path: str) -> object:
+    """Return what torch.save has saved."""
     try:
         with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(_harmless()):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -154,7 +158,7 @@ def _torch(path: str) -> object:
         told = str(error)
         if found := re.search(r"GLOBAL ([\w.]+)|(?:but got|function) <(?:class|function)? ?'?([\w.]+)", told):
             what = found[1] or found[2]
-            raise RequestError(f"{path} holds more than tensors ({what}), which could run anything: {_alone()}")
+            raise RequestError(f"{path} holds more than tensors ({what}), which could run anything: {_advice()}")
         if "Unsupported operand" in told:
             way = "torch.save(…, pickle_protocol=2) writes that"
             raise RequestError(f"{path} is {TORCH} in its default pickle protocol: {way}")
@@ -167,13 +171,14 @@ def _torch(path: str) -> object:
         raise RequestError(f"{path} is {TORCH} ({type(error).__name__})")
 
 
-def _alone() -> str:
+def _advice() -> str:
+    """Return the advice for a file that holds more than tensors."""
     trusted = "torch.save(torch.load(FILE, weights_only=False), NEW) with ['state_dict'], or .state_dict() of a whole network, behind load(…)"
     return f"save the network's state_dict() instead, or if you trust whoever made it, its state dict alone: {trusted}"
 
 
 def _harmless() -> list[Callable | tuple[Callable, str]]:
-    """Classes and functions that only make data, under the names by which pickles call them."""
+    """Return classes and functions that only make data, under the names by which pickles call them."""
     arrays = [(made.__reduce__()[0], name) for made, name in ((np.float64(), "scalar"), (np.ones(1), "_reconstruct"))]
     numpy = [(made, f"numpy.{core}.multiarray.{name}") for made, name in arrays for core in ("core", "_core")]
     dtypes = [kind for kind in vars(np.dtypes).values() if isinstance(kind, type) and issubclass(kind, np.dtype)]
@@ -184,7 +189,7 @@ def _harmless() -> list[Callable | tuple[Callable, str]]:
     ]
     plain = (int, float, bool, str, list, dict, frozenset, range, slice)
     builtins = [(each, f"builtins.{each.__name__}") for each in plain]
-    empty = [(_empty_dict, "collections.defaultdict"), (_empty_list, "collections.deque")]  # what is put in follows
+    empty = [(_empty_dict, "collections.defaultdict"), (_empty_list, "collections.deque")]  # their contents follow
     lightning = (
         "lightning.fabric.utilities.data",
         "lightning_fabric.utilities.data",

@@ -1,13 +1,13 @@
-"""Match weights that another tool saved to a network here, module by module, in the order of registration.
+"""Fit weights that another tool has saved to a network of ours, module by module, in the order of registration.
 
     found = match("x.pth", torch.load("x.pth", weights_only=True), config)  # RequestError where anything is left over
     found.config["network"], found.config["wrn_depth"], found.state["classifier.weight"], print(found.table)
 
-Two networks of one architecture register their convolutions, batch-norms and linear maps in the same order, by whatever
-names. So modules are paired in order, each with one of the same kind and shape; a linear map o×i and a 1×1 convolution
-o×i×1×1 are the same. A safetensors file is sorted by name; there the order is found from names, numbers and shapes
-(weights/ordering.py). Weights are refused where several orders are possible, or where the names contradict the order.
-Tensors do not show strides, activations and epsilons: these are assumed to be as here.
+Two networks of one architecture register their convolutions, batch-norms and linear maps in one order, whatever their
+names. So modules are paired in order, each with one of its kind and shape; a linear map o×i and a 1×1 convolution
+o×i×1×1 are the same. Where the order is not that of registration, as in a safetensors file, which is sorted, it is
+found from names, numbers and shapes (ordering.py); where these allow several orders, or contradict the order, the
+weights are refused. What tensors do not show (strides, activations, epsilons) is taken to be as here.
 """
 
 from collections import Counter
@@ -25,114 +25,33 @@ from layers.registry import parse_conv
 from models import build
 from models.registry import NETWORKS, Network, describe, size_flags, tap_flags
 from system.errors import RequestError
-from weights.ordering import Unclear, arrange, natural, naturally, skeleton
+from weights.modules import Module, crossed, doubt, is_sorted, modules, shape_text
+from weights.ordering import Unclear, arrange
 from weights.sources import is_file
-from weights.state_dict import ROLES
 
-LARGE_PART = 0.4  # of the tensors, for a part to be tried as the network
-
-
-class Module(NamedTuple):
-    """A module as its tensors show it; `tensors` are their names by role (weight, bias, …)."""
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    tensors: dict[str, str]
-
-    @property
-    def signature(self) -> tuple:
-        """Return what two modules have in common if one's tensors fit the other."""
-        if self.kind == "batch-norm":
-            return self.kind, self.shape
-        return "map", (*self.shape, 1, 1)[:4], "bias" in self.tensors
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.kind} {_text(self.shape)})" if self.shape else f"{self.name} ({self.kind})"
+LARGE_PART = 0.4  # a part with at least this share of the tensors is tried as the network
 
 
 class Match(NamedTuple):
-    """The configuration of a network, its state dict by the names here, and a table of their names and ours."""
+    """The network that weights fit: its configuration, its state by our names, and a table of the paired modules."""
 
     config: dict
     state: dict[str, Tensor]
     table: str
 
 
-def _text(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape)) or "a number"
-
-
-def modules(state: Mapping[str, Tensor]) -> list[Module]:
-    """Return the modules of a state dict, in its order. A tensor whose name ends in no role is a module's weight."""
-    tensors: dict[str, dict[str, str]] = {}
-    for name in state:
-        prefix, _, role = name.rpartition(".")
-        owner = (prefix, role) if prefix and role in ROLES else (name, "weight")
-        tensors.setdefault(owner[0], {})[owner[1]] = name
-    return [_module(name, roles, state) for name, roles in tensors.items()]
-
-
-def _module(name: str, tensors: dict[str, str], state: Mapping[str, Tensor]) -> Module:
-    shapes = {role: tuple(state[each].shape) for role, each in tensors.items()}
-    shapes.pop("num_batches_tracked", None)
-    weight = shapes.get("weight", ())
-    if set(shapes) == {*ROLES[:4]} and len(weight) == 1 and len({*shapes.values()}) == 1:
-        return Module(name, "batch-norm", weight, tensors)
-    if len(weight) in (2, 4) and shapes in ({"weight": weight}, {"weight": weight, "bias": weight[:1]}):
-        biased = " with bias" if "bias" in shapes else ""
-        return Module(name, ("linear" if len(weight) == 2 else "conv") + biased, weight, tensors)
-    return Module(name, ", ".join(f"{role} {_text(shape)}" for role, shape in shapes.items()), (), tensors)
-
-
-def doubt(theirs: Sequence[Module]) -> str:
-    """Return why the order of a state dict may not be that of registration; empty where nothing speaks against it.
-
-    Names that are sorted have another order, which would pair the wrong modules of one shape.
-    """
-    last: dict[str, tuple[tuple, str]] = {}
-    for module in theirs:
-        given = list(module.tensors)
-        if given != [role for role in ROLES if role in given]:
-            return f"{module.name} has its {given[0]} before its {next(role for role in ROLES if role in given)}"
-        numbers = natural(module.name)
-        alike = skeleton(module.name)
-        before, name = last.get(alike, (None, ""))
-        if before is not None and numbers <= before:
-            return f"{module.name} comes after {name}"
-        last[alike] = numbers, module.name
-    return ""
-
-
-def _is_sorted(state: Mapping[str, Tensor]) -> bool:
-    """Return whether the names are in alphabetical order, which does not show the order of registration."""
-    names = list(state)
-    return names == sorted(names) or names == sorted(names, key=naturally)
-
-
-def _crossed(pairs: Sequence[tuple[Module, Module]]) -> str:
-    """Return why shortcuts may be exchanged with the 1×1 convolutions beside them; empty where nothing speaks for it.
-
-    In some blocks both have the same shape. If they are exchanged there, shortcuts have several kinds of names.
-    """
-    found = {
-        skeleton(there.name): there.name for there, here in pairs if "shortcut" in here.name and here.kind == "conv"
-    }
-    return f"both {' and '.join(list(found.values())[:2])} would be shortcuts" if len(found) > 1 else ""
-
-
 def match(source: str, state: Mapping[str, Tensor], config: dict) -> Match:
-    """Return the network for the dataset of `config` whose weights are in `state`; `source` names them in errors.
+    """Return the network for the dataset of `config` that the weights called `source` fit.
 
-    Try the network of `config` with its flags, then in the sizes that the weights show, then the other networks. Raise
-    RequestError where no network takes exactly these weights, or where it has another number of classes.
+    The network of `config` is tried with its flags, then in the sizes that the weights show, then the other networks.
+    Raises RequestError where none takes all of the weights and no others, or it has another number of classes.
     """
     theirs, dataset = modules(state), config["dataset"]
     last = _classifier(theirs)
     wanted = datasets.of(config).classes
     classes = (last.shape or (0,))[0] or wanted
     reason, nearest, unclear = doubt(theirs), (-1.0, ""), ""
-    for by_name in (False, True) if not reason or _is_sorted(state) else (False,):
+    for by_name in (False, True) if not reason or is_sorted(state) else (False,):
         for candidate, places, ours, used in _tried(theirs, last, config, classes):
             try:
                 ordered = arrange(theirs, used) if by_name else _ordered(theirs, used, reason)
@@ -144,8 +63,8 @@ def match(source: str, state: Mapping[str, Tensor], config: dict) -> Match:
                     nearest = max(nearest, _apart(theirs, used, describe(candidate), not reason))
                 continue
             pairs = list(zip(ordered, used))
-            if not _same_names(theirs, used) and (crossed := _crossed(pairs)):
-                raise _doubtful(source, crossed)
+            if not _same_names(theirs, used) and (swapped := crossed(pairs)):
+                raise _doubtful(source, swapped)
             if classes != wanted:
                 has = f"{describe(candidate)} of {classes} classes"
                 raise RequestError(f"{source} is a {has}, {dataset} has {wanted}")
@@ -158,7 +77,7 @@ def match(source: str, state: Mapping[str, Tensor], config: dict) -> Match:
 
 
 def _part(source: str, state: Mapping[str, Tensor], config: dict) -> str:
-    """Return how to choose the network in a file that holds more (a teacher, a loss); empty if it holds none."""
+    """Return which part of a state dict is the network, beside others (a teacher, a loss), and how to choose it."""
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in state.items():
         first, _, rest = name.partition(".")
@@ -175,14 +94,14 @@ def _part(source: str, state: Mapping[str, Tensor], config: dict) -> str:
 
 
 def _tried(theirs: Sequence[Module], last: Module, config: dict, classes: int) -> Iterator[tuple]:
-    """Yield each candidate with its state dict, its modules, and those of them that the weights may be of.
+    """Yield candidates with the state of each, its modules, and those that the weights may have.
 
-    These are all modules, and all but those of a head that only training uses.
+    These are all modules, or all but an auxiliary head, which only training uses.
     """
     for candidate in candidates(theirs, last, config):
         try:
             places = _places(candidate, classes)
-        except RequestError:  # a size that cannot be
+        except RequestError:  # an impossible size
             continue
         ours = modules(places)
         headless = [module for module in ours if not module.name.startswith("auxiliary.")]
@@ -191,11 +110,12 @@ def _tried(theirs: Sequence[Module], last: Module, config: dict, classes: int) -
 
 
 def _same_names(theirs: Sequence[Module], used: Sequence[Module]) -> bool:
+    """Return whether both have the same names."""
     return {module.name for module in theirs} == {module.name for module in used}
 
 
 def _ordered(theirs: Sequence[Module], used: Sequence[Module], reason: str) -> list[Module] | None:
-    """Return their modules in the order of ours, by name or as they come; None where they do not fit that way."""
+    """Return theirs in the order of ours, by our names or as they come; None where they do not fit in that order."""
     named = {module.name: module for module in theirs}
     by_name = _same_names(theirs, used)
     if reason and not by_name:
@@ -205,7 +125,7 @@ def _ordered(theirs: Sequence[Module], used: Sequence[Module], reason: str) -> l
 
 
 def _classifier(theirs: Sequence[Module]) -> Module:
-    """Return their classifier: by its name, else the only linear map outside auxiliary heads, else the last map."""
+    """Return the map that is registered last, in whatever order they are: the only Linear outside auxiliary heads."""
     maps = [module for module in theirs if module.shape and module.kind != "batch-norm"] or list(theirs)
     linear = [module for module in maps if len(module.shape) == 2]
     linear = [module for module in linear if "aux" not in module.name] or linear
@@ -214,6 +134,7 @@ def _classifier(theirs: Sequence[Module]) -> Module:
 
 
 def _doubtful(source: str, reason: str) -> RequestError:
+    """Return the error for weights whose order is in doubt."""
     how = "save the state dict as the network itself gives it, by torch.save (safetensors sorts the names)"
     return RequestError(f"{source}: the order of its modules is in doubt, {reason}: {how}")
 
@@ -249,9 +170,10 @@ def sizes(network: Network, theirs: Sequence[Module], last: Module) -> Iterator[
 
 
 def _apart(theirs: Sequence[Module], ours: Sequence[Module], what: str, in_order: bool) -> tuple[float, str]:
-    """Return how similar two lists of modules are, from 0 to 1, and a text that names the first without a partner.
+    """Return how near two lists of modules are, from 0 to 1, and in words the first modules that are left over.
 
-    With `in_order`, only modules at equal places from the beginning or the end are partners; else any of one shape.
+    Args: in_order: whether those between a common beginning and a common end are left over, else those of each kind and
+    shape.
     """
     if in_order:
         begin = _alike(theirs, ours)
@@ -267,7 +189,7 @@ def _apart(theirs: Sequence[Module], ours: Sequence[Module], what: str, in_order
 
 
 def _more(these: Sequence[Module], those: Sequence[Module]) -> list[Module]:
-    """Return those of `these` that have no partner in `those`."""
+    """Return the modules without a partner among the others."""
     counts, left = Counter(module.signature for module in those), []
     for module in these:
         counts[module.signature] -= 1
@@ -277,7 +199,7 @@ def _more(these: Sequence[Module], those: Sequence[Module]) -> list[Module]:
 
 
 def _alike(a: Sequence[Module], b: Sequence[Module]) -> int:
-    """Return how many modules are alike at the beginning of two lists."""
+    """Return how many modules two lists have in common at their beginning."""
     pairs = enumerate(zip(a, b))
     return next((place for place, (x, y) in pairs if x.signature != y.signature), min(len(a), len(b)))
 
@@ -286,11 +208,12 @@ def _matched(
     source: str, state: Mapping[str, Tensor], config: dict, pairs: list[tuple[Module, Module]],
     places: Mapping[str, Tensor], headless: bool,
 ) -> Match:  # fmt: skip
+    """Return the weights by our names, with the table and notes for a person."""
     found = {}
     for there, here in pairs:
         for role in here.tensors.keys() & there.tensors.keys():
             found[here.tensors[role]] = state[there.tensors[role]].reshape(places[here.tensors[role]].shape)
-    rows = [(there.name, here.name, _text(here.shape)) for there, here in pairs]
+    rows = [(there.name, here.name, shape_text(here.shape)) for there, here in pairs]
     lines = [f"{source} is a {describe(config)}:", tabulate(rows, ["theirs", "ours", "shape"], tablefmt="plain")]
     if headless:
         lines.append("it has no auxiliary head, which only training uses: that keeps its initial weights")

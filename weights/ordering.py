@@ -1,42 +1,42 @@
-"""The order in which a network registers its modules, from names that have lost it: sorted, as in a safetensors file.
+"""The order in which a network registers its modules, from sorted names, as a safetensors file has them.
 
-    arrange(theirs, ours)        # theirs in the order of ours, None where there is no such order; Unclear where several are
+    arrange(theirs, ours)        # theirs in the order of ours; None: no order fits; raises Unclear: several do
 
-What names tell: modules with a common prefix stand together; of names that differ in numbers alone the smaller number
-comes first; groups of theirs and of ours lie in or beside each other; and what is called alike plays one part (a
-`downsample` is the shortcut of every block). What shapes tell: each is paired with one of its kind and shape. An order is
-taken only if it is the only one of which all of this is true.
+Names show this: modules with a common prefix stand together; of names that differ in numbers alone the smaller number
+comes first; groups of theirs and of ours do not overlap in part; and the same name has the same part in every block (a
+`downsample` is the shortcut of each). Shapes show that each module pairs with one of its kind and shape. An order is
+taken only if it is the only one for which all of this holds.
 """
 
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
 
-LIMIT = 4096  # orders that are looked at, of a part of a network or the whole
+LIMIT = 4096  # orders of a part of a network, or of the whole, that are looked at
 TOO_MANY = "names and shapes allow very many orders of its modules"
 
 
 class Unclear(Exception):
-    """Why names and shapes do not tell the order."""
+    """Names and shapes allow several orders, or too many to look at."""
 
 
 def natural(name: str) -> tuple:
-    """The numbers in a name, to compare: layer2 comes before layer10."""
+    """Return the numbers in a name, so that layer2 sorts before layer10."""
     return tuple((len(each), each) for each in (number.lstrip("0") for number in re.findall(r"[0-9]+", name)))
 
 
 def naturally(name: str) -> list[tuple]:
-    """A key to sort names as people do: by text, and by numbers where they have some."""
+    """Return a key that sorts names as people do: by text, and by numbers where they have some."""
     return [(not part.isdigit(), int(part) if part.isdigit() else part) for part in re.findall(r"[0-9]+|[^0-9]+", name)]
 
 
 def skeleton(name: str) -> str:
-    """A name without the numbers."""
+    """Return a name without the numbers."""
     return re.sub(r"[0-9]+", "#", name)
 
 
 class _Node:
-    """A part of a network by a prefix of names: a module, or parts."""
+    """A part of a network with a common prefix of names: a module, or further parts."""
 
     def __init__(self):
         self.parts: dict[str, _Node] = {}
@@ -44,7 +44,7 @@ class _Node:
         self.size = 0
 
     def chains(self) -> list[list["_Node"]]:
-        """Its parts, those that differ in numbers alone in one list, in their order."""
+        """Return its parts, those that differ in numbers alone in one list, by number."""
         found: dict[str, list[str]] = {}
         for name in self.parts:
             found.setdefault(skeleton(name), []).append(name)
@@ -71,7 +71,7 @@ def _tree(modules: Sequence) -> _Node:
 
 
 def _intervals(ours: Sequence) -> list[tuple[int, int]]:
-    """From where to where each group of ours stands."""
+    """Return where each group of ours begins and ends."""
     places: dict[str, list[int]] = {}
     for place, module in enumerate(ours):
         parts = module.name.split(".")
@@ -82,8 +82,10 @@ def _intervals(ours: Sequence) -> list[tuple[int, int]]:
 
 
 def arrange(theirs: Sequence, ours: Sequence) -> list | None:
-    """Modules (with `name` and `signature`) in the order of others. None where there is none, Unclear where there are
-    several."""
+    """Return modules (with `name` and `signature`) in the order of others; None where no order fits.
+
+    Raises Unclear where several orders fit.
+    """
     if sorted(map(_signature, theirs)) != sorted(map(_signature, ours)):
         return None
     found = _orders(_tree(theirs), ours)
@@ -103,12 +105,12 @@ def _signature(module) -> str:
 
 
 def _roles(order: Sequence, ours: Sequence) -> int:
-    """How many pairs of a kind of name there and a kind of name here an order makes."""
+    """Return how many pairs of a kind of name there and a kind of name here an order makes."""
     return len({(skeleton(a.name), skeleton(b.name), b.signature[0]) for a, b in zip(order, ours)})
 
 
 def _orders(root: _Node, ours: Sequence) -> list[tuple]:
-    """Every order of the modules in a tree that has the shapes of ours."""
+    """Return every order of the modules in a tree that has the shapes of ours."""
     groups, wanted = _intervals(ours), [_signature(module) for module in ours]
 
     def crosses(start: int, end: int) -> bool:
@@ -116,7 +118,7 @@ def _orders(root: _Node, ours: Sequence) -> list[tuple]:
 
     @cache
     def of(node: _Node, start: int) -> list[tuple]:
-        """Orders of a part that begins at a place of ours."""
+        """Return the orders of a part that begins at a place of ours."""
         if node.module is not None and not node.parts:
             return [(node.module,)] if _signature(node.module) == wanted[start] else []
         return [] if crosses(start, start + node.size) else _merged(node.chains(), start, of)
@@ -125,7 +127,7 @@ def _orders(root: _Node, ours: Sequence) -> list[tuple]:
 
 
 def _merged(chains: list[list[_Node]], start: int, of: Callable[[_Node, int], list[tuple]]) -> list[tuple]:
-    """Orders in which chains can be laid into each other, from a place of ours."""
+    """Return the orders in which chains can be interleaved, from a place of ours on."""
 
     @cache
     def rest(done: tuple[int, ...], place: int) -> list[tuple]:

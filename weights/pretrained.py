@@ -1,12 +1,12 @@
 """Trained weights from elsewhere: those that torchvision and timm publish, and files that other tools have saved.
 
-    state = read("torchvision:mobilenet_v2", "imagenet")          # names as they come; mapping.py finds their places
+    state = read("torchvision:mobilenet_v2", "imagenet")          # with their own names, which matching.py translates
     state = read("weights/wrn_16_2.pth", "cifar10")
     state = read("weights/ema.ckpt:model_ema", "cifar10")         # one of several state dicts in a file
 
-torchvision's weights are the entry IMAGENET1K_V1 (the published recipe's) unless another is named, as in
-`torchvision:wide_resnet50_2:IMAGENET1K_V2`; timm's are chosen by its own names, `timm:wide_resnet50_2.tv_in1k`. Either
-library fetches them into its own cache, or finds them there. A file (weightfiles.py, statedict.py) cannot run anything.
+Torchvision's weights are the entry IMAGENET1K_V1 (the published recipe's) unless another is named, as in
+`torchvision:wide_resnet50_2:IMAGENET1K_V2`; timm's are chosen by its own names, `timm:wide_resnet50_2.tv_in1k`. Each
+library downloads them into its own cache, or finds them there. Reading a file (files.py, state_dict.py) runs nothing.
 """
 
 import hashlib
@@ -33,8 +33,11 @@ RECIPE = "IMAGENET1K_V1"
 
 
 def read(source: str, dataset: str, fetch: bool = True) -> State:
-    """The weights on the CPU. RequestError where there are none such, or not for the dataset; MachineFault where they cannot
-    be fetched, or are not there and `fetch` forbids it."""
+    """Return the weights on the CPU.
+
+    Raises RequestError where there are no such weights, or none for the dataset; MachineFault where they cannot be
+    downloaded, or would have to be although `fetch` is false.
+    """
     if is_file(source):
         return of_file(source)
     library, name = _published(source, dataset)
@@ -42,7 +45,7 @@ def read(source: str, dataset: str, fetch: bool = True) -> State:
 
 
 def shapes(source: str, dataset: str) -> State:
-    """The same without the numbers (on the meta device) where they would have to be fetched."""
+    """Return the weights; on the meta device, without values, where they would have to be downloaded."""
     if is_file(source):
         return of_file(source)
     library, name = _published(source, dataset)
@@ -55,6 +58,7 @@ def shapes(source: str, dataset: str) -> State:
 
 
 def _published(source: str, dataset: str) -> tuple[str, str]:
+    """Return the library and the name of published weights. Raise RequestError where the dataset is another one."""
     if dataset != DATASET:
         raise RequestError(f"{source} classifies {DATASET}, not {dataset}")
     library, _, name = source.partition(":")
@@ -62,7 +66,7 @@ def _published(source: str, dataset: str) -> tuple[str, str]:
 
 
 def _refuse(source: str, library: str, name: str, there: Iterable[str]) -> RequestError:
-    """Why a name is none of those that some network here can take."""
+    """Return the error for a name whose weights no network here can take."""
     possible = ", ".join(f"{library}:{each}" for each in POSSIBLE[library])
     if name in there:
         return RequestError(f"{source}: no network here takes the weights of {name}, possible are {possible}")
@@ -71,7 +75,7 @@ def _refuse(source: str, library: str, name: str, there: Iterable[str]) -> Reque
 
 
 def _entry(source: str, name: str):
-    """A network of torchvision and an entry of its weights."""
+    """Return a network of torchvision and an entry of its weights."""
     from torchvision.models import get_model_weights, list_models
 
     network, colon, entry = name.partition(":")
@@ -108,7 +112,10 @@ def _of_torchvision(source: str, name: str, fetch: bool) -> State:
 
 
 def _timm(source: str, name: str):
-    """The package. RequestError where it is not installed, or has no such weights for a network of ours."""
+    """Return the package.
+
+    Raises RequestError where it is not installed, or has no such weights for a network of ours.
+    """
     try:
         import timm
     except ImportError:
@@ -141,7 +148,7 @@ def _of_timm(source: str, name: str, fetch: bool) -> State:
 
 @contextmanager
 def _fetching(source: str, way: str) -> Iterator[None]:
-    """Whatever a library raises as it fetches becomes one line; what it prints is not the command's output."""
+    """Turn whatever a library raises while it downloads into a MachineFault; print its output on stderr."""
     try:
         with redirect_stdout(sys.stderr), warnings.catch_warnings(action="ignore"):
             yield
@@ -150,14 +157,16 @@ def _fetching(source: str, way: str) -> Iterator[None]:
 
 
 def of_file(source: str) -> State:
-    """The state dict in a file, through what tools wrap it in. RequestError where there is none."""
+    """Return the state dict in a file, from within whatever wraps it. Raise RequestError where there is none."""
     path, key = located(source)
     return state_dict.pick(path, files.load(path), key)
 
 
 def located(source: str) -> tuple[str, str | None]:
-    """The file that a source names, and the key after its colon. RequestError where there is no file: a pipe or a device
-    might never end."""
+    """Return the file that a source names, and the key after its colon.
+
+    Raises RequestError where there is no regular file: a pipe or a device might never end.
+    """
     path, key = (source, None) if _is_there(source) else file_and_key(source)
     try:
         Path(path).stat()
@@ -176,7 +185,7 @@ def _is_there(path: str) -> bool:
 
 
 def _nearest(path: str) -> str:
-    """The file of the folder that is called most like one that is missing."""
+    """Return a hint at the file of the folder whose name is nearest to a missing one."""
     try:
         there = [each.name for each in Path(path).parent.iterdir() if each.is_file()]
     except (OSError, ValueError):

@@ -12,9 +12,9 @@ from system.errors import MachineFault, RequestError
 
 
 def restore(name: str, saved: dict, **changes) -> nn.Module:
-    """The trained network of the run `name` from its checkpoint, on the CPU, with `changes` of its configuration.
+    """Return the trained network of a run from its checkpoint, on the CPU, with `changes` of its configuration.
 
-    RequestError where the user's module that it was built with is not what it was or its weights are not finite,
+    Raises RequestError where the user's module that it was built with has changed or its weights are not finite,
     MachineFault where the checkpoint is damaged inside.
     """
     config = saved["config"]

@@ -16,7 +16,7 @@ RUN_NAME = re.compile(r"[A-Za-z0-9._+-]{1,100}")
 LIBRARIES = ("torchvision", "timm")  # whose published weights may be named, as in torchvision:mobilenet_v2
 
 
-# How the names of files of weights end, those that are refused (with what they are) too.
+# The ends of names of files of weights, also of those that files.py refuses.
 WEIGHTS_FILES = (
     ".pth", ".pt", ".pt7", ".t7", ".th", ".ckpt", ".bin", ".safetensors", ".tar", ".pkl", ".npz", ".h5", ".hdf5", ".onnx",
 )  # fmt: skip
@@ -26,14 +26,16 @@ WITH_KEY = re.compile(rf"(.+(?:{'|'.join(map(re.escape, WEIGHTS_FILES))})|.*/[^/
 
 
 def is_published(source: str) -> bool:
-    """Whether it names weights that a library publishes."""
+    """Return whether a source names weights that a library publishes."""
     library, colon, _ = source.partition(":")
     return bool(colon) and library in LIBRARIES
 
 
 def is_file(source: str) -> bool:
-    """Whether it names a file of weights: it has a slash, or ends as such files do, whatever is there; a key may follow.
-    So `x.pt`, `./x` and `x.pt:model_ema` are files."""
+    """Return whether a source names a file of weights: it has a slash, or ends as such files do; a key may follow.
+
+    It need not exist. So `x.pt`, `./x` and `x.pt:model_ema` are files.
+    """
     return not is_published(source) and ("/" in source or _ends_like_a_file(file_and_key(source)[0]))
 
 
@@ -42,7 +44,7 @@ def _ends_like_a_file(name: str) -> bool:
 
 
 def file_and_key(source: str) -> tuple[str, str | None]:
-    """The path of a file of weights, and the key after its colon, which chooses among what it holds; None without a colon.
+    """Return the path of a file of weights, and the key of a state dict in it after its colon; None without a colon.
 
     >>> file_and_key("w/x.pth:ema.state_dict")
     ('w/x.pth', 'ema.state_dict')
@@ -52,12 +54,15 @@ def file_and_key(source: str) -> tuple[str, str | None]:
 
 
 def is_run(source: str) -> bool:
+    """Return whether a source is the name of a run."""
     return not (is_published(source) or is_file(source))
 
 
 def check_source(source: str, flag: str) -> str:
-    """The source of trained weights itself, if it can be one: a run's name, a file, or what a library publishes.
-    RequestError otherwise."""
+    """Return the source of trained weights if it is a run's name, a file, or what a library publishes.
+
+    Raises RequestError otherwise.
+    """
     library, colon, name = source.partition(":")
     if is_file(source) and file_and_key(source)[1] == "":
         raise RequestError(f"{flag} {source!r} names no key after its colon: give FILE:KEY, or the file alone")
@@ -70,7 +75,7 @@ def check_source(source: str, flag: str) -> str:
 
 
 def check_run_name(name: str, flag: str) -> str:
-    """The name itself, if a run may have it. RequestError otherwise."""
+    """Return the name if a run may have it. Raise RequestError otherwise."""
     if _ends_like_a_file(file_and_key(name)[0]) and RUN_NAME.fullmatch(name.replace(":", ".")):
         raise RequestError(f"{flag} {name!r} would be taken for a file of weights: a run's name does not end so")
     if not RUN_NAME.fullmatch(name) or not re.search("[A-Za-z0-9]", name):

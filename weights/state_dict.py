@@ -1,10 +1,10 @@
-"""The state dict in what a file holds: through wrappers, beside other state dicts, under a key that was asked for.
+"""The state dict in what a file holds: within wrappers, beside other state dicts, under a key that the user gives.
 
     state = pick("w.pth", {"model": …, "model_ema": …, "epoch": 3})          # model's, and says so on stderr
     state = pick("w.pth", loaded, "model_ema")
 
-What tools put around the names of a network (`module.`, `model.`) goes, numbers become float32, and counters of
-training steps are passed over. RequestError where there is no state dict, or where several could be meant.
+Prefixes that tools put before a network's names (`module.`, `model.`) are removed, values become float32, and counters
+of training steps are dropped. RequestError where there is no state dict, or where it is not clear which one is wanted.
 """
 
 import re
@@ -20,7 +20,7 @@ from system.errors import RequestError, did_you_mean
 State = dict[str, Tensor]
 Candidates = dict[str, dict]  # state dicts by their dotted keys, '' where the whole file is one
 
-# What tools keep the trained weights under, the likeliest first; others (model_ema, …) are taken where they are alone.
+# Keys of the trained weights, the likeliest first; another key (model_ema, …) is taken where it is the only one.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "params", "model_state", "weights")
 NO_WEIGHTS = re.compile(r"optim|sched|scaler|rng|callbacks$|loops$|hyper_parameters|hparams|^args$|^config$|^stats$")
 COUNTERS = {"n_averaged", "num_updates", "updates", "step", "steps", "global_step", "epoch", "iteration", "initted"}
@@ -30,8 +30,11 @@ DEEPEST = 4
 
 
 def pick(path: str, loaded: object, key: str | None = None) -> State:
-    """The state dict in `loaded`, which the file at `path` holds, or that under a dotted `key`: its names as the network
-    gave them, its numbers in float32."""
+    """Return the state dict in `loaded`, in float32, with the names that the network gave.
+
+    Args: path: the file that holds it, for messages; key: the dotted key of the state dict. Raises RequestError where
+    there is none, or where several are there and none is the likeliest.
+    """
     if isinstance(loaded, dict) and {"format", "model", "config", "rows"} <= loaded.keys():
         raise RequestError(f"{path} is a checkpoint of swapconv without its SHA-256: it was cut, or changed")
     found = candidates(loaded)
@@ -48,7 +51,7 @@ def pick(path: str, loaded: object, key: str | None = None) -> State:
 
 
 def candidates(loaded: object, before: str = "", depth: int = 0) -> Candidates:
-    """The state dicts in what a file holds, however deep, by their keys."""
+    """Return the state dicts in what a file holds, however deep, by their keys."""
     if not isinstance(loaded, dict):
         return {}
     found: Candidates = {}
@@ -59,12 +62,13 @@ def candidates(loaded: object, before: str = "", depth: int = 0) -> Candidates:
     if found:
         params, stats = (loaded.get(each) for each in ("params", "stats"))
         if _has_weights(params) and _has_weights(stats) and not params.keys() & stats.keys():
-            found[f"{before}.params".lstrip(".")] = {**params, **stats}  # batch-norm's running statistics apart
+            found[f"{before}.params".lstrip(".")] = {**params, **stats}  # batch-norm's statistics are kept apart
         return found
     return {before: loaded} if _has_weights(loaded) else {}
 
 
 def _has_weights(value: object) -> bool:
+    """Return whether a value is a dict with tensors that may be weights."""
     return isinstance(value, dict) and any(
         isinstance(each, Tensor) and (each.ndim or not isinstance(name, str) or "." in name)
         for name, each in value.items()
@@ -72,13 +76,13 @@ def _has_weights(value: object) -> bool:
 
 
 def _has_modules(value: dict) -> bool:
-    """Whether its own tensors are called as those of modules are."""
+    """Return whether a dict's own tensors have the names of modules' tensors."""
     names = (name for name, each in value.items() if isinstance(each, Tensor) and isinstance(name, str))
     return any(name.rpartition(".")[2] in ROLES for name in names)
 
 
 def _chosen(path: str, found: Candidates, key: str | None) -> dict | None:
-    """The one that is meant where no key says more. RequestError where that is not clear."""
+    """Return the likeliest state dict. Raise RequestError where that is not clear; print the others on stderr."""
     known = [each for each in found if all(part in WRAPPERS for part in each.split(".") if part)]
     ranked = sorted(known, key=lambda each: [WRAPPERS.index(part) for part in each.split(".") if part])
     if len(found) > 1:
@@ -96,7 +100,7 @@ def _chosen(path: str, found: Candidates, key: str | None) -> dict | None:
 
 
 def _under(path: str, key: str, loaded: object, found: Candidates) -> object:
-    """What is under a dotted key, of the file or of a state dict in it; of a state dict, all whose names begin so."""
+    """Return what is under a dotted key of a file or a state dict in it, or the entries with that prefix."""
     for value in ({**found, **loaded} if isinstance(loaded, dict) else loaded, *found.values()):
         for each in _reached(value, key):
             return each
@@ -112,7 +116,7 @@ def _under(path: str, key: str, loaded: object, found: Candidates) -> object:
 
 
 def _reached(value: object, key: str) -> Iterator[object]:
-    """Whatever a dotted key leads to, the longest parts first: a key may hold dots itself."""
+    """Yield whatever a dotted key leads to, the longest parts first: a key may hold dots itself."""
     if not isinstance(value, dict):
         return
     if key in value:
@@ -126,7 +130,7 @@ def _reached(value: object, key: str) -> Iterator[object]:
 
 
 def _checked(path: str, state: dict) -> dict:
-    """The tensors, without counters. RequestError where anything else is among them."""
+    """Return the tensors, without counters. Raise RequestError where anything else is among them."""
     tensors = {}
     for name, tensor in state.items():
         if isinstance(name, str) and _is_counter(name, tensor):
@@ -145,7 +149,7 @@ def _checked(path: str, state: dict) -> dict:
 
 
 def _is_counter(name: str, value: object) -> bool:
-    """Whether an entry counts steps, as torch's AveragedModel and EMA classes do, or is what torch notes of its own."""
+    """Return whether an entry counts steps, as torch's AveragedModel and EMA classes do, or is torch's own note."""
     last = name.rpartition(".")[2]
     if last == "_metadata":
         return isinstance(value, dict)
@@ -156,18 +160,22 @@ def _is_counter(name: str, value: object) -> bool:
 
 
 def without_prefixes(state: Mapping[str, Tensor]) -> State:
-    """Without what all names begin with: `module.` of DataParallel, `_orig_mod.` of torch.compile, `model.` of Lightning."""
+    """Return the state without the prefix that all names have.
+
+    Such are `module.` of DataParallel, `_orig_mod.` of torch.compile and `model.` of Lightning.
+    """
     while True:
         split = [name.partition(".") for name in state]
         rests = {rest.rpartition(".")[0] or rest for _, _, rest in split}
         if len({first for first, _, _ in split}) != 1 or "" in rests or len(rests) == 1:
             return dict(state)
-        if all(rest in ROLES for _, _, rest in split):  # a lone module
+        if all(rest in ROLES for _, _, rest in split):  # a single module
             return dict(state)
         state = {rest: tensor for (_, _, rest), tensor in zip(split, state.values())}
 
 
 def _plain(path: str, state: State) -> State:
+    """Return the state in float32."""
     if odd := {CONVERTED[each.dtype]: None for each in state.values() if each.dtype in CONVERTED}:
         print(f"{path}: its weights in {', '.join(odd)} are converted to float32", file=sys.stderr)
     return {name: each.float() if each.dtype in CONVERTED else each for name, each in state.items()}

@@ -1,11 +1,11 @@
-"""Which part of a photograph is seen: the crops of training, drawn by pure functions, and the central one of testing.
+"""Which part of a photograph is seen: the random crop of training and the central crop of testing, as pure functions.
 
     draw = draws(torch.tensor([7]), seed=0, epoch=12)[0]     # of image 7
     crop_box(500, 375, draw), draw.flips                     # (left, top, right, bottom), whether mirrored
 
-The crop of training is that of Szegedy et al. 2014 (1409.4842, section 6) as torchvision's RandomResizedCrop defines it: an
-area of 8 to 100 % of the image's, evenly drawn, a ratio of width to height of 3/4 to 4/3, its logarithm evenly drawn; ten tries
-to fit that in, else the largest central part whose ratio is allowed.
+The crop of training is that of Szegedy et al. 2014 (1409.4842, section 6) as torchvision's RandomResizedCrop defines
+it. Its area is 8 to 100 % of the image's, drawn uniformly; its ratio of width to height is 3/4 to 4/3, with a uniform
+logarithm. Where ten draws do not fit into the image, it is the largest central part whose ratio is allowed.
 """
 
 import math
@@ -21,18 +21,22 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom, as Pillow has it
 
 
 class Draw(NamedTuple):
-    """What decides an image's crop whatever its size: `shapes` are TRIES pairs (area, ratio) of 21 bits; `place` is a hash."""
+    """The draws that decide an image's crop, whatever its size.
+
+    `shapes`: TRIES pairs (area, ratio) of 21 bits each. `place`: a hash.
+    """
 
     shapes: list[tuple[int, int]]
     place: int
 
     @property
     def flips(self) -> bool:
+        """Whether the image is mirrored."""
         return below(2, self.place, 2) == 1
 
 
 def draws(numbers: Tensor, seed: int, epoch: int) -> list[Draw]:
-    """Of images with these numbers in the dataset (N,)."""
+    """Return the draws of the images with these numbers in the dataset (N,)."""
     tries = hash64(numbers[:, None] * TRIES + arange(TRIES), key(seed, epoch, "crop shape"))
     places = hash64(numbers, key(seed, epoch, "crop place and flip")).tolist()
     areas, ratios = (below(1 << FIELD_BITS, tries, field).tolist() for field in (0, 1))
@@ -40,7 +44,7 @@ def draws(numbers: Tensor, seed: int, epoch: int) -> list[Draw]:
 
 
 def crop_box(width: int, height: int, draw: Draw) -> Box:
-    """The crop of training. Python's own arithmetic: that of a vector may depend on its length."""
+    """Return the crop of training. It is in Python's arithmetic: a vector's result may depend on its length."""
     low, high = map(math.log, RATIOS)
     for area, ratio in draw.shapes:
         pixels = width * height * (AREAS[0] + (AREAS[1] - AREAS[0]) * area / (1 << FIELD_BITS))
@@ -60,7 +64,7 @@ def _central(width: int, height: int, columns: int, rows: int) -> Box:
 
 
 def resized_size(width: int, height: int, side: int) -> tuple[int, int]:
-    """Columns and rows after testing's resize: the shorter of them is 256/224 of the side of the crop."""
+    """Return columns and rows after the resize of testing, in which the shorter side is 256/224 of the crop's."""
     shorter = round(side * 256 / 224)
     if width <= height:
         return shorter, int(shorter * height / width)
@@ -68,6 +72,6 @@ def resized_size(width: int, height: int, side: int) -> tuple[int, int]:
 
 
 def central_box(width: int, height: int, side: int) -> Box:
-    """Testing's crop of what was resized."""
+    """Return the crop of testing, of an image that was resized."""
     left, top = round((width - side) / 2), round((height - side) / 2)
     return left, top, left + side, top + side

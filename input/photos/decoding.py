@@ -1,11 +1,12 @@
-"""Encoded photographs become bytes of pixels: (S, S, 3) RGB, cropped and resized. Damage is one exception.
+"""Decode photographs to pixels: (S, S, 3) RGB, cropped and resized. Any damage is one exception.
 
     random_image(data, draw, side=224)        # random crop and, if `draw` says so, mirrored
-    central_image(data, side=224)                  # shorter side to 256, central 224
+    central_image(data, side=224)             # shorter side to 256, central 224
 
-Ordinary JPEGs go through simplejpeg (libjpeg-turbo), and only their rows down to the end of the crop: half of the time of
-torchvision's way through Pillow (benchmarks/decoding.py). Everything else goes through Pillow, which also decides
-what is damaged. Resized by torch's bilinear antialiased filter on bytes, which is Pillow's but for rounding.
+Ordinary JPEGs go through simplejpeg (libjpeg-turbo), and only their rows down to the end of the crop: that takes half
+of the time of torchvision's way through Pillow (benchmarks/decoding.py). Everything else goes through Pillow, which
+also decides what is damaged. Images are resized by torch's bilinear antialiased filter on bytes, which equals Pillow's
+but for rounding.
 """
 
 import warnings
@@ -21,7 +22,7 @@ from torch import Tensor
 from input.image_files import FORMATS, fault
 from input.photos.crops import Box, Draw, central_box, crop_box, resized_size
 
-LARGEST = 178_956_970  # pixels: twice what Pillow warns of, where it speaks of a decompression bomb
+LARGEST = 178_956_970  # pixels: twice the number at which Pillow warns of a decompression bomb
 ROWS = 16  # of the largest common block of a JPEG; as many more are decoded, since colour is interpolated across blocks
 SIZES, SKIPPED = (
     (0xC0, 0xC1, 0xC2),
@@ -35,7 +36,7 @@ class Damaged(Exception):
 
 
 class Frame(NamedTuple):
-    """An ordinary JPEG's size, and where in the file its height stands."""
+    """An ordinary JPEG's size, and `at` which byte of the file its height stands."""
 
     width: int
     height: int
@@ -43,13 +44,19 @@ class Frame(NamedTuple):
 
 
 def random_image(data: bytes, draw: Draw, side: int, flip: bool = True) -> Tensor:
-    """Randomly cropped and resized, (side, side, 3) uint8."""
+    """Return an image cropped by `draw` and resized, (side, side, 3) uint8.
+
+    Raises Damaged where it cannot be decoded.
+    """
     image = resize(decode(data, lambda width, height: crop_box(width, height, draw)), side, side)
     return image.flip(1) if flip and draw.flips else image
 
 
 def central_image(data: bytes, side: int) -> Tensor:
-    """Resized and centrally cropped, (side, side, 3) uint8."""
+    """Return an image resized and centrally cropped, (side, side, 3) uint8.
+
+    Raises Damaged where it cannot be decoded.
+    """
     pixels = decode(data, lambda width, height: (0, 0, width, height))
     columns, rows = resized_size(pixels.shape[1], pixels.shape[0], side)
     left, top, right, bottom = central_box(columns, rows, side)
@@ -57,17 +64,17 @@ def central_image(data: bytes, side: int) -> Tensor:
 
 
 def resize(pixels: np.ndarray, columns: int, rows: int) -> Tensor:
-    """(H, W, 3) uint8 to (rows, columns, 3), bilinear with antialiasing."""
-    image = torch.from_numpy(pixels)[None].permute(
-        0, 3, 1, 2
-    )  # channels-last even as torch sees it: so is what comes out
+    """Return (H, W, 3) uint8 as (rows, columns, 3), bilinear with antialiasing."""
+    image = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)  # channels-last, as the result is then
     return F.interpolate(image, (rows, columns), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
 
 
 def decode(data: bytes, box_of: Callable[[int, int], Box]) -> np.ndarray:
-    """The part of an image, (h, w, 3) uint8 RGB, that `box_of`(width, height) says. Damaged where there is no such image.
+    """Return the part of an image that `box_of`(width, height) says, (h, w, 3) uint8 RGB.
 
-    As torchvision's loader has it, the orientation that a camera noted (EXIF) is not followed and transparency is dropped.
+    Raises Damaged where there is none.
+
+    As in torchvision's loader, the orientation that a camera noted (EXIF) is ignored and transparency is dropped.
     """
     frame = ordinary_jpeg(data)
     if frame is not None:
@@ -78,14 +85,14 @@ def decode(data: bytes, box_of: Callable[[int, int], Box]) -> np.ndarray:
 
 
 def ordinary_jpeg(data: bytes) -> Frame | None:
-    """Of a whole JPEG of 1 or 3 components with 8 bits each, Huffman-coded, sequential or progressive."""
+    """Return the frame of a whole JPEG of 1 or 3 components of 8 bits, coded by Huffman's method; else None."""
     at = 2
     while data[:2] == b"\xff\xd8" and data[at : at + 1] == b"\xff" and len(data) >= at + 10:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
         if marker in SIZES:
             height, width = int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
             plain = data[at + 4] == 8 and data[at + 9] in (1, 3) and 0 < width * height <= LARGEST
-            whole = data.rfind(END, at) > 0  # its two bytes stand nowhere else after the frame's header
+            whole = data.rfind(END, at) > 0  # after the frame's header, these two bytes occur nowhere else
             return Frame(width, height, at + 5) if plain and whole else None
         if marker not in SKIPPED:
             return None
@@ -94,9 +101,9 @@ def ordinary_jpeg(data: bytes) -> Frame | None:
 
 
 def _top_rows(data: bytes, frame: Frame, bottom: int) -> np.ndarray | None:
-    """At least the rows above `bottom`: to a decoder whose header tells of fewer rows, the image ends there.
+    """Return at least the rows above `bottom`: where the header tells of fewer rows, a decoder stops there.
 
-    Not strict: like Pillow, it passes over what libjpeg only warns of. None where it fails.
+    It is not strict: like Pillow, it ignores what libjpeg only warns of. None where decoding fails.
     """
     from simplejpeg import decode_jpeg
 
@@ -114,14 +121,14 @@ def _by_pillow(data: bytes, box_of: Callable[[int, int], Box]) -> np.ndarray:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata
+            warnings.simplefilter("ignore")  # about odd metadata
             with Image.open(BytesIO(data), formats=FORMATS) as image:
                 if image.width * image.height > LARGEST:
                     raise Damaged(f"{image.width} × {image.height} pixels are too many")
                 if image.mode == "F":
                     raise Damaged("its numbers are floating-point: how they become colours, nothing tells")
                 box = box_of(*image.size)
-                if image.mode.startswith("I"):  # 16 bits: Pillow would cut off all above 255
+                if image.mode.startswith("I"):  # 16 bits: Pillow would clip all values above 255
                     grey = (np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)
                     image = Image.fromarray(grey)
                 return np.array(image.convert("RGB").crop(box))

@@ -1,11 +1,11 @@
-"""What the labels of photographs stand for: their class's place among the 1000 of ILSVRC 2012, a number, or the alphabet's.
+"""What the labels of photographs mean: places among the 1000 classes of ILSVRC 2012, numbers, or alphabetical places.
 
     of_imagenet(["n01440764", "n02102040"])       # Labels("wnid", {"n01440764": 0, "n02102040": 217})
     of_imagenet(["7", "12"])                      # Labels("number", {"7": 7, "12": 12})
     of_imagenet(["cat", "dog", "n02102040"])      # Labels("alphabet", {...}, odd="cat")
 
-The 1000 are counted from 0 in the order of their WordNet ids, as torchvision's and timm's networks count them (wnids.txt). So
-some of the classes keep the numbers that they have among all. Imports no torch.
+The 1000 are counted from 0 in the order of their WordNet ids (wnids.txt), as torchvision's and timm's networks count
+them. So a dataset of some of the classes keeps the numbers that they have among all. Imports no torch.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from system.errors import RequestError
 
 COUNT = 1000
-TRUE = ("wnid", "number", "cls")  # whose labels are places among the 1000
+TRUE = ("wnid", "number", "cls")  # kinds whose labels are places among the 1000
 MEANINGS = {
     "wnid": "place among the 1000 classes of ILSVRC 2012", "number": "the numbers that class folders are called by",
     "cls": "the numbers in .cls files", "alphabet": "the alphabetical order of the class folders",
@@ -25,15 +25,18 @@ MEANINGS = {
 
 
 class Labels(NamedTuple):
-    """`how` they are made: "wnid", "number", "alphabet" or "cls" (by numbers in the dataset itself). `number` is the label of
-    each class by its name; `odd` a class because of which they go by the alphabet."""
+    """The label of each class by its name, and what it means.
+
+    `how`: "wnid", "number", "alphabet" or "cls" (numbers in the dataset itself). `odd`: where labels are alphabetical,
+    a class whose name is neither a wnid nor a number.
+    """
 
     how: str
     number: dict[str, int]
     odd: str = ""
 
     def record(self) -> dict[str, str | None]:
-        """What a run's configuration keeps of it."""
+        """Return what a run's configuration keeps of the labels."""
         names = hashlib.sha256("\0".join(sorted(self.number)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
         return {"labelled": self.how, "labelled_classes": names if self.how == "alphabet" else None}
 
@@ -42,8 +45,11 @@ CLS = Labels("cls", {})
 
 
 def disagreement(trained: dict, labels: Labels) -> str:
-    """Why the labels that a run of this configuration was trained on mean something else than these, in words; empty where
-    they do not. One that does not say what it was trained on counted the classes by the alphabet, or took numbers as they were."""
+    """Return in words why `labels` mean something else than those that a run was trained on; empty where they do not.
+
+    Args: trained: the run's configuration. One that does not say how it was labelled counted the classes
+    alphabetically, or took numbers as they were.
+    """
     here = labels.record()
     before = trained.get("labelled") or ("cls" if labels.how == "cls" else "alphabet")
     if trained.get("labelled") is None and labels.number == alphabetical(labels.number).number:
@@ -58,23 +64,25 @@ def disagreement(trained: dict, labels: Labels) -> str:
 
 @cache
 def wnids() -> dict[str, int]:
-    """The label of each of the 1000 classes."""
+    """Return the label of each of the 1000 classes by its WordNet id."""
     return {wnid: number for number, wnid in enumerate(Path(__file__).with_name("wnids.txt").read_text().split())}
 
 
 def is_number(name: str) -> bool:
-    """Whether a class is called by a label."""
+    """Return whether the name of a class is a label."""
     return name.isascii() and name.isdigit() and int(name) < COUNT
 
 
 def alphabetical(names: Sequence[str]) -> Labels:
-    """Labels that count the classes in alphabetical order."""
+    """Return labels that count the classes in alphabetical order."""
     return Labels("alphabet", {name: number for number, name in enumerate(sorted(names))})
 
 
 def of_imagenet(names: Sequence[str]) -> Labels:
-    """By WordNet ids or numbers where all classes are called so, else by the alphabet. RequestError where two names are one
-    number."""
+    """Return labels by WordNet ids or numbers where all classes are named so, else by the alphabet.
+
+    Raises RequestError where two names are the same number.
+    """
     known = wnids()
     if names and all(name in known for name in names):
         return Labels("wnid", {name: known[name] for name in sorted(names)})

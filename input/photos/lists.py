@@ -1,11 +1,12 @@
-"""Labels of photographs that lie in one folder, from a list: Tiny ImageNet's annotations, ILSVRC's solutions and ground truth.
+"""Labels of photographs in one folder, from a list: Tiny ImageNet's annotations, ILSVRC's solutions and ground truth.
 
     label = of_list(Path("LOC_val_solution.csv"), train.labelling)       # reads and checks the list
-    labels, labelling = label(["ILSVRC2012_val_00000001.JPEG", ...])     # RequestError where the two do not go together
+    labels, labelling = label(["ILSVRC2012_val_00000001.JPEG", ...])  # RequestError where one is not in the list
 
-A line is `name wnid`, `name<TAB>wnid…` or `name,wnid…` (a name with or without its suffix), in any order; or a number or a wnid
-alone, one for each image in the order of their names. torchvision's meta.bin holds such wnids. Numbers count the 1000 classes from 0 in the order of their wnids; those of the devkit of
-ILSVRC 2012 count from 1 in another order, which its meta.mat tells. Imports no torch.
+A line is `name wnid`, `name<TAB>wnid…` or `name,wnid…` (a name with or without its suffix), in any order; or a number
+or a wnid alone, one for each image in the order of their names. Torchvision's meta.bin holds such wnids. Numbers count
+the 1000 classes from 0 in the order of their wnids; those of the devkit of ILSVRC 2012 count from 1 in another order,
+which its meta.mat holds. Imports no torch.
 """
 
 import sys
@@ -34,7 +35,7 @@ Labeller = Callable[[Sequence[str]], tuple[np.ndarray, Labels]]
 
 
 class Line(NamedTuple):
-    """What a line says: the name of an image (None: the next one) and its class, by name or number."""
+    """A line of a list: its number, the name of an image (None: the next one) and its class, by name or number."""
 
     number: int
     image: str | None
@@ -42,8 +43,11 @@ class Line(NamedTuple):
 
 
 def of_list(path: Path, train: Labels | None, complete: bool = True) -> Labeller:
-    """What labels the images that a list names; `train` says which classes there are, and their labels (None: those of the
-    list). With `complete` it has to name every image. RequestError where a line is not to be understood."""
+    """Return a function from names of images to labels (N,) int64, −1 where the list has none, and their meaning.
+
+    Args: train: the labels of the training classes; None: those of the list itself; complete: whether the list has to
+    name every image. Raises RequestError where a line cannot be read, or names a class that is not trained on.
+    """
     where = shown(str(path))
     lines = parse(path)
     if len({line.image is None for line in lines}) > 1:
@@ -85,7 +89,7 @@ def _refuse(where: str, line: Line, why: str) -> RequestError:
 
 
 def parse(path: Path) -> list[Line]:
-    """The lines of a list. RequestError where one is not to be understood."""
+    """Return the lines of a list. Raise RequestError where one cannot be read."""
     try:
         if not path.is_file():
             raise RequestError(f"the list of labels {str(path)!r} is {'no file' if path.exists() else 'not there'}")
@@ -108,7 +112,7 @@ def parse(path: Path) -> list[Line]:
 
 
 def _of_torchvision(path: Path) -> list[Line]:
-    """The file that torchvision.datasets.ImageNet makes of the devkit: names of the classes and the wnid of every image."""
+    """Return the lines of meta.bin, which torchvision makes of the devkit: the wnid of every image."""
     import torch
 
     try:
@@ -135,7 +139,7 @@ def _parse(where: str, number: int, text: str) -> Line:
 
 
 def _by_wnid(path: Path, lines: list[Line]) -> list[Line]:
-    """Numbers alone, each as the wnid that it stands for."""
+    """Replace numbers alone by the wnids that they stand for."""
     where, numbers, meta = shown(str(path)), [int(line.label) for line in lines], _meta(path)
     known = list(wnids())
     if 0 in numbers:
@@ -156,13 +160,13 @@ def _by_wnid(path: Path, lines: list[Line]) -> list[Line]:
 
 
 def _meta(path: Path) -> Path | None:
-    """The devkit's table of classes, beside a list or in data/ of the devkit."""
+    """Return the devkit's table of classes, beside a list or in data/ of the devkit; None where it is not there."""
     folders = (path.parent, path.parent / "data", path.parent.parent, path.parent.parent / "data")
     return next((folder / "meta.mat" for folder in folders if (folder / "meta.mat").is_file()), None)
 
 
 def _devkit(meta: Path) -> dict[int, str]:
-    """The wnid of each ILSVRC2012_ID of a class without classes below it."""
+    """Return the wnid of each ILSVRC2012_ID of a class without classes below it."""
     from scipy.io import loadmat
 
     try:
@@ -176,11 +180,12 @@ def _devkit(meta: Path) -> dict[int, str]:
 
 
 def _own(lines: list[Line]) -> Labels:
-    """The labels of the classes that a list itself has."""
+    """Return labels of the classes in the list itself."""
     return of_imagenet(sorted({line.label for line in lines}))
 
 
 def _label(where: str, line: Line, labelling: Labels) -> int:
+    """Return the label of a line. Raise RequestError where its class is not trained on."""
     if line.label in labelling.number:
         return labelling.number[line.label]
     number = int(line.label) if is_number(line.label) else wnids().get(line.label)
@@ -191,7 +196,7 @@ def _label(where: str, line: Line, labelling: Labels) -> int:
 
 
 def _places(names: Sequence[str]) -> dict[str, int]:
-    """The image of each name, of each without its folder, and of each without its suffix; −1 for several."""
+    """Return the image of each name, with and without its folder and suffix; −1 where several have it."""
     places: dict[str, int] = {}
     for number, name in enumerate(names):
         file = name.rpartition("/")[2]

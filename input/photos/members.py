@@ -21,8 +21,10 @@ LONGEST_LABEL = 32  # bytes of a .cls
 
 
 class Members(NamedTuple):
-    """The images of one shard: keys, byte offsets and sizes, labels, and what is passed over. A label below 0 stands for a
-    folder: −1 for the first of `folders`, −2 for the second."""
+    """The images of one shard, read from its headers: keys, byte offsets, sizes, labels, and files passed over.
+
+    A label below 0 stands for a folder: −1 for the first of `folders`, −2 for the second.
+    """
 
     keys: Packed
     offsets: np.ndarray
@@ -33,7 +35,7 @@ class Members(NamedTuple):
 
 
 class Image(NamedTuple):
-    """A member that is an image: its name, the same without suffix, and where it lies."""
+    """A member that is an image: its name, the name without suffix, the byte where it begins, and its size."""
 
     name: str
     key: str
@@ -42,12 +44,12 @@ class Image(NamedTuple):
 
 
 def read_members(path: Path, size: int) -> Members:
-    """Of a shard of so many bytes. MachineFault where it cannot be used."""
+    """Return the images in a shard of `size` bytes. Raise MachineFault where it is damaged, or a member is refused."""
     try:
         with tarfile.open(path, "r:", tarinfo=StrictTarInfo) as tar:
             images, labels, others = _sorted_out(tar, path, size)
             check_end(tar)
-    except (tarfile.TarError, ValueError) as error:  # ValueError: of a header that is none
+    except (tarfile.TarError, ValueError) as error:  # ValueError: a header with wrong fields
         raise MachineFault(f"{path} cannot be read as a plain tar: {first_line(error)}")
     images, fields = _apart(images, labels)
     folders: dict[str, int] = {}
@@ -60,17 +62,15 @@ def read_members(path: Path, size: int) -> Members:
 
 
 def _sorted_out(tar: tarfile.TarFile, path: Path, size: int) -> tuple[list[Image], dict[str, bytes], list[str]]:
-    """The images, the contents of each .cls by its key, and the names of what else is there."""
+    """Return the images, the contents of each .cls by its key, and the names of other files."""
     images: dict[str, Image] = {}
     labels: dict[str, bytes] = {}
-    others, guard = [], Guard(path)
+    others, guard = [], Guard(path, size=size)
     for entry in tar:
         member = of_tar(tar, entry)
         if member.is_folder or ".." not in member.parts and is_aside(member.parts):
             continue
         guard.check(member)
-        if entry.offset_data + entry.size > size:
-            raise MachineFault(f"{path}: {entry.name!r} cannot be used: the shard ends before it does")
         name = str(PurePosixPath(*member.parts))
         key = name.rpartition(".")[0]
         if suffix(member.parts[-1]) == "cls":
@@ -85,13 +85,16 @@ def _sorted_out(tar: tarfile.TarFile, path: Path, size: int) -> tuple[list[Image
 
 
 def sample(name: str) -> str:
-    """What webdataset calls the sample of a member, or of a key: all before the first dot of the file's name."""
+    """Return the key of webdataset's sample that a file belongs to: its path up to the first dot of the file's name."""
     folder, slash, file = name.rpartition("/")
     return f"{folder}{slash}{file.partition('.')[0]}"
 
 
 def _apart(images: list[Image], labels: dict[str, bytes]) -> tuple[list[Image], list[str]]:
-    """Without the images that are another field of a sample, as x.seg.png is where x.cls labels x.jpg; and their names."""
+    """Return the images without those that are another field of a sample, and the names of those.
+
+    Such a field is x.seg.png where x.cls labels x.jpg.
+    """
     keys = {image.key for image in images}
     fields = [
         image for image in images
@@ -101,7 +104,7 @@ def _apart(images: list[Image], labels: dict[str, bytes]) -> tuple[list[Image], 
 
 
 def _label(path: Path, key: str, labels: dict[str, bytes], folders: dict[str, int]) -> int:
-    """An image's number, or that of its folder among `folders`, as Members counts them."""
+    """Return an image's label, or the number of its folder among `folders` as Members counts them."""
     of = key if key in labels else sample(key)
     text = labels.get(of)
     if text is None:
@@ -115,7 +118,7 @@ def _label(path: Path, key: str, labels: dict[str, bytes], folders: dict[str, in
 
 
 def _passed(images: list[Image], labels: dict[str, bytes], others: list[str], fields: list[str]) -> Passed:
-    """What no image belongs to. Of the files of one sample without an image, one counts."""
+    """Return the files that no image belongs to. Of the files of one sample without an image, one counts."""
     used = {image.key if image.key in labels else sample(image.key) for image in images}
     samples = {sample(image.key) for image in images}
     missed = {sample(name): name for name in reversed(others) if sample(name) not in samples}

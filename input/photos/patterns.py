@@ -1,10 +1,10 @@
-"""Which shards a pattern stands for: `/data/imagenet-{train,val}-{000..}.tar`.
+"""The shards that a pattern names: `/data/imagenet-{train,val}-{000..}.tar`.
 
     find_shards("/data/imagenet-{train,val}-{0000..0127}.tar", "val")    # 128 paths, or a RequestError
-    find_shards("/data/shard-{000..}.tar", "val")                        # /data/val/shard-000.tar and so on while there are any
+    find_shards("/data/shard-{000..}.tar", "val")                        # /data/val/shard-000.tar and so on
 
-`{train,val}` stands for the split; a pattern without it means folders train/ and val/ beside. Imports no torch until a pattern
-is looked for: webdataset, which expands braces, does.
+`{train,val}` stands for the split; a pattern without it means folders train/ and val/ beside it. Braces are expanded by
+webdataset, which imports torch, but not before `find_shards` is called.
 """
 
 import os
@@ -21,11 +21,15 @@ FORM = "'/data/imagenet-{train,val}-{0000..0127}.tar', or {0000..} for as many a
 
 
 def is_pattern(place: str) -> bool:
+    """Return whether the text has braces."""
     return "{" in place or "}" in place
 
 
 def find_shards(pattern: str, split: str) -> list[Path]:
-    """The shards of "train" or "val", in order. RequestError where none is there, one is missing or the pattern is none."""
+    """Return the paths of the shards of "train" or "val", in order.
+
+    Raises RequestError where the pattern cannot be expanded, no shard is there or one is missing.
+    """
     from webdataset.shardlists import expand_urls
 
     if "://" in pattern or pattern.startswith("pipe:"):
@@ -39,8 +43,8 @@ def find_shards(pattern: str, split: str) -> list[Path]:
         raise _malformed(pattern, "only one range can be open")
     opened = OPEN_RANGE.search(named)
     try:
-        names = expand_urls(OPEN_RANGE.sub("\0", named))  # an open range is no brace expression
-    except (ValueError, AssertionError) as error:  # AssertionError: a variable of webdataset's own that is not set
+        names = expand_urls(OPEN_RANGE.sub("\0", named))  # webdataset does not know open ranges
+    except (ValueError, AssertionError) as error:  # AssertionError: it has a variable of webdataset that is not set
         raise _malformed(pattern, first_line(error))
     if odd := next((name for name in names if is_pattern(name) or not name.endswith(".tar")), None):
         raise _malformed(pattern, f"it stands for {odd.replace(chr(0), opened[0] if opened else '')}")
@@ -65,7 +69,7 @@ def find_shards(pattern: str, split: str) -> list[Path]:
 
 
 def _counted(name: str, first: str) -> list[Path]:
-    """The files from number `first` on that are there, the number as wide as that."""
+    """Return the files that are there, counted up from `first`, with numbers as wide as that."""
     paths, number = [], int(first)
     while (path := Path(name.replace("\0", f"{number:0{len(first)}}"))).is_file():
         paths.append(path)

@@ -1,10 +1,10 @@
-"""Image files below folders, found once: names and sizes, kept by the folders' times of change.
+"""The image files below folders, found once: names and sizes, kept by the folders' times of change.
 
     found = scan(Path("imagenet/train"), ["n01440764", "n01443537"], kept_as=Path("imagenet/train"), keep=True)
     found.counts[0], found.names[0], found.sizes[0], found.passed
 
-A folder within a folder is scanned too, links followed; hidden files and junk (imagefiles.py) are passed over in silence, what
-else is no image is counted.
+A folder within a folder is scanned too, links are followed. Hidden files and junk (image_files.py) are ignored, other
+files that are no images are counted. Imports no torch.
 """
 
 import os
@@ -26,8 +26,10 @@ ARRAYS = (
 
 
 class Found(NamedTuple):
-    """The images of some folders: `counts` of each, their names below it and sizes in bytes (N,), one folder after the other;
-    and what was passed over in all of them."""
+    """The images of some folders: `counts` of each, names below it and sizes in bytes (N,), one folder after the other.
+
+    `passed`: the files of all folders that were passed over.
+    """
 
     folders: list[str]
     counts: np.ndarray
@@ -36,13 +38,16 @@ class Found(NamedTuple):
     passed: Passed
 
     def each(self) -> Iterator[tuple[str, int]]:
-        """The folder and the number of every image."""
+        """Return the folder and the number of every image."""
         folders = (folder for folder, count in zip(self.folders, self.counts.tolist()) for _ in range(count))
         return zip(folders, range(len(self.names)))
 
 
 class Folder(NamedTuple):
-    """What lay in one folder at the time of its last change (ns; −1: not to be relied on): images, and what is none."""
+    """What lay in one folder: images, and other files.
+
+    `changed`: the time of its last change in ns; −1: so recent that it cannot be relied on.
+    """
 
     changed: int
     names: Packed
@@ -51,7 +56,7 @@ class Folder(NamedTuple):
 
 
 def folders_in(root: Path) -> tuple[list[str], Passed]:
-    """The folders directly below, but for hidden ones and junk, in alphabetical order, and the files beside them."""
+    """Return the folders directly below, sorted, without hidden ones and junk, and the files beside them."""
     folders, passed = [], []
     with os.scandir(root) as entries:
         for entry in entries:
@@ -63,7 +68,7 @@ def folders_in(root: Path) -> tuple[list[str], Passed]:
 
 
 def first_image(folder: Path) -> str | None:
-    """Some image at any depth within a folder, by its path from there; None where there is none."""
+    """Return the path of an image at any depth within a folder, from there; None where there is none."""
     for place, folders, files in os.walk(folder):
         folders.sort()
         if images := [name for name in files if is_image(name)]:
@@ -73,8 +78,11 @@ def first_image(folder: Path) -> str | None:
 
 
 def scan(root: Path, folders: Sequence[str], kept_as: Path | None = None, keep: bool = False) -> Found:
-    """The images below these folders of `root`. What was found is kept beside `kept_as`, which `keep` allows to change.
-    OSError where a folder cannot be read."""
+    """Return the images below these folders of `root`.
+
+    Args: kept_as: beside what the index of files is kept, None: nowhere; keep: whether it may be written. Raises
+    OSError where a folder cannot be read.
+    """
     kept_in = kept_as and cache.place(kept_as, "index")
     before, now = _stored(kept_in) if kept_in else {}, {}
     counts, names, passed = [], [], Passed()
@@ -98,23 +106,23 @@ def scan(root: Path, folders: Sequence[str], kept_as: Path | None = None, keep: 
 def _walk(
     root: Path, folders: Sequence[str], before: Mapping[str, Folder], title: Path | None
 ) -> Iterator[tuple[str, Folder]]:  # fmt: skip
-    """Every folder by its path below the root, each before those within it."""
+    """Yield every folder by its path below the root, each before those within it."""
     inner: dict[str, list[str]] = {}
     for path in before:
         inner.setdefault(path.rpartition("/")[0], []).append(path)
     status = os.stat(root)
-    todo, told = [(path, ((status.st_dev, status.st_ino),)) for path in reversed(folders)], title is None
+    todo, announced = [(path, ((status.st_dev, status.st_ino),)) for path in reversed(folders)], title is None
     while todo:
         path, above = todo.pop()
-        status = os.stat(root / path)  # before it is scanned: what comes later changes it again
+        status = os.stat(root / path)  # before the scan, so that a later change shows
         identity = status.st_dev, status.st_ino
         if identity in above:
             continue  # a link to a folder that it lies in
         changed, there, within = trusted(status.st_mtime_ns), before.get(path), inner.get(path, [])
         if there is None or there.changed != changed or changed == -1:
-            if not told:
+            if not announced:
                 print(f"indexing {shown(str(title))}", file=sys.stderr)
-            told = True
+            announced = True
             there, within = _listed(root / path, changed)
             within = [f"{path}/{each}" for each in within]
         yield path, there
@@ -122,13 +130,13 @@ def _walk(
 
 
 def _listed(folder: Path, changed: int) -> tuple[Folder, list[str]]:
-    """What lies in a folder, and the names of the folders in it."""
+    """Return what lies in a folder, and the names of the folders in it."""
     images, passed, within = [], [], []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
                 within += [entry.name] * (not is_junk_folder(entry.name))
-            elif is_image(entry.name):  # whatever is no file is told of when it is read
+            elif is_image(entry.name):  # one that is no regular file is reported when it is read
                 images.append((entry.name, _size(entry)))
             elif not is_junk(entry.name):
                 passed.append(entry.name)
@@ -142,7 +150,7 @@ def _listed(folder: Path, changed: int) -> tuple[Folder, list[str]]:
 def _size(entry: os.DirEntry) -> int:
     try:
         return entry.stat().st_size
-    except OSError:  # a link that leads nowhere
+    except OSError:  # a broken link
         return -1
 
 
@@ -161,7 +169,7 @@ def _arrays(folders: Mapping[str, Folder]) -> dict[str, np.ndarray]:
 
 
 def _stored(kept_in: Path) -> dict[str, Folder]:
-    """By path below the root."""
+    """Return the folders that were kept, by their paths below the root."""
     arrays = cache.load(kept_in, ARRAYS)
     if arrays is None or int(arrays["format"]) != FORMAT:
         return {}

@@ -4,10 +4,10 @@
     train.read(7)                    # one pread
     train.order(seed=0, epoch=3)     # few shards at a time are read
 
-An image is KEY.jpg (or another kind) with its label as text in KEY.cls; without a .cls its class is a folder in its name,
-`n01440764/x.JPEG`. KEY is all before the last dot; an image without a .cls of its own has that of its sample, which is called
-by all before the first dot. Where each image lies is kept (cache.py) and compared with the shards' sizes and times of change, so
-an epoch can begin anywhere, in any number of processes.
+An image is KEY.jpg (or another kind) with its label as text in KEY.cls; without a .cls its class is a folder in its
+name, `n01440764/x.JPEG`. KEY is the path up to its last dot; an image without a .cls of its own has that of its sample,
+which is the path up to the first dot. The place of each image is kept (input/cache.py) and compared with the shards'
+sizes and times of change, so an epoch can begin anywhere, in any number of processes. Imports no torch.
 """
 
 import os
@@ -34,8 +34,8 @@ ARRAYS = (
     "format", "stamps", "passed", "counts", "folder_counts", "offsets", "sizes", "labels", "paths", "paths_ends", "firsts",
     "firsts_ends", "keys", "keys_ends", "folders", "folders_ends",
 )  # fmt: skip
-WINDOW_SHARDS, WINDOW_IMAGES = 8, 10_000  # images are mixed among so many shards and images at least
-OPEN_SHARDS = 64  # file descriptors of a process: what a window needs, and no more than a system allows
+WINDOW_SHARDS, WINDOW_IMAGES = 8, 10_000  # images are shuffled among at least so many shards and images
+OPEN_SHARDS = 64  # at a time in a process: enough for a window, less than systems allow
 
 
 class Shards:
@@ -55,6 +55,7 @@ class Shards:
 
     @property
     def labelled(self) -> str:
+        """How the images are labelled, as in Labels."""
         return self.labelling.how
 
     def __getstate__(self) -> dict:
@@ -64,9 +65,11 @@ class Shards:
         return len(self.labels)
 
     def name(self, number: int) -> str:
+        """Return the shard and the key of an image."""
         return f"{self.paths[self.shard[number]]}: {self.keys[number]}"
 
     def read(self, number: int) -> bytes:
+        """Return the encoded image. Raise OSError where it cannot be read."""
         shard = int(self.shard[number])
         if shard not in self.files:
             if len(self.files) == OPEN_SHARDS:
@@ -80,7 +83,7 @@ class Shards:
         return contents
 
     def order(self, seed: int, epoch: int) -> "Tensor":
-        """The shards are shuffled and taken in windows, the images shuffled within each."""
+        """Return an epoch's order: shards are shuffled and taken in windows, images are shuffled within each window."""
         import torch
 
         from system.hashing import key, permutation
@@ -99,7 +102,7 @@ class Shards:
         return shuffled[window[torch.from_numpy(self.shard)[shuffled]].argsort(stable=True)]
 
     def fingerprint(self) -> str:
-        """A SHA-256 of the images' names in their shards, sizes, labels and classes, wherever the shards lie."""
+        """Return a SHA-256 of the images' names in their shards, sizes, labels and classes, wherever the shards lie."""
         return digest([self.keys], [self.shard, self.size, self.labels], self.classes)
 
 
@@ -107,8 +110,12 @@ def read_shards(
     paths: Sequence[Path], classes: Sequence[str] | None = None, keep: bool = True,
     label: Callable[[Sequence[str]], Labels] = alphabetical,
 ) -> Shards:  # fmt: skip
-    """The index of all images of the shards. Where folders name their `classes` (default: all that do), `label` makes the
-    labels. MachineFault where a shard cannot be used."""
+    """Return the index of all images of the shards.
+
+    Args: classes: the classes to train on, None: those that folders name; keep: whether the index may be written to a
+    cache; label: what makes labels of the names of folders. Raises MachineFault where a shard is damaged, RequestError
+    where images have no label, or another class.
+    """
     try:
         kept_in = cache.place(paths[0], "index")
         before, stamps, parts, scanned = _stored(kept_in), [], [], 0
@@ -131,7 +138,7 @@ def read_shards(
 def _labels(
     paths: Sequence[Path], parts: list[Members], classes: Sequence[str] | None, label: Callable[[Sequence[str]], Labels]
 ) -> tuple[np.ndarray, Labels]:  # fmt: skip
-    """Every image's label, and what it stands for."""
+    """Return every image's label (N,) int64, and what it means."""
     where, labels = f"{paths[0].parent}, {paths[0].name} and so on", np.concatenate([part.labels for part in parts])
     if not len(labels):
         raise RequestError(f"{where}: no images, which are KEY.jpg and the like")
@@ -159,8 +166,11 @@ def _labels(
 
 
 def classes_of(folders: set[str], classes: Sequence[str] | None) -> dict[str, str]:
-    """The class that the images of each folder are of, `train/n01440764/images` for one: a part of its name that is one of
-    the `classes`, or a WordNet id, else the first that follows those which all of the folders begin with."""
+    """Return the class of the images in each folder, a part of its path: `n01440764` of `train/n01440764/images`.
+
+    That is the part which is one of `classes`, or a WordNet id, else the first part after those that all folders begin
+    with.
+    """
     split = {folder: folder.split("/") for folder in sorted(folders)}
     for known in (classes, wnids()):
         found = {
@@ -174,7 +184,7 @@ def classes_of(folders: set[str], classes: Sequence[str] | None) -> dict[str, st
 
 
 def _why(name: str) -> str:
-    """Why a member is passed over."""
+    """Return why a member is passed over."""
     if is_image(name):
         return "the label of its sample is that of another image"
     return "no image goes with it" if name.lower().endswith(".cls") else ""
@@ -191,7 +201,7 @@ def _arrays(paths: Sequence[Path], stamps: list[tuple[int, int]], parts: list[Me
 
 
 def _stored(kept_in: Path) -> dict[str, tuple[tuple[int, int], Members]]:
-    """By shard: its size and time of change when it was read, and what was in it."""
+    """Return by shard its size and time of change when it was read, and what was in it."""
     arrays = cache.load(kept_in, ARRAYS)
     if arrays is None or int(arrays["format"]) != FORMAT:
         return {}

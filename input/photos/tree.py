@@ -4,9 +4,9 @@
     val = read_tree(Path("imagenet/val"), classes=train.classes)
     train.labels[0], train.name(0), len(train.read(0)), train.passed
 
-Images follow by class and by name within it; those in folders within a class folder belong to the class too. What was found is
-kept (cache.py) and compared with the folders' times of change: only folders that changed are scanned again. So a file that is
-written over in its place keeps the size that it had.
+Images are ordered by class and by name within it; those in folders within a class folder belong to the class too. The
+index is kept (input/cache.py) with the folders' times of change: only folders that changed are scanned again. So a file
+that is written over in its place keeps the size that it had. Imports no torch.
 """
 
 import os
@@ -35,45 +35,49 @@ class Tree:
         self, root: Path, found: Found, classes: Sequence[str], labelling: Labels, labels: np.ndarray | None = None
     ):
         self.root, self.folders, self.names, self.sizes = root, found.folders, found.names, found.sizes
-        self.ends, self.passed, self.classes, self.labelling = (
-            found.counts.cumsum(),
-            found.passed,
-            list(classes),
-            labelling,
-        )
+        self.ends, self.passed = found.counts.cumsum(), found.passed
+        self.classes, self.labelling = list(classes), labelling
         if labels is None:
             labels = np.repeat(np.array([labelling.number[each] for each in found.folders], np.int64), found.counts)
         self.labels = labels
 
     @property
     def labelled(self) -> str:
+        """How the images are labelled, as in Labels."""
         return self.labelling.how
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def name(self, number: int) -> str:
+        """Return the path of an image."""
         folder = self.folders[int(np.searchsorted(self.ends, number, "right"))]
         return f"{self.root}/{folder}/{self.names[number]}"
 
     def read(self, number: int) -> bytes:
+        """Return the encoded image. Raise OSError where it cannot be read."""
         return contents(self.name(number), LARGEST, "photograph")
 
     def order(self, seed: int, epoch: int) -> "Tensor":
+        """Return an epoch's order: a permutation of all numbers."""
         from system.hashing import key, permutation
 
         return permutation(len(self), key(seed, epoch, "order"))
 
     def fingerprint(self) -> str:
-        """A SHA-256 of the images' names below the root, sizes, labels and classes, wherever they lie."""
+        """Return a SHA-256 of the images' names below the root, sizes, labels and classes, wherever they lie."""
         return digest([self.names, Packed.of(self.folders)], [self.ends, self.sizes, self.labels], self.classes)
 
 
 def read_tree(
     root: Path, classes: Sequence[str] | None = None, keep: bool = True, label: Callable[[Sequence[str]], Labels] = alphabetical
 ) -> Tree:  # fmt: skip
-    """The index of the images below `root`, of `classes` (default: its own folders), whose labels `label` makes. `keep` allows
-    to write what was found. RequestError where the folder is not laid out so, MachineFault where it cannot be read."""
+    """Return the index of the images in class folders of `root`.
+
+    Args: classes: the allowed classes, None: its own folders; keep: whether the index may be written to a cache; label:
+    what makes labels of the classes. Raises RequestError where the folder has another layout, MachineFault where it
+    cannot be read.
+    """
     try:
         folders, beside = folders_in(root)
         _check(root, folders, classes)
@@ -96,8 +100,11 @@ def read_tree(
 def read_flat(
     root: Path, label: Callable[[Sequence[str]], tuple[np.ndarray, Labels]], keep: bool = True
 ) -> Tree:  # fmt: skip
-    """The index of the images that lie below `root` in no class folders, by name. `label` gives the labels of images of these
-    names, below 0 for one without a label, which is passed over."""
+    """Return the index of the images that lie below `root` in no class folders, ordered by name.
+
+    Args: label: what gives the labels (N,) of images of these names, below 0 for one without a label, which is passed
+    over. Raises RequestError where there are no images, MachineFault where the folder cannot be read.
+    """
     try:
         found = scan(root.parent, [root.name], root, keep)
     except OSError as error:
@@ -126,7 +133,7 @@ def _instead(passed: Passed) -> str:
 
 
 def _check(root: Path, folders: list[str], classes: Sequence[str] | None) -> None:
-    """RequestError where the folders are not those of a dataset."""
+    """Raise RequestError where the folders are not those of a dataset."""
     if len(folders) > MOST_CLASSES:
         raise RequestError(f"{root}/ has {len(folders):,} class folders, at most {MOST_CLASSES:,} are allowed")
     if classes is not None and (odd := sorted(set(folders) - set(classes))):

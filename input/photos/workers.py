@@ -1,10 +1,11 @@
 """Processes that read and decode photographs: tasks go in, batches of bytes come out, in order.
 
-    pool = Pool(photographs, side=224, workers=4, crop=True, flip=True, pin=False)
+    pool = Pool(Decoder(photographs, side=224, crop=True, flip=True), workers=4, pin=False)
     for decoded in pool.run([Task("train", np.arange(256), seed=0, epoch=3)]): ...
 
-One pool serves training and testing. A task is all that its result depends on, so that a run can be left and gone on with
-anywhere. Workers outlive signals to the whole process group for a while: it is the process that trains which ends in order.
+One pool serves training and testing. A result depends on its task alone, so a run can be stopped and resumed anywhere.
+Workers survive signals to the whole process group for a while, so that the process that trains can finish its step and
+its checkpoint.
 """
 
 import multiprocessing
@@ -27,15 +28,14 @@ from input.photos.index import Photographs
 from system.errors import MachineFault, first_line
 from system.processes import follow
 
-AHEAD = 2  # tasks that each worker has begun before they are asked for
+AHEAD = 2  # tasks that each worker begins before their results are wanted
 IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-# Seconds that a worker lives on after a SIGTERM that its parent did not send: the last step and its checkpoint need them.
+# Seconds that a worker lives after a SIGTERM that its parent did not send: the last step and its checkpoint need them.
 GRACE = 60
 
 
 class Task(NamedTuple):
-    """Images of "train" or "val" by number; augmented by the draws of (seed, epoch), or, where `epoch` is None, as in
-    testing."""
+    """Images of "train" or "val" by number, augmented by the draws of (seed, epoch); epoch None: not augmented."""
 
     index: str
     numbers: np.ndarray
@@ -44,8 +44,10 @@ class Task(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """Those of a task's images that are whole: (n, S, S, 3) uint8, labels (n,) and numbers (n,) int64; and why not the
-    others, by number."""
+    """The images of a task that are whole: (n, S, S, 3) uint8, with labels (n,) and numbers (n,) int64.
+
+    `damaged`: the number of each other image, and why it is left out.
+    """
 
     images: Tensor
     labels: Tensor
@@ -54,7 +56,7 @@ class Decoded(NamedTuple):
 
 
 class Decoder(Dataset):
-    """Carries out tasks, in whatever process."""
+    """The function that carries out a task, in a worker or in the process itself."""
 
     def __init__(self, photographs: Photographs, side: int, crop: bool, flip: bool):
         self.photographs, self.side, self.crop, self.flip = photographs, side, crop, flip
@@ -80,36 +82,39 @@ class Decoder(Dataset):
 
 
 class Pool:
-    """Workers that start with the first task and stay (0: none, the process itself decodes)."""
+    """Workers that start with the first task and stay. With 0 workers the process itself decodes."""
 
-    def __init__(self, photographs: Photographs, side: int, workers: int, crop: bool, flip: bool, pin: bool):
-        self.plan: list[Task] = []  # what the loader goes through, each time that it begins
-        self.running: object = None  # stands for the run that began last: all runs share the loader's iterator
+    def __init__(self, decoder: Decoder, workers: int, pin: bool):
+        self.plan: list[Task] = []  # the tasks of the loader's next pass
+        self.running: object = None  # identifies the run that began last: all runs share the loader's iterator
         self.loader = DataLoader(
-            Decoder(photographs, side, crop, flip), batch_size=None, sampler=self.plan, num_workers=workers, collate_fn=_as_is,
+            decoder, batch_size=None, sampler=self.plan, num_workers=workers, collate_fn=_as_is,
             pin_memory=pin, worker_init_fn=_begin, prefetch_factor=AHEAD if workers else None,
-            persistent_workers=workers > 0, generator=torch.Generator(),  # whose draws are nobody else's
+            persistent_workers=workers > 0, generator=torch.Generator(),  # not torch's own draws
         )  # fmt: skip
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Decoded]:
-        """Their results in order. Another run may come between two results: this one is then begun anew from there."""
+        """Yield the results of tasks in order.
+
+        Another run may begin between two results: this one then starts anew from there.
+        """
         own, done = None, 0
         while done < len(tasks):
             if own is None or self.running is not own:
                 self.plan[:] = tasks[done:]
-                with warnings.catch_warnings():  # of Python 3.12: what torch's threads do, no worker waits for
+                with warnings.catch_warnings():  # of Python 3.12: a worker waits for no lock of torch's threads
                     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-                    with _told(), _held():
+                    with _as_fault(), _signals_blocked():
                         results = iter(self.loader)
                 own = self.running = object()
-            with _told():
+            with _as_fault():
                 result = next(results)
             done += 1
             yield result
 
 
 def worker_fault(error: BaseException) -> MachineFault | None:
-    """What torch raises, wherever the process is, when a worker was killed; None for anything else."""
+    """Return the fault for what torch raises, anywhere, when a worker was killed; None for other exceptions."""
     text = " ".join(str(error).split())
     if not isinstance(error, RuntimeError) or "DataLoader worker" not in text or "Caught" in text:
         return None
@@ -119,20 +124,24 @@ def worker_fault(error: BaseException) -> MachineFault | None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _as_fault() -> Iterator[None]:
+    """Turn what torch raises when a worker was killed into a MachineFault."""
     try:
         yield
     except RuntimeError as error:
         raise worker_fault(error) or error
-    except (OSError, EOFError) as error:  # of the socket through which a worker hands over memory: it died just then
+    except (OSError, EOFError) as error:  # the socket to a worker that died while it handed over memory
         raise MachineFault(f"a process that decodes images is gone: {first_line(error)}")
 
 
 @contextmanager
-def _held() -> Iterator[None]:
-    """Workers begin without a moment in which a signal would find the handlers of the process that they come from. And torch
-    does not keep its own for a worker's death, which would raise wherever this process is, in a checkpoint half written
-    too: a result that does not come tells it within seconds."""
+def _signals_blocked() -> Iterator[None]:
+    """Start workers with signals blocked, and keep this process's handler for the death of a child.
+
+    A new worker must not receive a signal while it still has its parent's handlers. And torch's own handler would raise
+    wherever this process is, also within a checkpoint half written; a result that does not come shows a dead worker
+    within seconds.
+    """
     before, of_children = (
         signal.pthread_sigmask(signal.SIG_BLOCK, [*IGNORED, signal.SIGTERM]),
         signal.getsignal(signal.SIGCHLD),
@@ -149,19 +158,20 @@ def _as_is(decoded: Decoded) -> Decoded:
 
 
 def _begin(worker: int) -> None:
-    """In a new worker, in place of the handlers that it was forked with."""
+    """Set up a new worker: its signals, in place of its parent's handlers, and its end with its parent."""
     torch.set_num_threads(1)
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM])  # for the thread, which can tell who sent it
+    signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM])  # the thread below receives it, and with it the sender
     parent = multiprocessing.parent_process().pid
-    threading.Thread(target=_mind_sigterm, args=(parent,), daemon=True).start()
-    if multiprocessing.get_start_method() != "forkserver":  # whose processes are all started by one that lives on
-        follow(parent)  # torch itself would not notice a parent that ended a moment ago
+    threading.Thread(target=_end_at_sigterm, args=(parent,), daemon=True).start()
+    if multiprocessing.get_start_method() != "forkserver":  # whose processes have another parent, which lives on
+        follow(parent)  # torch does not notice a parent that has just ended
 
 
-def _mind_sigterm(parent: int) -> None:
+def _end_at_sigterm(parent: int) -> None:
+    """End at a SIGTERM from the parent at once; at one from elsewhere after GRACE seconds."""
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
         signal.alarm(GRACE)
     os._exit(0)

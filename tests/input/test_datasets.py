@@ -1,4 +1,4 @@
-"""Where datasets lie: every layout, in which order, and what is said of a missing one."""
+"""Where datasets lie: every layout, their order, and the message for a missing one."""
 
 import os
 import pickle

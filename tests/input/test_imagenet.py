@@ -1,4 +1,4 @@
-"""main.py on photographs: training, testing alone, going on, several processes, shards, a student of published weights."""
+"""main.py on photographs: training, --evaluate, --resume, several processes, shards, a student of published weights."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ def places(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(places, tmp_path_factory):
-    """A folder with the run `t`, of which nothing else is known than that nobody disturbed it."""
+    """A folder with the run `t`, which no other test has changed."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     folder.mkdir()
     assert Child(*TEACHER, "--imagenet_loc", places["tree"], cwd=folder).wait() == 0
@@ -80,7 +80,7 @@ def test_shards_in_two_processes(places, workplace):
 
 
 def test_a_student_of_published_weights(places, workplace, capsys):
-    """Three steps with attention transfer from torchvision's network; what stands for what is printed."""
+    """Three steps with attention transfer from torchvision's network; the table of the mapping is printed."""
     torch.save(mobilenet_v2().state_dict(), "weights.pth")
     student = ["imagenet", "student", "-t", "./weights.pth", "-s", "s", "--conv", "SepHashed_0.5", *NETWORK]
     student = [*student, "--width_mult", "1", "--epochs", "1", "--workers", "1", "--imagenet_loc", places["tree"]]

@@ -1,4 +1,4 @@
-"""What labels of photographs stand for: the 1000's places, lists of labels, and networks that were trained on other ones."""
+"""What labels of photographs mean: places among the 1000 classes, lists, and networks trained with other labels."""
 
 import numpy as np
 import pytest

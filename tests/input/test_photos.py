@@ -1,11 +1,5 @@
-"""Batches of photographs: pure functions whatever the workers, shares and resumes; damage is told and limited; workers die."""
+"""Batches of photographs: pure functions whatever the workers, shares and resumes; damage is reported and limited."""
 
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +7,18 @@ import pytest
 import torch
 from photo_samples import CLASSES, encoded, photographs, pixels, write_shards
 from samples import write_folder
-from small_runs import ROOT
 
 from input import datasets
 from input.arrays import Images
 from input.augment import Augmentation
-from input.batches import Share
+from input.batches import BatchPlan, Share
 from input.datasets import DATASETS
 from input.memory import Data
 from input.photos import loader as photos_module
 from input.photos.crops import draws
 from input.photos.decoding import random_image
+from input.photos.index import Photographs
 from input.photos.loader import Photos
-from input.photos.workers import worker_fault
 from system.errors import MachineFault, RequestError
 
 IMAGENET, SIDE = DATASETS["imagenet"], 32
@@ -44,8 +37,9 @@ def index(place):
     return datasets.find("imagenet", place, imagenet_loc=str(place / "tree")).read(1)
 
 
-def make(index, augmentation=PLAIN, batch_size=5, **keywords) -> Photos:
-    return Photos(index, IMAGENET, augmentation, batch_size, keywords.pop("seed", 0), side=SIDE, **keywords)
+def make(index, augmentation=PLAIN, batch_size=5, workers=0, **keywords) -> Photos:
+    plan = BatchPlan(augmentation, batch_size, keywords.pop("seed", 0), **keywords)
+    return Photos(index, IMAGENET, plan, side=SIDE, workers=workers)
 
 
 def all_of(batches) -> tuple[torch.Tensor, torch.Tensor]:
@@ -130,7 +124,8 @@ def test_augmentation_can_be_off(index):
 def test_what_is_held_out(index):
     photos = make(index, val_size=4)
     pictures = np.zeros((12, 32, 32, 3), np.uint8)
-    arrays = Data(Images(pictures, index.train.labels, pictures, index.val.labels), IMAGENET, PLAIN, 5, 0, val_size=4)
+    images = Images(pictures, index.train.labels, pictures, index.val.labels)
+    arrays = Data(images, IMAGENET, BatchPlan(PLAIN, 5, 0, val_size=4))
     assert photos.validation.numbers.tolist() == arrays.validation.numbers.tolist()
     assert photos.training.numbers.tolist() == arrays.training.numbers.tolist()
     _, y = all_of(photos.train(0))
@@ -147,7 +142,7 @@ def test_fewer_images_to_train_on(index):
     photos, whole = make(index, val_size=2, train_size=7), make(index)
     pictures = np.zeros((12, 32, 32, 3), np.uint8)
     images = Images(pictures, index.train.labels, pictures, index.val.labels)
-    arrays = Data(images, IMAGENET, PLAIN, 5, 0, val_size=2, train_size=7)
+    arrays = Data(images, IMAGENET, BatchPlan(PLAIN, 5, 0, val_size=2, train_size=7))
     assert photos.training.numbers.tolist() == arrays.training.numbers.tolist() and photos.steps(photos.training) == 2
     order = [int(number) for number in index.train.order(0, 3) if number in photos.training.numbers]
     assert [int(y) for y in all_of(photos.train(3))[1]] == index.train.labels[order].tolist() and len(
@@ -240,95 +235,10 @@ def test_a_small_part_of_a_large_split_may_be_damaged(monkeypatch):
     assert photos_module.SMALL_PART == 0.001
     monkeypatch.setattr(photos_module, "SMALL_PART", 0.01)
     picture = encoded(pixels(0, (8, 8)))
-    photos = make(datasets.Photographs(Many(), Many()), share=Share(0, 2), batch_size=200)
+    photos = make(Photographs(Many(), Many()), share=Share(0, 2), batch_size=200)
     photos.pool.loader.dataset.side = photos.side = 2
     batches = photos.train(0)
     with pytest.raises(
         MachineFault, match="31 training images are damaged, more than 30"
     ):  # of 3000, whoever sees them
         list(batches)
-
-
-def test_a_killed_worker_is_a_fault_in_one_line():
-    killed = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
-    assert "often for want of memory" in str(worker_fault(killed))
-    bus = RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly: Bus error, out of\nshared memory")
-    assert "/dev/shm" in str(worker_fault(bus)) and "\n" not in str(worker_fault(bus))
-    for other in (
-        RuntimeError("other"),
-        ValueError("DataLoader worker"),
-        RuntimeError("Caught KeyError in DataLoader worker process 0."),
-    ):
-        assert worker_fault(other) is None
-
-
-PROGRAM = """
-    import multiprocessing, os, signal, sys
-    import datasets
-    from data import Augmentation
-    from errors import MachineFault
-    from input.photos.loader import Photos
-    from signals import Deferred
-
-    if __name__ == "__main__":
-        place, how = sys.argv[1:]
-        index = datasets.find("imagenet", None, imagenet_loc=place).read(1, False)
-        photos = Photos(index, datasets.DATASETS["imagenet"], Augmentation(cutout=0), 1, 0, side=16, workers=2)
-        if how == "spawn":
-            photos.pool.loader.multiprocessing_context = "spawn"
-        with Deferred() as stop:
-            batches = photos.train(0)
-            next(batches)
-            print(*[child.pid for child in multiprocessing.active_children()], flush=True)
-            if how == "leave":
-                sys.exit(7)
-            if how == "wait":
-                sys.stdin.readline()
-            try:
-                if how == "lose":
-                    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
-                print(1 + len(list(batches)) + len(list(photos.train(1))), stop(), flush=True)
-            except MachineFault as error:
-                print("fault:", error)
-"""
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-@pytest.mark.parametrize(
-    "how",
-    ["lose", signal.SIGTERM]
-    + [pytest.param(how, marks=pytest.mark.long) for how in ("spawn", "leave", "kill", signal.SIGINT, signal.SIGUSR1)],
-)
-def test_workers_live_as_long_as_they_are_needed(place, tmp_path, how):
-    """They are gone soon after the process is, whatever ended it; a signal to all of them does not stop its last step."""
-    program = tmp_path / "program.py"
-    program.write_text(textwrap.dedent(PROGRAM))
-    waits = how == "kill" or isinstance(how, int)
-    process = subprocess.Popen(
-        [sys.executable, program, place / "tree", "wait" if waits else how], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    workers = [int(pid) for pid in process.stdout.readline().split()]
-    assert len(workers) == 2
-    if how == "kill":
-        process.kill()
-    elif waits:
-        os.killpg(process.pid, how)
-        time.sleep(0.3)
-    output, _ = process.communicate("\n" if waits and how != "kill" else None)
-    ended = time.monotonic()
-    if how == "lose":
-        assert output.startswith("fault: a process that decodes images ") and process.returncode == 0
-    elif how not in ("leave", "kill"):
-        assert output.split() == ["24", str(isinstance(how, int))] and process.returncode == 0
-    while any(map(alive, workers)):
-        assert time.monotonic() - ended < 10
-        time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The index of a folder of images: what is in it, what is kept of it, what is said of a wrong one."""
+"""The index of a folder of images: its contents, its cache, and the messages for a wrong folder."""
 
 import os
 import pickle

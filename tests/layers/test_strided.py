@@ -15,7 +15,7 @@ from layers.spec import ConvSpec
 from layers.strided import SlicedConv2d, conv2d, slice_strided
 from layers.user import UserConv
 from models.build import build
-from training.device import settle
+from training.device import to_device
 
 CPU = torch.device("cpu")
 WRN = {"dataset": "cifar10", "network": "WideResNet", "wrn_depth": 10, "AT_split": 1, "conv": "Conv", "seed": 0,
@@ -82,7 +82,7 @@ def run(network, layout):
 @pytest.mark.parametrize("width", [0.0625, 0.32])
 def test_a_narrow_network_has_the_gradients_of_contiguous_memory(width, threads):
     plain = materialise(build(WRN | {"wrn_width": width}), 0)
-    ours, theirs = run(settle(copy.deepcopy(plain), CPU), torch.channels_last), run(plain, torch.contiguous_format)
+    ours, theirs = run(to_device(copy.deepcopy(plain), CPU), torch.channels_last), run(plain, torch.contiguous_format)
     assert ours.keys() == theirs.keys()
     for name, gradient in theirs.items():
         assert (ours[name] - gradient).abs().max() <= 0.02 * gradient.abs().max(), name
@@ -136,10 +136,10 @@ def test_nothing_reaches_torchs_own(tmp_path):
     own = build(WRN | {"wrn_width": 0.5, "conv": None, "module": str(tmp_path / "own.py")})
     darts = build({**WRN, "network": "DARTS", "conv": "Sep"})
     for network in (own, darts, build(WRN | {"wrn_width": 0.5})):
-        network = settle(materialise(network, 0), CPU).eval()
+        network = to_device(materialise(network, 0), CPU).eval()
         with torch.no_grad():
             assert strided_pointwise(network, torch.randn(1, 3, 32, 32)) == 0
-    foreign = settle(torchvision.models.resnet18(num_classes=10), CPU).eval()
+    foreign = to_device(torchvision.models.resnet18(num_classes=10), CPU).eval()
     with torch.no_grad():
         assert strided_pointwise(foreign, torch.randn(1, 3, 64, 64)) == 0
     for conv in ONE_EACH:

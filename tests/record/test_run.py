@@ -168,7 +168,7 @@ def test_a_record_of_before_a_flag_was_added(workplace):
         pass
     found = record_run.find("t")
     record_run.refuse("t", {"epochs": 3, "new": False, "newer": None, "newest": 0}, found, resume=True)
-    with pytest.raises(RequestError, match="(new was None, is True)"):
+    with pytest.raises(RequestError, match="(new was not given, is True)"):
         record_run.refuse("t", {"epochs": 3, "new": True}, found, resume=True)
 
 
@@ -322,7 +322,7 @@ def test_other_data_are_another_run(workplace, capsys):
     ):
         main.main([*command, "--resume", "--data_dir", "others"])
     assert snapshot(workplace) == before
-    with pytest.raises(RequestError, match="train_size was None, is 19"):
+    with pytest.raises(RequestError, match="train_size was not given, is 19"):
         main.main([*command, "--resume", "--train_size", "19"])
     without = {key: value for key, value in config.items() if not key.startswith("data_") and key != "train_size"}
     old = torch.load("checkpoints/t.pt", weights_only=True) | {"config": without}

@@ -90,10 +90,10 @@ def test_one_thread_waits_for_nobody():
     assert threading.active_count() == before
 
 
-def test_a_crowd_makes_the_threads_of_openmp_sleep():
-    """One of two threads waits while the other does something else: it spins, unless there is a crowd. Then back again."""
+def test_idle_threads_make_the_threads_of_openmp_sleep():
+    """One of two threads waits for the other: it spins, unless there are idle threads. Then it spins again."""
     if len(os.sched_getaffinity(0)) == 1:
-        assert threads.Crowd(threads._openmp(), 1).missing == 1  # two threads on one CPU sleep as it is
+        assert threads.IdleThreads(threads._openmp(), 1).missing == 1  # two threads on one CPU sleep as it is
         return
     code = """if True:
         import os
@@ -102,7 +102,7 @@ def test_a_crowd_makes_the_threads_of_openmp_sleep():
         from system import threads
 
         library = threads._openmp()
-        crowd, x = threads.Crowd(library, library.omp_get_num_procs() - 1), torch.ones(2**16)
+        idle, x = threads.IdleThreads(library, library.omp_get_num_procs() - 1), torch.ones(2**16)
 
         def times():
             found = {}
@@ -129,11 +129,11 @@ def test_a_crowd_makes_the_threads_of_openmp_sleep():
             return len(times()) == count
 
         spinning, alone = ran(), len(times())
-        crowd.turn(True)
-        came = reach(alone + 1 + crowd.missing)
+        idle.switch(True)
+        came = reach(alone + 1 + idle.missing)
         asleep = min(ran() for _ in range(3))
-        crowd.turn(False)
-        crowd.turn(False)
+        idle.switch(False)
+        idle.switch(False)
         print(spinning, asleep, came, reach(alone), ran())
         """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
@@ -151,12 +151,12 @@ def test_a_crowd_makes_the_threads_of_openmp_sleep():
 
 
 def test_when_threads_sleep(monkeypatch):
-    """Above a tenth of the time spent in waiting they do, below a twentieth no longer, and between as before."""
+    """They do where they wait for more than a tenth of the time, do not below a twentieth, and between stay as they are."""
     looks = iter([(0, 0), (0, 0), (0.01, 0.01), (1, 0.02), (1.87, 0.08), (2.77, 0.2), (3.67, 0.28), (4.62, 0.32)])
     turned = []
 
     class Recorder:
-        def turn(self, on):
+        def switch(self, on):
             turned.append(on)
 
     def look(clock):
@@ -165,16 +165,16 @@ def test_when_threads_sleep(monkeypatch):
         except StopIteration:
             raise OSError
 
-    monkeypatch.setattr(threads, "LOOK", 0)
+    monkeypatch.setattr(threads, "INTERVAL", 0)
     monkeypatch.setattr(threads, "CLOCK", os.devnull)
     monkeypatch.setattr(threads, "_times", look)
     watched(Recorder())
     assert turned == [False, True, False]  # nothing, too little, 0.01, (0.06), 0.12, (0.08), 0.04
 
 
-def watched(crowd):
+def watched(idle):
     """Runs the watch in a thread, as it blocks that thread's signals, until it gives up."""
-    thread = threading.Thread(target=threads._watch, args=(crowd,))
+    thread = threading.Thread(target=threads._watch, args=(idle,))
     thread.start()
     thread.join(timeout=60)
     assert not thread.is_alive()
@@ -203,12 +203,12 @@ def test_a_system_that_gives_no_threads(monkeypatch):
             raise AssertionError(f"{name} was asked for")
 
     original = threading.Thread.start
-    crowd = threads.Crowd(Library(), 10)
+    idle = threads.IdleThreads(Library(), 10)
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(RuntimeError, match="can't start"):
-        crowd.turn(True)
+        idle.switch(True)
     monkeypatch.undo()
-    assert crowd.leave is None and len(started) == 3
+    assert idle.over is None and len(started) == 3
     for thread in started:
         thread.join(timeout=60)
         assert not thread.is_alive()

@@ -13,6 +13,7 @@ from torch import nn
 import main
 from distill import LossOutput, Supervised
 from input.augment import Augmentation
+from input.batches import BatchPlan
 from input.datasets import DATASETS, find
 from input.memory import Data, Split
 from models.darts import DARTS
@@ -37,7 +38,8 @@ class Tiny(nn.Module):
 
 @pytest.fixture(scope="module")
 def digits():
-    return Data(find("digits", None).read(1), DATASETS["digits"], Augmentation(flip=False), 64, seed=0, val_size=200)
+    plan = BatchPlan(Augmentation(flip=False), 64, seed=0, val_size=200)
+    return Data(find("digits", None).read(1), DATASETS["digits"], plan)
 
 
 def tiny(*callbacks, seed=0, criterion=None, **keywords):

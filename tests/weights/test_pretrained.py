@@ -1,4 +1,4 @@
-"""Trained weights from elsewhere: files, torchvision's cache, timm; as teacher, as start, in a schedule; or one line."""
+"""Trained weights from elsewhere: files, torchvision's cache, timm; as teacher, as start, in a schedule, or refused in one line."""
 
 import io
 import os
