@@ -1,4 +1,6 @@
-# make demo: a teacher, its compressed student and the same student alone, on digits.   make test: all tests but the long ones.
+# make demo: train a teacher, its compressed student and the same student alone, on digits.
+# make test: run all tests but the long ones, which .ci/run adds.
+# PYTHON: the Python 3.11 or later that .venv is made with.
 PYTHON ?= python3
 
 .venv/installed: requirements.txt
