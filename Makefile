@@ -1,5 +1,6 @@
 # make demo: train a teacher, its compressed student and the same student alone, on digits.
 # make test: run all tests but the long ones, which .ci/run adds.
+# make lint: check style, format and the direction of imports.
 # PYTHON: the Python 3.11 or later that .venv is made with.
 PYTHON ?= python3
 
