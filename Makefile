@@ -1,4 +1,7 @@
-# make demo: a teacher, its compressed student and the same student alone, on digits.   make test: all tests but the long ones.   make lint: style, format, direction of imports.
+# make demo: train a teacher, its compressed student and the same student alone, on digits.
+# make test: run all tests but the long ones, which .ci/run adds.
+# make lint: check style, format and the direction of imports.
+# PYTHON: the Python 3.11 or later that .venv is made with.
 PYTHON ?= python3
 
 .venv/installed: requirements.txt

@@ -1,0 +1,66 @@
+"""Run the commands of README.md and docs/*.md that work on digits or only count, in the order of the pages.
+
+    python tests/run_docs.py
+
+Run are, of the fenced blocks, count.py and main.py on digits and every tool of schedules that reads what these have made,
+in one folder that is thrown away. Training is cut to one epoch where a command does not say how many. The first command
+that fails ends it. Example files that a page shows are written into the folder if they belong to no folder of the tree.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
+
+import documents
+from documents import ROOT
+
+MADE = ("digits.json", "results.csv")  # what the commands on digits make, for others to read
+
+
+def argv_of(words: list[str]) -> list[str] | None:
+    """The process of a page's command, with its training cut short; None where it is not to be run."""
+    if words[0] != "python" or len(words) < 3:
+        return None
+    program, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[1], words[2:])
+    if program == "count.py":
+        return [sys.executable, str(ROOT / program), *arguments]
+    if program == "main.py" and arguments[0] == "digits":
+        short = [] if {"--epochs", "--evaluate"} & {*arguments} else ["--epochs", "1"]
+        return [sys.executable, str(ROOT / program), *arguments, *short]
+    if program.startswith("schedules."):
+        if "digits" in arguments and "--epochs" not in arguments:
+            arguments = [*arguments, *([] if "--" in arguments else ["--"]), "--epochs", "1"]
+        elif arguments and not {*MADE, "digits"} & {*arguments}:
+            return None
+        return [sys.executable, "-m", program, *arguments]
+    return None
+
+
+def main() -> int:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    number = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for page in documents.pages():
+            for block in documents.blocks(page):
+                if block.language == "python" and block.file and "/" not in block.file:
+                    Path(folder, block.file).write_text("\n".join([*block.lines, ""]))
+            for command in documents.commands(page):
+                argv = argv_of(command.words) if command.fenced else None
+                if argv is None:
+                    continue
+                number += 1
+                print(f"\n$ {command}", flush=True)
+                status = subprocess.run(argv, cwd=folder, env=environment).returncode
+                if status:
+                    print(f"error: {command} ended with {status}", file=sys.stderr)
+                    return status if status > 0 else 1
+    print(f"\n{number} commands of {len(documents.pages())} pages ran")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
