@@ -38,7 +38,7 @@ OTHERS = {"idle": 0, "1 busy": 1, "2 busy": 2, "4 busy": 4, "twin": 0}
 
 
 def step():
-    """A function that trains one step."""
+    """Return a function that trains one step."""
     import torch
     import torch.nn.functional as F
 
@@ -85,7 +85,7 @@ def child() -> None:
 
 
 def watch(rounds: int = 90) -> None:
-    """What the thread that looks how busy the machine is costs where nothing else runs: one process, with and without it."""
+    """Measure what the thread that watches the machine costs where nothing else runs: one process, with and without it."""
     for name in NAMES:
         os.environ.pop(name, None)
     import torch

@@ -41,7 +41,7 @@ def by_pillow(data: bytes, box: Box) -> np.ndarray:
 
 
 def by_draft(data: bytes, box: Box) -> np.ndarray:
-    """Decoded at a half, a quarter or an eighth where the crop keeps twice the target."""
+    """Decode at a half, a quarter or an eighth where the crop keeps twice the target."""
     image = Image.open(io.BytesIO(data))
     size = image.size
     image.draft("RGB", tuple(2 * SIDE * whole // part for whole, part in zip(size, (box[2] - box[0], box[3] - box[1]))))

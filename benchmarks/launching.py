@@ -30,7 +30,7 @@ JOBS, REPEATS = 200, 3
 
 
 def finished(folder: Path) -> None:
-    """The record of a run of one epoch."""
+    """Write the record of a run of one epoch."""
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"config": {"epochs": 1}}))
     (folder / "metrics.jsonl").write_text(json.dumps({"epoch": 0, "test_top1_error": 9.0, "seconds": 1.0}) + "\n")

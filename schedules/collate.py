@@ -58,7 +58,10 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
         help="what to write, without .csv",
     )
     parser.add_argument(
-        "--schedule", type=system_arguments.filename, metavar="FILE", help="only its jobs, those too that have not begun"
+        "--schedule",
+        type=system_arguments.filename,
+        metavar="FILE",
+        help="only its jobs, those too that have not begun",
     )
     given = parser.parse_args(arguments)
     output = Path(given.output.removesuffix(".csv").removesuffix(".json"))

@@ -27,7 +27,9 @@ from system.configuration import Configuration
 def options(arguments: Sequence[str] | None = None) -> Configuration:
     """Return the request."""
     parser = command.Parser(prog="python -m schedules.plot", description="Figures of a study that has been collated.")
-    parser.add_argument("study", type=system_arguments.filename, metavar="STUDY.csv", help="what schedules.collate wrote")
+    parser.add_argument(
+        "study", type=system_arguments.filename, metavar="STUDY.csv", help="what schedules.collate wrote"
+    )
     parser.add_argument(
         "--out", type=system_arguments.filename, metavar="FOLDER", help="where figures go (default: beside the study)"
     )

@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -119,7 +120,7 @@ def refusals(root: Path, folder: Path) -> list:
                 continue  # its files are not here
             error = io.TextIOWrapper(io.BytesIO())
             with contextlib.redirect_stderr(error), contextlib.redirect_stdout(error):
-                status = cli_command.run(lambda: program.main(arguments))
+                status = cli_command.run(partial(program.main, arguments))
             found.append([arguments[:30], status])
     return found
 
