@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
+from schedules.figures.captions import measure_name
 from schedules.figures.style import FAINT, INK, MUTED, PAPER, human, look
-from schedules.figures.tradeoff import measure_name
 from schedules.outcomes import Group, Run, Study, network_name
 
 TEMPLATE = Path(__file__).with_name("page.html")

@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from schedules.figures.captions import caption, cut, family_name, measure_name
 from schedules.figures.style import FAINT, HOLLOW, INK, MUTED, PAPER, SMALL, TINY, drawing, log_ticks, look
-from schedules.figures.tradeoff import SIZE, caption, cut, family_name, measure_name
+from schedules.figures.tradeoff import SIZE
 from schedules.outcomes import Group, Pair, setup
 
 Row = tuple[str, dict[float, Group]]

@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from schedules.figures.captions import caption, cut, families, family_name, heading, measure_name
 from schedules.figures.labels import spread
 from schedules.figures.style import FAINT, INK, MUTED, SMALL, TINY, drawing, error_scale, look, rule
-from schedules.figures.tradeoff import AXES, SIZE, caption, cut, families, family_name, heading, measure_name
+from schedules.figures.tradeoff import AXES, SIZE
 from schedules.outcomes import Group, Pair
 
 TOGETHER = 10  # groups up to which one panel holds all

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from layers.registry import FAMILIES
+from schedules.figures.captions import family_name
 from schedules.figures.labels import Label, boxes_of, place, spread
 from schedules.figures.style import INK, MUTED, SMALL, TINY, drawing, human, log_ticks, look, point, rule
-from schedules.figures.tradeoff import SIZE, family_name
+from schedules.figures.tradeoff import SIZE
 
 SHORT = 14.0  # points of the longest line to a label: among so many points, longer ones would cross
 PANELS = {"s": "share s of the numbers", "L": "length L", "g": "at most g groups"}

@@ -10,8 +10,6 @@ artists by their gid: `point-<group>`, `label-<group>`, `error-<group>`, `family
 """
 
 import math
-import textwrap
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,8 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
-from layers.registry import FAMILIES
-from schedules.comparable import counted, images
+from schedules.figures.captions import caption, families, family_name, heading, measure_name
 from schedules.figures.dodge import NOTED, dodge, moved
 from schedules.figures.labels import Label, boxes_of, place
 from schedules.figures.style import (
@@ -30,7 +27,6 @@ from schedules.figures.style import (
     INK,
     MUTED,
     PAPER,
-    SMALL,
     TINY,
     drawing,
     error_scale,
@@ -46,8 +42,6 @@ NAMES = {"params": "parameters", "mult_adds": "mult-adds per image (published co
          "mult_adds_exact": "mult-adds per image (exact)"}  # fmt: skip
 SIZE = (7.4, 4.85)  # inches
 AXES = (0.06, 0.163, 0.725, 0.768)  # as shares of them: left, bottom, width, height; three lines of caption fit below
-CAPTION = 138  # letters in a line of the caption
-HEADING = 70  # letters that fit on the right of a heading
 ALL_LABELLED = 36  # with more groups than these, only the points on the front have labels
 FAR = 4.0  # a teacher that costs more than so many times the next group does not set the axis
 FRONT = dict(color=FAINT, linewidth=2.2)
@@ -108,58 +102,6 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
             kept.append(index)
             best = error
     return kept
-
-
-def measure_name(measure: str) -> str:
-    """Return a measure in words: `test top-1 error`, `best validation top-5 error`."""
-    return measure.replace("_", " ").replace("val ", "validation ").replace("top", "top-")
-
-
-def heading(figure: Figure, axes: Axes, what: str, where: str) -> None:
-    """Write above the axes what the vertical one shows, and on the right of which runs."""
-    box = axes.get_position()
-    figure.text(0.012, box.y1 + 0.03, what, fontsize=SMALL, fontweight="bold", gid="heading")
-    figure.text(box.x1, box.y1 + 0.03, cut(where), fontsize=SMALL, color=MUTED, ha="right", gid="where")
-
-
-def cut(words: str) -> str:
-    """Return as many of the words as fit in a heading; the caption has them all."""
-    return words if len(words) <= HEADING else f"{words[: HEADING - 1]}…"
-
-
-def caption(figure: Figure, pair: Pair, groups: Sequence[Group], bars: str = "", more: str = "") -> None:
-    """Write below a figure how many runs, epochs, seeds and images it shows, and how many runs it leaves out.
-
-    `bars` and `more` are added to it: words on the error bars, and on anything else.
-    """
-    drawn, seeds = sum(len(group.runs) for group in groups), Counter(len(group.runs) for group in groups)
-    text = counted(drawn, "finished run") + (f" in {counted(len(groups), 'group')}" if max(seeds) > 1 else "")
-    text += f", {counted(pair.epochs, 'epoch')}, {_seeds(seeds)}{f': means{bars}' if max(seeds) > 1 else ''}"
-    trained, tested = images(groups[0].first)
-    counts = [f"{number:,} {what}" for what, number in (("training", trained), ("test", tested)) if number]
-    text += f"; {' and '.join(counts)} images" if counts else ""
-    if len(pair.title) > HEADING:
-        text += f"; {pair.title}"
-    if pair.undrawn:
-        text += "; not drawn: " + ", ".join(f"{count} {why}" for why, count in sorted(pair.undrawn.items()))
-    lines = textwrap.wrap(text + more + ".", CAPTION, break_long_words=False, break_on_hyphens=False)
-    figure.text(0.012, 0.018, "\n".join(lines), fontsize=TINY, color=MUTED, linespacing=1.15, gid="caption")
-
-
-def _seeds(seeds: Counter) -> str:
-    """Return the seeds in words: `1 seed`, `3 seeds a point`, `3 seeds at 12 points, 1 seed at 4`."""
-    if len(seeds) == 1:
-        return counted(*seeds, "seed") + (" a point" if max(seeds) > 1 else "")
-    (most, points), *others = sorted(seeds.items(), reverse=True)
-    rest = ", ".join(f"{counted(each, 'seed')} at {number}" for each, number in others)
-    return f"{counted(most, 'seed')} at {counted(points, 'point')}, {rest}"
-
-
-def families(groups: Sequence[Group]) -> list[str]:
-    """Return the families of the groups in the order of the registry, users' modules last."""
-    order = {name: rank for rank, name in enumerate(FAMILIES)}
-    found = {group.family for group in groups}
-    return sorted(found, key=lambda family: (order.get(family.partition("_x_")[0], len(order)), family))
 
 
 def _limits(axes: Axes, pair: Pair, points: list[Point]) -> None:
@@ -313,12 +255,3 @@ def _legend(figure: Figure, pair: Pair) -> None:
         handles=handles, loc="upper left", bbox_to_anchor=(0.79, 0.94), frameon=False, fontsize=TINY, handlelength=1.9,
         labelspacing=0.45 if len(handles) < 22 else 0.2, handletextpad=0.5, borderpad=0,
     )  # fmt: skip
-
-
-def family_name(family: str) -> str:
-    """Return a family in words, such as `TensorTrain, d = 4`; for a module, the name of its file."""
-    base, _, dimensions = family.partition("_x_")
-    if family.startswith("module "):
-        name = family.replace("\\", "/").rstrip("/").split("/")[-1].removeprefix("module ")
-        return name if len(name) <= 24 else name[:23] + "…"
-    return f"{base}, d = {dimensions}" if dimensions else family
