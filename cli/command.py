@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from record import outcome
 from system.errors import (
+    Busy,
     Interrupted,
     RequestError,
     SwapconvError,
@@ -71,6 +72,7 @@ def run(main: Callable[[], int], reader_may_leave: bool = False) -> int:
     failure.
     """
     on_signal(interrupt)
+    busy = False
     try:
         if sys.stdout is not None:  # no name or path is worth a failure, whatever the encoding
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -78,10 +80,9 @@ def run(main: Callable[[], int], reader_may_leave: bool = False) -> int:
     except SwapconvError as error:
         _tell(getattr(error, "__notes__", []))
         message, status = f"error: {error}" if str(error) else "", error.exit_status
-        outcome.answer(status, error)
+        busy = isinstance(error, Busy)
     except Interrupted as error:
         message, status = str(error), error.exit_status
-        outcome.answer(status, error)
     except OSError as error:
         message, status = f"error: {of_system(error)}", 4
         if reader_may_leave and isinstance(error, BrokenPipeError):
@@ -92,7 +93,9 @@ def run(main: Callable[[], int], reader_may_leave: bool = False) -> int:
         message, status = f"error: out of memory: {first_line(error)}", 4
     finally:
         stop_listening(for_good=True)
-    _tell([message] if message else [])
+    if message:  # one of several ranks for which another one speaks says nothing
+        outcome.answer(status, message.removeprefix("error: "), busy)
+        _tell([message])
     return status
 
 

@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from system.errors import Busy, Diverged, MachineFault, RequestError
+from system.errors import Diverged, MachineFault, RequestError
 from system.files import write_atomically
 
 ANSWER = "SWAPCONV_END"  # environment variable: the file in which a launched process says how it ended
@@ -86,11 +86,10 @@ def answer_file(folder: Path) -> Path:
     return folder / "answer.json"
 
 
-def answer(status: int, error: BaseException) -> None:
+def answer(status: int, reason: str, busy: bool = False) -> None:
     """Tell the launcher, where there is one, how this process ended and whether another process trains the run."""
-    path = os.environ.get(ANSWER)
-    if path and str(error):  # one of several processes that another one speaks for says nothing
-        _write(Path(path), _fields(status, str(error)) | {"busy": isinstance(error, Busy)})
+    if path := os.environ.get(ANSWER):
+        _write(Path(path), _fields(status, reason) | {"busy": busy})
 
 
 def answered(folder: Path, status: int | None) -> dict:

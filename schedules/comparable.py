@@ -19,12 +19,11 @@ from dataclasses import dataclass, field
 from cli import flags
 from models.registry import NETWORKS, reference_conv, size_flags, tap_flags, width_flag
 from record.identity import NOT_IDENTITY, dataset_key
+from training import registry
 
 ROLES = {"teacher_checkpoint", "student_checkpoint", "seed", "mode", "conv", "module", "help", "dataset", "network"}
 OF_DATA = ("data_digest", "data_train", "data_test", "train_size", "val_size", "image_size")
 OF_LENGTH = ("epochs", "augment", "cutout")
-OF_TEACHING = ("temperature", "alpha", "beta", *tap_flags())  # without a teacher they have no effect
-SIZES = size_flags()
 PLURALS = {
     "dataset": "datasets", "network": "networks", "epochs": "lengths", "images": "sets of training images",
     "held out": "sizes of what is held out", "data": "sets of data", "side": "image sizes", "augment": "augmentations",
@@ -45,6 +44,12 @@ class Comparison:
     words: dict[str, str]
     own: list[int] = field(default_factory=list)
     controls: list[int] = field(default_factory=list)
+
+
+def flags_of_teaching() -> tuple[str, ...]:
+    """Return the keys of the flags that have no effect without a teacher: those of its losses and of taps."""
+    losses = [entry for entry in registry.LOSSES.values() if entry.needs_teacher]
+    return (*(flag.dest for entry in losses for flag in entry.flags), *tap_flags())
 
 
 def network_name(run: Run) -> str:
@@ -95,13 +100,13 @@ def _of_widths(runs: Sequence[Run], places: Sequence[int]) -> list[Comparison]:
 def _key(run: Run) -> tuple:
     """Return a key that is equal for runs of one figure; it leaves out the network's width."""
     dataset = dataset_key(run["dataset"], run.get("data_digest"))
-    sizes = [flag for flag in SIZES if flag != width_flag(run["network"])]
+    sizes = [flag for flag in size_flags() if flag != width_flag(run["network"])]
     return (dataset, run["network"], *(_plain(run.get(name)) for name in (*sizes, *OF_DATA, *OF_LENGTH)))
 
 
 def but_for_teaching(run: Run) -> tuple:
     """Return a key that is equal for a run with a teacher and the same network alone, whatever their seeds."""
-    rest = setup(run, without=(*OF_TEACHING, "epochs"))
+    rest = setup(run, without=(*flags_of_teaching(), "epochs"))
     settings = str({name: _plain(value) for name, value in rest.items()})
     return (*_key(run), run.get("conv"), run.get("module"), settings)
 

@@ -15,16 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-from models.registry import reference_conv
+from models.registry import reference_conv, size_flags
 from record.identity import dataset_key, name_of
 from schedules import comparable, table
-from schedules.comparable import OF_TEACHING, SIZES, Comparison, comparisons, differing, network_name, setup
+from schedules.comparable import Comparison, comparisons, differing, flags_of_teaching, network_name, setup
 from schedules.table import COSTS, MEASURES, Run, finite, printable
 from system.errors import RequestError
 
 __all__ = ["MEASURES", "Group", "Pair", "Run", "Study", "network_name", "read", "setup"]
 
-OF_TAUGHT = (*OF_TEACHING, "init_from", "taught by")  # compared among students alone, or among networks alone
 WORDS = {
     "nocrswd": "no CRS",
     "crs_factor": "CRS ×",
@@ -261,12 +260,13 @@ def _label(groups: list[Group], all_groups: Sequence[Group]) -> None:
     for taught in {group.taught for group in groups}:
         kin = [each for each in plain if each.taught == taught] or [each for each in groups if each.taught == taught]
         for name in setups[groups[0].number]:
-            of = kin if name in OF_TAUGHT else plain
+            among_kin = name in (*flags_of_teaching(), "init_from", "taught by")  # students alone, or networks alone
+            of = kin if among_kin else plain
             usual[taught, name] = Counter(str(setups[each.number][name]) for each in of).most_common(1)[0][0]
     several = len({network_name(group.first) for group in plain}) > 1
     for group in groups:
         mine = setups[group.number]
-        unusual = [name for name in mine if name not in SIZES and str(mine[name]) != usual[group.taught, name]]
+        unusual = [name for name in mine if name not in size_flags() and str(mine[name]) != usual[group.taught, name]]
         parts = [network_name(group.first)] * several + [_words(name, mine[name], group) for name in unusual]
         group.line = (group.family, group.taught, str(mine))
         group.usual = group.usual and not parts

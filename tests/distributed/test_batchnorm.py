@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from children import context
-from teams import free_port
+from ranks import free_port
 from torch import nn
 
 from distributed.batchnorm import SynchronisedBatchNorm2d, synchronise

@@ -11,9 +11,9 @@ import time
 import pytest
 import torch
 from children import Child
+from ranks import Ranks
 from results import rows_of, same_run, saved
 from small_runs import ROOT, TINY
-from teams import Team
 from torch import nn
 
 import main
@@ -55,15 +55,15 @@ def one_process(tmp_path_factory, teacher):
 def test_the_losses_are_those_of_one_process(count, teacher, workplace, one_process):
     """A student with attention transfer and distillation, six batches of 250 images: 125 + 125, 84 + 83 + 83."""
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
-    team = Team(count, *STUDENT, cwd=workplace)
-    assert team.wait() == [0] * count and team.told == []
+    ranks = Ranks(count, *STUDENT, cwd=workplace)
+    assert ranks.wait() == [0] * count and ranks.told == []
     (row,) = rows_of(workplace, "r")
     for loss in LOSSES:
         assert row[loss] == pytest.approx(one_process[loss], rel=1e-5), loss
     for split in ("train", "test"):
         for error in ("top1_error", "top5_error"):
             assert row[f"{split}_{error}"] == one_process[f"{split}_{error}"]
-    assert team.stdout.count("epoch 1/1") == 1 and team.stdout.count("\nError@1") == 1
+    assert ranks.stdout.count("epoch 1/1") == 1 and ranks.stdout.count("\nError@1") == 1
 
 
 def test_each_test_image_is_counted_once(teacher, workplace, one_process):
@@ -71,27 +71,27 @@ def test_each_test_image_is_counted_once(teacher, workplace, one_process):
     printed = set()
     for count in (1, 2, 3):
         shutil.copytree(teacher, workplace / str(count))
-        team = Team(count, "digits", "teacher", "-t", "t", "--evaluate", cwd=workplace / str(count))
-        assert team.wait() == [0] * count
-        printed.add(team.stdout.splitlines()[-1])
+        ranks = Ranks(count, "digits", "teacher", "-t", "t", "--evaluate", cwd=workplace / str(count))
+        assert ranks.wait() == [0] * count
+        printed.add(ranks.stdout.splitlines()[-1])
     (line,) = printed
     last = rows_of(teacher, "t")[-1]
     assert line == f"Error@1 {last['test_top1_error']:.2f} Error@5 {last['test_top5_error']:.2f}"
 
 
 def test_a_lost_process_ends_the_others_and_the_run_goes_on(workplace):
-    team = Team(2, *DIGITS, cwd=workplace, pause=("step", 33, 0.3))
-    team.reach_pause()
+    ranks = Ranks(2, *DIGITS, cwd=workplace, pause=("step", 33, 0.3))
+    ranks.reach_pause()
     began = time.monotonic()
-    team.children[1].kill()
-    assert team.wait(60) == [4, -signal.SIGKILL] and time.monotonic() - began < 60
-    (told,) = team.told
+    ranks.children[1].kill()
+    assert ranks.wait(60) == [4, -signal.SIGKILL] and time.monotonic() - began < 60
+    (told,) = ranks.told
     assert told.startswith("error: another process of this run was lost, so process 0 on ")
     assert saved(workplace, "r")["epoch"] == 1 and len(rows_of(workplace, "r")) == 1
     for count in (1, 3):
         shutil.copytree(workplace, folder := workplace.with_name(f"{workplace.name}.{count}"))
-        team = Team(count, *DIGITS, "--resume", cwd=folder)
-        assert team.wait() == [0] * count and "resuming after 1 of 2 epochs" in team.stdout
+        ranks = Ranks(count, *DIGITS, "--resume", cwd=folder)
+        assert ranks.wait() == [0] * count and "resuming after 1 of 2 epochs" in ranks.stdout
         assert len(rows_of(folder, "r")) == 2
 
 
@@ -99,13 +99,13 @@ def test_a_lost_process_ends_the_others_and_the_run_goes_on(workplace):
 def test_a_stopped_process_is_lost_too(workplace):
     """A machine that hangs says nothing: the others do not wait for it for ever."""
     long = [*DIGITS[:-1], "50"]
-    team = Team(2, *long, cwd=workplace, pause=("step", 3, 0.3), prepare=[be_impatient, be_impatient])
-    team.reach_pause()
-    team.send(signal.SIGSTOP, to=1)
+    ranks = Ranks(2, *long, cwd=workplace, pause=("step", 3, 0.3), prepare=[be_impatient, be_impatient])
+    ranks.reach_pause()
+    ranks.send(signal.SIGSTOP, to=1)
     try:
-        assert team.children[0].wait(30) == 4
+        assert ranks.children[0].wait(30) == 4
     finally:
-        team.children[1].kill()
+        ranks.children[1].kill()
 
 
 def be_impatient() -> None:
@@ -118,15 +118,15 @@ def be_impatient() -> None:
 def test_a_signal_to_one_stops_both_and_they_go_on_to_the_same_end(receiver, workplace, tmp_path_factory):
     whole = tmp_path_factory.mktemp("whole") / "run"
     whole.mkdir()
-    assert Team(2, *DIGITS, cwd=whole).wait() == [0, 0]
-    team = Team(2, *DIGITS, cwd=workplace, pause=("step", 33, 0.5))
-    team.reach_pause()
-    team.send(signal.SIGTERM, to=receiver)
-    assert team.wait() == [143, 143]
-    (told,) = team.told
+    assert Ranks(2, *DIGITS, cwd=whole).wait() == [0, 0]
+    ranks = Ranks(2, *DIGITS, cwd=workplace, pause=("step", 33, 0.5))
+    ranks.reach_pause()
+    ranks.send(signal.SIGTERM, to=receiver)
+    assert ranks.wait() == [143, 143]
+    (told,) = ranks.told
     assert told.startswith("stopped by SIGTERM; 1 of 2 epochs and 10 steps are kept")
     assert len(saved(workplace, "r")["rng"]["others"]) == 1
-    assert Team(2, *DIGITS, "--resume", cwd=workplace).wait() == [0, 0]
+    assert Ranks(2, *DIGITS, "--resume", cwd=workplace).wait() == [0, 0]
     assert same_run(whole, workplace, "r")
 
 
@@ -139,9 +139,9 @@ def test_what_ends_all_is_told_once(teacher, workplace):
         ([*DIGITS, "--conv", "Sepp"], [], 2, "error: "),
         (DIGITS, ["--seed", "1"], 2, "error: process 1 is given another run than process 0: seed was 0, is 1"),
     ):
-        team = Team(2, *arguments, cwd=workplace, others=others)
-        assert team.wait() == [status, status]
-        (told,) = team.told
+        ranks = Ranks(2, *arguments, cwd=workplace, others=others)
+        assert ranks.wait() == [status, status]
+        (told,) = ranks.told
         assert told.startswith(words)
         shutil.rmtree(workplace / "runs/r", ignore_errors=True)
 
@@ -151,9 +151,9 @@ def test_a_fault_of_one_ends_the_other_in_silence(rank, workplace):
     """It could not save, or has no memory left."""
     prepare = [be_impatient, be_impatient]
     prepare[rank] = lose_the_disk if rank == 0 else lose_the_memory
-    team = Team(2, *DIGITS, cwd=workplace, prepare=prepare)
-    assert team.wait() == [4, 4]
-    (told,) = team.told
+    ranks = Ranks(2, *DIGITS, cwd=workplace, prepare=prepare)
+    assert ranks.wait() == [4, 4]
+    (told,) = ranks.told
     assert ("disk is full; 0 of 2 epochs are kept" if rank == 0 else "out of memory on cpu") in told
     assert (workplace / "runs/r/end.json").exists()
 
@@ -261,9 +261,9 @@ def test_torchrun_starts_a_run_again_that_lost_a_process(workplace):
 
 def test_other_data_in_another_process_is_noticed(workplace):
     """As on a machine that has its own copy: here one of them finds fewer images."""
-    team = Team(2, *DIGITS, cwd=workplace, prepare=[None, lose_images])
-    assert team.wait() == [2, 2]
-    assert team.told == ["error: the processes do not find the same digits in scikit-learn's digits"]
+    ranks = Ranks(2, *DIGITS, cwd=workplace, prepare=[None, lose_images])
+    assert ranks.wait() == [2, 2]
+    assert ranks.told == ["error: the processes do not find the same digits in scikit-learn's digits"]
 
 
 def lose_images() -> None:
@@ -290,7 +290,7 @@ def test_who_waits_for_the_others_can_be_stopped(workplace):
 def wait_for_another() -> None:
     from pathlib import Path
 
-    from teams import free_port, member
+    from ranks import free_port, member
 
     member(0, 2, free_port())
     Path("waits").touch()

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from ranks import Ranks
 from results import refused, rows_of, saved, snapshot
 from samples import picture, write_own
-from teams import Team
 
 import count
 import main
@@ -263,8 +263,8 @@ def test_an_image_that_is_cut_off(leaves, capsys):
 
 @pytest.mark.long
 def test_two_processes_read_the_same(leaves):
-    team = Team(2, *TEACHER, "--train_size", "16", cwd=leaves.parent)
-    assert team.wait() == [0, 0] and team.stdout.count("16 of its 18 training images") == 1
+    ranks = Ranks(2, *TEACHER, "--train_size", "16", cwd=leaves.parent)
+    assert ranks.wait() == [0, 0] and ranks.stdout.count("16 of its 18 training images") == 1
     config = saved(leaves.parent, "t")["config"]
     one = ["folder:leaves", "teacher", "-t", "t", "--evaluate"]
     assert main.main(one) == 0 and config["train_size"] == 16

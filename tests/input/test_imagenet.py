@@ -8,8 +8,8 @@ import pytest
 import torch
 from children import Child
 from photo_samples import photographs, write_shards, write_tar
+from ranks import Ranks
 from results import same, saved, snapshot
-from teams import Team
 from torchvision.models import mobilenet_v2
 
 import main
@@ -62,20 +62,20 @@ def test_evaluate_is_the_last_test_and_writes_nothing(trained, places, place, co
     monkeypatch.setenv("XDG_CACHE_HOME", str(trained / "cache"))
     before = snapshot(trained)
     command = ["imagenet", "teacher", "-t", "t", *NETWORK, "--evaluate", "--imagenet_loc", places[place]]
-    team = Team(count, *command, cwd=trained)
-    assert team.wait() == [0] * count
+    ranks = Ranks(count, *command, cwd=trained)
+    assert ranks.wait() == [0] * count
     last = saved(trained, "t")["rows"][-1]
-    assert team.stdout.splitlines()[0] == "t: MobileNetV2 (width_mult 0.1) with Conv"
+    assert ranks.stdout.splitlines()[0] == "t: MobileNetV2 (width_mult 0.1) with Conv"
     assert (
-        team.stdout.splitlines()[-1] == f"Error@1 {last['test_top1_error']:.2f} Error@5 {last['test_top5_error']:.2f}"
+        ranks.stdout.splitlines()[-1] == f"Error@1 {last['test_top1_error']:.2f} Error@5 {last['test_top5_error']:.2f}"
     )
     assert snapshot(trained) == before
 
 
 @pytest.mark.long
 def test_shards_in_two_processes(places, workplace):
-    team = Team(2, *TEACHER, "--imagenet_loc", places["shards"], "--batch_size", "3", cwd=workplace)
-    assert team.wait() == [0, 0]
+    ranks = Ranks(2, *TEACHER, "--imagenet_loc", places["shards"], "--batch_size", "3", cwd=workplace)
+    assert ranks.wait() == [0, 0]
     assert len(saved(workplace, "t")["rows"]) == 2
 
 
@@ -126,11 +126,11 @@ def test_damaged_images_are_counted_in_the_metrics(places, workplace):
     for split, count in (("train", 2), ("val", 1)):
         for path in sorted((workplace / "tree" / split).glob("*/*"))[:count]:
             path.write_bytes(path.read_bytes()[:300])
-    team = Team(2, *TEACHER, "--imagenet_loc", "tree", cwd=workplace)
-    assert team.wait() == [0, 0]
+    ranks = Ranks(2, *TEACHER, "--imagenet_loc", "tree", cwd=workplace)
+    assert ranks.wait() == [0, 0]
     for row in saved(workplace, "t")["rows"]:
         assert (row["train_left_out"], row["test_left_out"]) == (2, 1)
-    assert team.stdout.count("2 train images left out  1 test images left out") == 2
+    assert ranks.stdout.count("2 train images left out  1 test images left out") == 2
 
 
 def test_testing_needs_no_training_images(trained, places, workplace, monkeypatch, capsys):

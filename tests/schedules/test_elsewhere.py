@@ -65,7 +65,7 @@ def test_a_run_that_another_process_was_quicker_to_take(workplace, clock, monkey
     def answer(error):
         """As main.py answers a launcher."""
         monkeypatch.setenv(outcome.ANSWER, str(outcome.answer_file(Path("runs/t"))))
-        outcome.answer(error.exit_status, error)
+        outcome.answer(error.exit_status, str(error), isinstance(error, Busy))
 
     queue = Queue(jobs("t"), 0)
     begin(queue)

@@ -25,7 +25,7 @@ def member(rank: int, count: int, port: int, prepare=None) -> None:
         prepare()
 
 
-class Team:
+class Ranks:
     """`count` processes of one command. `others`: what the others than the first are told to add to it."""
 
     def __init__(self, count: int, *arguments: str, cwd: Path, pause=None, prepare=(), others=()):
