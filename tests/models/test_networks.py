@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -172,10 +173,10 @@ def test_identities_are_never_dropped(monkeypatch):
     monkeypatch.setattr(models.darts, "dropped", lambda x, probability: calls.append(probability) or x)
     network = models.darts.DARTS(channels=4, cells=3)
     drop_path = DropPath(0.2)
-    drop_path.before_epoch(network, t=0.0)
+    drop_path.before_epoch(SimpleNamespace(model=network, t=0.0))
     network(torch.randn(2, 3, 32, 32))
     assert calls == [] and drop_path.metrics() == {"drop_path": 0.0}
-    drop_path.before_epoch(network, t=0.75)
+    drop_path.before_epoch(SimpleNamespace(model=network, t=0.75))
     network(torch.randn(2, 3, 32, 32))
     assert calls == [pytest.approx(0.15)] * (
         6 + 2 * 5
