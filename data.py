@@ -1,7 +1,7 @@
 """The dataset that a command line names, as batches on the device that trains.
 
 source = find(request)                       # RequestError where it is not there
-data = load_data(request, source, device)    # data.Data, or photos.Photos for imagenet
+data = load_data(request, source, device)    # input.memory.Data, or input.photos.loader.Photos
 """
 
 import sys

@@ -84,7 +84,7 @@ def train(request: Configuration, device: torch.device, ranks: Ranks) -> int:
                 report.epoch(run.save(row, state), config.epochs)
                 if stop() and state["epoch"] < config.epochs:
                     stop.interrupt()
-        report.result(run)
+            report.result(run)
     return 0
 
 

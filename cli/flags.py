@@ -6,6 +6,7 @@ Networks, callbacks and losses declare their own flags in their registries. A ca
 here gets a group of its own.
 """
 
+import argparse
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from functools import cache
@@ -225,4 +226,7 @@ def _add_group(parser: Parser, title: str, flags: Sequence[Flag], description: s
     if flags:
         group = parser.add_argument_group(title, description)
         for flag in flags:
-            flag.add_to(group)
+            try:
+                flag.add_to(group)
+            except argparse.ArgumentError as error:
+                raise ValueError(f"the flag {flag.name} of {title!r} is taken: {error.message}")

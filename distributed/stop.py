@@ -1,4 +1,4 @@
-"""A request to stop that one process hears and all obey.
+"""A signal to stop that reaches one process and stops all of them.
 
 with Stop(ranks) as stop:
     fit(..., should_stop=stop)

@@ -35,7 +35,7 @@ FAULTS = (
 class Member(NamedTuple):
     """An entry of an archive: name with slashes, size in bytes as the header says, kind, and what reads it.
 
-    `end`: the number of the first byte after its contents in a tar that is not compressed, else 0.
+    `end`: in a tar, the place of the first byte after its contents (before compression); 0 in a zip.
     """
 
     name: str

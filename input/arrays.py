@@ -46,7 +46,7 @@ class Images:
 
     `train`, `test`: images (N, side, side, 3) uint8. `train_labels`, `test_labels`: (N,) int64, classes counted from 0.
     `notes`: lines for a person about files that were passed over. `classes`: their names by label, where known.
-    `train_digest`, `test_digest`: where the digest is not that of these bytes (facts.py).
+    `train_digest`, `test_digest`: the digest of the splits where it is of other bytes, those of the files (input/facts.py).
     """
 
     train: np.ndarray
@@ -55,7 +55,7 @@ class Images:
     test_labels: np.ndarray
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
-    train_digest: str = ""  # where it is not the digest of these bytes: facts.py
+    train_digest: str = ""
     test_digest: str = ""
 
 

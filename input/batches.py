@@ -80,7 +80,7 @@ class Feed:
     """What the training loop takes its batches from: memory.Data or photos.loader.Photos.
 
     `training`, `validation` (None unless held out) and `test` are splits. `facts` are those of the whole dataset
-    (facts.py), which the caller that loads it sets. `test_every` is the number of epochs from one evaluation to the
+    (input/facts.py), which the caller that loads it sets. `test_every` is the number of epochs from one evaluation to the
     next.
     """
 

@@ -4,7 +4,7 @@
     images = source.read(4)                       # images.train: (1500, 32, 32, 3) uint8
     of(config).classes                            # of the dataset of a run's configuration
 
-A dataset is one entry of DATASETS, or a folder of one's own (folders.py). Small images are read whole into memory
+A dataset is one entry of DATASETS, or a folder of one's own (input/folders.py). Small images are read whole into memory
 (memory.py); imagenet is an index of files that are decoded as they are needed (photos/). Imports no torch.
 """
 

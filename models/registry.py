@@ -69,7 +69,10 @@ class Network:
 
     def describe(self, config: Mapping[str, Any]) -> str:
         """Return `WideResNet (wrn_depth 16, wrn_width 2)`."""
-        shown = ", ".join(f"{flag} {config[flag]:g}" for flag in self.size_flags)
+        values = ((flag, config[flag]) for flag in self.size_flags)
+        shown = ", ".join(
+            f"{flag} {value:g}" if isinstance(value, int | float) else f"{flag} {value}" for flag, value in values
+        )
         return self.name + (f" ({shown})" if shown else "")
 
     def short_name(self, config: Mapping[str, Any]) -> str:
@@ -156,6 +159,12 @@ def describe(config: Mapping[str, Any]) -> str:
     return NETWORKS[config["network"]].describe(config)
 
 
+# Networks that share a flag share its object.
+WRN_DEPTH = Flag("--wrn_depth", number(int, 1, 10_000), "6n + 4 (preset: 40)")
+WRN_WIDTH = Flag("--wrn_width", number(float, 0, 1000, above=True), "times 16, 32, 64 channels (preset: 2)")
+AT_SPLIT = Flag("--AT_split", number(int, 1, 10_000), "parts of a group that each give an attention map (preset: 1)")
+WIDTH_MULT = Flag("--width_mult", number(float, 0, 100, above=True), "times MobileNetV2's channels (preset: 1)")
+
 register(
     Network(
         "WideResNet", "models.wideresnet:WideResNet", side=32,
@@ -163,15 +172,8 @@ register(
             conv="Conv", wrn_depth=40, wrn_width=2.0, AT_split=1, batch_size=128, epochs=200, lr=0.1, schedule="step",
             epoch_step=[60, 120, 160], lr_decay_ratio=0.2, weight_decay=5e-4,
         ),
-        size={
-            "depth": Flag("--wrn_depth", number(int, 1, 10_000), "6n + 4 (preset: 40)"),
-            "width": Flag("--wrn_width", number(float, 0, 1000, above=True), "times 16, 32, 64 channels (preset: 2)"),
-        },
-        taps={
-            "splits": Flag(
-                "--AT_split", number(int, 1, 10_000), "parts of a group that each give an attention map (preset: 1)"
-            ),
-        },
+        size={"depth": WRN_DEPTH, "width": WRN_WIDTH},
+        taps={"splits": AT_SPLIT},
         width="wrn_width", read_size="models.wideresnet:read_size", title="WRN-{wrn_depth:g}-{wrn_width:g}",
     )
 )  # fmt: skip
@@ -200,11 +202,7 @@ register(
             conv="Conv", width_mult=1.0, batch_size=256, epochs=150, lr=0.05, schedule="cosine", weight_decay=4e-5,
             image_size=224,
         ),
-        size={
-            "multiplier": Flag(
-                "--width_mult", number(float, 0, 100, above=True), "times MobileNetV2's channels (preset: 1)"
-            ),
-        },
+        size={"multiplier": WIDTH_MULT},
         width="width_mult", read_size="models.mobilenetv2:read_size",
     )
 )  # fmt: skip

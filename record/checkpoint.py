@@ -1,4 +1,4 @@
-"""Files that survive: atomic writes, checkpoints that prove to be whole, the one before as a reserve.
+"""Checkpoints that prove to be whole, with the one before as a reserve.
 
     save(checkpoint_path("wrn.teacher"), {"epoch": 3, "model": ..., ...})
     contents = load(checkpoint_path("wrn.teacher"))
@@ -31,7 +31,7 @@ TRAILER = len(b"sha256 " + 64 * b"0" + b"\n")
 
 
 class _Hashing:
-    """A file for torch.save: hashes what is written, and keeps the OSError of which torch tells only that there was one."""
+    """A file for torch.save: hashes what is written, and keeps the OSError, for which torch raises a RuntimeError without the reason."""
 
     def __init__(self, file: BinaryIO):
         self.file, self.sha256, self.error = file, hashlib.sha256(), None

@@ -52,7 +52,9 @@ def find(name: str) -> Found:
     document, metrics = folder / "config.json", folder / "metrics.jsonl"
     if not document.exists():
         if folder.is_dir() and (others := {each.name for each in folder.iterdir()} - BEFORE_TRAINING):
-            raise RequestError(f"{folder} holds {min(others)!r}, which is of no run of swapconv: choose another name")
+            raise RequestError(
+                f"{folder} holds {min(others)!r}, which no run of swapconv has written: choose another name"
+            )
         return Found(stamp)
     try:
         config = dict(json.loads(document.read_text())["config"])

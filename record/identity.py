@@ -24,7 +24,7 @@ NOT_IDENTITY = (
     "checkpoint_activations",
     "budget",
     "budget_mult_adds",
-    "data_folder",  # the path; what lies there is told by digests
+    "data_folder",  # the path; digests identify what lies there
     "data_resize",
     "data_mean",
     "data_std",

@@ -38,18 +38,24 @@ def note(folder: Path, status: int, reason: str, epochs: int | None = None, step
 
     Nothing is written where the disk is full too: whoever started the process knows its status.
     """
-    _write(folder / "end.json", _fields(status, reason) | {"epochs": epochs, "steps": steps})
+    _write(folder / "end.json", fields(status, reason) | {"epochs": epochs, "steps": steps})
 
 
-def _fields(status: int, reason: str) -> dict:
+def fields(status: int, reason: str) -> dict:
+    """Return the fields of an end of which nothing else is known."""
     cause = cause_of(status)
-    resumable = cause in ("stopped", "killed", "machine")  # the same command goes on
+    resumable = cause not in (
+        "request",
+        "diverged",
+    )  # the same command may go on: only these would end the same way again
     return {
         "status": status,
         "cause": cause,
         "reason": reason,
         "resumable": resumable,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "epochs": None,
+        "steps": None,
     }
 
 
@@ -76,7 +82,7 @@ def _read(path: Path) -> dict | None:
         end = json.loads(path.read_text())
         if not (isinstance(end["status"], int) and isinstance(end["reason"], str)):
             return None
-        return {**_fields(end["status"], end["reason"]), "epochs": None, "steps": None, **end}
+        return {**fields(end["status"], end["reason"]), "epochs": None, "steps": None, **end}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -89,7 +95,7 @@ def answer_file(folder: Path) -> Path:
 def answer(status: int, reason: str, busy: bool = False) -> None:
     """Tell the launcher, where there is one, how this process ended and whether another process trains the run."""
     if path := os.environ.get(ANSWER):
-        _write(Path(path), _fields(status, reason) | {"busy": busy})
+        _write(Path(path), fields(status, reason) | {"busy": busy})
 
 
 def answered(folder: Path, status: int | None) -> dict:

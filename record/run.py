@@ -30,7 +30,7 @@ HISTORY = ("argv", "versions", "processes")  # what is recorded of every time th
 class Run:
     """The record of one run, held by this process alone while the context lasts.
 
-    The record of a finished run is only read, not a byte of it changes; what is missing of it is written anew. `config` is what
+    The record of a finished run is only read, not a byte of it changes; a missing or wrong file of it is written again. `config` is what
     identifies the run, `about` what is only recorded (argv, costs, versions). `state` is the last that was kept of the training,
     `rows` the metrics of its finished epochs.
     """
@@ -193,9 +193,3 @@ class Unrecorded:
     def save(self, row: dict | None, state: dict) -> dict | None:
         """Return the row and keep nothing."""
         return row
-
-    def __enter__(self) -> "Unrecorded":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        """Leave nothing behind."""

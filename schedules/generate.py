@@ -29,6 +29,7 @@ from tabulate import tabulate
 
 from cli import command
 from cli import flags as cli_flags
+from cli import options as cli_options
 from cli.command import Parser
 from input.folders import PREFIX, is_own, look
 from layers.registry import FAMILIES, OpenName, parse_conv, parse_family
@@ -219,8 +220,6 @@ def _families(network: str) -> list[OpenName]:
 
 def _config(study: Study, request: Configuration) -> Configuration:
     """Return the configuration of the study's teacher."""
-    from cli import options as cli_options
-
     return cli_options.training([*_teacher(study, request, "teacher")[2:]])
 
 

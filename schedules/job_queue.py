@@ -148,7 +148,7 @@ class Queue:
         known = -9 if status is None else status  # a lost worker counts as a killed process
         cause = outcome.cause_of(known)
         noted = record.end if record is not None else None
-        place.end = noted or {"cause": cause, "epochs": None, **answer}
+        place.end = noted or answer or outcome.fields(known, place.reason)
         if cause == "request" and self._is_elsewhere(place, answer):
             place.state, place.not_before = ELSEWHERE, time.monotonic() + LOOK_AGAIN
             return place
@@ -160,7 +160,7 @@ class Queue:
         place.tries = 1 if self._got_further(place, record, cause) else place.tries + 1
         if cause == "diverged":
             place.state = DIVERGED
-        elif cause == "request" or place.tries > self.retries:
+        elif not place.end["resumable"] or place.tries > self.retries:
             place.state = FAILED
         else:
             wait = min(4.0 ** min(place.tries - 1, 9), LONGEST_WAIT)

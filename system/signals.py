@@ -49,7 +49,7 @@ def _pass_over(number: int, frame: FrameType | None) -> None: ...
 
 def end_at_once(number: int, frame: FrameType | None = None) -> NoReturn:
     """End the process without unwinding, as while an import is half done."""
-    _say(f"stopped by {NAMES[number]} before anything had begun\n")
+    _say(f"stopped by {NAMES[number]} before anything was started\n")
     os._exit(exit_status(number))
 
 

@@ -42,6 +42,7 @@ REQUESTS = [
     (T + "-x", "unknown flag '-x'"),
     (T + "--lr", "argument --lr: expected one argument"),
     (T + "--resume=yes", "argument -r/--resume: ignored explicit argument 'yes'"),
+    ("imagenet teacher -t torchvision:mobilenet_v2 --evaluate --network MobileNetV2 --imagenet_loc nowhere", "--imagenet_loc 'nowhere' is not there"),
     ("imagenet teacher -t x --network WRN_50_2", "no imagenet: looked for data/imagenet/train/<wnid>/; image-net.org gives it"),
     # names of runs
     ("digits teacher", "teacher mode needs -t/--teacher_checkpoint"),

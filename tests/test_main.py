@@ -48,7 +48,7 @@ def test_student_metrics_and_teacher_file(teacher, workplace, capsys):
     assert main.main([*STUDENT, "--conv", "Generic_0.5", "--alpha", "0.1", "--val_size", "100"]) == 0
     assert (workplace / "checkpoints/t.pt").read_bytes() == before
     out = capsys.readouterr().out
-    assert "weight decay 0.0005 on" in out and "structured numbers" in out and "Error@1" in out
+    assert "weight decay 0.0005 on" in out and "structured parameters" in out and "Error@1" in out
     rows = [json.loads(line) for line in (workplace / "runs/s/metrics.jsonl").read_text().splitlines()]
     parts = {key for key in rows[0] if key.startswith("train_loss_")}
     assert parts == {"train_loss_cross_entropy", "train_loss_distillation", "train_loss_attention"}
@@ -112,7 +112,7 @@ class Conv(torch.nn.Module):
 def test_a_users_module_trains_and_teaches(workplace, capsys):
     (workplace / "mine.py").write_text(MODULE)
     assert main.main(["digits", "teacher", "-t", "own", *TINY, "--module", "mine.py"]) == 0
-    assert "6 structured numbers" in capsys.readouterr().out
+    assert "6 structured parameters" in capsys.readouterr().out
     state = torch.load("checkpoints/own.pt", weights_only=True)["model"]
     assert "groups.0.0.conv1.gain" in state and "groups.0.0.conv1.conv.weight" in state
     assert main.main(["digits", "student", "-t", "own", "-s", "s", *TINY]) == 0

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Callback:
     """Do nothing at every stage; a callback overrides the stages that it needs.
 
-    `step` has `model`, `optimizer` and `t`, the share of training that is done (0 <= t < 1; after an epoch t <= 1).
+    `step` has `model`, `optimizer` and `t`, the share of training that is done (0 <= t < 1; after an epoch t <= 1). Every rank has
+    its own callbacks: what they do to weights and gradients has to be the same on all of them.
     """
 
     def before_epoch(self, step: TrainStep) -> None:

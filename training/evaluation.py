@@ -16,18 +16,19 @@ from training.device import precision_of, to_device
 from training.loop import evaluate
 from training.report import Report, advice
 from weights.classes import check_classes, check_labels
-from weights.origin import Origin, check_side, origin
+from weights.origin import Origin, check_takes, origin
 
 
 def evaluate_trained(request: Configuration, device: torch.device, ranks: Ranks) -> int:
     """Print the errors of what -t (in student mode -s) names. Return the exit status."""
     name, report = name_of(request), Report(ranks)
     with ranks.all_or_none():
+        find(request)  # before weights are read, or even fetched
         trained = origin(name, request, "run", teaches=True)
         request = as_trained(request, trained)
         source = find(request)
         side = request.image_size or datasets.side_of(trained.config)
-        check_side(trained.network, side, f"the run {name!r}", request)
+        check_takes(trained.network, side, f"the run {name!r}", request)
     data, precision = load_data(request, source, device, ranks), precision_of(request, device)
     with ranks.all_or_none():
         check_classes(name, "run", trained.config, request | data.facts)

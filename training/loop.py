@@ -77,10 +77,11 @@ def fit(
             callback.before_epoch(step)
         if meter.steps:  # of an epoch that was begun before: what before_epoch did since comes before these steps
             load_state(resumed, step, meter)
+        was_trained = meter.steps == data.steps(data.training)  # resumed from a state that was kept in the evaluation
         for _ in train_one_epoch(step, data, epoch, epochs, meter, is_due):
             yield Progress(None, save_state(epoch, step, meter))
         step.t = (epoch + 1) / epochs
-        for callback in step.callbacks:
+        for callback in step.callbacks if not was_trained else ():
             callback.after_epoch(step)
         row = {"epoch": epoch, "lr": lr, **meter.metrics()}
         if meter.images < len(data.training):

@@ -7,7 +7,8 @@ fit(step, prepared.data, schedule_of(prepared.config), prepared.config.epochs)
 
 import random
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,16 +71,20 @@ class Prepared:
 
     @property
     def done(self) -> tuple[int, int]:
-        """Finished epochs, and steps of the next, that a checkpoint holds."""
+        """Return the finished epochs, and the steps of the next, that a checkpoint holds."""
         return (self.found.state["epoch"], self.found.state["step"]) if self.found.state else (0, 0)
 
-    def record(self, ranks: Ranks) -> Run | Unrecorded:
-        """Return the record of the run, taken by rank 0, which also notes there where another rank is lost."""
-        run = ranks.on_first(lambda: Run(self.name, self.config, self._about(ranks), self.found, self.resume))
-        if run is None:
-            return Unrecorded()
-        ranks.on_peer_loss(run.note_end)
-        return run
+    @contextmanager
+    def record(self, ranks: Ranks) -> Iterator[Run | Unrecorded]:
+        """Yield the record of the run, which rank 0 holds, and where it notes how the run ends, or that a rank is lost."""
+        with ExitStack() as stack:
+
+            def enter() -> Run:
+                run = stack.enter_context(Run(self.name, self.config, self._about(ranks), self.found, self.resume))
+                ranks.on_peer_loss(run.note_end)
+                return run
+
+            yield ranks.on_first(enter) or Unrecorded()
 
     def _about(self, ranks: Ranks) -> dict:
         """Return what is recorded of a run beside its configuration."""

@@ -104,11 +104,13 @@ def unused_flags(config: Config) -> dict[str, None]:
 
 
 def check(config: Config) -> None:
-    """Raise RequestError where a teacher run chooses a loss that needs a teacher."""
+    """Raise RequestError where a run without a teacher chooses a loss that needs one, or the other way round."""
     entry = loss_of(config)
+    flags = ", ".join(flag.name for flag in entry.flags)
     if entry.needs_teacher and config["mode"] != "student":
-        flags = ", ".join(flag.name for flag in entry.flags)
         raise RequestError(f"{flags}: the loss {entry.name!r} needs a teacher, so it goes with student mode")
+    if not entry.needs_teacher and config["mode"] == "student":
+        raise RequestError(f"{flags}: the loss {entry.name!r} has no use for a teacher, so it goes with teacher mode")
 
 
 register_callback(

@@ -133,7 +133,7 @@ def _of_data(prepared: Prepared, ranks: Ranks) -> Iterator[str]:
 def _of_decay(step: TrainStep) -> Iterator[str]:
     for group in step.optimizer.param_groups:
         count = sum(parameter.numel() for parameter in group["params"])
-        yield f"weight decay {group['weight_decay']:.3g} on {count:,} {group['name']} numbers"
+        yield f"weight decay {group['weight_decay']:.3g} on {count:,} {group['name']} parameters"
 
 
 def _of_options(config: Mapping) -> str:

@@ -134,7 +134,7 @@ def build_teacher(request: Configuration, student: nn.Module) -> Origin:
     """
     teacher = origin(request.teacher_checkpoint, request, "teacher", teaches=True)
     side = datasets.side_of(request)
-    check_side(teacher.network, side, f"the teacher {request.teacher_checkpoint!r}", request)
+    check_takes(teacher.network, side, f"the teacher {request.teacher_checkpoint!r}", request)
     if request.beta:
         try:
             check_taps(*(output_shapes(each, side).taps for each in (student, teacher.network)))
@@ -144,7 +144,7 @@ def build_teacher(request: Configuration, student: nn.Module) -> Origin:
     return teacher
 
 
-def check_side(network: nn.Module, side: int, name: str, config: dict) -> None:
+def check_takes(network: nn.Module, side: int, name: str, config: dict) -> None:
     """Raise RequestError where a network does not take images of a folder, which have `side` rows and columns."""
     if not datasets.is_own(config["dataset"]):
         return

@@ -6,7 +6,7 @@
 
 Torchvision's weights are the entry IMAGENET1K_V1 (the published recipe's) unless another is named, as in
 `torchvision:wide_resnet50_2:IMAGENET1K_V2`; timm's are chosen by its own names, `timm:wide_resnet50_2.tv_in1k`. Each
-library downloads them into its own cache, or finds them there. Reading a file (files.py, state_dict.py) runs nothing.
+library downloads them into its own cache, or finds them there. Reading a file (weights/files.py, weights/state_dict.py) runs nothing.
 """
 
 import hashlib

@@ -16,7 +16,7 @@ RUN_NAME = re.compile(r"[A-Za-z0-9._+-]{1,100}")
 LIBRARIES = ("torchvision", "timm")  # whose published weights may be named, as in torchvision:mobilenet_v2
 
 
-# The ends of names of files of weights, also of those that files.py refuses.
+# The ends of names of files of weights, also of those that weights/files.py refuses.
 WEIGHTS_FILES = (
     ".pth", ".pt", ".pt7", ".t7", ".th", ".ckpt", ".bin", ".safetensors", ".tar", ".pkl", ".npz", ".h5", ".hdf5", ".onnx",
 )  # fmt: skip

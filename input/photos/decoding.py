@@ -126,7 +126,7 @@ def _by_pillow(data: bytes, box_of: Callable[[int, int], Box]) -> np.ndarray:
                 if image.width * image.height > LARGEST:
                     raise Damaged(f"{image.width} × {image.height} pixels are too many")
                 if image.mode == "F":
-                    raise Damaged("its numbers are floating-point: how they become colours, nothing tells")
+                    raise Damaged("its pixels are floating-point, and nothing says how they become colours")
                 box = box_of(*image.size)
                 if image.mode.startswith("I"):  # 16 bits: Pillow would clip all values above 255
                     grey = (np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)

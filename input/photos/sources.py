@@ -67,7 +67,7 @@ def _read_trees(folder: Path, keep: bool, val_labels: str | None) -> Photographs
         if alone.labelled == "alphabet" and len(alone.classes) != COUNT:
             there = f"val/ has {len(alone.classes)} classes"
             raise RequestError(
-                f"{folder} has no train/, and {there}, {alone.labelling.odd!r} for one: which of {COUNT} they are, nothing tells"
+                f"{folder} has no train/, and {there}, {alone.labelling.odd!r} for one: nothing says which of the {COUNT} they are"
             )
         return Photographs(alone, alone)
     _check_val(folder / "val", val_labels)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from signal import SIGTERM
 
 from schedules.launchers import Task
-from schedules.launchers.process import begin, cannot_begin
+from schedules.launchers.process import cannot_start, start_process
 from system import threads
 from system.configuration import Configuration
 
@@ -40,7 +40,7 @@ class Local:
         share = max(1, threads.cpus() // self.slots)
         self.environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(share)}
         self.free = [self.gpus[slot % len(self.gpus)] if self.gpus else "" for slot in range(self.slots)]
-        self.not_begun: list[tuple[str, int]] = []
+        self.not_started: list[tuple[str, int]] = []
         self.running: dict[str, tuple[subprocess.Popen, list[str]]] = {}
 
     def about(self) -> str:
@@ -59,9 +59,9 @@ class Local:
             given = [gpu for gpu in slots if gpu] if task.gpus else []
             environment = self.environment | ({"CUDA_VISIBLE_DEVICES": ",".join(given)} if self.gpus else {})
             try:
-                self.running[task.name] = begin(task, environment), slots
+                self.running[task.name] = start_process(task, environment), slots
             except OSError as error:
-                self.not_begun.append((task.name, cannot_begin(task, error)))
+                self.not_started.append((task.name, cannot_start(task, error)))
                 self.free += slots
 
     def _slots(self, task: Task) -> list[str]:
@@ -78,7 +78,7 @@ class Local:
         over = [(name, process.poll()) for name, (process, _) in self.running.items() if process.poll() is not None]
         for name, _ in over:
             self.free += self.running.pop(name)[1]
-        over, self.not_begun = self.not_begun + over, []
+        over, self.not_started = self.not_started + over, []
         return over
 
     def stop(self) -> None:

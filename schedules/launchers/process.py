@@ -15,7 +15,7 @@ from system.errors import MachineFault, of_system
 from system.processes import end_with_parent
 
 
-def begin(task: Task, environment: dict[str, str] | None = None) -> subprocess.Popen:
+def start_process(task: Task, environment: dict[str, str] | None = None) -> subprocess.Popen:
     """Start the process of a task and return it. Its standard output and error are appended to the task's log.
 
     It has a session of its own, so that Ctrl-C in a terminal reaches the launcher alone. Raise OSError where the log
@@ -32,18 +32,18 @@ def begin(task: Task, environment: dict[str, str] | None = None) -> subprocess.P
         )  # fmt: skip
 
 
-def cannot_begin(task: Task, error: OSError) -> int:
+def cannot_start(task: Task, error: OSError) -> int:
     """Note why a task could not be started, and return its exit status."""
-    outcome.note(task.log.parent, MachineFault.exit_status, f"it cannot be begun: {of_system(error)}")
+    outcome.note(task.log.parent, MachineFault.exit_status, f"it cannot be started: {of_system(error)}")
     return MachineFault.exit_status
 
 
 def attend(task: Task, environment: dict[str, str] | None = None) -> int:
     """Start the process, wait for its end and return its exit status; a KeyboardInterrupt asks it to stop."""
     try:
-        process = begin(task, environment)
+        process = start_process(task, environment)
     except OSError as error:
-        return cannot_begin(task, error)
+        return cannot_start(task, error)
     while process.poll() is None:
         try:
             time.sleep(0.1)  # not wait(): Ray interrupts this thread without a signal, which ends no system call

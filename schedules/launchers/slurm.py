@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from schedules.launchers import Task
-from schedules.launchers.process import begin
+from schedules.launchers.process import start_process
 from system.configuration import Configuration
 from system.errors import MachineFault, RequestError
 
@@ -207,7 +207,7 @@ def attend(task: Task, cpus: int) -> int:
 
     for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, pass_on)
-    process = begin(task, {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cpus))})
+    process = start_process(task, {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cpus))})
     if received:  # before there was a process
         process.terminate()
     status = process.wait()

@@ -133,7 +133,7 @@ def _install(mark: Path, stage: str, times: int, seconds: float = 60) -> None:
         setattr(owner, name, wrapped)
 
     class System:
-        """`os`, of files.py alone."""
+        """`os`, of system/files.py alone."""
 
         def __getattr__(self, name):
             return getattr(os, name)

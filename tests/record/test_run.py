@@ -200,7 +200,7 @@ def test_a_folder_of_somebody_else(workplace):
     (workplace / "runs/t").mkdir(parents=True)
     (workplace / "runs/t/events.out.tfevents.1.other").write_text("theirs")
     with pytest.raises(
-        RequestError, match="runs/t holds 'events.out.tfevents.1.other', which is of no run of swapconv"
+        RequestError, match="runs/t holds 'events.out.tfevents.1.other', which no run of swapconv has written"
     ):
         main.main(DIGITS)
     assert [path.name for path in workplace.rglob("*")] == ["runs", "t", "events.out.tfevents.1.other"]

@@ -14,7 +14,7 @@ from record import outcome
 from schedules import launchers
 from schedules.launchers import Task, process, ray
 from schedules.launchers.local import Local, visible_gpus
-from schedules.launchers.process import attend, begin
+from schedules.launchers.process import attend, start_process
 from system.errors import RequestError
 
 
@@ -83,7 +83,7 @@ def test_without_gpus(monkeypatch, workplace):
 
 def test_a_log_is_appended_to(workplace):
     for word in ("one", "two"):
-        assert begin(task("a", f"echo {word}; echo {word} >&2")).wait() == 0
+        assert start_process(task("a", f"echo {word}; echo {word} >&2")).wait() == 0
     assert Path("a.log").read_text() == "one\none\ntwo\ntwo\n"
 
 
@@ -91,8 +91,8 @@ def test_a_process_ends_with_the_one_that_started_it(workplace):
     """Even if that one was ended by SIGKILL."""
     script = (
         "import time; from pathlib import Path; from schedules.launchers import Task;"
-        "from schedules.launchers.process import begin;"
-        "begin(Task('a', ['sh', '-c', \"trap 'echo stopped; exit' TERM; echo ready; while :; do sleep 0.05; done\"],"
+        "from schedules.launchers.process import start_process;"
+        "start_process(Task('a', ['sh', '-c', \"trap 'echo stopped; exit' TERM; echo ready; while :; do sleep 0.05; done\"],"
         "Path('a.log'))); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)})
@@ -108,7 +108,7 @@ def test_a_log_that_cannot_be_written_is_the_end_of_its_job_alone(workplace, mon
     bad, good = (Task(name, ["true"], Path(f"runs/{name}/log")) for name in "ab")
     launcher.start([bad, good])
     assert finish(launcher, 2) == {"a": 4, "b": 0} and launcher.room() == 2 and attend(bad) == 4
-    assert "it cannot be begun: " in outcome.read(Path("runs/a"))["reason"]
+    assert "it cannot be started: " in outcome.read(Path("runs/a"))["reason"]
 
 
 def test_the_reader_of_the_output_may_leave(workplace):

@@ -28,7 +28,7 @@ from small_runs import ROOT, TINY
 from record import lock
 from schedules.job_queue import tail
 from schedules.launchers import Task
-from schedules.launchers.process import begin
+from schedules.launchers.process import start_process
 
 ONE = [*TINY[:-1], "1", "--batch_size", "500"]
 T = ["python", "main.py", "digits", "teacher", "-t", "t", *TINY]
@@ -47,7 +47,7 @@ def write(*argvs):
 
 
 class Forked:
-    """What begin() needs of subprocess.Popen, for a process that is forked instead of started."""
+    """What start_process() needs of subprocess.Popen, for a process that is forked instead of started."""
 
     def __init__(self, argv, stdin, stdout, stderr, env, start_new_session, preexec_fn, train, pauses):
         assert start_new_session and stdin == subprocess.DEVNULL and stderr == subprocess.STDOUT
@@ -205,7 +205,7 @@ def test_a_launcher_that_is_killed(teacher, workplace):
 def _begin_and_be_killed(folder):
     script = "import signal, time; signal.signal(15, lambda *a: print('told', flush=True) or exit(7)); print(1, flush=True); time.sleep(60)"
     task = Task("x", [sys.executable, "-u", "-c", script], Path(folder) / "runs/x/log")
-    begin(task, {"OMP_NUM_THREADS": "1"})
+    start_process(task, {"OMP_NUM_THREADS": "1"})
     signal.pause()
 
 

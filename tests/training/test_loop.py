@@ -110,7 +110,7 @@ def test_stopping_is_asked_after_every_step_and_test_batch(digits, when):
     asked = []
 
     def run(**keywords):
-        return fit(tiny(), digits, Cosine(0.01), epochs=1, **keywords)
+        return fit(tiny(Recorder()), digits, Cosine(0.01), epochs=1, **keywords)
 
     first = next(run(should_stop=lambda: asked.append(1) or len(asked) >= when))
     assert first.row is None and first.state["step"] == min(when, 21) and len(asked) <= when + 1

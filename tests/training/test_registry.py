@@ -74,8 +74,10 @@ def test_a_new_callback_has_flags_that_are_part_of_the_run(toys, monkeypatch):
 
 
 def test_the_last_loss_that_is_chosen_wins(toys):
-    request = options.training([*STUDENT, "--toy_smooth", "0.1"])
-    assert registry.loss_of(request).name == "smooth" and registry.loss_of(options.training(STUDENT)).name == "distill"
+    assert registry.loss_of(resolve("--toy_smooth", "0.1")).name == "smooth"
+    with pytest.raises(RequestError, match="--toy_smooth: the loss 'smooth' has no use for a teacher"):
+        options.training([*STUDENT, "--toy_smooth", "0.1"])
+    assert registry.loss_of(options.training(STUDENT)).name == "distill"
     assert registry.loss_of(options.training([*STUDENT, "--toy_smooth", "0.1", "--toy_hint", "1"])).name == "hint"
     with pytest.raises(RequestError, match="--toy_hint: the loss 'hint' needs a teacher, so it goes with student mode"):
         resolve("--toy_hint", "0.5")
