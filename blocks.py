@@ -175,7 +175,8 @@ def _replacement(old: nn.Module, conv: ConvName | Builder, seed: int, name: str)
     except ValueError as error:
         raise RequestError(f"layer {name!r} ({spec.in_channels} -> {spec.out_channels}) cannot be {conv}: {error}")
     new = BlockAsLinear(new) if isinstance(old, nn.Linear) else new
-    new.to(like.dtype)
+    if like.dtype != torch.get_default_dtype():
+        new.to(like.dtype)
     if like.device.type != "meta":
         initialise(new, seed, name)
     return new

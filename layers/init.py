@@ -4,6 +4,9 @@ network = materialise(build(config), seed=0)     # from the meta device
 initialise(network, seed=1)                      # drawn anew
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -40,6 +43,23 @@ def initialise(model: nn.Module, seed: int, prefix: str = "") -> None:
                 module.reset_parameters()
         if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Within the context, torch's layers neither draw nor fill their parameters as they are built.
+
+    On the meta device they have no numbers, but drawing takes 40 % of the time of building a network.
+    """
+    kinds = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase)
+    drawn = [kind.reset_parameters for kind in kinds]
+    for kind in kinds:
+        kind.reset_parameters = lambda self: None
+    try:
+        yield
+    finally:
+        for kind, reset in zip(kinds, drawn):
+            kind.reset_parameters = reset
 
 
 def materialise(model: nn.Module, seed: int) -> nn.Module:

@@ -8,6 +8,7 @@
 A checkpoint keeps its configuration, so a teacher is rebuilt from it in the same way.
 """
 
+from contextlib import nullcontext
 from functools import cache
 from pkgutil import resolve_name
 
@@ -16,6 +17,7 @@ from torch import nn
 
 import blocks
 from input import datasets
+from layers.init import undrawn
 from layers.registry import parse_conv
 from layers.user import UserConv
 from models.registry import NETWORKS
@@ -58,4 +60,5 @@ def plain(config: dict, classes: int) -> nn.Module:
     Raise RequestError where its size cannot be.
     """
     entry = NETWORKS[config["network"]]
-    return resolve_name(entry.target)(classes=classes, **entry.arguments(config))
+    with undrawn() if torch.get_default_device().type == "meta" else nullcontext():
+        return resolve_name(entry.target)(classes=classes, **entry.arguments(config))

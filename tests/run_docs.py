@@ -3,7 +3,7 @@
     python tests/run_docs.py
 
 Run are, of the fenced blocks, count.py and main.py on digits and every tool of schedules that reads what these have made,
-in one folder that is thrown away. Training is cut to one epoch where a command does not say how many. The first command
+in one folder that is thrown away. Training is cut to one epoch of 320 images where a command does not say how many epochs. The first command
 that fails ends it. Example files that a page shows are written into the folder if they belong to no folder of the tree.
 """
 
@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 import documents
 from documents import ROOT
 
+SHORT = ["--epochs", "1", "--train_size", "320"]
 MADE = ("digits.json", "results.csv")  # what the commands on digits make, for others to read
 
 
@@ -29,11 +30,11 @@ def argv_of(words: list[str]) -> list[str] | None:
     if program == "count.py":
         return [sys.executable, str(ROOT / program), *arguments]
     if program == "main.py" and arguments[0] == "digits":
-        short = [] if {"--epochs", "--evaluate"} & {*arguments} else ["--epochs", "1"]
+        short = [] if {"--epochs", "--evaluate"} & {*arguments} else SHORT
         return [sys.executable, str(ROOT / program), *arguments, *short]
     if program.startswith("schedules."):
         if "digits" in arguments and "--epochs" not in arguments:
-            arguments = [*arguments, *([] if "--" in arguments else ["--"]), "--epochs", "1"]
+            arguments = [*arguments, *([] if "--" in arguments else ["--"]), *SHORT]
         elif arguments and not {*MADE, "digits"} & {*arguments}:
             return None
         return [sys.executable, "-m", program, *arguments]

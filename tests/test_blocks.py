@@ -188,7 +188,7 @@ def test_gradcheck(conv, k):
     noisy_biases(made)
     parameters = list(made.parameters())
     for batch in (1, 3):  # factor by factor, and rebuilt
-        x = torch.randn(batch, 4, 4, 4, dtype=torch.double, requires_grad=True)
+        x = torch.randn(batch, 4, 3, 3, dtype=torch.double, requires_grad=True)
         assert torch.autograd.gradcheck(lambda x, *_: made(x), (x, *parameters))
 
 
