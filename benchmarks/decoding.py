@@ -1,4 +1,4 @@
-"""Claim: photos/decoding.py makes a training image in half the time of torchvision's transforms, and its pixels are theirs.
+"""Claim: input/photos/decoding.py makes a training image in half the time of torchvision's transforms, and its pixels are theirs.
 
     python benchmarks/decoding.py FOLDER [runs]
 

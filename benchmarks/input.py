@@ -1,4 +1,4 @@
-"""Claim: photos/ feeds ImageNet's photographs at least 1.5 times as fast as torchvision's references with as many workers.
+"""Claim: input/photos/ feeds ImageNet's photographs at least 1.5 times as fast as torchvision's references with as many workers.
 
     python benchmarks/input.py FOLDER [workers] [runs] [repeats]
 
