@@ -10,6 +10,7 @@ A loss returns named parts that sum to it, with those that the modules of a netw
 dict[str, Tensor]`. Losses are registered by name, with their flags, in training/registry.py.
 """
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -88,12 +89,12 @@ def knowledge_distillation(student: Tensor, teacher: Tensor, temperature: float)
     return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
-class Criterion:
+class Criterion(ABC):
     """A loss. A subclass returns `loss_output(...)` of its own parts when it is called with (model, x, y)."""
 
+    @abstractmethod
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> LossOutput:
         """Run the model on images (B, 3, H, W) with labels (B,) and return the loss with its parts."""
-        raise NotImplementedError
 
     def networks(self) -> list[nn.Module]:
         """Return the networks that it runs beside the one that is trained."""

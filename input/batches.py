@@ -11,6 +11,7 @@ depends on the batch size, on a resume or on any other draw. The images that `va
 trained on.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -76,7 +77,7 @@ class Split(Protocol):
         """Return the first `count` images, or all where there are fewer."""
 
 
-class Feed:
+class Feed(ABC):
     """What the training loop takes its batches from: memory.Data or photos.loader.Photos.
 
     `training`, `validation` (None unless held out) and `test` are splits. `facts` are those of the whole dataset
@@ -96,13 +97,13 @@ class Feed:
         self.scale = (1 / (255 * torch.tensor(std))).float().to(plan.device)
         self.shift = -(torch.tensor(mean) / torch.tensor(std)).float().to(plan.device)
 
+    @abstractmethod
     def train(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield shuffled, augmented, normalised batches of the training split, from batch number `first` on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield this process's share (maybe empty) of the batches of a split, in order, normalised, not augmented."""
-        raise NotImplementedError
 
     def steps(self, split: Split) -> int:
         """Return the number of batches in a pass over a split; the last one may be smaller."""

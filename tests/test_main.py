@@ -162,25 +162,8 @@ def test_what_main_hands_on():
 def test_clipping_reaches_the_run(workplace):
     weights = []
     for name, flags in (("a", []), ("b", ["--clip_grad", "1e-9"])):
-        assert (
-            main.main(
-                [
-                    "digits",
-                    "teacher",
-                    "-t",
-                    name,
-                    *TINY,
-                    "--epochs",
-                    "1",
-                    "--train_size",
-                    "300",
-                    "--weight_decay",
-                    "0",
-                    *flags,
-                ]
-            )
-            == 0
-        )
+        short = ["--epochs", "1", "--train_size", "300", "--weight_decay", "0"]
+        assert main.main(["digits", "teacher", "-t", name, *TINY, *short, *flags]) == 0
         weights.append(torch.load(f"checkpoints/{name}.pt", weights_only=True)["model"]["classifier.bias"])
     assert weights[0].abs().max() > 1e-3 and weights[1].abs().max() < 1e-6
 
@@ -194,26 +177,8 @@ def test_flags_that_change_how_a_run_runs(workplace, flags):
 
 def test_the_seed_decides(workplace):
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
-        assert (
-            main.main(
-                [
-                    "digits",
-                    "teacher",
-                    "-t",
-                    name,
-                    *TINY,
-                    "--epochs",
-                    "1",
-                    "--train_size",
-                    "300",
-                    "--seed",
-                    seed,
-                    "--conv",
-                    "SepHashed_0.5",
-                ]
-            )
-            == 0
-        )
+        flags = ["--epochs", "1", "--train_size", "300", "--seed", seed, "--conv", "SepHashed_0.5"]
+        assert main.main(["digits", "teacher", "-t", name, *TINY, *flags]) == 0
     a, b, c = (torch.load(f"checkpoints/{name}.pt", weights_only=True)["model"]["classifier.weight"] for name in "abc")
     assert torch.equal(a, b) and not torch.equal(a, c)
 
