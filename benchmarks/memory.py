@@ -56,7 +56,7 @@ def peak(config: dict, batch: int, recomputes: bool = False, teacher: dict | Non
     step = TrainStep(network, criterion, optimizer)
     for _ in range(2):
         tracked = MemTracker()
-        tracked.track_external(*modules, optimizer)
+        tracked.track_external(*modules, *optimizer.velocity.values())
         with tracked:
             step(whole)
     return tracked.get_tracker_snapshot("peak")[cpu]["Total"]

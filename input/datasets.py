@@ -10,6 +10,7 @@ A dataset is one entry of DATASETS, or a folder of one's own (input/folders.py).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -157,15 +158,29 @@ def _digits(dataset: Dataset, data_dir: Path, download: bool) -> list[Place]:
 
     def read(workers: int, keep: bool) -> Images:
         from PIL import Image
-        from sklearn.datasets import load_digits
 
-        bunch = load_digits()
-        grey = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+        table = _digits_file()
+        grey = np.round(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+        labels = table[:, -1].copy()
         large = np.stack([Image.fromarray(image).resize((32, 32), Image.Resampling.BILINEAR) for image in grey])
-        images, labels = np.repeat(large[..., None], 3, axis=-1), bunch.target.astype(np.int64)
+        images = np.repeat(large[..., None], 3, axis=-1)
         return Images(images[:-297], labels[:-297], images[-297:], labels[-297:], (), tuple("0123456789"))
 
     return [("scikit-learn", Source("scikit-learn's digits", read))]
+
+
+def _digits_file() -> np.ndarray:
+    """Return scikit-learn's digits, (n, 65): 8×8 pixels from 0 to 16 and the label.
+
+    They are read without scikit-learn, whose import takes as long as torch's.
+    """
+    package = find_spec("sklearn")
+    if package is None:
+        raise MachineFault(
+            "the digits come with scikit-learn, which is not installed: python -m pip install scikit-learn"
+        )
+    path = Path(package.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
+    return np.loadtxt(path, delimiter=",", dtype=np.int64)
 
 
 def _cifar(name: str, archive: str, targets: str | None = None) -> Callable[[Dataset, Path, bool], list[Place]]:

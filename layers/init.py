@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from layers.base import Replacement
 from layers.scale import dense_scale, draw_normal
@@ -64,6 +64,11 @@ def undrawn() -> Iterator[None]:
 
 def materialise(model: nn.Module, seed: int) -> nn.Module:
     """Give a network built on the meta device its memory (on the CPU) and its initial parameters."""
-    model._apply(lambda tensor: torch.empty_like(tensor, device="cpu") if tensor.is_meta else tensor)
+    model._apply(lambda tensor: _on_cpu(tensor) if tensor.is_meta else tensor)
     initialise(model, seed)
     return model
+
+
+def _on_cpu(tensor: Tensor) -> Tensor:
+    """Return memory for a meta tensor. For the same, torch.empty_like imports sympy."""
+    return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from families import ONE_EACH
-from small_runs import ROOT
+from small_runs import ROOT, TINY
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -109,13 +109,15 @@ def test_what_count_py_prints():
     assert lines[:3] == ["Mult-Adds: 5.24564E+09", "Params: 3.64792E+07", "Sanity check, parameters: 3.64792E+07"]
 
 
-def test_counting_imports_no_compiler():
-    """Nor a symbolic algebra system: each takes longer than counting itself."""
-    code = "import sys, count\n"
+def test_neither_counting_nor_training_imports_what_it_does_not_need(workplace):
+    """A compiler, a symbolic algebra system, scikit-learn: each takes as long to import as torch."""
+    training = ["digits", "teacher", "-t", "t", *TINY, "--epochs", "1"]
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import count, main\n"
     code += f"for conv in {ONE_EACH}: count.main(['cifar10', '--conv', conv])\n"
-    code += "print({'torch._dynamo', 'sympy'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "set()" and len(done.stdout.splitlines()) == 6 * len(ONE_EACH) + 1
+    code += f"main.main({training})\n"
+    code += "print({'torch._dynamo', 'torch.distributed.fsdp', 'sympy', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
 
 
 def test_a_block_alone():

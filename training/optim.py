@@ -1,4 +1,4 @@
-"""The optimizer: parameter groups with compression-ratio scaled weight decay (CRS).
+"""The optimizer: SGD in parameter groups, with compression-ratio scaled weight decay (CRS).
 
 CRS (Gray, Crowley & Storkey 2019, 1906.00859, section 3): the parameters of structured maps decay with weight_decay ×
 ratio, ratio = parameters of this network / of the same network with its ordinary convolutions. All else decays with
@@ -8,12 +8,87 @@ weight_decay.
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.sgd import sgd as update
+
+
+class SGD:
+    """Stochastic gradient descent with momentum: v ← μ·v + g + λ·w, w ← w − lr·v (Sutskever et al. 2013, as torch.optim.SGD has it).
+
+    torch.optim.SGD does the same with the same state, but imports torch's compiler when it is made: that takes as long as
+    `import torch`.
+
+    Args: groups: each a dict of `name`, `params` and `weight_decay`.
+    """
+
+    def __init__(self, groups: list[dict], lr: float, momentum: float):
+        self.param_groups = [{**group, "lr": lr, "momentum": momentum} for group in groups if group["params"]]
+        self.velocity: dict[nn.Parameter, Tensor] = {}
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update every parameter that has a gradient, in one fused kernel a group."""
+        for group in self.param_groups:
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            for parameters in (
+                [parameter for parameter in moved if parameter in self.velocity],
+                [parameter for parameter in moved if parameter not in self.velocity],  # whose first gradient this is
+            ):
+                if parameters:
+                    self._update(parameters, group)
+
+    def _update(self, parameters: list[nn.Parameter], group: dict) -> None:
+        velocity = [self.velocity.get(parameter) for parameter in parameters]
+        update(
+            parameters, [parameter.grad for parameter in parameters], velocity, fused=True,
+            weight_decay=group["weight_decay"], momentum=group["momentum"], lr=group["lr"],
+            dampening=0.0, nesterov=False, maximize=False,
+        )  # fmt: skip
+        if group["momentum"]:
+            self.velocity.update(zip(parameters, velocity))
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
+    def state_dict(self) -> dict:
+        """Return the groups, with numbers for their parameters, and `momentum_buffer` by these numbers, as torch.optim.SGD does."""
+        parameters = self._parameters()
+        number = {parameter: position for position, parameter in enumerate(parameters)}
+        groups = [{**group, "params": [number[each] for each in group["params"]]} for group in self.param_groups]
+        moved = [parameter for parameter in parameters if parameter in self.velocity]
+        return {
+            "state": {number[each]: {"momentum_buffer": self.velocity[each]} for each in moved},
+            "param_groups": groups,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Put back what `state_dict` returned, of this class or of torch.optim.SGD. Raise ValueError where it is another network's."""
+        for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
+            if len(group["params"]) != len(saved["params"]):
+                raise ValueError(
+                    f"{len(saved['params'])} parameters in the group {group['name']}, not {len(group['params'])}"
+                )
+            group |= {name: saved[name] for name in ("lr", "momentum", "weight_decay")}
+        parameters = self._parameters()
+        self.velocity = {}
+        for number, saved in state["state"].items():
+            parameter, velocity = parameters[number], saved["momentum_buffer"]
+            if velocity is None:  # torch's, before the first step
+                continue
+            if velocity.shape != parameter.shape:
+                raise ValueError(f"a momentum of {tuple(velocity.shape)} for a parameter of {tuple(parameter.shape)}")
+            self.velocity[parameter] = velocity.to(parameter, copy=True)
 
 
 def sgd(
     model: nn.Module, structured: list[nn.Parameter], lr: float, momentum: float, weight_decay: float, scale: float
-) -> torch.optim.SGD:
+) -> SGD:
     """Return SGD without Nesterov, in two groups: `structured` decays with weight_decay × scale, all else with weight_decay."""
     chosen = {id(parameter) for parameter in structured}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
@@ -21,10 +96,10 @@ def sgd(
         {"name": "plain", "params": rest, "weight_decay": weight_decay},
         {"name": "structured", "params": structured, "weight_decay": weight_decay * scale},
     ]
-    return torch.optim.SGD([group for group in groups if group["params"]], lr=lr, momentum=momentum, fused=True)
+    return SGD(groups, lr, momentum)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+def set_learning_rate(optimizer: SGD, lr: float) -> None:
     """Give every group the schedule's rate; its weight decay stays its own."""
     for group in optimizer.param_groups:
         group["lr"] = lr

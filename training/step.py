@@ -15,6 +15,7 @@ from distill import Criterion, LossOutput
 from distributed.process_group import ALONE, Ranks
 from input.batches import Batch
 from training.callbacks import Callback
+from training.optim import SGD
 
 Precision = Callable[[], AbstractContextManager]
 
@@ -33,7 +34,7 @@ class TrainStep:
         self,
         model: nn.Module,
         criterion: Criterion,
-        optimizer: torch.optim.Optimizer,
+        optimizer: SGD,
         callbacks: Sequence[Callback] = (),
         precision: Precision = nullcontext,
         parts: int = 1,
@@ -57,7 +58,7 @@ class TrainStep:
         """
         for callback in self.callbacks:
             callback.before_step(self)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         parts = max(1, min(self.parts, batch.of // self.ranks.world_size))  # as many in every process
         measured: dict[str, Tensor] = {}
         for number, (x, y) in enumerate(zip(batch.x.tensor_split(parts), batch.y.tensor_split(parts)), 1):

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["children", "main", "sklearn.datasets", "torch._dynamo"])
+context.set_forkserver_preload(["children", "main"])
 
 STAGES = [
     "loading", "record", "step", "evaluation", "checkpoint half written", "digest not written", "previous linked",

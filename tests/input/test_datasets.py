@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from samples import check, tree, write_fashion, write_folder, write_tar
+from sklearn.datasets import load_digits
 
 from input import datasets
 from input.datasets import DATASETS, find
@@ -65,6 +66,10 @@ def test_digits():
     assert images.train.shape == (1500, 32, 32, 3) and images.test.shape == (297, 32, 32, 3)
     assert images.train.max() == 255 and (images.train[..., 0] == images.train[..., 2]).all()
     assert np.bincount(images.train_labels).min() > 140
+    theirs = load_digits()
+    assert theirs.target.tolist() == [*images.train_labels, *images.test_labels]
+    corners = np.round(theirs.images[:, ::7, ::7] * (255 / 16))  # enlarging keeps the corners
+    assert (np.concatenate([images.train, images.test])[:, ::31, ::31, 1] == corners).all()
 
 
 @pytest.mark.parametrize(

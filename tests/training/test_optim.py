@@ -1,5 +1,6 @@
 """Weight decay groups by published numbers, and schedules by their definitions."""
 
+import copy
 import math
 
 import pytest
@@ -10,7 +11,7 @@ from cli import options
 from layers.init import materialise
 from main import schedule_of
 from models.build import build
-from training.optim import set_learning_rate, sgd
+from training.optim import SGD, set_learning_rate, sgd
 from training.rates import Cosine, Step
 
 # How many numbers of WRN-28-10 decay with the ratio (the specification's integers, not what the blocks say).
@@ -44,6 +45,63 @@ def test_rates_and_decays_after_steps(conv):
         (schedule(2 / 3), 5e-4),
         (schedule(2 / 3), 5e-4 * 0.25),
     ]
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
+def test_it_is_torchs_sgd(momentum):
+    """To the bit, and each goes on from the state of the other."""
+    networks = [
+        materialise(network("Generic_0.5", "--wrn_depth", "10", "--wrn_width", "0.25"), seed=0) for _ in range(2)
+    ]
+    groups = [
+        [{"params": ps[:5], "weight_decay": 5e-4, "name": "plain"}, {"params": ps[5:], "weight_decay": 1e-4, "name": "structured"}]
+        for ps in ([*each.parameters()] for each in networks)
+    ]  # fmt: skip
+    ours, theirs = SGD(groups[0], 0.1, momentum), torch.optim.SGD(groups[1], 0.1, momentum, fused=True)
+    networks[0].load_state_dict(networks[1].state_dict())
+    for step in range(4):
+        if step == 2:
+            theirs_then = copy.deepcopy(theirs.state_dict())
+            defaults = {
+                "dampening": 0,
+                "nesterov": False,
+                "maximize": False,
+                "foreach": None,
+                "differentiable": False,
+                "fused": True,
+            }
+            state = copy.deepcopy(ours.state_dict())
+            theirs.load_state_dict({**state, "param_groups": [defaults | group for group in state["param_groups"]]})
+            ours.load_state_dict(theirs_then)
+        for built, optimizer in zip(networks, (ours, theirs)):
+            optimizer.zero_grad()
+            torch.manual_seed(step)
+            built(torch.randn(2, 3, 32, 32)).logits.square().sum().backward()
+            optimizer.step()
+        assert all(map(torch.equal, *(each.parameters() for each in networks)))
+
+
+def test_a_first_gradient_that_comes_late():
+    early, late = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    optimizer = SGD([{"name": "plain", "params": [early, late], "weight_decay": 0.5}], 0.1, 0.9)
+    for step in range(2):
+        early.grad, late.grad = torch.ones(3), torch.ones(3) if step else None
+        optimizer.step()
+    torch.testing.assert_close(late.detach(), torch.full((3,), 1 - 0.1 * 1.5))
+    v = 0.9 * 1.5 + 1 + 0.5 * 0.85
+    torch.testing.assert_close(early.detach(), torch.full((3,), 0.85 - 0.1 * v))
+
+
+def test_a_state_of_another_network_is_refused():
+    tiny, wider = (
+        sgd(materialise(network("Conv", "--wrn_depth", "10", "--wrn_width", width), seed=0), [], 0.1, 0.9, 0.0, 1.0)
+        for width in ("0.25", "0.5")
+    )
+    for parameter in wider.param_groups[0]["params"]:
+        parameter.grad = torch.zeros_like(parameter)
+    wider.step()
+    with pytest.raises(ValueError, match="a momentum of"):
+        tiny.load_state_dict(wider.state_dict())
 
 
 def test_the_scaled_decay_is_what_the_optimizer_applies():
