@@ -26,7 +26,7 @@ AGAIN = "repeat the command with --resume to go on"
     ],
 )
 def test_a_signal_in_a_step(teacher, workplace, number, name, status):
-    child = Child(*DIGITS, cwd=workplace, pause=("step", 33, 0.5))  # the tenth of the second epoch
+    child = Child(*DIGITS, cwd=workplace, pause=("step", 22, 0.5))  # the tenth of the second epoch
     assert child.reaches_pause()
     child.send(number)
     assert child.wait() == status
@@ -43,7 +43,7 @@ def test_a_signal_in_the_evaluation(teacher, workplace):
     assert child.reaches_pause()
     child.send(signal.SIGTERM)
     assert child.wait() == 143
-    assert (saved(workplace, "t")["epoch"], saved(workplace, "t")["step"]) == (1, 24)
+    assert (saved(workplace, "t")["epoch"], saved(workplace, "t")["step"]) == (1, 13)
     assert Child(*DIGITS, "--resume", cwd=workplace).wait() == 0
     assert same_run(teacher, workplace, "t")
 
@@ -69,7 +69,7 @@ def test_a_second_ctrl_c_stops_at_once(workplace):
 
 def test_signals_that_come_again_and_again(teacher, workplace):
     """One line, the status of the first, and the checkpoint is written all the same."""
-    child = Child(*DIGITS, cwd=workplace, pause=("step", 33, 0.5))
+    child = Child(*DIGITS, cwd=workplace, pause=("step", 22, 0.5))
     assert child.reaches_pause()
     while child.process.is_alive():
         child.send(signal.SIGTERM), child.send(signal.SIGUSR1)
@@ -81,7 +81,7 @@ def test_signals_that_come_again_and_again(teacher, workplace):
 
 def test_ctrl_c_that_nobody_hears(teacher, workplace):
     """It has ended the reader of stderr too, as in `2>&1 | tee log`: the step and the checkpoint are not lost with it."""
-    child = Child(*DIGITS, cwd=workplace, pause=("step", 33, 0.5), prepare=partial(lose_the_reader_of, 2))
+    child = Child(*DIGITS, cwd=workplace, pause=("step", 22, 0.5), prepare=partial(lose_the_reader_of, 2))
     assert child.reaches_pause()
     child.send(signal.SIGINT)
     assert child.wait() == 130
@@ -129,10 +129,10 @@ def test_nothing_that_a_run_started_survives_it(workplace):
 
 
 def test_checkpoints_within_an_epoch(teacher, workplace):
-    child = Child(*DIGITS, "--checkpoint_every", "7", cwd=workplace, pause=("step", 46))  # the 23rd of the second epoch
+    child = Child(*DIGITS, "--checkpoint_every", "4", cwd=workplace, pause=("step", 25))  # the 13th of the second epoch
     assert child.reaches_pause()
     child.kill()
-    assert (saved(workplace, "t")["epoch"], saved(workplace, "t")["step"]) == (1, 21)
+    assert (saved(workplace, "t")["epoch"], saved(workplace, "t")["step"]) == (1, 12)
     assert len(rows_of(workplace, "t")) == 1
     assert Child(*DIGITS, "--resume", cwd=workplace).wait() == 0
     assert same_run(teacher, workplace, "t")
@@ -147,7 +147,7 @@ def limit_memory(extra: int) -> None:
 
 
 def test_out_of_memory_says_what_helps(workplace):
-    flags = ["--wrn_width", "4", "--batch_size", "1500"]
+    flags = ["--wrn_width", "4", "--batch_size", "1500", "--train_size", "1500"]
     child = Child(*DIGITS, *flags, cwd=workplace, prepare=partial(limit_memory, 600_000_000))
     assert child.wait() == 4
     (told,) = child.stderr.splitlines()
@@ -173,7 +173,7 @@ def fail_in_the_second_epoch() -> None:
 
     def step(*arguments):
         steps.append(1)
-        if len(steps) == 30:
+        if len(steps) == 19:
             raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.\nSee the documentation")
         return original(*arguments)
 
@@ -256,11 +256,11 @@ def test_a_dataset_that_vanishes(workplace):
     from samples import tree, write_folder
 
     write_folder(workplace / "data/cifar10", tree())
-    command = ["cifar10", "teacher", "-t", "t", *TINY]
+    command = ["cifar10", "teacher", "-t", "t", *TINY, "--train_size", "15"]
     child = Child(*command, cwd=workplace, pause=("step", 0, 0.5))
     assert child.reaches_pause()
     shutil.rmtree(workplace / "data")
     assert child.wait() == 0
-    assert "20 of CIFAR-10's 50,000 training images" in child.stdout
+    assert "15 of CIFAR-10's 50,000 training images" in child.stdout
     child = Child(*command, "--resume", cwd=workplace)
     assert child.wait() == 2 and "no cifar10: looked for" in child.stderr

@@ -80,7 +80,7 @@ def test_each_test_image_is_counted_once(teacher, workplace, one_process):
 
 
 def test_a_lost_process_ends_the_others_and_the_run_goes_on(workplace):
-    ranks = Ranks(2, *DIGITS, cwd=workplace, pause=("step", 33, 0.3))
+    ranks = Ranks(2, *DIGITS, cwd=workplace, pause=("step", 22, 0.3))
     ranks.reach_pause()
     began = time.monotonic()
     ranks.children[1].kill()
@@ -119,7 +119,7 @@ def test_a_signal_to_one_stops_both_and_they_go_on_to_the_same_end(receiver, wor
     whole = tmp_path_factory.mktemp("whole") / "run"
     whole.mkdir()
     assert Ranks(2, *DIGITS, cwd=whole).wait() == [0, 0]
-    ranks = Ranks(2, *DIGITS, cwd=workplace, pause=("step", 33, 0.5))
+    ranks = Ranks(2, *DIGITS, cwd=workplace, pause=("step", 22, 0.5))
     ranks.reach_pause()
     ranks.send(signal.SIGTERM, to=receiver)
     assert ranks.wait() == [143, 143]
@@ -188,7 +188,7 @@ def test_one_process_for_each_gpu_by_itself(workplace):
         [sys.executable, "-c", script, *DIGITS, *flags], cwd=workplace, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    first = start("--batch_size", "1500")
+    first = start("--batch_size", "800")
     out, err = first.communicate(timeout=100)
     assert first.returncode == 0 and err == "" and out.count("epoch 2/2") == 1 and "on 2 processes" in out
     refused = start("--conv", "Nonsense")

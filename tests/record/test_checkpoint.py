@@ -7,12 +7,13 @@ import random
 import pytest
 import torch
 from children import Child
+from small_runs import TINY
 
 from record import checkpoint
 from system import files
 from system.errors import MachineFault, RequestError
 
-DIGITS = ["digits", "teacher", "-t", "t", "--wrn_depth", "10", "--wrn_width", "0.25", "--epochs", "2"]
+DIGITS = ["digits", "teacher", "-t", "t", *TINY]
 
 
 def contents(**some):

@@ -222,7 +222,7 @@ def test_damage_and_then_a_kill(teacher, workplace):
 
 
 def test_how_a_run_went_on_is_recorded(workplace):
-    child = Child(*DIGITS, cwd=workplace, pause=("step", 30))
+    child = Child(*DIGITS, cwd=workplace, pause=("step", 19))
     assert child.reaches_pause()
     child.kill()
     first = json.loads(Path("runs/t/config.json").read_text())
@@ -236,7 +236,7 @@ def test_how_a_run_went_on_is_recorded(workplace):
 
 
 def test_one_process_at_a_time(workplace):
-    first = Child(*DIGITS, cwd=workplace, pause=("step", 30))
+    first = Child(*DIGITS, cwd=workplace, pause=("step", 19))
     assert first.reaches_pause()
     for flags in ([], ["--resume"], ["--resume", "--dry_run"]):
         second = Child(*DIGITS, *flags, cwd=workplace)

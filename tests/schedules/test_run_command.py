@@ -188,7 +188,7 @@ def test_a_study_and_the_same_again(workplace):
 def test_a_launcher_that_is_killed(teacher, workplace):
     """Its jobs end with a checkpoint; the same command repeats nothing, even if they have not ended yet."""
     write(T, student("s", "t"))
-    study = launcher("--slots", "2", cwd=workplace, pauses={"t": ("step", 33, 0.5)})
+    study = launcher("--slots", "2", cwd=workplace, pauses={"t": ("step", 22, 0.5)})
     wait_for(lambda: Path("paused.t").exists())
     orphan = worker("t")
     study.kill()
@@ -252,7 +252,7 @@ def test_only_diverged(workplace):
 def test_ctrl_c(teacher, workplace):
     """Its jobs end with a checkpoint, what waits is not begun, and the same command goes on."""
     write(T, student("s", "t"))
-    study = launcher(cwd=workplace, pauses={"t": ("step", 33, 0.5)})
+    study = launcher(cwd=workplace, pauses={"t": ("step", 22, 0.5)})
     wait_for(lambda: Path("paused.t").exists())
     study.send(signal.SIGINT)
     assert study.wait() == 130

@@ -31,9 +31,9 @@ def test_what_it_says(workplace, capsys):
     )
     train, test = (float(said[f"{step} step"].split()[0]) for step in ("training", "test"))
     assert train > test > 0 and "(64 images, median of 5)" in said["training step"]
-    assert said["an epoch"].endswith(": 22 training and 7 test steps")  # 1,400 of 64; 297 and 100
+    assert said["an epoch"].endswith(": 13 training and 7 test steps")  # 800 of 64; 297 and 100
     assert float(said["peak memory"].split()[0].replace(",", "")) > 100
-    seconds = 200 * (22 * train + 7 * test)
+    seconds = 200 * (13 * train + 7 * test)
     amount, unit = said["the run"].split()[:2]
     assert float(amount) * {"s": 1, "min": 60, "h": 3600}[unit] == pytest.approx(seconds, rel=0.02)
     assert said["the run"].endswith("for 200 epochs") and "MB are free" in said["disk"]
@@ -85,7 +85,7 @@ def test_the_cache_of_a_dataset_is_not_written(workplace, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(workplace / "cache"))
     (workplace / "data").mkdir()
     write_tar(workplace / "data/cifar10.tar", tree(), "w")
-    command = ["cifar10", "teacher", "-t", "x", *TINY, "--dry_run", "--download"]
+    command = ["cifar10", "teacher", "-t", "x", *TINY, "--train_size", "15", "--dry_run", "--download"]
     assert main.main(command) == 0
     assert [path.name for path in workplace.rglob("*")] == ["data", "cifar10.tar"]
     (workplace / "data/cifar10.tar").unlink()
