@@ -47,7 +47,6 @@ class Group:
     suffix: str = ""  # what its label says beyond the conv
     role: str = ""  # "teacher", "control" (the reference conv at another width) or none
     line: tuple = ()  # equal for the groups that one line may join: they differ in the number of their conv alone
-    usual: bool = True  # trained like most of its figure, on the figure's network: the front may join it
 
     @property
     def first(self) -> Run:
@@ -176,9 +175,8 @@ def _place(run: Run) -> tuple[str, str]:
 
 def _members(runs: list[Run], groups: list[Group], comparison: Comparison) -> list[Group]:
     """Return the groups of a comparison as copies: a group may have another role in each figure."""
-    own, controls = ({id(runs[place]) for place in places} for places in (comparison.own, comparison.controls))
-    inside = [group for group in groups if id(group.first) in own | controls]
-    return [replace(group, usual=id(group.first) in own) for group in inside]
+    inside = {id(runs[place]) for place in comparison.own + comparison.controls}
+    return [replace(group) for group in groups if id(group.first) in inside]
 
 
 def _groups(runs: list[Run], measure: str) -> list[Group]:
@@ -249,10 +247,7 @@ def _teacher_label(group: Group) -> str:
 
 
 def _label(groups: list[Group], all_groups: Sequence[Group]) -> None:
-    """Set each group's label to the shortest words that tell it from the others: its conv, and in what it is unusual.
-
-    The lines join no unusual group with a usual one.
-    """
+    """Set each group's label to the shortest words that tell it from the others: its conv, and in what it is unusual."""
     plain = [group for group in groups if not group.role] or groups
     setups = {group.number: _setup(group, all_groups) for group in groups}
 
@@ -269,7 +264,6 @@ def _label(groups: list[Group], all_groups: Sequence[Group]) -> None:
         unusual = [name for name in mine if name not in size_flags() and str(mine[name]) != usual[group.taught, name]]
         parts = [network_name(group.first)] * several + [_words(name, mine[name], group) for name in unusual]
         group.line = (group.family, group.taught, str(mine))
-        group.usual = group.usual and not parts
         group.suffix = "" if group.role else ", ".join(parts)
         group.label = network_name(group.first) if group.role else _conv(group.first)
         if group.role == "teacher":

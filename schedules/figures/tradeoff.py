@@ -54,8 +54,7 @@ def tradeoff(pair: Pair, cost: str, measure: str) -> Figure:
     figure = Figure(SIZE)
     axes = figure.add_axes(AXES)
     points = {group.number: (group.cost[cost], group.error) for group in pair.groups}
-    equal = [group for group in pair.groups if group.usual]
-    on_front = [equal[index] for index in front([points[group.number] for group in equal])]
+    on_front = [pair.groups[index] for index in front([points[group.number] for group in pair.groups])]
     far = far_teachers(pair, points)
     _limits(axes, pair, [at for number, at in points.items() if number not in far])
     rule(axes)
@@ -78,7 +77,6 @@ def tradeoff(pair: Pair, cost: str, measure: str) -> Figure:
     aside = max(map(abs, shifts.values())) > NOTED
     bars_noted = ", bars of one standard deviation" if bars else ""
     signs = "; marks of nearly one cost stand side by side" if aside else ""
-    signs += "; no line joins other widths or settings" if len(equal) < len(pair.groups) else ""
     caption(figure, pair, pair.groups, bars_noted, signs)
     return figure
 
@@ -118,8 +116,6 @@ def _limits(axes: Axes, pair: Pair, points: list[Point]) -> None:
 
 def _front(axes: Axes, points: list[Point]) -> np.ndarray:
     """Draw the least error for each cost, which falls in steps, and return its corners."""
-    if not points:
-        return np.empty((0, 2))
     xs, ys = [x for x, _ in points], [y for _, y in points]
     xs, ys = [xs[0], *xs, axes.get_xlim()[1]], [axes.get_ylim()[1], *ys, ys[-1]]
     corners = [(xs[0], ys[0])]
@@ -246,8 +242,7 @@ def _legend(figure: Figure, pair: Pair) -> None:
         family = next(group.family for group in pair.groups if group.role == "control")
         control = point(family, True)
         notes.append((control | dict(color=MUTED, markerfacecolor=MUTED), f"{family}, other widths"))
-    if any(group.usual for group in pair.groups):
-        notes.append((FRONT, "best for its cost"))
+    notes.append((FRONT, "best for its cost"))
     handles = [Line2D([], [], label=words, **style) for style, words in [*shown, *notes]]
     if shown:
         handles.insert(len(shown), Line2D([], [], linestyle="none", label=" "))

@@ -40,7 +40,8 @@ def test_labels_tell_settings_apart(tmp_path):
     figure = tradeoff(pair, "params", "test_top1_error")
     (line,) = artists(figure, "family-").values()
     assert line.get_xdata().tolist() == [450_000, 500_000]  # the number of the conv alone is another
-    assert "no line joins other widths or settings" in artists(figure, "caption")["caption"].get_text()
+    corners = artists(figure, "front")["front"].get_xydata().tolist()  # whatever is drawn may be best for its cost
+    assert all(each in corners for each in ([300_000, 6.0], [450_000, 5.5], [500_000, 5.0]))
 
 
 DATA = {"data_digest": "0123456789012345", "data_train": 1500, "data_test": 297}

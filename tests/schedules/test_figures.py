@@ -120,13 +120,11 @@ def test_what_is_drawn(tmp_path):
     shuffle = artists(figure, "family-Shuffle-taught")["family-Shuffle-taught"].get_xdata().tolist()
     assert shuffle == [378314, 437354, 563594, 823674]  # in order of cost, and without what had no CRS
     corners = artists(figure, "front")["front"].get_xydata().tolist()
-    equal = [group for group in pair.groups if group.role != "control" and group.first["nocrswd"] is not True]
-    for number in front([(group.first["params"], group.error) for group in equal]):
-        assert [equal[number].first["params"], equal[number].error] in corners
-    for group in pair.groups:
-        if group not in equal:
-            assert not any([group.first["params"], group.error] in line.get_xydata().tolist()
-                           for line in axes.lines if len(line.get_xdata()) > 2)  # fmt: skip
+    for number in front([(group.first["params"], group.error) for group in pair.groups]):
+        assert [pair.groups[number].first["params"], pair.groups[number].error] in corners
+    others = [group for group in pair.groups if group.role == "control" or group.first["nocrswd"] is True]
+    for line in artists(figure, "family-").values():
+        assert not any([group.first["params"], group.error] in line.get_xydata().tolist() for group in others)
     ticks = [label.get_text() for label in axes.get_xticklabels()]
     assert {"500k", "1M", "4M"} <= set(ticks) and len(ticks) <= 8
     teacher = artists(figure, "label-")[f"label-{teachers[0].number}"].get_text()
