@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from layers.gradient import WORK, approximate_by_gradient
+from layers.kept import Kept, may_keep
 from layers.scale import dense_scale, draw_normal, rms
 from layers.spec import ConvSpec
 from layers.tracing import untraced
@@ -131,18 +132,20 @@ class Block(Replacement):
 class ChannelMap(nn.Module, ABC):
     """An o×i matrix in another form, applied to the channels of (B, i, H, W).
 
-    `forward` takes the cheaper of two exact ways: it forms the matrix once per batch and applies it as a 1×1
-    convolution, or it applies the factors one after the other (`apply_factors`) where the map has factors.
+    `forward` takes the cheaper of two exact ways: it applies the matrix as a 1×1 convolution, or the factors one after
+    the other (`apply_factors`) where the map has factors. The matrix is formed once per batch. Where no gradient is
+    needed it is kept until a parameter changes (layers/kept.py), so it costs nothing there.
     """
 
     def __init__(self, spec: ConvSpec):
         super().__init__()
         self.in_channels, self.out_channels = spec.in_channels, spec.out_channels
         self.register_parameter("bias", None)  # a family that always has a bias sets it
+        self._kept = Kept()
 
     @abstractmethod
     def matrix(self) -> Tensor:
-        """Return the matrix (o, i) that this map equals, from its parameters."""
+        """Return the matrix (o, i) that this map equals, from its parameters and buffers alone (never its bias)."""
 
     def apply_factors(self, x: Tensor) -> Tensor:
         """Apply the map factor by factor. Called only where `factor_mult_adds` is not None."""
@@ -179,18 +182,45 @@ class ChannelMap(nn.Module, ABC):
     def applies_factors(self, pixels: int) -> bool:
         """Return whether applying the factors to the `pixels` pixels of a batch is cheaper than forming the matrix.
 
-        By default by multiply-adds. Override where other costs are known better.
+        By default by multiply-adds. Override where other costs are known better. A pure function of shapes and of the
+        device: what it says is remembered.
         """
         factors = self.factor_mult_adds(pixels)
         return factors is not None and factors <= self._rebuilt(pixels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, i, H, W) to (B, o, H, W)."""
+    def applies_factors_if_kept(self, pixels: int) -> bool:
+        """Return the same where the matrix is there already."""
+        factors = self.factor_mult_adds(pixels)
+        return factors is not None and factors < self.in_channels * self.out_channels * pixels
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Map (B, i, H, W) to (B, o, H, W).
+
+        Args: bias: (o,) that is added where the map has none of its own.
+        """
+        keep = may_keep(self)
+        bias = self.bias if bias is None else bias
+        if self._decided(keep, x):
+            x = self.apply_factors(x)
+            return x if bias is None else x + bias[:, None, None]
+        if keep:
+            return F.conv2d(x, self._kept(self, self._kernel), bias)
+        self._kept.clear()
+        return F.conv2d(x, self._kernel(), bias)
+
+    def _kernel(self) -> Tensor:
+        return self.matrix().view(self.out_channels, self.in_channels, 1, 1)
+
+    def _decided(self, keep: bool, x: Tensor) -> bool:
+        """Return whether to apply the factors, as was decided for so many pixels before."""
         with untraced():
             pixels = x.shape[0] * x.shape[2] * x.shape[3]
-        if self.applies_factors(pixels):
-            return self.apply_factors(x)
-        return F.conv2d(x, self.matrix()[:, :, None, None], self.bias)
+        decide = self.applies_factors_if_kept if keep else self.applies_factors
+        return decide(pixels) if torch.compiler.is_compiling() else self._kept.decision(decide, keep, pixels)
+
+    def _apply(self, fn, recurse=True) -> "ChannelMap":
+        self._kept.forget()
+        return super()._apply(fn, recurse)
 
     @property
     def degree(self) -> int:

@@ -7,6 +7,7 @@ depthwise k×k D followed by a pointwise P (o, i): W[o, i] = P[o, i] · D[i].
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from layers.base import Block, ChannelMap
@@ -74,6 +75,10 @@ class Pointwise(ChannelMap):
     def matrix(self) -> Tensor:
         """Return the matrix (o, i) itself."""
         return self.dense
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Map (B, i, H, W) to (B, o, H, W), with a bias (o,) if there is one."""
+        return F.conv2d(x, self._kernel(), bias)
 
     def structured_parameters(self) -> list[nn.Parameter]:
         """Return none: a dense map decays as it always does."""

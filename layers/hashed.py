@@ -8,11 +8,14 @@ of number m is a gather and a sum over the places m, m + M, m + 2M, …, not a s
     HashedPointwise(ConvSpec(64, 128, 1), 0.1, key=7).matrix()    # (128, 64) from 819 numbers
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from layers.base import Block, ChannelMap
+from layers.kept import Kept, may_keep
 from layers.scale import dense_scale, draw_normal, shared_scale
 from layers.seeded import Seeded
 from layers.spec import ConvSpec, ImpossibleShare
@@ -52,6 +55,7 @@ class SharedNumbers(Seeded):
             raise ImpossibleShare(f"{count} stored numbers for {entries} entries", too_large=count > entries)
         self.entries, self.count, self.key = entries, count, key
         self.numbers = nn.Parameter(torch.empty(count))
+        self._kept = Kept()
 
     def _find_structure(self) -> tuple[Tensor, Tensor]:
         """Return (index, order), both (entries,) int32: the number of each entry, the entry at each place."""
@@ -65,6 +69,13 @@ class SharedNumbers(Seeded):
         """Return the entries (n,)."""
         index, order = self.structure()
         return _Share.apply(self.numbers, index, order)
+
+    def kept(self, form: Callable[[], Tensor]) -> Tensor:
+        """Return `form()`, which shapes the entries, kept where no gradient is needed (layers/kept.py)."""
+        if may_keep(self):
+            return self._kept(self, form)
+        self._kept.clear()
+        return form()
 
     def served(self) -> Tensor:
         """Return how many entries each number serves, (count,)."""
@@ -88,12 +99,42 @@ class SharedNumbers(Seeded):
         self.numbers.copy_(_sum_per_number(entries, order, self.count) / self.served())
 
 
+class SharedKernel(SharedNumbers):
+    """The entries of a kernel (o, i, k, k) in the order in which channels-last convolutions take them: o, ky, kx, i."""
+
+    def __init__(self, spec: ConvSpec, count: int, key: int):
+        super().__init__(_entries(spec), count, key)
+        self.spec = spec
+
+    def _find_structure(self) -> tuple[Tensor, Tensor]:
+        """Return (index, order) as `SharedNumbers` does, of places in that order."""
+        index, order = super()._find_structure()
+        i, area = self.spec.in_channels, self.spec.kernel_size**2
+        if area == 1:
+            return index, order
+        row, inside = order // (i * area), order % (i * area)  # of the entry (o, i, ky, kx)
+        return self._channels_last(index), (row * area + inside % area) * i + inside // area
+
+    def _channels_last(self, entries: Tensor) -> Tensor:
+        spec = self.spec
+        return entries.view(spec.out_channels, spec.in_channels, -1).transpose(1, 2).flatten()
+
+    def kernel(self) -> Tensor:
+        """Return the entries as a kernel (o, i, k, k)."""
+        o, i, k = self.spec.out_channels, self.spec.in_channels, self.spec.kernel_size
+        return self().view(o, k, k, i).permute(0, 3, 1, 2)
+
+    def approximate(self, entries: Tensor) -> None:
+        """Set each number to the mean of the entries (n,) of a dense kernel (o, i, k, k) that it serves."""
+        super().approximate(self._channels_last(entries))
+
+
 class Hashed(Block):
     """A k×k kernel whose i·o·k² entries share int(s·i·o·k²) stored numbers; always with a bias."""
 
     def __init__(self, spec: ConvSpec, fraction: float, key: int = 0):
         super().__init__(spec)
-        self.shared = SharedNumbers(_entries(spec), self._stored(_entries(spec), fraction), key)
+        self.shared = SharedKernel(spec, self._stored(_entries(spec), fraction), key)
         self.bias = nn.Parameter(torch.empty(spec.out_channels))
 
     @staticmethod
@@ -103,12 +144,11 @@ class Hashed(Block):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (B, i, H, W) with the dense kernel to (B, o, H', W')."""
         spec = self.spec
-        return conv2d(x, self.weight(), self.bias, spec.stride, spec.padding, spec.dilation)
+        return conv2d(x, self.shared.kept(self.weight), self.bias, spec.stride, spec.padding, spec.dilation)
 
     def weight(self) -> Tensor:
         """Return the entries as a kernel (o, i, k, k)."""
-        spec = self.spec
-        return self.shared().view(spec.out_channels, spec.in_channels, spec.kernel_size, spec.kernel_size)
+        return self.shared.kernel()
 
     def effective_bias(self) -> Tensor:
         """Return the bias (o,)."""
@@ -226,8 +266,9 @@ class SepHashedDecimate(Block):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, i, H, W) to (B, o, H', W')."""
         s = self.spec
-        x = conv2d(x, self._filters(), self.depthwise_bias, s.stride, s.padding, s.dilation, groups=s.in_channels)
-        return F.conv2d(x, self._matrix(), self.bias)
+        filters, matrix = self.depthwise.kept(self._filters), self.pointwise.kept(self._matrix)
+        x = conv2d(x, filters, self.depthwise_bias, s.stride, s.padding, s.dilation, groups=s.in_channels)
+        return F.conv2d(x, matrix, self.bias)
 
     def weight(self) -> Tensor:
         """Return the kernel (o, i, k, k)."""

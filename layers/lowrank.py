@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from layers.base import ChannelMap
+from layers.kept import may_keep
 from layers.scale import equalise
 from layers.spec import ConvSpec
 from layers.square import Square
@@ -39,7 +40,12 @@ class Bottleneck(ChannelMap):
 
     def apply_factors(self, x: Tensor) -> Tensor:
         """Apply the two as 1×1 convolutions."""
-        return F.conv2d(F.conv2d(x, self.down()[:, :, None, None]), self.up()[:, :, None, None])
+        down, up = self._kept(self, self._halves) if may_keep(self) else self._halves()
+        return F.conv2d(F.conv2d(x, down), up)
+
+    def _halves(self) -> tuple[Tensor, Tensor]:
+        """Return both as kernels (r, i, 1, 1) and (o, r, 1, 1)."""
+        return self.down()[:, :, None, None], self.up()[:, :, None, None]
 
     def factor_mult_adds(self, pixels: int) -> int:
         """Return r(i + o) a pixel."""

@@ -37,8 +37,7 @@ class Separable(Block):
         else:
             x = F.pad(x, [spec.padding] * 4) if spec.padding else x
             x = x[:, :, :: spec.stride, :: spec.stride] if spec.stride > 1 else x
-        x = self.map(x)
-        return x if self.bias is None else x + self.bias[:, None, None]
+        return self.map(x, self.bias)
 
     def weight(self) -> Tensor:
         """Return the kernel (o, i, k, k): the matrix times each input channel's filter."""

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from layers.base import ChannelMap
+from layers.kept import may_keep
 from layers.scale import equalise
 from layers.spec import ConvSpec
 
@@ -88,13 +89,18 @@ class TensorForm(ChannelMap):
 
     def apply_factors(self, x: Tensor) -> Tensor:
         """Apply the halves as 1×1 convolutions."""
-        left, right = self.halves()
+        left, right = self._kept(self, self.halves) if may_keep(self) else self.halves()
         return F.conv2d(F.conv2d(x, right[:, :, None, None]), left[:, :, None, None])
 
     def factor_mult_adds(self, pixels: int) -> int | None:
         """Return those of the halves and r(i + o) a pixel; None where no bond is between rows and columns."""
         each = self.bond_rank() * (self.in_channels + self.out_channels)
         return self.halves_mult_adds() + each * pixels if self.aligned else None
+
+    def applies_factors_if_kept(self, pixels: int) -> bool:
+        """Return whether the halves, which are kept too, are smaller than the matrix."""
+        entries = self.in_channels * self.out_channels
+        return self.aligned and self.bond_rank() * (self.in_channels + self.out_channels) < entries
 
     def rebuild_mult_adds(self) -> int:
         """Return those of the halves and of their product."""

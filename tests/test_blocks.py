@@ -99,7 +99,7 @@ def transforms(made, rows):
 def test_exact_mult_adds_are_what_runs(conv, shape):
     made = make(conv, shape)
     for batch, side in ((1, 4), (3, 8), (16, 16)):
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with FlopCounterMode(display=False) as counter:  # with gradients: without them matrices are kept
             out = made(torch.randn(batch, shape[0], side, side))
         unseen = {0}
         if isinstance(getattr(made, "map", None), ACDC):
