@@ -13,6 +13,7 @@ Costs depend on shapes alone, so they hold on the meta device too.
 """
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,8 @@ from layers.kept import Kept, may_keep
 from layers.scale import dense_scale, draw_normal, rms
 from layers.spec import ConvSpec
 from layers.tracing import untraced
+
+CALL = 4 * 10**6  # another small convolution takes at least as long as so many multiply-adds
 
 
 class Replacement(nn.Module, ABC):
@@ -129,6 +132,10 @@ class Block(Replacement):
         self.effective_bias().copy_(bias)
 
 
+def _added(x: Tensor, bias: Tensor | None) -> Tensor:
+    return x if bias is None else x + bias[:, None, None]
+
+
 class ChannelMap(nn.Module, ABC):
     """An o×i matrix in another form, applied to the channels of (B, i, H, W).
 
@@ -188,35 +195,40 @@ class ChannelMap(nn.Module, ABC):
         factors = self.factor_mult_adds(pixels)
         return factors is not None and factors <= self._rebuilt(pixels)
 
-    def applies_factors_if_kept(self, pixels: int) -> bool:
-        """Return the same where the matrix is there already."""
-        factors = self.factor_mult_adds(pixels)
-        return factors is not None and factors < self.in_channels * self.out_channels * pixels
+    def spared_by_factors(self) -> int:
+        """Return the multiply-adds that applying the factors spares a pixel, where all that is formed is kept."""
+        factors = self.factor_mult_adds(1)
+        return 0 if factors is None else self.in_channels * self.out_channels - factors
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Map (B, i, H, W) to (B, o, H, W).
 
         Args: bias: (o,) that is added where the map has none of its own.
         """
-        keep = may_keep(self)
-        bias = self.bias if bias is None else bias
-        if self._decided(keep, x):
-            x = self.apply_factors(x)
-            return x if bias is None else x + bias[:, None, None]
-        if keep:
+        bias = self._parameters.get("bias") if bias is None else bias
+        if may_keep(self):
+            if self._spared > 0 and self._spared * (x.numel() // self.in_channels) > CALL:
+                return _added(self.apply_factors(x), bias)
             return F.conv2d(x, self._kept(self, self._kernel), bias)
         self._kept.clear()
+        if self._decided(x):
+            return _added(self.apply_factors(x), bias)
         return F.conv2d(x, self._kernel(), bias)
+
+    @cached_property
+    def _spared(self) -> int:
+        return self.spared_by_factors()
 
     def _kernel(self) -> Tensor:
         return self.matrix().view(self.out_channels, self.in_channels, 1, 1)
 
-    def _decided(self, keep: bool, x: Tensor) -> bool:
+    def _decided(self, x: Tensor) -> bool:
         """Return whether to apply the factors, as was decided for so many pixels before."""
         with untraced():
             pixels = x.shape[0] * x.shape[2] * x.shape[3]
-        decide = self.applies_factors_if_kept if keep else self.applies_factors
-        return decide(pixels) if torch.compiler.is_compiling() else self._kept.decision(decide, keep, pixels)
+        if torch.compiler.is_compiling():
+            return self.applies_factors(pixels)
+        return self._kept.decision(self.applies_factors, pixels)
 
     def _apply(self, fn, recurse=True) -> "ChannelMap":
         self._kept.forget()

@@ -110,8 +110,6 @@ class SharedKernel(SharedNumbers):
         """Return (index, order) as `SharedNumbers` does, of places in that order."""
         index, order = super()._find_structure()
         i, area = self.spec.in_channels, self.spec.kernel_size**2
-        if area == 1:
-            return index, order
         row, inside = order // (i * area), order % (i * area)  # of the entry (o, i, ky, kx)
         return self._channels_last(index), (row * area + inside % area) * i + inside // area
 

@@ -21,15 +21,14 @@ DECISIONS = 1000  # so many are remembered
 
 def may_keep(module: nn.Module) -> bool:
     """Return whether what `module` forms now needs no gradient and is part of no graph that is being recorded."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return False
-    if not torch.is_grad_enabled():
-        return True
-    parameter = None  # the tensors of a replica of torch.nn.parallel are no parameters, but may need gradients
-    for parameter in module.parameters():
-        if parameter.requires_grad:
+    if torch.is_grad_enabled():
+        parameter = None  # the tensors of a replica of torch.nn.parallel are no parameters, but may need gradients
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                return False
+        if parameter is None:
             return False
-    return parameter is not None
+    return not torch.compiler.is_compiling() and not torch.jit.is_tracing()
 
 
 class Kept:
@@ -40,7 +39,7 @@ class Kept:
 
     def __init__(self):
         self._record: _Record | None = None
-        self._decisions: dict[tuple[bool, int], bool] = {}
+        self._decisions: dict[int, bool] = {}
 
     def __call__(self, module: nn.Module, form: Callable[[], Formed]) -> Formed:
         """Return `form()`, the same as last time if the parameters and buffers of `module` are the same.
@@ -48,7 +47,7 @@ class Kept:
         Args: form: a function of these tensors alone, but for the module's own `bias`.
         """
         record, name = self._record, form.__name__
-        if record is None or not record.of(module) or not record.holds():
+        if record is None or not record.holds(module):
             self._record = record = None
             if _can_be_watched(module):
                 record = _Record(module)
@@ -60,14 +59,14 @@ class Kept:
             self._record = record
         return formed
 
-    def decision(self, decide: Callable[[int], bool], keep: bool, pixels: int) -> bool:
-        """Return `decide(pixels)`, which is asked once for each `keep` and number of pixels."""
-        key = keep, pixels
-        if key not in self._decisions:
-            if len(self._decisions) == DECISIONS:
-                self._decisions.clear()
-            self._decisions[key] = decide(pixels)
-        return self._decisions[key]
+    def decision(self, decide: Callable[[int], bool], pixels: int) -> bool:
+        """Return `decide(pixels)`, which is asked once for each number of pixels."""
+        decisions = self._decisions
+        if pixels not in decisions:
+            if len(decisions) == DECISIONS:
+                decisions.clear()
+            decisions[pixels] = decide(pixels)
+        return decisions[pixels]
 
     def clear(self) -> None:
         """Free what is kept. Decisions stay."""
@@ -94,10 +93,8 @@ class _Record:
         self.formed: dict[str, Formed] = {}
         # an alias keeps the storage alive, so that no other one can come to lie at its address
         self.tensors = [(tensor, tensor.detach(), tensor.dtype, *_contents(tensor)) for tensor in tensors]
-
-    def of(self, module: nn.Module) -> bool:
-        """Return whether the module is the one whose tensors these are: a replica has those of its own."""
-        return module._parameters is self.owner
+        self.on_gpu = self.device != "cpu"
+        self.versions = [(tensor, tensor._version) for tensor in tensors] if self.on_gpu else []
 
     def _autocast(self) -> torch.dtype | None:
         return torch.get_autocast_dtype(self.device) if torch.is_autocast_enabled(self.device) else None
@@ -110,17 +107,22 @@ class _Record:
             return formed.to(self.autocast)
         return tuple(part.to(self.autocast) for part in formed)
 
-    def holds(self) -> bool:
-        """Return whether all is as it was, the precision of autocast too."""
+    def holds(self, module: nn.Module) -> bool:
+        """Return whether the module (no replica of it) and the precision of autocast are as they were."""
+        if module._parameters is not self.owner:
+            return False
         for place, name, found in self.places:
             if place.get(name) is not found:
                 return False
         for tensor, alias, dtype, contents, then in self.tensors:
-            if tensor.dtype is not dtype or not tensor.is_set_to(alias):
+            if then != contents or tensor.dtype is not dtype or not tensor.is_set_to(alias):
                 return False
-            if (tensor._version if contents is None else contents) != then:
+        for tensor, version in self.versions:
+            if tensor._version != version:
                 return False
-        return self._autocast() is self.autocast and not _is_captured(self.tensors[0][0])
+        if self.on_gpu and torch.cuda.is_current_stream_capturing():
+            return False
+        return self._autocast() is self.autocast
 
 
 def _places(module: nn.Module) -> Iterator[Place]:
@@ -143,10 +145,10 @@ def _is_plain(tensor: Tensor) -> bool:
     return ordinary and tensor.device.type in DEVICES and tensor.layout is torch.strided and not tensor.is_inference()
 
 
-def _contents(tensor: Tensor) -> tuple[memoryview, bytearray] | tuple[None, int]:
-    """Return the live bytes of a tensor and a copy of them; on a GPU None and the version."""
+def _contents(tensor: Tensor) -> tuple[memoryview, bytearray] | tuple[None, None]:
+    """Return the live bytes of a tensor and a copy of them, on a CPU."""
     if tensor.device.type != "cpu":
-        return None, tensor._version
+        return None, None
     span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride())) if tensor.numel() else 0
     live = memoryview(tensor.detach().as_strided((span,), (1,)).view(torch.uint8).numpy())
     return live, bytearray(live)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from layers.base import Block
+from layers.kept import Kept, may_keep
 from layers.scale import dense_scale, draw_normal, equalise, rms, shared_scale
 from layers.spec import ConvSpec
 from layers.strided import conv2d
@@ -33,10 +34,18 @@ class Shuffle(Block):
         self.depthwise = nn.Parameter(torch.empty(m, 1, k, k))
         self.expand = nn.Parameter(torch.empty(o, m // self.groups, 1, 1))
         self.bias = nn.Parameter(torch.empty(o)) if spec.bias else None
+        self._kept = Kept()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, i, H, W) to (B, o, H', W'): densely where that costs less, else part by part."""
+        """Map (B, i, H, W) to (B, o, H', W'): densely where that costs less, else part by part.
+
+        Where no gradient is needed, the grouped convolutions are kept as ordinary ones, of which the first shuffles:
+        three calls instead of four, and ordinary convolutions are faster than grouped ones of few channels.
+        """
         spec = self.spec
+        if may_keep(self):
+            return self._apply_ordinary(x, *self._kept(self, self._ordinary))
+        self._kept.clear()
         with untraced():
             dense_pays = self._dense_pays(*x.shape[2:], x.shape[0])
         if dense_pays:
@@ -45,6 +54,16 @@ class Shuffle(Block):
         x = F.channel_shuffle(x, self.groups) if self.groups > 1 else x
         x = conv2d(x, self.depthwise, None, spec.stride, spec.padding, spec.dilation, groups=self.middle)
         return F.conv2d(x, self.expand, self.bias, groups=self.groups)
+
+    def _apply_ordinary(self, x: Tensor, reduce: Tensor, expand: Tensor) -> Tensor:
+        spec = self.spec
+        x = F.conv2d(x, reduce)
+        x = conv2d(x, self.depthwise, None, spec.stride, spec.padding, spec.dilation, groups=self.middle)
+        return F.conv2d(x, expand, self.bias)
+
+    def _ordinary(self) -> tuple[Tensor, Tensor]:
+        """Return P·G₁ and G₂ as 1×1 kernels."""
+        return self._reduce_matrix()[:, :, None, None], self._expand_matrix()[:, :, None, None]
 
     def _reduce_matrix(self) -> Tensor:
         """Return P·G₁, (m, i)."""

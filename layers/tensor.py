@@ -97,10 +97,10 @@ class TensorForm(ChannelMap):
         each = self.bond_rank() * (self.in_channels + self.out_channels)
         return self.halves_mult_adds() + each * pixels if self.aligned else None
 
-    def applies_factors_if_kept(self, pixels: int) -> bool:
-        """Return whether the halves, which are kept too, are smaller than the matrix."""
-        entries = self.in_channels * self.out_channels
-        return self.aligned and self.bond_rank() * (self.in_channels + self.out_channels) < entries
+    def spared_by_factors(self) -> int:
+        """Return i·o − r(i + o) where a bond is between rows and columns: the halves are kept, too."""
+        i, o = self.in_channels, self.out_channels
+        return i * o - self.bond_rank() * (i + o) if self.aligned else 0
 
     def rebuild_mult_adds(self) -> int:
         """Return those of the halves and of their product."""

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from blocks import block
 from layers.spec import ConvSpec
 
-FORMED = [conv for conv in ONE_EACH if conv not in ("Conv", "Sep") and not conv.startswith("Shuffle")]
+FORMED = [conv for conv in ONE_EACH if conv not in ("Conv", "Sep")]
 SPEC = ConvSpec(8, 12, 3, padding=1)
 
 
@@ -25,7 +25,7 @@ def fresh(made):
 
 def first(made):
     """A parameter of what is formed: the depthwise filters and biases of a separable block are never kept."""
-    part = getattr(made, "map", None) or getattr(made, "shared", None) or made.pointwise
+    part = getattr(made, "map", None) or getattr(made, "shared", None) or getattr(made, "pointwise", None) or made
     return next(parameter for name, parameter in part.named_parameters() if name != "bias")
 
 
@@ -86,8 +86,8 @@ def cast(made):
 def other_parts(made):
     other = block(made.conv, SPEC, seed=0, name="a")
     load(other)
-    for name, child in other.named_children():
-        setattr(made, name, child)
+    for name, part in [*other.named_children(), *other.named_parameters(recurse=False)]:
+        setattr(made, name, part)
 
 
 CHANGES = [
