@@ -209,7 +209,7 @@ class ChannelMap(nn.Module, ABC):
         if may_keep(self):
             if self._spared > 0 and self._spared * (x.numel() // self.in_channels) > CALL:
                 return _added(self.apply_factors(x), bias)
-            return F.conv2d(x, self._kept(self, self._kernel), bias)
+            return F.conv2d(x, self._kept(self, self._contiguous_kernel), bias)
         self._kept.clear()
         if self._decided(x):
             return _added(self.apply_factors(x), bias)
@@ -221,6 +221,9 @@ class ChannelMap(nn.Module, ABC):
 
     def _kernel(self) -> Tensor:
         return self.matrix().view(self.out_channels, self.in_channels, 1, 1)
+
+    def _contiguous_kernel(self) -> Tensor:
+        return self._kernel().contiguous()
 
     def _decided(self, x: Tensor) -> bool:
         """Return whether to apply the factors, as was decided for so many pixels before."""

@@ -87,14 +87,17 @@ class _Record:
     def __init__(self, module: nn.Module):
         self.owner = module._parameters
         self.places = list(_places(module))
-        tensors = [found for *_, found in self.places if isinstance(found, Tensor)]
+        tensors = self.tensors = [found for *_, found in self.places if isinstance(found, Tensor)]
         self.device = tensors[0].device.type
         self.autocast = self._autocast()
         self.formed: dict[str, Formed] = {}
-        # an alias keeps the storage alive, so that no other one can come to lie at its address
-        self.tensors = [(tensor, tensor.detach(), tensor.dtype, *_contents(tensor)) for tensor in tensors]
+        self.dtypes = [tensor.dtype for tensor in tensors]
+        self.aliases = [tensor.detach() for tensor in tensors]  # while they live, no other storage has the same address
+        self.addresses = [tensor.data_ptr() for tensor in tensors]
         self.on_gpu = self.device != "cpu"
-        self.versions = [(tensor, tensor._version) for tensor in tensors] if self.on_gpu else []
+        self.live = [] if self.on_gpu else [_bytes_of(tensor) for tensor in tensors]
+        self.copies = [bytearray(live) for live in self.live]
+        self.versions = [tensor._version for tensor in tensors] if self.on_gpu else []
 
     def _autocast(self) -> torch.dtype | None:
         return torch.get_autocast_dtype(self.device) if torch.is_autocast_enabled(self.device) else None
@@ -114,15 +117,15 @@ class _Record:
         for place, name, found in self.places:
             if place.get(name) is not found:
                 return False
-        for tensor, alias, dtype, contents, then in self.tensors:
-            if then != contents or tensor.dtype is not dtype or not tensor.is_set_to(alias):
-                return False
-        for tensor, version in self.versions:
-            if tensor._version != version:
-                return False
-        if self.on_gpu and torch.cuda.is_current_stream_capturing():
+        if [tensor.data_ptr() for tensor in self.tensors] != self.addresses:  # or what is compared may be freed
             return False
-        return self._autocast() is self.autocast
+        if self.copies != self.live or not all(map(Tensor.is_set_to, self.tensors, self.aliases)):
+            return False
+        if [tensor.dtype for tensor in self.tensors] != self.dtypes or self._autocast() is not self.autocast:
+            return False
+        if not self.on_gpu:
+            return True
+        return [tensor._version for tensor in self.tensors] == self.versions and not _is_captured(self.tensors[0])
 
 
 def _places(module: nn.Module) -> Iterator[Place]:
@@ -142,16 +145,14 @@ def _can_be_watched(module: nn.Module) -> bool:
 def _is_plain(tensor: Tensor) -> bool:
     """Return whether a tensor is an ordinary one, in memory that can be compared; not a traced, fake or sharded one."""
     ordinary = type(tensor) is nn.Parameter or type(tensor) is Tensor and not tensor.requires_grad
-    return ordinary and tensor.device.type in DEVICES and tensor.layout is torch.strided and not tensor.is_inference()
+    versioned = tensor.device.type == "cpu" or not tensor.is_inference()
+    return ordinary and tensor.device.type in DEVICES and tensor.layout is torch.strided and versioned
 
 
-def _contents(tensor: Tensor) -> tuple[memoryview, bytearray] | tuple[None, None]:
-    """Return the live bytes of a tensor and a copy of them, on a CPU."""
-    if tensor.device.type != "cpu":
-        return None, None
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """Return the memory that a tensor spans, as it is at any later time."""
     span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride())) if tensor.numel() else 0
-    live = memoryview(tensor.detach().as_strided((span,), (1,)).view(torch.uint8).numpy())
-    return live, bytearray(live)
+    return memoryview(tensor.detach().as_strided((span,), (1,)).view(torch.uint8).numpy())
 
 
 def _is_captured(tensor: Tensor) -> bool:
