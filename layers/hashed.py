@@ -41,9 +41,11 @@ class _Share(torch.autograd.Function):
 
 def _sum_per_number(entries: Tensor, order: Tensor, count: int) -> Tensor:
     """Return the sums (count,) of the `entries` (n,) that share a number."""
-    rounds = -(-len(order) // count)
-    by_place = F.pad(entries.index_select(0, order), (0, rounds * count - len(order)))
-    return by_place.view(rounds, count).sum(0)
+    whole, rest = len(order) // count, len(order) % count
+    by_place = entries.index_select(0, order)
+    sums = by_place[: whole * count].view(whole, count).sum(0)
+    sums[:rest] += by_place[whole * count :]
+    return sums
 
 
 class SharedNumbers(Seeded):
@@ -110,17 +112,15 @@ class SharedKernel(SharedNumbers):
         """Return (index, order) as `SharedNumbers` does, of places in that order."""
         index, order = super()._find_structure()
         i, area = self.spec.in_channels, self.spec.kernel_size**2
-        row, inside = order // (i * area), order % (i * area)  # of the entry (o, i, ky, kx)
+        row, inside = order // (i * area), order % (i * area)  # of (o, i, ky, kx)
         return self._channels_last(index), (row * area + inside % area) * i + inside // area
 
     def _channels_last(self, entries: Tensor) -> Tensor:
-        spec = self.spec
-        return entries.view(spec.out_channels, spec.in_channels, -1).transpose(1, 2).flatten()
+        return entries.view(self.spec.out_channels, self.spec.in_channels, -1).transpose(1, 2).flatten()
 
     def kernel(self) -> Tensor:
         """Return the entries as a kernel (o, i, k, k)."""
-        o, i, k = self.spec.out_channels, self.spec.in_channels, self.spec.kernel_size
-        return self().view(o, k, k, i).permute(0, 3, 1, 2)
+        return self().view(self.spec.out_channels, self.spec.kernel_size, self.spec.kernel_size, -1).permute(0, 3, 1, 2)
 
     def approximate(self, entries: Tensor) -> None:
         """Set each number to the mean of the entries (n,) of a dense kernel (o, i, k, k) that it serves."""

@@ -68,16 +68,6 @@ def share_memory(made):
     made.share_memory()
 
 
-def free_and_fill_storages(made):
-    """As sharding does between passes."""
-    values = {name: parameter.detach() + 1 for name, parameter in made.named_parameters()}
-    for name, parameter in made.named_parameters():
-        size = parameter.untyped_storage().nbytes()
-        parameter.untyped_storage().resize_(0)
-        parameter.untyped_storage().resize_(size)
-        parameter.data.copy_(values[name])
-
-
 def load(made):
     made.load_state_dict({name: value + 1 for name, value in made.state_dict().items()})
 
@@ -108,7 +98,7 @@ def other_parts(made):
 
 CHANGES = [
     by_optimizer(torch.optim.SGD, foreach=True), by_optimizer(torch.optim.SGD, fused=True), by_optimizer(torch.optim.Adam),
-    copy_without_gradients, write_to_data, write_by_numpy, swap_data, swap_strides, share_memory, free_and_fill_storages, load, assign, swap_tensors,
+    copy_without_gradients, write_to_data, write_by_numpy, swap_data, swap_strides, share_memory, load, assign, swap_tensors,
     cast_there_and_back, cast, other_parts,
 ]  # fmt: skip
 
