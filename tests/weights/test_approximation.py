@@ -51,7 +51,7 @@ def test_hashed_numbers_become_means():
     made, kernel = make("Hashed_0.1", 12, 20, 3), torch.randn(20, 12, 3, 3)
     made.approximate(kernel)
     index = made.shared.structure()[0].long()
-    means = [kernel.flatten()[index == number].mean() for number in range(216)]
+    means = [kernel.permute(0, 2, 3, 1).flatten()[index == number].mean() for number in range(216)]
     torch.testing.assert_close(made.shared.numbers.detach(), torch.stack(means))
 
 
