@@ -11,7 +11,7 @@ import torch
 
 from distributed import launch
 from distributed.process_group import ALONE, Ranks
-from input import datasets, facts
+from input import datasets, facts, places
 from input.arrays import Images
 from input.augment import Augmentation
 from input.batches import BatchPlan, Feed, Share
@@ -20,16 +20,17 @@ from input.memory import Data
 from input.photos.index import Photographs
 from input.photos.labels import Labels
 from input.photos.loader import Photos
+from input.source import Source
 from system import threads
 from system.configuration import Configuration
 from system.errors import RequestError
 
 
-def find(request: Configuration) -> datasets.Source:
+def find(request: Configuration) -> Source:
     """Return where the dataset lies. Raise RequestError where it does not. Nothing is read yet."""
     if request.data_folder is not None:
-        return datasets.find_own(request)
-    return datasets.find(
+        return places.find_own(request)
+    return places.find(
         request.dataset,
         datasets.folder_of(request),
         request.download,
@@ -40,7 +41,7 @@ def find(request: Configuration) -> datasets.Source:
 
 
 def load_data(
-    request: Configuration, source: datasets.Source, device: torch.device, ranks: Ranks = ALONE
+    request: Configuration, source: Source, device: torch.device, ranks: Ranks = ALONE
 ) -> Feed:  # fmt: skip
     """Return this rank's share of every batch. Rank 0 reads before the others, which then find what it has kept."""
     if request.batch_size < ranks.world_size:
@@ -56,7 +57,7 @@ def load_data(
     return data
 
 
-def _read(request: Configuration, source: datasets.Source, device: torch.device, share: Share) -> Feed:
+def _read(request: Configuration, source: Source, device: torch.device, share: Share) -> Feed:
     dataset = datasets.of(request)
     dataset = replace(dataset, std=dataset.std_of.get(request.network, dataset.std))
     moves = request.augment != "none"

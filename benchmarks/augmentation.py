@@ -19,9 +19,10 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
+from input.arrays import Images
 from input.augment import Augmentation
 from input.batches import BatchPlan
-from input.datasets import DATASETS, Images
+from input.datasets import DATASETS
 from input.memory import Data
 
 IMAGES, BATCH = 10_240, 128

@@ -13,8 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from cli.command import Parser
-from input.datasets import DATASETS
-from input.folders import PREFIX, is_own
+from input.datasets import DATASETS, PREFIX, is_own
 from layers.registry import FAMILIES, form
 from models import registry as networks
 from models.registry import NETWORKS

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 from cli.flags import counting_parser, training_parser
 from input import datasets, facts
-from input.datasets import DATASETS
-from input.folders import LARGEST_SIDE, PREFIX, is_own, look
+from input.datasets import DATASETS, LARGEST_SIDE, PREFIX, is_own
 from input.splits import check_sizes
 from layers.registry import parse_conv, parse_family
 from models.registry import NETWORKS, flag_for_budget, owners, reference_conv
@@ -107,6 +106,8 @@ def _look_at_own_folder(options: argparse.Namespace) -> None:
     options.data_folder = options.data_resize = options.data_mean = None
     if not is_own(options.dataset):
         return
+    from input.folders import look  # imports NumPy, which no other request needs here
+
     size = options.image_size
     _check_image_size(options, 1, LARGEST_SIDE)
     own = look(options.dataset.removeprefix(PREFIX), size, of_any_side=getattr(options, "evaluate", False))

@@ -10,19 +10,18 @@ decimal. Where two steps are equally close, the smaller number is taken.
 
 import math
 from collections.abc import Callable
-from fractions import Fraction as Rational
 from functools import cache
 from typing import NamedTuple
 
 import torch
 
 import blocks
-from counting.costs import count, parameter_count, partition
+from counting.costs import count, parameter_count, partition, reference
 from counting.sides import check_side
 from input.datasets import side_of
 from layers.registry import OpenName, Whole, parse_family
 from layers.spec import ImpossibleShare
-from models.build import build, reference, reference_parameters
+from models.build import build
 from models.registry import NETWORKS, flag_for_budget
 from system.errors import RequestError
 
@@ -81,18 +80,18 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
         what = name if name.number is not None else f"{name} by --{varies}"
         reach = "nothing is"
         if math.isfinite(least):
-            reach = f"{math.ceil(Rational(least, per)):,} to {math.floor(Rational(most, per)):,} are"
+            reach = f"{-(-least // per):,} to {most // per:,} are"
         budget = f"a budget of {asked:,} {unit}"
         raise OutOfReach(f"{budget} is out of reach for {what} on {config['network']}", f"{reach} in reach")
     share = None
     if name.number is None:
         setting = f"{name} with --{varies} {value!r}".removesuffix(".0") + f" (instead of {config[varies]:g})"
-        given, config = reference_parameters(config), config | {varies: value}
+        given, config = reference(config, batch).parameters, config | {varies: value}
         share = parameter_count(build(config)) / given
     else:
         config, setting = config | {"conv": str(name.named(value))}, str(name.named(value))
-    achieved = Rational(cost(value), per)
-    return config, Found(asked, int(achieved) if achieved.denominator == 1 else float(achieved), unit, setting, share)
+    whole, rest = divmod(cost(value), per)
+    return config, Found(asked, cost(value) / per if rest else whole, unit, setting, share)
 
 
 @cache
@@ -115,18 +114,20 @@ def _of_width(config: dict, exact: bool, batch: int) -> float:
         network = build(config)
     except RequestError:
         return -math.inf
-    costs = count(network, side_of(config), batch)
-    return costs.exact_of_batch if exact else costs.params
+    if exact:
+        return count(network, side_of(config), batch).exact_of_batch
+    return parameter_count(network) - (parameter_count(network.auxiliary) if hasattr(network, "auxiliary") else 0)
 
 
 def _of_number(config: dict, name: OpenName, exact: bool, batch: int) -> Cost:
     """Return a function from the family's number to the cost of the network. Only the swapped layers change."""
     of = partition(config, batch)
+    kinds, first = of.kinds, of.first
     fixed = sum(layer.exact_of_batch if exact else layer.parameters for layer in of.staying)
 
     def cost(value: float) -> float:
         conv, total, too_large = name.named(value), fixed, False
-        for (spec, sides), times in of.swapped.items():
+        for (spec, calls), times in kinds.items():
             try:
                 with torch.device("meta"):
                     block = blocks.build_block(conv, spec)
@@ -135,9 +136,12 @@ def _of_number(config: dict, name: OpenName, exact: bool, batch: int) -> Cost:
                     return -math.inf
                 too_large = True
             except ValueError as error:
-                raise RequestError(f"layer {of.first[spec]!r} ({spec.in_channels} -> {spec.out_channels}): {error}")
+                raise RequestError(f"layer {first[spec]!r} ({spec.in_channels} -> {spec.out_channels}): {error}")
             else:
-                total += times * (block.exact_mult_adds(*sides, batch) if exact else block.parameter_count())
+                costs = (
+                    [block.exact_mult_adds(*sides, batch) for sides in calls] if exact else [block.parameter_count()]
+                )
+                total += times * sum(costs)
         return math.inf if too_large else total
 
     return cost
@@ -147,7 +151,7 @@ def _whole_numbers(config: dict, number: Whole) -> range:
     """Return the numbers to try: up to LONGEST, or up to the most channels where more change nothing."""
     if not number.of_channels:
         return range(number.least, LONGEST + 1)
-    network = reference(config)
+    network = reference(config).network
     specs = [blocks.spec_of(network.get_submodule(layer)) for layer in blocks.swappable(network)]
     return range(number.least, max(spec.out_channels for spec in specs) + 1)
 
@@ -176,8 +180,9 @@ def _closest_float(
     neighbours = [cost(value) for value in _threshold(lambda value: cost(value) <= target, low, high, step)]
     closest = min((each for each in neighbours if math.isfinite(each)), key=lambda each: abs(each - target))
     before, first = _threshold(lambda value: cost(value) < closest, low, high, step)
+    numerator, denominator = before.as_integer_ratio()
     for digits in range(0 if high > 1 else 1, 20):  # a share of 1 is not shorter than one of 0.1
-        decimal = float(Rational(math.ceil(Rational(before) * 10**digits), 10**digits))
+        decimal = -(-numerator * 10**digits // denominator) / 10**digits
         if decimal <= high and cost(decimal) == closest:
             return decimal, least, most
     return first, least, most

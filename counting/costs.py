@@ -1,135 +1,224 @@
-"""What a network costs: parameters, mult-adds, bytes.
+"""What the network of a configuration costs: parameters, mult-adds, bytes.
 
-    costs = count(network, side=32)              # of a network on the meta device or the CPU
-    summary(config)["params"]                    # of a resolved configuration
+    costs_of(config).params                      # of a resolved configuration
+    summary(config)["params"]
+    count(network, side=32).params               # of a network that is there (counting/measure.py)
 
-Per image and in two conventions: as published tables count, and exactly (counting/shapes.py). A head that only training
-uses is not counted.
+A swap changes no shape between layers. So the network with nothing swapped is built and counted
+once, and for each conv one block for each kind of convolution that it replaces.
 """
 
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Size, nn
 
 import blocks
-from counting.shapes import Layer, placeholder, walk
+from counting.measure import Costs, count, counted, output_shapes, parameter_count
+from counting.shapes import Layer, kind
 from counting.sides import check_side
+from input import datasets
 from input.datasets import side_of
+from layers.registry import ConvName, parse_conv
+from layers.seeded import Seeded
 from layers.spec import ConvSpec
 from layers.user import of_module
-from models.build import build, reference, reference_parameters
+from models.build import build, plain, size_of
 from models.output import Output
 from models.registry import size_flags
-from system.errors import SwapconvError
+from system.errors import RequestError
+
+KEPT = 16  # networks that are remembered with their costs
+SEED_BYTES = 8  # of the seed that blocks.py adds to the state of a network with hashed layers
 
 
-@dataclass(frozen=True)
-class Costs:
-    """What a network costs.
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A network with nothing swapped, on the meta device, its costs, and its output as `output_shapes` gives it.
 
-    `sanity` is the number of parameters by looking at the tensors, `stored_bytes` the size of the saved state,
-    `auxiliary` the number of parameters of an auxiliary head, which nothing else here includes.
+    `shares`: whether some module stands in several places.
     """
 
+    network: nn.Module
+    costs: Costs
+    output: Output
+    shares: bool
+
+    @property
+    def parameters(self) -> int:
+        """All parameters, those of an auxiliary head too. Compression ratios refer to them."""
+        return self.costs.sanity + self.costs.auxiliary
+
+
+def reference(config: dict, batch: int = 128) -> Reference:
+    """Return the network of `config` with nothing swapped, and what it costs. It is counted once: leave it as it is."""
+    return _reference(size_of(config), datasets.of(config).classes, side_of(config), batch)
+
+
+@lru_cache(KEPT)
+def _reference(size: tuple[tuple[str, object], ...], classes: int, side: int, batch: int) -> Reference:
+    with torch.device("meta"):
+        network = plain(dict(size), classes)
+    places, modules = (sum(1 for _ in network.named_modules(remove_duplicate=once)) for once in (False, True))
+    return Reference(network, *counted(network, side, batch), places > modules)
+
+
+def output_of(config: dict) -> Output:
+    """Return `output_shapes` of the network of a resolved configuration.
+
+    Raises RequestError where a layer cannot take the conv.
+    """
+    if config["module"] or not partition(config).complete:
+        return output_shapes(build(config), side_of(config))
+    costs_of(config)
+    return reference(config).output
+
+
+class Swap(NamedTuple):
+    """A module of the reference network that a swap replaces.
+
+    `parameters`, `stored`: its own parameters, and the bytes of its state; `layers`: its rows among the costs.
+    """
+
+    name: str
+    module: nn.Module
+    spec: ConvSpec
+    parameters: int
+    stored: int
     layers: list[Layer]
-    batch: int
-    sanity: int
-    stored_bytes: int
-    auxiliary: int
 
     @property
-    def params(self) -> int:
-        """Parameters by formula."""
-        return sum(layer.parameters for layer in self.layers)
+    def calls(self) -> tuple[tuple[int, ...], ...]:
+        """The rows and columns of each image that it is given."""
+        sides = self.layers[0].calls if self.layers else ()
+        return tuple((1, 1) if isinstance(self.module, nn.Linear) else each for each in sides)
 
-    @property
-    def mult_adds(self) -> int:
-        """Published multiply-adds per image."""
-        return sum(layer.mult_adds for layer in self.layers)
-
-    @property
-    def mult_adds_exact(self) -> int | float:
-        """Exact multiply-adds per image: a fraction where a batch shares the forming of a matrix."""
-        share = Fraction(self.exact_of_batch, self.batch)
-        return share.numerator if share.denominator == 1 else float(share)
-
-    @property
-    def exact_of_batch(self) -> int:
-        """Exact multiply-adds of a batch."""
-        return sum(layer.exact_of_batch for layer in self.layers)
-
-
-def count(model: nn.Module, side: int, batch: int = 128) -> Costs:
-    """Return the costs of a forward pass of a network, on the meta device or the CPU. It is left in evaluation mode.
-
-    Args: side: rows and columns of an RGB image; batch: images that share the forming of a matrix, in the exact count.
-    Raises SwapconvError where the formulas and the network's own parameters disagree.
-    """
-    with walk(model.eval(), batch) as layers, torch.no_grad():
-        model(placeholder(Size([1, 3, side, side])))
-    kept = [tensor for name, tensor in model.state_dict().items() if not name.startswith("auxiliary.")]
-    stored = sum(tensor.numel() * tensor.element_size() for tensor in kept)
-    auxiliary = parameter_count(model.auxiliary) if hasattr(model, "auxiliary") else 0
-    layers = [layer for layer in layers if not layer.name.startswith("auxiliary.")]
-    costs = Costs(layers, batch, parameter_count(model) - auxiliary, stored, auxiliary)
-    if costs.params != costs.sanity:
-        raise SwapconvError(f"the formulas give {costs.params} parameters, the network has {costs.sanity}")
-    return costs
-
-
-def parameter_count(model: nn.Module) -> int:
-    """Return the number of parameters by looking at the tensors."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def output_shapes(model: nn.Module, side: int) -> Output:
-    """Return the network's output for one RGB image, whose tensors have the right shapes over a single number."""
-    with walk(model.eval(), 1), torch.no_grad():
-        return model(placeholder(Size([1, 3, side, side])))
+    def by(self, block: nn.Module, batch: int) -> Layer:
+        """Return the costs of the block in its place."""
+        name = f"{self.name}.block" if isinstance(self.module, nn.Linear) else self.name
+        calls = self.calls
+        exact = sum(block.exact_mult_adds(*sides, batch) for sides in calls)
+        layer = Layer(name, kind(block), block.parameter_count(), exact_of_batch=exact, calls=list(calls))
+        layer.mult_adds = sum(block.mult_adds(*sides) for sides in calls)
+        if calls:
+            layer.input = Size([self.spec.in_channels, *calls[-1]])
+            layer.output = Size([self.spec.out_channels, *map(self.spec.output_side, calls[-1])])
+        return layer
 
 
 class Partition(NamedTuple):
-    """The layers of a network that a swap leaves, and the convolutions that it replaces.
+    """The layers of a network, and the modules that a swap replaces in their places; these also in the swap's order.
 
-    `swapped` counts equal convolutions with equal rows and columns of input; `first` is the name of the first of each.
+    `kinds` counts convolutions that cost the same; `first` is the name of the first of each spec. `complete`: whether
+    the parts tell what the network costs: no module stands in several places, and a rule counts each that is replaced.
     """
 
-    staying: list[Layer]
-    swapped: Counter[tuple[ConvSpec, tuple[int, ...]]]
-    first: dict[ConvSpec, str]
+    rows: list[Layer | Swap]
+    swaps: list[Swap]
+    complete: bool
+
+    @property
+    def staying(self) -> list[Layer]:
+        """The layers that the swap leaves."""
+        return [row for row in self.rows if isinstance(row, Layer)]
+
+    @property
+    def kinds(self) -> Counter[tuple[ConvSpec, tuple[tuple[int, ...], ...]]]:
+        """How many convolutions there are of each spec that are given images of the same sizes."""
+        return Counter((swap.spec, swap.calls) for swap in self.swaps)
+
+    @property
+    def first(self) -> dict[ConvSpec, str]:
+        """The name of the first convolution of each spec."""
+        return {swap.spec: swap.name for swap in reversed(self.swaps)}
 
 
 def partition(config: dict, batch: int = 128) -> Partition:
-    """Divide the network of `config`, with nothing swapped yet, into what stays and what a swap replaces.
+    """Divide the network of `config`, with nothing swapped yet, into what stays and what a swap replaces."""
+    return _partition(reference(config, batch), config["where"])
 
-    So the costs of many convs need each kind of convolution to be built once, not the network.
-    """
-    network = reference(config)
-    chosen = blocks.chosen(network, config["where"])
-    sides: dict[str, tuple[int, ...]] = {}
-    staying = []
-    for layer in count(network, side_of(config), batch).layers:
-        owner = next((each for each in chosen if f"{layer.name}.".startswith(f"{each}.")), None)
+
+@lru_cache(KEPT)
+def _partition(of: Reference, where: str) -> Partition:
+    network, costs = of.network, of.costs
+    found: dict[str, Swap] = {}
+    for name in blocks.chosen(network, where):
+        module = network.get_submodule(name)
+        found[name] = Swap(name, module, blocks.spec_of(module), parameter_count(module), _stored(module), [])
+    rows: list[Layer | Swap] = []
+    for layer in costs.layers:
+        parts = layer.name.split(".")
+        owner = next((name for n in range(len(parts), 0, -1) if (name := ".".join(parts[:n])) in found), None)
         if owner is None:
-            staying.append(layer)
-        else:
-            sides.setdefault(owner, tuple(layer.input[1:]))
-    specs = {each: blocks.spec_of(network.get_submodule(each)) for each in chosen}
-    swapped = Counter((spec, sides[each]) for each, spec in specs.items())
-    return Partition(staying, swapped, {spec: each for each, spec in reversed(specs.items())})
+            rows.append(layer)
+            continue
+        if not found[owner].layers:
+            rows.append(found[owner])
+        found[owner].layers.append(layer)
+    return Partition(rows, list(found.values()), not of.shares and all(swap.layers for swap in found.values()))
+
+
+def costs_of(config: dict, batch: int = 128) -> Costs:
+    """Return the costs of the network of a resolved configuration, as `count` gives them of the built network.
+
+    Raises RequestError where a layer cannot take the conv.
+    """
+    parts = partition(config, batch)
+    if config["module"] or not parts.complete:
+        return count(build(config), side_of(config), batch)
+    conv, reference_costs = parse_conv(config["conv"]), reference(config, batch).costs
+    blocks_of: dict[ConvSpec, Built] = {}
+    replaced: dict[str, Layer] = {}
+    sanity, stored = reference_costs.sanity, reference_costs.stored_bytes
+    for swap in parts.swaps:
+        if conv.is_ordinary and isinstance(swap.module, nn.Conv2d):
+            continue  # as blocks.substitute leaves it
+        if swap.spec not in blocks_of:
+            blocks_of[swap.spec] = _built(conv, swap)
+        new = blocks_of[swap.spec]
+        replaced[swap.name] = swap.by(new.block, batch)
+        sanity += new.parameters - swap.parameters
+        stored += new.stored - swap.stored
+    if any(isinstance(module, Seeded) for new in blocks_of.values() for module in new.block.modules()):
+        stored += SEED_BYTES
+    layers: list[Layer] = []
+    for row in parts.rows:
+        layers += [row] if isinstance(row, Layer) else [replaced[row.name]] if row.name in replaced else row.layers
+    return Costs(layers, batch, sanity, stored, reference_costs.auxiliary).checked()
+
+
+class Built(NamedTuple):
+    """A block on the meta device, its number of parameters and the bytes of its state."""
+
+    block: nn.Module
+    parameters: int
+    stored: int
+
+
+def _built(conv: ConvName, swap: Swap) -> Built:
+    try:
+        with torch.device("meta"):
+            block = blocks.build_block(conv, swap.spec)
+    except ValueError as error:
+        widths = f"{swap.spec.in_channels} -> {swap.spec.out_channels}"
+        raise RequestError(f"layer {swap.name!r} ({widths}) cannot be {conv}: {error}")
+    return Built(block, parameter_count(block), _stored(block))
+
+
+def _stored(module: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in module.state_dict().values())
 
 
 def summary(config: dict, batch: int = 128) -> dict:
     """Return all that count.py says of a resolved configuration, as one object ready for JSON."""
     with of_module(config):
         check_side(config)
-        costs = count(build(config), side_of(config), batch)
-    reference_params = reference_parameters(config) - costs.auxiliary
+        costs = costs_of(config, batch)
+    reference_params = reference(config, batch).parameters - costs.auxiliary
     return {
         "dataset": config["dataset"],
         "network": config["network"],
@@ -148,15 +237,7 @@ def summary(config: dict, batch: int = 128) -> dict:
         "batch": costs.batch,
         "stored_bytes": costs.stored_bytes,
         "uncounted": [layer.name for layer in costs.layers if layer.input is None],
-        "layers": [
-            {
-                **vars(layer),
-                "exact_of_batch": layer.exact_of_batch,
-                "input": list(layer.input or ()),
-                "output": list(layer.output or ()),
-            }
-            for layer in costs.layers
-        ],
+        "layers": [layer.as_json() for layer in costs.layers],
     }
 
 

@@ -5,8 +5,6 @@ print(text(costs))
 print(layer_table(costs["layers"], batch=128))
 """
 
-from tabulate import tabulate
-
 from counting.budget import resolve
 from counting.costs import summary
 from system.errors import RequestError
@@ -41,6 +39,8 @@ def text(costs: dict) -> str:
 
 def layer_table(layers: list[dict], batch: int) -> str:
     """Return a table with a row for each layer that has parameters or mult-adds."""
+    from tabulate import tabulate  # most requests are for no table
+
     rows = [
         [
             layer["name"], layer["kind"], "×".join(map(str, layer["input"])), "×".join(map(str, layer["output"])),
@@ -71,6 +71,8 @@ def compare(config: dict, convs: list[str], batch: int) -> list[dict]:
 
 def comparison_table(rows: list[dict]) -> str:
     """Return one table of several convs, a row each."""
+    from tabulate import tabulate  # most requests are for no table
+
     shown = [
         [row["conv"], None, None, None, None, None, row["error"]] if "error" in row else
         [row["budget"]["setting"] if row["budget"] else row["conv"], row["params"],

@@ -11,7 +11,7 @@ their families count. *Exact*: the multiply-adds of the convolutions and matrix 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -23,7 +23,10 @@ from layers.spec import ConvSpec
 
 @dataclass
 class Layer:
-    """The costs of one layer: published mult-adds for one image, `exact_of_batch` for a whole batch."""
+    """The costs of one layer: published mult-adds for one image, `exact_of_batch` for a whole batch.
+
+    `calls`: the rows and columns of each input that it was given.
+    """
 
     name: str
     kind: str
@@ -32,6 +35,19 @@ class Layer:
     output: Size | None = None
     mult_adds: int = 0
     exact_of_batch: int = 0
+    calls: list[tuple[int, ...]] = field(default_factory=list)
+
+    def as_json(self) -> dict:
+        """Return the row of count.py --json."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "parameters": self.parameters,
+            "input": list(self.input or ()),
+            "output": list(self.output or ()),
+            "mult_adds": self.mult_adds,
+            "exact_of_batch": self.exact_of_batch,
+        }
 
 
 class Pass(NamedTuple):
@@ -78,6 +94,7 @@ def _recorder(rule: Callable[[Size], Pass], layer: Layer) -> Callable[[Tensor], 
         if min(done.output) < 1:
             raise ValueError(f"nothing is left of the image after the layer {layer.name!r}")
         layer.input, layer.output = x.shape[1:], done.output[1:]
+        layer.calls.append(tuple(x.shape[2:]))
         layer.mult_adds += done.mult_adds
         layer.exact_of_batch += done.exact_of_batch
         return placeholder(done.output)

@@ -21,6 +21,7 @@ import numpy as np
 
 from input import cache
 from input.arrays import MODES, TEST, TRAIN, Images, class_labels, notes_of, splits_in
+from input.datasets import LARGEST_SIDE, PREFIX
 from input.image_files import FORMATS, contents, fault, is_image, shown
 from input.photos.index import MOST_CLASSES, trusted
 from input.photos.scan import Found, first_image, folders_in, scan
@@ -29,17 +30,10 @@ from system.errors import MachineFault, RequestError, did_you_mean, first_line
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PREFIX = "folder:"
-LARGEST_SIDE = 96  # pixels: all images are kept in memory
 LARGEST_FILE = 1 << 26  # bytes of an encoded image
 FORMAT = 1
 ARRAYS = ("stamp", "train", "train_labels", "test", "test_labels", "mean", "std", "digests", "notes")
 LAYOUT = "the layout is train/<class>/x.png and test/<class>/x.png (or val/)"
-
-
-def is_own(dataset: str) -> bool:
-    """Return whether a dataset's name is that of a folder."""
-    return dataset.startswith(PREFIX)
 
 
 class Own(NamedTuple):

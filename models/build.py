@@ -9,7 +9,6 @@ A checkpoint keeps its configuration, so a teacher is rebuilt from it in the sam
 """
 
 from contextlib import nullcontext
-from functools import cache
 from pkgutil import resolve_name
 
 import torch
@@ -36,17 +35,6 @@ def reference(config: dict) -> nn.Module:
     """Return the same network with nothing swapped, on the meta device. The compression ratio refers to it."""
     with torch.device("meta"):
         return plain(config, datasets.of(config).classes)
-
-
-def reference_parameters(config: dict) -> int:
-    """Return the parameter count of `reference`, counted once for each network and size: comparisons ask often."""
-    return _reference_parameters(size_of(config), datasets.of(config).classes)
-
-
-@cache
-def _reference_parameters(size: tuple[tuple[str, object], ...], classes: int) -> int:
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in plain(dict(size), classes).parameters())
 
 
 def size_of(config: dict) -> tuple[tuple[str, object], ...]:

@@ -1,7 +1,7 @@
 """What makes a run the same run: its configuration, less what does not change the result. Imports no torch."""
 
 from input import facts
-from input.folders import is_own
+from input.datasets import is_own
 
 # What does not change the result, so is not part of a run's identity.
 NOT_IDENTITY = (

@@ -2,7 +2,7 @@
 
     jobs = checked("study.json")              # RequestError with every fault as a note where anything does not fit
 
-Each distinct network is built once, on the meta device.
+Each distinct network is counted once; nothing is allocated.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from counting import budget
-from counting.costs import output_shapes
+from counting.costs import output_of
 from counting.sides import check_side
 from distill import check_taps
-from input.datasets import is_known, other_classes, side_of
+from input.datasets import is_known, other_classes
 from layers.user import of_module
-from models.build import build
 from models.registry import NETWORKS
 from record.checkpoint import digest, load_run
 from record.paths import checkpoint_path
@@ -83,9 +82,8 @@ class _Networks:
             try:
                 resolved = budget.resolve(config)[0]
                 check_side(resolved)
-                network = build(resolved)
                 with of_module(config):
-                    self.taps[key] = output_shapes(network, side_of(config)).taps
+                    self.taps[key] = output_of(resolved).taps
             except RequestError as error:
                 self.taps[key] = error
         return _value(self.taps[key])

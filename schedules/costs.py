@@ -96,18 +96,20 @@ def pricing(config: dict, batch: int = 128) -> Callable[[object], Cost]:
     from counting.costs import partition
 
     of = partition(config, batch)
+    kinds = of.kinds
     fixed = [
         sum(costs) for costs in zip(*((each.parameters, each.exact_of_batch, each.mult_adds) for each in of.staying))
     ]
 
     def price(conv) -> Cost:
         total = list(fixed)
-        for (spec, side), times in of.swapped.items():
+        for (spec, calls), times in kinds.items():
             with torch.device("meta"):
                 block = build_block(conv, spec)
-            costs = (block.parameter_count(), block.exact_mult_adds(*side, batch), block.mult_adds(*side))
-            for place, cost in enumerate(costs):
-                total[place] += times * cost
+            total[0] += times * block.parameter_count()
+            for sides in calls:
+                total[1] += times * block.exact_mult_adds(*sides, batch)
+                total[2] += times * block.mult_adds(*sides)
         return Cost(total[0], total[1] / batch, total[2])
 
     return price

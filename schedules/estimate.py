@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from counting.budget import resolve
 from input import datasets
-from input.folders import PREFIX, is_own
+from input.datasets import PREFIX, is_own
 from layers.init import materialise
 from models.build import build
 from record import checkpoint, outcome

@@ -25,13 +25,11 @@ from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tabulate import tabulate
-
 from cli import command
 from cli import flags as cli_flags
 from cli import options as cli_options
 from cli.command import Parser
-from input.folders import PREFIX, is_own, look
+from input.datasets import PREFIX, is_own
 from layers.registry import FAMILIES, OpenName, parse_conv, parse_family
 from models.registry import reference_conv, width_flag
 from schedules.schedule import Job, parse
@@ -150,7 +148,11 @@ def _check_flags(flags: Sequence[str]) -> None:
 
 def _in_names(dataset: str) -> str:
     """Return what a dataset is called in the names of runs; raise RequestError where it is a folder without images."""
-    own = look(dataset.removeprefix(PREFIX), 1).name if is_own(dataset) else dataset
+    own = dataset
+    if is_own(dataset):
+        from input.folders import look  # imports NumPy, which no other request needs here
+
+        own = look(dataset.removeprefix(PREFIX), 1).name
     return re.sub(r"[^A-Za-z0-9_-]+", "_", own.removeprefix(PREFIX)).strip("_-")[:40] or "folder"
 
 
@@ -290,6 +292,8 @@ def main(arguments: list[str] | None = None) -> int:
     contents = ("[" + ",\n ".join(json.dumps(argv) for argv in argvs) + "]\n").encode()
     if request.output.exists() and files.read_file(str(request.output)) != contents:  # its runs may be under way
         raise RequestError(f"{request.output} exists and is another schedule: choose another -o, or delete it")
+    from tabulate import tabulate
+
     from counting.costs import summary
     from schedules.check import without_faults
 

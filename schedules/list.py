@@ -14,8 +14,6 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 
-from tabulate import tabulate
-
 from cli import command
 from cli.command import Parser
 from record.paths import RUNS
@@ -74,6 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise RequestError(f"there is no run in {RUNS}/")
     states = Counter(row[1] for row, _ in lines)
     shown = [each for each in lines if request.state in (None, each[0][1])]
+    from tabulate import tabulate  # after the request is checked
+
     headers = ["run", "state", "epoch", "error %"]
     table = tabulate(
         [row for row, _ in shown], headers, disable_numparse=True, colalign=("left", "left", "right", "right")

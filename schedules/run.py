@@ -20,6 +20,7 @@ import math
 import time
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cli import command
 from cli.command import Parser
@@ -28,12 +29,14 @@ from schedules import launchers
 from schedules.job_queue import BLOCKED, DIVERGED, ELSEWHERE, FAILED, FINISHED, RUNNING, WAITING, Place, Queue, tail
 from schedules.launchers import LAUNCHERS, Launcher, Task
 from schedules.schedule import Job
-from schedules.view import View, result
 from system import arguments as system_arguments
 from system import signals
 from system.arguments import choice, number
 from system.configuration import Configuration
 from system.errors import Diverged, MachineFault, RequestError
+
+if TYPE_CHECKING:
+    from schedules.view import View
 
 PULSE = 0.02  # seconds between two looks at the running jobs
 OF_LAUNCHER = {"address": "ray", "time_limit": "slurm", "partition": "slurm", "account": "slurm", "sbatch": "slurm"}
@@ -94,6 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     request = options(arguments)
     from schedules.check import checked
+    from schedules.view import View
 
     jobs = checked(request.schedule)
     if request.dry_run:
@@ -136,7 +140,7 @@ def _check_size(jobs: Sequence[Job], launcher: Launcher) -> None:
         raise RequestError(f"job {largest.number} asks for {largest.gpus} GPUs, a job may have {most:g} here")
 
 
-def work(queue: Queue, launcher: Launcher, view: View, stop: signals.Deferred) -> None:
+def work(queue: Queue, launcher: Launcher, view: "View", stop: signals.Deferred) -> None:
     """Start jobs and note their ends, until every job is over or a signal has come."""
     while not (queue.is_over() or stop()):
         note_ended(queue, launcher, view)
@@ -155,13 +159,12 @@ def _task(place: Place, launcher: Launcher) -> Task:
     return Task(place.job.name, place.job.command(), place.log.absolute(), place.job.gpus if launcher.has_gpus else 0)
 
 
-def note_ended(queue: Queue, launcher: Launcher, view: View, stopping: bool = False) -> None:
+def note_ended(queue: Queue, launcher: Launcher, view: "View", stopping: bool = False) -> None:
     """Give the jobs that have ended back to the queue, and show an event for each."""
     for name, status in launcher.ended():
         place = queue.ended(name, status, stopping)
         if place.state == FINISHED:
-            view.took(place)
-            view.event(name, result(place.record()), "green")
+            view.finished(place)
         elif stopping and place.state == WAITING:
             view.event(name, _kept(place), "yellow")
         elif place.state == WAITING:

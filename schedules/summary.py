@@ -6,8 +6,6 @@ print(table(rows))                       # rows as collate.py makes them
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from tabulate import tabulate
-
 from record.reader import STATES
 from schedules.comparable import but_for_teaching, images
 from schedules.difference import Result, with_verdict
@@ -25,6 +23,8 @@ def table(rows: Iterable[dict]) -> str:
 
     Where a group has a teacher, the line has the difference of its error from that of the same network alone.
     """
+    from tabulate import tabulate  # no request is checked by it
+
     groups: dict[str, list[dict]] = {}
     for each in rows:
         groups.setdefault(each["group"], []).append(each)

@@ -86,8 +86,9 @@ class View:
         """Return how many columns of the terminal are left for a name."""
         return max(16, self.console.width - 52)
 
-    def took(self, place: Place) -> None:
-        """Count the time and the epochs of a job that has finished."""
+    def finished(self, place: Place) -> None:
+        """Show the result of a job, and count its time and its epochs."""
+        self.event(place.job.name, result(place.record()), "green")
         self.seconds += time.monotonic() - place.began
         self.epochs += place.job.options.epochs - place.epochs
 

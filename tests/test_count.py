@@ -87,6 +87,7 @@ def test_exact_counts_are_what_torch_sees(conv, network, batch):
     config = request(dataset, "--network", network, "--conv", conv, *depth)
     built = build(config)
     costs = counting_costs.count(built, side, batch)
+    assert costs == counting_costs.costs_of(config, batch)  # which builds one block of each kind, and no network
     built = materialise(built, seed=0) if device == "cpu" else built
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         built(torch.empty(batch, 3, side, side, device=device))
@@ -152,6 +153,7 @@ def test_a_wrong_formula_is_noticed(conv, monkeypatch):
 def test_darts_where_as_published():
     config = request("cifar10", "--network", "DARTS", "--conv", "SepHashedFull_0.1", "--where", "separable|dilated")
     assert counting_costs.summary(config)["params"] == 3_036_568
+    assert counting_costs.costs_of(config, 7) == counting_costs.count(build(config), 32, 7)
 
 
 def test_the_auxiliary_head_is_in_neither_count_but_in_the_ratio():

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from input import facts
+from input.arrays import Images
 from input.augment import Augmentation, augment
 from input.batches import BatchPlan
-from input.datasets import DATASETS, Images
+from input.datasets import DATASETS
 from input.memory import Data
 from system.errors import RequestError
 

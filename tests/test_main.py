@@ -144,7 +144,7 @@ def test_a_users_block_is_initialised_and_counted(workplace, capsys):
 
 def test_what_main_hands_on():
     """Flags reach the data: digits are never flipped, cutout and val_size are as given."""
-    from input.datasets import find
+    from input.places import find
 
     def data(text):
         request = options.training(text.split())
@@ -233,7 +233,8 @@ def test_darts_presets_and_callbacks():
 def test_darts_normalises_as_published(tmp_path, monkeypatch):
     import numpy as np
 
-    from input.datasets import Images, Source
+    from input.arrays import Images
+    from input.source import Source
 
     grey = np.full((6, 32, 32, 3), 128, np.uint8)
     source = Source("memory", lambda workers, keep: Images(grey, np.arange(6), grey, np.arange(6)))

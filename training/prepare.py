@@ -23,8 +23,9 @@ from data import find, labels_of, load_data
 from distributed import launch
 from distributed.batchnorm import synchronise
 from distributed.process_group import Ranks
-from input import cache, datasets, facts
+from input import cache, facts
 from input.batches import Feed
+from input.source import Source
 from layers.init import materialise
 from models.build import build, reference
 from record.checkpoint import disk_room
@@ -64,7 +65,7 @@ class Prepared:
     network: nn.Module
     teacher: Origin | None
     start: Origin | None
-    source: datasets.Source
+    source: Source
     data: Feed
     disk: tuple[int, int] | None
     resume: bool

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from signal import SIGTERM
 
 from schedules.launchers import Task
-from schedules.launchers.process import cannot_start, start_process
+from schedules.launchers.forked import Forked, Template
+from schedules.launchers.process import cannot_start
 from system import threads
 from system.configuration import Configuration
 
@@ -41,7 +42,8 @@ class Local:
         self.environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(share)}
         self.free = [self.gpus[slot % len(self.gpus)] if self.gpus else "" for slot in range(self.slots)]
         self.not_started: list[tuple[str, int]] = []
-        self.running: dict[str, tuple[subprocess.Popen, list[str]]] = {}
+        self.running: dict[str, tuple[subprocess.Popen | Forked, list[str]]] = {}
+        self.template = Template(self.environment)
 
     def about(self) -> str:
         """Return the number of slots and the GPUs in words."""
@@ -59,7 +61,7 @@ class Local:
             given = [gpu for gpu in slots if gpu] if task.gpus else []
             environment = self.environment | ({"CUDA_VISIBLE_DEVICES": ",".join(given)} if self.gpus else {})
             try:
-                self.running[task.name] = start_process(task, environment), slots
+                self.running[task.name] = self.template.start(task, environment), slots
             except OSError as error:
                 self.not_started.append((task.name, cannot_start(task, error)))
                 self.free += slots

@@ -8,6 +8,7 @@ The process gets SIGTERM if the one that started it dies. launchers/ray.py has t
 import os
 import subprocess
 import time
+from typing import BinaryIO
 
 from record import outcome
 from schedules.launchers import Task
@@ -21,15 +22,21 @@ def start_process(task: Task, environment: dict[str, str] | None = None) -> subp
     It has a session of its own, so that Ctrl-C in a terminal reaches the launcher alone. Raise OSError where the log
     cannot be written or the program cannot be run.
     """
-    task.log.parent.mkdir(parents=True, exist_ok=True)
-    outcome.clear_answer(task.log.parent)
-    asked = {outcome.ANSWER: str(outcome.answer_file(task.log.parent))}
-    with task.log.open("ab") as log:
+    log, variables = opened(task, environment)
+    with log:
         return subprocess.Popen(
             task.argv,
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {}), **asked}, start_new_session=True, preexec_fn=end_with_parent(),
+            env=variables, start_new_session=True, preexec_fn=end_with_parent(),
         )  # fmt: skip
+
+
+def opened(task: Task, environment: dict[str, str] | None = None) -> tuple[BinaryIO, dict[str, str]]:
+    """Return a task's log, open to be appended to, and the environment of its process. Raise OSError without a log."""
+    task.log.parent.mkdir(parents=True, exist_ok=True)
+    outcome.clear_answer(task.log.parent)
+    asked = {outcome.ANSWER: str(outcome.answer_file(task.log.parent))}
+    return task.log.open("ab"), {**os.environ, **(environment or {}), **asked}
 
 
 def cannot_start(task: Task, error: OSError) -> int:

@@ -267,15 +267,16 @@ def test_other_data_in_another_process_is_noticed(workplace):
 
 
 def lose_images() -> None:
-    from input import datasets
+    from input.arrays import Images
+    from input.source import Source
 
-    read = datasets.Source.read
+    read = Source.read
 
     def fewer(self, workers, keep=True):
         found = read(self, workers, keep)
-        return datasets.Images(found.train[1:], found.train_labels[1:], found.test, found.test_labels)
+        return Images(found.train[1:], found.train_labels[1:], found.test, found.test_labels)
 
-    datasets.Source.read = fewer
+    Source.read = fewer
 
 
 def test_who_waits_for_the_others_can_be_stopped(workplace):

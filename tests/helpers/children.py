@@ -104,7 +104,7 @@ def _run(arguments: tuple[str, ...], cwd: Path, output: Path, pause: tuple | Non
 
 def _install(mark: Path, stage: str, times: int, seconds: float = 60) -> None:
     """Makes the process sleep where it passes the stage for the `times`-th time, counted from 0."""
-    from input import datasets
+    from input import source
     from record import checkpoint, run
     from system import files
     from training import loop, step
@@ -141,7 +141,7 @@ def _install(mark: Path, stage: str, times: int, seconds: float = 60) -> None:
     files.os = System()
     match stage:
         case "loading":
-            around(datasets.Source, "read", before=True)
+            around(source.Source, "read", before=True)
         case "record":
             around(run.Run, "_begin", after=True)
         case "step":

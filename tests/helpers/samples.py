@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from input import datasets
+from input.arrays import Images
 
 CLASSES = [f"class{number}" for number in range(10)]
 
@@ -49,7 +49,7 @@ def write_tar(path: Path, files: dict[str, bytes], mode="w:xz") -> None:
     path.write_bytes(tarred(files, mode))
 
 
-def check(images: datasets.Images) -> None:
+def check(images: Images) -> None:
     assert images.train.shape == images.test.shape == (20, 32, 32, 3) and images.train.dtype == np.uint8
     assert images.train_labels.tolist() == [label for label in range(10) for _ in range(2)]
     assert images.train[:, 0, 0, 0].tolist() == [10 * label + number for label in range(10) for number in range(2)]

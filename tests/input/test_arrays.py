@@ -12,7 +12,7 @@ from PIL import Image
 from samples import check, picture, tree, write_fashion, write_folder, write_tar
 
 from input import arrays
-from input.datasets import find
+from input.places import find
 from system.errors import MachineFault
 
 

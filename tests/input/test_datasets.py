@@ -9,8 +9,9 @@ import pytest
 from samples import check, tree, write_fashion, write_folder, write_tar
 from sklearn.datasets import load_digits
 
-from input import datasets
-from input.datasets import DATASETS, find
+from input import places
+from input.datasets import DATASETS
+from input.places import find
 from system.errors import MachineFault, RequestError
 
 
@@ -81,7 +82,7 @@ def test_digits():
     ],
 )
 def test_a_missing_dataset_says_where_and_how(tmp_path, name, told, monkeypatch):
-    monkeypatch.setattr(datasets.Path, "is_file", lambda self: False)  # the Debian package may be installed here
+    monkeypatch.setattr(places.Path, "is_file", lambda self: False)  # the Debian package may be installed here
     with pytest.raises(RequestError, match=told) as error:
         find(name, tmp_path)
     assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []

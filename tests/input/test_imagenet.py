@@ -14,7 +14,7 @@ from torchvision.models import mobilenet_v2
 
 import main
 from cli import command as cli_command
-from input import datasets
+from input.places import find
 from system.errors import RequestError
 
 NETWORK = ["--network", "MobileNetV2", "--width_mult", "0.1", "--image_size", "64", "--batch_size", "5"]
@@ -143,7 +143,7 @@ def test_testing_needs_no_training_images(trained, places, workplace, monkeypatc
     assert main.main([*command, str(workplace / "only")]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == whole
     with pytest.raises(RequestError, match="has no folder train/"):
-        datasets.find("imagenet", None, imagenet_loc=str(workplace / "only"))
+        find("imagenet", None, imagenet_loc=str(workplace / "only"))
 
 
 def test_what_is_passed_over_is_told_of_every_split_always(places, workplace, capsys):

@@ -9,7 +9,7 @@ from torchvision.models import mobilenet_v2
 
 import main
 from cli import command as cli_command
-from input import datasets
+from input import places
 from input.photos.labels import CLS, alphabetical, disagreement, of_imagenet, wnids
 from input.photos.lists import of_list
 from record.identity import differences
@@ -30,9 +30,7 @@ NETWORK = [
 
 
 def read(place, only_test=False, **keywords):
-    return datasets.find("imagenet", place, imagenet_loc=str(place), only_test=only_test, **keywords).read(
-        1, keep=False
-    )
+    return places.find("imagenet", place, imagenet_loc=str(place), only_test=only_test, **keywords).read(1, keep=False)
 
 
 def renamed(names) -> dict[str, bytes]:
@@ -65,7 +63,7 @@ def test_how_class_folders_are_labelled(tmp_path, names, how, labels, odd):
     for split in ("train", "val"):
         own = {name.partition("/")[2]: data for name, data in renamed(names).items() if name.startswith(split)}
         write_tar(tmp_path / f"s-{split}-0.tar", own)
-    sharded = datasets.find("imagenet", tmp_path, imagenet_loc=f"{tmp_path}/s-{{train,val}}-{{0..}}.tar").read(1, False)
+    sharded = places.find("imagenet", tmp_path, imagenet_loc=f"{tmp_path}/s-{{train,val}}-{{0..}}.tar").read(1, False)
     for index in (*read(tmp_path / "tree"), *sharded):
         assert index.labelled == how and index.labelling.odd == odd and index.classes == sorted(names)
         of_name = dict(zip(names, labels))
@@ -263,13 +261,13 @@ def test_where_a_list_does_not_belong(tmp_path, workplace, capsys):
     with pytest.raises(RequestError, match="val/ has folders, n01440764/ for one, which label its images"):
         read(tmp_path / "d", val_labels=str(tmp_path / "list.txt"))
     with pytest.raises(RequestError, match="goes with a folder of images, shards hold their labels"):
-        datasets.find("imagenet", tmp_path, imagenet_loc="s-{train,val}-{0..}.tar", val_labels="list.txt")
+        places.find("imagenet", tmp_path, imagenet_loc="s-{train,val}-{0..}.tar", val_labels="list.txt")
     of_list(tmp_path / "list.txt", None)(["a/x.jpg"])  # as many as lines
     (tmp_path / "list.txt").write_text("0\n1\n")
     with pytest.raises(RequestError, match="the images lie in several folders"):
         of_list(tmp_path / "list.txt", None)(["a/x.jpg", "b/x.jpg"])
     with pytest.raises(RequestError, match="the list of labels 'nowhere' is not there"):
-        of_list(datasets.Path("nowhere"), None)
+        of_list(places.Path("nowhere"), None)
     assert run("digits", "teacher", "-t", "t", "--val_labels", "x") == 2
     assert "--val_labels goes with imagenet, not digits" in capsys.readouterr().err
 

@@ -13,8 +13,8 @@ import zstandard
 from samples import check, picture, tarred, tree, write_folder, write_tar
 
 from input import archives, image_files
-from input.datasets import find
 from input.image_files import Passed, is_image, is_junk, shown
+from input.places import find
 from system.errors import MachineFault
 
 JUNK = {

@@ -8,7 +8,7 @@ import torch
 from photo_samples import CLASSES, encoded, photographs, pixels, write_shards
 from samples import write_folder
 
-from input import datasets
+from input import places
 from input.arrays import Images
 from input.augment import Augmentation
 from input.batches import BatchPlan, Share
@@ -34,7 +34,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def index(place):
-    return datasets.find("imagenet", place, imagenet_loc=str(place / "tree")).read(1)
+    return places.find("imagenet", place, imagenet_loc=str(place / "tree")).read(1)
 
 
 def make(index, augmentation=PLAIN, batch_size=5, workers=0, **keywords) -> Photos:
@@ -155,7 +155,7 @@ def test_fewer_images_to_train_on(index):
 
 
 def test_shards_are_a_tree_pixel_for_pixel(index, place):
-    sharded = datasets.find("imagenet", place, imagenet_loc=write_shards(place / "shards", photographs())).read(1)
+    sharded = places.find("imagenet", place, imagenet_loc=write_shards(place / "shards", photographs())).read(1)
     ours, theirs = make(sharded), make(index)
     for a, b in zip(ours.batches(ours.test), theirs.batches(theirs.test), strict=True):
         assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
@@ -179,7 +179,7 @@ def damage(folder: Path, split: str, count: int) -> list[Path]:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_damaged_images_are_left_out_and_told_once(tmp_path, capsys, workers):
     write_folder(tmp_path / "imagenet", photographs())
-    index = datasets.find("imagenet", tmp_path).read(1)
+    index = places.find("imagenet", tmp_path).read(1)
     whole = make(index).train(0)
     sound = {
         int(n): x for batch, numbers in zip(whole, index.train.order(0, 0).split(5)) for n, x in zip(numbers, batch.x)
@@ -203,14 +203,14 @@ def test_damaged_images_are_left_out_and_told_once(tmp_path, capsys, workers):
 def test_a_batch_of_which_nothing_is_left(tmp_path):
     write_folder(tmp_path / "imagenet", photographs(1))
     damage(tmp_path / "imagenet", "train", 2)
-    photos = make(datasets.find("imagenet", tmp_path).read(1), batch_size=1)
+    photos = make(places.find("imagenet", tmp_path).read(1), batch_size=1)
     batches = list(photos.train(0))
     assert [len(batch.x) for batch in batches] == [1] * 3 and sum(batch.images for batch in batches) == 1
 
 
 def test_too_many_damaged_images_are_a_fault(tmp_path):
     write_folder(tmp_path / "imagenet", photographs(6))
-    photos = make(datasets.find("imagenet", tmp_path).read(1))
+    photos = make(places.find("imagenet", tmp_path).read(1))
     damage(tmp_path / "imagenet", "train", 11)
     with pytest.raises(MachineFault, match="11 training images are damaged, more than 10, the last one is .*JPEG: "):
         list(photos.train(0))

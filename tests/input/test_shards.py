@@ -10,7 +10,7 @@ import pytest
 from photo_samples import photographs, write_shards, write_tar
 from samples import write_folder
 
-from input import datasets
+from input import places
 from input.photos import shards
 from input.photos.patterns import find_shards
 from input.photos.shards import read_shards
@@ -31,13 +31,13 @@ def age(folder):
 
 def test_the_same_images_as_in_a_tree(tmp_path, files):
     write_folder(tmp_path / "tree", files)
-    tree = datasets.find("imagenet", tmp_path, imagenet_loc=str(tmp_path / "tree")).read(1)
-    by_label = datasets.find("imagenet", tmp_path, imagenet_loc=write_shards(tmp_path / "shards", files)).read(1)
+    tree = places.find("imagenet", tmp_path, imagenet_loc=str(tmp_path / "tree")).read(1)
+    by_label = places.find("imagenet", tmp_path, imagenet_loc=write_shards(tmp_path / "shards", files)).read(1)
     for split in ("train", "val"):
         own = {name.removeprefix(f"{split}/"): data for name, data in files.items() if name.startswith(split)}
         write_tar(tmp_path / "folders" / split / "s-00.tar", dict(list(own.items())[:7]))
         write_tar(tmp_path / "folders" / split / "s-01.tar", dict(list(own.items())[7:]))
-    source = datasets.find("imagenet", tmp_path, imagenet_loc=str(tmp_path / "folders" / "s-{00..}.tar"))
+    source = places.find("imagenet", tmp_path, imagenet_loc=str(tmp_path / "folders" / "s-{00..}.tar"))
     assert "(2 train and 2 val shards)" in source.where
     for index in (by_label, source.read(1), pickle.loads(pickle.dumps(source.read(1)))):
         for split in ("train", "val"):

@@ -10,7 +10,7 @@ import pytest
 from photo_samples import CLASSES, photographs
 from samples import write_folder
 
-from input import cache, datasets
+from input import cache, places
 from input.photos import scan, tree
 from input.photos.index import Packed
 from input.photos.tree import read_tree
@@ -110,17 +110,17 @@ def test_packed_strings():
 
 def test_the_dataset_is_found(place, monkeypatch):
     for source in (
-        datasets.find("imagenet", place.parent),
-        datasets.find("imagenet", place, imagenet_loc=str(place)),
+        places.find("imagenet", place.parent),
+        places.find("imagenet", place, imagenet_loc=str(place)),
     ):
         train, val = source.read(1)
         assert source.where == str(place) and len(train) == len(val) == 12
     val_only = place / "val" / CLASSES[0]
     val_only.rename(place / "val" / "n01440765")
     with pytest.raises(RequestError, match="has the class 'n01440765', which is none of the 3 to train on"):
-        datasets.find("imagenet", place.parent).read(1)
+        places.find("imagenet", place.parent).read(1)
     (place / "val" / "n01440765").rename(place / "elsewhere")  # fewer classes to test on are allowed
-    assert datasets.find("imagenet", place.parent).read(1).val.labels.tolist() == [1] * 4 + [217] * 4
+    assert places.find("imagenet", place.parent).read(1).val.labels.tolist() == [1] * 4 + [217] * 4
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_the_dataset_is_found(place, monkeypatch):
 def test_wrong_layouts(tmp_path, files, told):
     write_folder(tmp_path / "imagenet", dict.fromkeys(files, b""))
     with pytest.raises(RequestError, match=told) as error:
-        datasets.find("imagenet", tmp_path).read(1)
+        places.find("imagenet", tmp_path).read(1)
     assert "\n" not in str(error.value)
 
 
@@ -154,7 +154,7 @@ def test_wrong_layouts(tmp_path, files, told):
 def test_wrong_places(workplace, place, told):
     (workplace / "file").touch()
     with pytest.raises(RequestError, match=told) as error:
-        datasets.find("imagenet", workplace, imagenet_loc=place)
+        places.find("imagenet", workplace, imagenet_loc=place)
     assert "\n" not in str(error.value)
 
 

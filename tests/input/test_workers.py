@@ -38,7 +38,7 @@ def test_a_killed_worker_is_a_fault_in_one_line():
 
 PROGRAM = """
     import multiprocessing, os, signal, sys
-    from input import datasets
+    from input import datasets, places
     from input.augment import Augmentation
     from input.batches import BatchPlan
     from input.photos.loader import Photos
@@ -47,7 +47,7 @@ PROGRAM = """
 
     if __name__ == "__main__":
         place, how = sys.argv[1:]
-        index = datasets.find("imagenet", None, imagenet_loc=place).read(1, False)
+        index = places.find("imagenet", None, imagenet_loc=place).read(1, False)
         photos = Photos(index, datasets.DATASETS["imagenet"], BatchPlan(Augmentation(cutout=0), 1, 0), side=16, workers=2)
         if how == "spawn":
             photos.pool.loader.multiprocessing_context = "spawn"

@@ -95,8 +95,9 @@ def launch(pauses=None, terminal=None):
     """Turn this process into a launcher, on a terminal if one is named. `pauses`: of each job at its first start."""
     import main
     import schedules.run
-    from schedules.launchers import process
+    from schedules.launchers import forked, process
 
+    forked.Template._serves = lambda *_: False
     process.subprocess = Subprocess(partial(Forked, train=main.main, pauses=pauses or {}))
     main.main = schedules.run.main
     if terminal is not None:

@@ -14,8 +14,9 @@ import main
 from distill import LossOutput, Supervised
 from input.augment import Augmentation
 from input.batches import BatchPlan
-from input.datasets import DATASETS, find
+from input.datasets import DATASETS
 from input.memory import Data, Split
+from input.places import find
 from models.darts import DARTS
 from models.output import Output
 from record import run as record_run

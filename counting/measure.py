@@ -1,0 +1,89 @@
+"""What a network that is there costs: one pass of shapes through it.
+
+    costs = count(network, side=32)              # of a network on the meta device or the CPU
+    costs.params, costs.mult_adds
+
+Per image and in two conventions: as published tables count, and exactly (counting/shapes.py). A head that only training
+uses is not counted.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Size, nn
+
+from counting.shapes import Layer, placeholder, walk
+from models.output import Output
+from system.errors import SwapconvError
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a network costs.
+
+    `sanity` is the number of parameters by looking at the tensors, `stored_bytes` the size of the saved state,
+    `auxiliary` the number of parameters of an auxiliary head, which nothing else here includes.
+    """
+
+    layers: list[Layer]
+    batch: int
+    sanity: int
+    stored_bytes: int
+    auxiliary: int
+
+    @property
+    def params(self) -> int:
+        """Parameters by formula."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def mult_adds(self) -> int:
+        """Published multiply-adds per image."""
+        return sum(layer.mult_adds for layer in self.layers)
+
+    @property
+    def mult_adds_exact(self) -> int | float:
+        """Exact multiply-adds per image: a fraction where a batch shares the forming of a matrix."""
+        whole, rest = divmod(self.exact_of_batch, self.batch)
+        return self.exact_of_batch / self.batch if rest else whole
+
+    @property
+    def exact_of_batch(self) -> int:
+        """Exact multiply-adds of a batch."""
+        return sum(layer.exact_of_batch for layer in self.layers)
+
+    def checked(self) -> "Costs":
+        """Return the costs. Raise SwapconvError where the formulas and the parameters disagree."""
+        if self.params != self.sanity:
+            raise SwapconvError(f"the formulas give {self.params} parameters, the network has {self.sanity}")
+        return self
+
+
+def count(model: nn.Module, side: int, batch: int = 128) -> Costs:
+    """Return the costs of a forward pass of a network, on the meta device or the CPU. It is left in evaluation mode.
+
+    Args: side: rows and columns of an RGB image; batch: images that share the forming of a matrix, in the exact count.
+    Raises SwapconvError where the formulas and the network's own parameters disagree.
+    """
+    return counted(model, side, batch)[0]
+
+
+def counted(model: nn.Module, side: int, batch: int) -> tuple[Costs, Output]:
+    """Return `count` of a network, and its output as `output_shapes` gives it."""
+    with walk(model.eval(), batch) as layers, torch.no_grad():
+        output = model(placeholder(Size([1, 3, side, side])))
+    stored = sum(tensor.nbytes for name, tensor in model.state_dict().items() if not name.startswith("auxiliary."))
+    auxiliary = parameter_count(model.auxiliary) if hasattr(model, "auxiliary") else 0
+    layers = [layer for layer in layers if not layer.name.startswith("auxiliary.")]
+    return Costs(layers, batch, parameter_count(model) - auxiliary, stored, auxiliary).checked(), output
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Return the number of parameters by looking at the tensors."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def output_shapes(model: nn.Module, side: int) -> Output:
+    """Return the network's output for one RGB image, whose tensors have the right shapes over a single number."""
+    with walk(model.eval(), 1), torch.no_grad():
+        return model(placeholder(Size([1, 3, side, side])))
