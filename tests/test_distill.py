@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from distill import Distill, Supervised, attention_map, attention_maps, attention_transfer, knowledge_distillation
+from layers.shuffle import Shuffle
+from layers.spec import ConvSpec
 from models.build import plain as build
 from models.output import Output
 
@@ -115,6 +117,27 @@ def test_auxiliary_head_and_losses_join():
     torch.testing.assert_close(output.parts["auxiliary"], 0.4 * F.cross_entropy(model.linear(2 * x), y))
     torch.testing.assert_close(output.parts["penalty"], model.linear.weight.square().sum())
     torch.testing.assert_close(output.loss, sum(output.parts.values()))
+
+
+def test_losses_of_modules_that_are_replaced():
+    """They are looked for once, and again wherever a module has become another one, at any depth."""
+    inner, base = WithAuxiliaries(), Shuffle(ConvSpec(4, 4, kernel_size=1), 2)
+    model, criterion = nn.Sequential(nn.Sequential(base, nn.Identity()), nn.Identity()), Supervised()
+
+    def penalties(model=model):
+        output = Output(torch.zeros(1, 2), [])
+        return set(criterion.loss_output(model, output, torch.tensor([0]), {"own": torch.zeros(())}).parts)
+
+    assert penalties() == {"own"} and criterion._offers.modules == []
+    model[0][1] = inner
+    assert penalties() == {"own", "penalty"}
+    scanned = criterion._offers
+    assert penalties() == {"own", "penalty"} and criterion._offers is scanned
+    assert penalties(nn.Sequential(nn.Identity())) == {"own"}
+    del model[0][1]
+    assert penalties() == {"own"}
+    model[1].add_module("deep", inner)
+    assert penalties() == {"own", "penalty"}
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
