@@ -84,10 +84,18 @@ def attention_transfer(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
     return torch.stack(distances).sum() * (3 / len(distances))
 
 
+def soften(logits: Tensor, temperature: float) -> Tensor:
+    """Return the logarithm of the softmax of logits (B, classes) at a temperature, in fp32."""
+    return F.log_softmax(logits.float() / temperature, dim=1)
+
+
 def knowledge_distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Return T² · KL(teacher ‖ student) of the softmaxes (B, classes) at temperature T, summed over classes, mean over B."""
-    log_student, log_teacher = (F.log_softmax(logits.float() / temperature, dim=1) for logits in (student, teacher))
-    return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
+    """Return T² · KL(teacher ‖ student) of the softmaxes at temperature T, summed over classes, mean over B.
+
+    Args: student: its logits (B, classes); teacher: its logits, softened.
+    """
+    softened = soften(student, temperature)
+    return F.kl_div(softened, teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
 class _Offers:
@@ -157,14 +165,15 @@ class Distill(Criterion):
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> LossOutput:
         """Return the parts `cross_entropy` and, where they have a weight, `distillation` and `attention`."""
-        with torch.no_grad():
+        with torch.no_grad():  # inference_mode saves 1 % of this, but the loss may not keep what is made in it
             logits, taps, _ = self.teacher(x)
             maps = attention_maps(taps) if self.beta else []
-            del taps  # the student is about to need the memory
+            softened = soften(logits, self.temperature) if self.alpha else None
+            del logits, taps  # the student is about to need the memory, and may be a CUDA graph that writes over it
         output = model(x)
         parts = {"cross_entropy": (1 - self.alpha) * F.cross_entropy(output.logits.float(), y)}
         if self.alpha:
-            parts["distillation"] = self.alpha * knowledge_distillation(output.logits, logits, self.temperature)
+            parts["distillation"] = self.alpha * knowledge_distillation(output.logits, softened, self.temperature)
         if self.beta:
             parts["attention"] = self.beta * attention_transfer(output.taps, maps)
         return self.loss_output(model, output, y, parts)

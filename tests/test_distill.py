@@ -8,7 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from distill import Distill, Supervised, attention_map, attention_maps, attention_transfer, knowledge_distillation
+from distill import (
+    Distill,
+    Supervised,
+    attention_map,
+    attention_maps,
+    attention_transfer,
+    knowledge_distillation,
+    soften,
+)
 from layers.shuffle import Shuffle
 from layers.spec import ConvSpec
 from models.build import plain as build
@@ -39,9 +47,9 @@ def test_knowledge_distillation_by_hand():
     # at T = 2: teacher softmax(0, 2 ln 3 / 2) = (1/4, 3/4), student uniform: ¼ ln ½ + ¾ ln 3/2, times T² = 4
     teacher, student = torch.tensor([[0.0, 2 * math.log(3)]]), torch.tensor([[5.0, 5.0]])
     expected = 4 * (0.25 * math.log(0.5) + 0.75 * math.log(1.5))
-    assert knowledge_distillation(student, teacher, 2.0).item() == pytest.approx(expected)
-    assert knowledge_distillation(teacher, teacher, 4.0).item() == pytest.approx(0, abs=1e-6)
-    twice = knowledge_distillation(student.repeat(2, 1), teacher.repeat(2, 1), 2.0)
+    assert knowledge_distillation(student, soften(teacher, 2.0), 2.0).item() == pytest.approx(expected)
+    assert knowledge_distillation(teacher, soften(teacher, 4.0), 4.0).item() == pytest.approx(0, abs=1e-6)
+    twice = knowledge_distillation(student.repeat(2, 1), soften(teacher.repeat(2, 1), 2.0), 2.0)
     assert twice.item() == pytest.approx(expected)  # a mean over the batch, a sum over the classes
 
 

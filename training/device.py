@@ -18,6 +18,8 @@ from system.configuration import Configuration
 from system.errors import RequestError
 from training.recompute import recompute
 
+SIZES = 64  # of batches that a network is compiled for, in training and evaluation, a teacher's that shares its code included
+
 
 def choose_device(request: Configuration) -> torch.device:
     """Return the GPU that was asked for, else the first one (each process of a machine its own), else the CPU.
@@ -58,16 +60,26 @@ def recompute_or_compile(request: Configuration, networks: list[nn.Module], side
     if request.checkpoint_activations:
         recompute(networks[0])
     if request.compile:
+        whole = not request.grad_accum and launch.world_size() == 1
         for network in networks:
-            compile_for(network, side)
+            compile_for(network, side, whole)
 
 
 @torch.no_grad()
-def compile_for(network: nn.Module, side: int) -> None:
-    """Compile a network after one pass, so that what is computed once stays out of the graph."""
+def compile_for(network: nn.Module, side: int, whole: bool = True) -> None:
+    """Compile a network after one pass, so that what is computed once stays out of the graph.
+
+    Each size of batch has code of its own: code for any size would be made at the second size that comes, which is another one in
+    a resumed run, and its sums have another order.
+
+    Args: whole: whether a step is one forward and one backward pass in this process alone. On a GPU such a step is captured in
+    CUDA graphs; gradients that are added up or exchanged would lie in memory that the next pass writes over.
+    """
     device = next(network.parameters()).device
     network.eval()(torch.zeros(1, 3, side, side, device=device))
-    network.compile()
+    mode = "reduce-overhead" if whole and device.type == "cuda" else None
+    torch._dynamo.config.recompile_limit = SIZES
+    network.compile(mode=mode, dynamic=False)
 
 
 def precision_of(request: Configuration, device: torch.device) -> Callable[[], AbstractContextManager]:
