@@ -32,6 +32,8 @@ def augment(images: Tensor, numbers: Tensor, augmentation: Augmentation, seed: i
     bytes (B, H, W, 3) to floats of that shape.
     """
     _, height, width, _ = images.shape
+    if not (augmentation.crop or augmentation.flip or augmentation.cutout):
+        return normalise(images).permute(0, 3, 1, 2)
     return apply(images, draw(numbers, augmentation, height, width, seed, epoch), augmentation, normalise)
 
 
