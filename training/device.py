@@ -60,26 +60,28 @@ def recompute_or_compile(request: Configuration, networks: list[nn.Module], side
     if request.checkpoint_activations:
         recompute(networks[0])
     if request.compile:
-        whole = not request.grad_accum and launch.world_size() == 1
         for network in networks:
-            compile_for(network, side, whole)
+            compile_for(network, side, **compile_options(request, next(network.parameters()).device))
+
+
+def compile_options(request: Configuration, device: torch.device) -> dict:
+    """Return how the networks of a request are compiled.
+
+    Each size of batch has code of its own: code for any size would be made at the second size that comes, which is another one in
+    a resumed run, and its sums have another order. On a GPU a step is captured in CUDA graphs where it is one pass in one process:
+    gradients that are added up or exchanged would lie in memory that the next pass writes over.
+    """
+    whole = not request.grad_accum and launch.world_size() == 1
+    return {"mode": "reduce-overhead" if whole and device.type == "cuda" else None, "dynamic": False}
 
 
 @torch.no_grad()
-def compile_for(network: nn.Module, side: int, whole: bool = True) -> None:
-    """Compile a network after one pass, so that what is computed once stays out of the graph.
-
-    Each size of batch has code of its own: code for any size would be made at the second size that comes, which is another one in
-    a resumed run, and its sums have another order.
-
-    Args: whole: whether a step is one forward and one backward pass in this process alone. On a GPU such a step is captured in
-    CUDA graphs; gradients that are added up or exchanged would lie in memory that the next pass writes over.
-    """
+def compile_for(network: nn.Module, side: int, **options) -> None:
+    """Compile a network after one pass, so that what is computed once stays out of the graph."""
     device = next(network.parameters()).device
     network.eval()(torch.zeros(1, 3, side, side, device=device))
-    mode = "reduce-overhead" if whole and device.type == "cuda" else None
     torch._dynamo.config.recompile_limit = SIZES
-    network.compile(mode=mode, dynamic=False)
+    network.compile(**options)
 
 
 def precision_of(request: Configuration, device: torch.device) -> Callable[[], AbstractContextManager]:
