@@ -53,9 +53,9 @@ class Ranks:
         """Return the sum over all processes."""
         return values
 
-    def all_reduce_max(self, value: int) -> int:
-        """Return the largest value that any process has."""
-        return value
+    def all_reduce_max(self, *values: int) -> list[int]:
+        """Return of each value the largest that any process has."""
+        return list(values)
 
     def broadcast(self, value: T) -> T:
         """Return the value that rank 0 has."""
@@ -110,9 +110,16 @@ class SeveralRanks(Ranks):
             raise MachineFault(f"process {self.rank} of {self.world_size} cannot reach the others: {error}")
 
     def data_parallel(self, model: nn.Module) -> nn.Module:
-        """Wrap the model in DistributedDataParallel."""
-        unused = any(getattr(module, "initialises_itself", False) for module in model.modules())  # a user's may be so
-        return DistributedDataParallel(model, gradient_as_bucket_view=True, find_unused_parameters=unused)
+        """Wrap the model in DistributedDataParallel, so that gradients alone are exchanged in a step.
+
+        Buffers are not: those of batch-norm do not enter the training, and `broadcast_buffers` sends them before a test. A
+        user's module may read its own in training and may leave parameters unused, so a network with one pays for both. The
+        graph is not declared static: where no unused parameters are looked for, that saves nothing.
+        """
+        of_user = any(getattr(module, "of_user", False) for module in model.modules())
+        wrapped = DistributedDataParallel(model, gradient_as_bucket_view=True, find_unused_parameters=of_user)
+        wrapped.broadcast_buffers = of_user  # the argument of this name would keep them from being sent once, now
+        return wrapped
 
     def no_sync(self, model: nn.Module) -> AbstractContextManager:
         """Return DistributedDataParallel's own context."""
@@ -123,11 +130,11 @@ class SeveralRanks(Ranks):
         dist.all_reduce(values)
         return values
 
-    def all_reduce_max(self, value: int) -> int:
+    def all_reduce_max(self, *values: int) -> list[int]:
         """Reduce on the CPU."""
-        largest = torch.tensor(value)
+        largest = torch.tensor(values)
         dist.all_reduce(largest, dist.ReduceOp.MAX, group=self.objects)
-        return int(largest)
+        return largest.tolist()
 
     def broadcast(self, value: T) -> T:
         """Send a Python object from rank 0."""

@@ -4,6 +4,8 @@ x = augment(images, numbers, Augmentation(cutout=16), seed=0, epoch=12, normalis
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from torch import Tensor
 from system.hashing import below, hash64, key
 
 CROP_MARGIN = 4  # pixels of zero that are added on each side before the crop
+PLACES = 2 * CROP_MARGIN + 1  # of a crop, in each direction
 
 
 @dataclass(frozen=True)
@@ -27,33 +30,63 @@ def augment(images: Tensor, numbers: Tensor, augmentation: Augmentation, seed: i
 
     Args: numbers: each image's number in the dataset (B,), which with `seed` and `epoch` decides its draws; normalise:
     bytes (B, H, W, 3) to floats of that shape.
+    """
+    _, height, width, _ = images.shape
+    if not (augmentation.crop or augmentation.flip or augmentation.cutout):
+        return normalise(images).permute(0, 3, 1, 2)
+    return apply(images, draw(numbers, augmentation, height, width, seed, epoch), augmentation, normalise)
+
+
+def draw(numbers: Tensor, augmentation: Augmentation, height: int, width: int, seed: int, epoch: int) -> Tensor:
+    """Return what `apply` needs for images of these numbers (N,), such as all of an epoch: (4, N) int64.
+
+    Of each image: the first row of the crop; its first column, plus 2 · CROP_MARGIN + 1 where it is flipped; row and
+    column of the cutout's centre.
+    """
+    bits, centres = (hash64(numbers, key(seed, epoch, what)) for what in ("crop and flip", "cutout"))
+    rows, columns = (below(PLACES, bits, field) * augmentation.crop for field in (0, 1))
+    columns += PLACES * augmentation.flip * below(2, bits, 2)
+    return torch.stack([rows, columns, below(height, centres, 0), below(width, centres, 1)])
+
+
+def apply(images: Tensor, draws: Tensor, augmentation: Augmentation, normalise) -> Tensor:
+    """Do with a batch of bytes (B, H, W, 3) what was drawn for it (4, B); return floats (B, 3, H, W), channels-last.
 
     Cutout (DeVries & Taylor 2017, 1708.04552): a square of zeros after normalisation. It is centred on any pixel, so it
     may hang over the edge.
     """
-    _, height, width, _ = images.shape
-    rows = torch.arange(height, device=images.device).expand(len(images), -1)
-    columns = torch.arange(width, device=images.device).expand(len(images), -1)
-    bits = hash64(numbers, key(seed, epoch, "crop and flip"))
-    if augmentation.flip:
-        columns = torch.where(below(2, bits, 2)[:, None] == 1, width - 1 - columns, columns)
+    batch, height, width, _ = images.shape
+    tables = _tables(height, width, augmentation.cutout, images.device)
     if augmentation.crop:
         images = torch.nn.functional.pad(images, (0, 0, *[CROP_MARGIN] * 4))
-        rows = rows + below(2 * CROP_MARGIN + 1, bits, 0)[:, None]
-        columns = columns + below(2 * CROP_MARGIN + 1, bits, 1)[:, None]
     if augmentation.crop or augmentation.flip:
-        batch = torch.arange(len(images), device=images.device)
-        images = images[batch[:, None, None], rows[:, :, None], columns[:, None, :]]
+        each = torch.arange(batch, device=images.device)
+        images = images[each[:, None, None], tables.rows[draws[0]][:, :, None], tables.columns[draws[1]][:, None]]
     x = normalise(images)
     if augmentation.cutout:
-        bits = hash64(numbers, key(seed, epoch, "cutout"))
-        inside_rows = _window(below(height, bits, 0), height, augmentation.cutout)
-        inside_columns = _window(below(width, bits, 1), width, augmentation.cutout)
-        x = x.masked_fill((inside_rows[:, :, None] & inside_columns[:, None, :])[..., None], 0.0)
+        inside = tables.cut_rows[draws[2]][:, :, None] & tables.cut_columns[draws[3]][:, None]
+        x.masked_fill_(inside[..., None], 0.0)
     return x.permute(0, 3, 1, 2)
 
 
-def _window(centres: Tensor, side: int, length: int) -> Tensor:
-    """Return (B, side) bool: the `length` places around each centre (B,)."""
-    offset = torch.arange(side, device=centres.device) - (centres - length // 2)[:, None]
+class _Tables(NamedTuple):
+    """What each draw means for the rows or columns of an image: two kernels a batch, where arithmetic would take many."""
+
+    rows: Tensor  # (first rows, H): the rows of the padded image
+    columns: Tensor  # (first columns, first columns flipped; W)
+    cut_rows: Tensor  # (centres, H): whether the cutout covers it
+    cut_columns: Tensor
+
+
+@lru_cache(8)
+def _tables(height: int, width: int, cutout: int, device: torch.device) -> _Tables:
+    rows, columns, first = torch.arange(height), torch.arange(width), torch.arange(PLACES)[:, None]
+    places = (first + rows, torch.cat([first + columns, first + columns.flip(0)]))
+    return _Tables(*(table.to(device) for table in (*places, _windows(height, cutout), _windows(width, cutout))))
+
+
+def _windows(side: int, length: int) -> Tensor:
+    """Return (side, side) bool: for each centre the `length` places around it."""
+    centres = torch.arange(side)
+    offset = centres - (centres - length // 2)[:, None]
     return (offset >= 0) & (offset < length)

@@ -31,7 +31,7 @@ class Share(NamedTuple):
     of: int = 1
 
     def take(self, batch):
-        """Return this process's part of an array, a tensor or a list."""
+        """Return this process's part of an array, a tensor, a list or a range."""
         return batch[self.rank :: self.of]
 
 

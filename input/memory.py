@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from input.arrays import Images
-from input.augment import augment
+from input.augment import apply, draw
 from input.batches import Batch, BatchPlan, Feed, choose
 from input.datasets import Dataset
 from system.hashing import key, permutation
@@ -51,15 +51,17 @@ class Data(Feed):
 
     def train(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield shuffled, augmented, normalised batches of the training split, from batch number `first` on."""
-        split = self.training
+        split, plan = self.training, self.augmentation
+        _, height, width, _ = split.images.shape
         order = permutation(len(split), key(self.seed, epoch, "order"), split.labels.device)
-        for whole in order.split(self.batch_size)[first:]:
+        labels, draws = split.labels[order], draw(split.numbers[order], plan, height, width, self.seed, epoch)
+        for start in range(first * self.batch_size, len(split), self.batch_size):
+            whole = range(start, min(start + self.batch_size, len(split)))
             own = self.share.take(whole)
-            indices = own if len(own) else whole[:1]
-            x = augment(
-                split.images[indices], split.numbers[indices], self.augmentation, self.seed, epoch, self.normalise
-            )
-            yield Batch(x, split.labels[indices], len(own), len(whole))
+            taken = own or whole[:1]
+            places = slice(taken.start, taken.stop, taken.step)
+            x = apply(split.images[order[places]], draws[:, places], plan, self.normalise)
+            yield Batch(x, labels[places], len(own), len(whole))
 
     def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield this process's share (maybe empty) of the batches of a split, in order, normalised, not augmented."""

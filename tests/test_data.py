@@ -9,10 +9,11 @@ import torch
 from input import facts
 from input.arrays import Images
 from input.augment import Augmentation, augment
-from input.batches import BatchPlan
+from input.batches import BatchPlan, Share
 from input.datasets import DATASETS
 from input.memory import Data
 from system.errors import RequestError
+from system.hashing import below, hash64, key
 
 FULL, NONE = Augmentation(), Augmentation(crop=False, flip=False, cutout=0)
 
@@ -79,6 +80,36 @@ def test_crop_and_flip_are_those_of_the_definition():
         assert ((rows == 0) == (columns == 0)).all()  # the margin is zero
     assert seen_rows == seen_columns == set(range(-4, 5))
     assert 70 < flips < 130
+
+
+@pytest.mark.parametrize("flags", [(True, True, 7), (True, False, 0), (False, True, 16), (False, False, 64)])
+def test_a_batch_is_what_each_image_is_by_itself(flags):
+    """In tables and few kernels to the bit what slices make of one image after the other."""
+    augmentation = Augmentation(*flags)
+    feed, seen = data(augmentation=augmentation, val_size=3), 0
+    expected = {number: slices(number, augmentation) for number in feed.training.numbers.tolist()}
+    for share in (Share(0, 2), Share(1, 2)):
+        feed.share = share
+        for x, labels, *_ in feed.train(epoch=2, first=1):
+            for image, label in zip(x, labels):
+                assert any(torch.equal(image, expected[n]) for n in expected if n % 10 == label)
+                seen += 1
+    assert seen == 37 - 8
+
+
+def slices(number, augmentation, seed=0, epoch=2):
+    """Return one of `images`, augmented by slices."""
+    image = torch.from_numpy(images().train[number]).float().permute(2, 0, 1)
+    bits, centres = (hash64(torch.tensor(number), key(seed, epoch, what)) for what in ("crop and flip", "cutout"))
+    if augmentation.crop:
+        row, column = int(below(9, bits, 0)), int(below(9, bits, 1))
+        image = torch.nn.functional.pad(image, [4] * 4)[:, row : row + 32, column : column + 32]
+    if augmentation.flip and below(2, bits, 2):
+        image = image.flip(2)
+    top, left = (int(below(32, centres, field)) - augmentation.cutout // 2 for field in (0, 1))
+    image = image.clone()
+    image[:, max(0, top) : max(0, top + augmentation.cutout), max(0, left) : max(0, left + augmentation.cutout)] = 0
+    return image
 
 
 def test_no_flip_without_flip():

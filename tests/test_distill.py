@@ -8,7 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from distill import Distill, Supervised, attention_map, attention_maps, attention_transfer, knowledge_distillation
+from distill import (
+    Distill,
+    Supervised,
+    attention_map,
+    attention_maps,
+    attention_transfer,
+    knowledge_distillation,
+    soften,
+)
+from layers.shuffle import Shuffle
+from layers.spec import ConvSpec
 from models.build import plain as build
 from models.output import Output
 
@@ -37,9 +47,9 @@ def test_knowledge_distillation_by_hand():
     # at T = 2: teacher softmax(0, 2 ln 3 / 2) = (1/4, 3/4), student uniform: ¼ ln ½ + ¾ ln 3/2, times T² = 4
     teacher, student = torch.tensor([[0.0, 2 * math.log(3)]]), torch.tensor([[5.0, 5.0]])
     expected = 4 * (0.25 * math.log(0.5) + 0.75 * math.log(1.5))
-    assert knowledge_distillation(student, teacher, 2.0).item() == pytest.approx(expected)
-    assert knowledge_distillation(teacher, teacher, 4.0).item() == pytest.approx(0, abs=1e-6)
-    twice = knowledge_distillation(student.repeat(2, 1), teacher.repeat(2, 1), 2.0)
+    assert knowledge_distillation(student, soften(teacher, 2.0), 2.0).item() == pytest.approx(expected)
+    assert knowledge_distillation(teacher, soften(teacher, 4.0), 4.0).item() == pytest.approx(0, abs=1e-6)
+    twice = knowledge_distillation(student.repeat(2, 1), soften(teacher.repeat(2, 1), 2.0), 2.0)
     assert twice.item() == pytest.approx(expected)  # a mean over the batch, a sum over the classes
 
 
@@ -115,6 +125,27 @@ def test_auxiliary_head_and_losses_join():
     torch.testing.assert_close(output.parts["auxiliary"], 0.4 * F.cross_entropy(model.linear(2 * x), y))
     torch.testing.assert_close(output.parts["penalty"], model.linear.weight.square().sum())
     torch.testing.assert_close(output.loss, sum(output.parts.values()))
+
+
+def test_losses_of_modules_that_are_replaced():
+    """They are looked for once, and again wherever a module has become another one, at any depth."""
+    inner, base = WithAuxiliaries(), Shuffle(ConvSpec(4, 4, kernel_size=1), 2)
+    model, criterion = nn.Sequential(nn.Sequential(base, nn.Identity()), nn.Identity()), Supervised()
+
+    def penalties(model=model):
+        output = Output(torch.zeros(1, 2), [])
+        return set(criterion.loss_output(model, output, torch.tensor([0]), {"own": torch.zeros(())}).parts)
+
+    assert penalties() == {"own"} and criterion._offers.modules == []
+    model[0][1] = inner
+    assert penalties() == {"own", "penalty"}
+    scanned = criterion._offers
+    assert penalties() == {"own", "penalty"} and criterion._offers is scanned
+    assert penalties(nn.Sequential(nn.Identity())) == {"own"}
+    del model[0][1]
+    assert penalties() == {"own"}
+    model[1].add_module("deep", inner)
+    assert penalties() == {"own", "penalty"}
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

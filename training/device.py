@@ -18,6 +18,8 @@ from system.configuration import Configuration
 from system.errors import RequestError
 from training.recompute import recompute
 
+SIZES = 64  # of batches that a network is compiled for, in training and evaluation, a teacher's that shares its code included
+
 
 def choose_device(request: Configuration) -> torch.device:
     """Return the GPU that was asked for, else the first one (each process of a machine its own), else the CPU.
@@ -59,15 +61,27 @@ def recompute_or_compile(request: Configuration, networks: list[nn.Module], side
         recompute(networks[0])
     if request.compile:
         for network in networks:
-            compile_for(network, side)
+            compile_for(network, side, **compile_options(request, next(network.parameters()).device))
+
+
+def compile_options(request: Configuration, device: torch.device) -> dict:
+    """Return how the networks of a request are compiled.
+
+    Each size of batch has code of its own: code for any size would be made at the second size that comes, which is another one in
+    a resumed run, and its sums have another order. On a GPU a step is captured in CUDA graphs where it is one pass in one process:
+    gradients that are added up or exchanged would lie in memory that the next pass writes over.
+    """
+    whole = not request.grad_accum and launch.world_size() == 1
+    return {"mode": "reduce-overhead" if whole and device.type == "cuda" else None, "dynamic": False}
 
 
 @torch.no_grad()
-def compile_for(network: nn.Module, side: int) -> None:
+def compile_for(network: nn.Module, side: int, **options) -> None:
     """Compile a network after one pass, so that what is computed once stays out of the graph."""
     device = next(network.parameters()).device
     network.eval()(torch.zeros(1, 3, side, side, device=device))
-    network.compile()
+    torch._dynamo.config.recompile_limit = SIZES
+    network.compile(**options)
 
 
 def precision_of(request: Configuration, device: torch.device) -> Callable[[], AbstractContextManager]:

@@ -21,11 +21,11 @@ from tqdm import tqdm
 from distributed.process_group import ALONE, Ranks
 from input.batches import Feed
 from system.errors import Diverged
-from training.metrics import Meter, means
+from training.metrics import Meter, errors, means
 from training.optim import set_learning_rate
 from training.rates import Schedule
 from training.state import load_state, save_state
-from training.step import Precision, TrainStep, count_errors, on_device_of
+from training.step import Precision, TrainStep, count_hits
 
 
 class Progress(NamedTuple):
@@ -144,16 +144,17 @@ def evaluate(
     """
     ranks.broadcast_buffers(model)
     model.eval()
-    sums = torch.zeros(4, dtype=torch.float64, device=data.device)
+    sums, images = torch.zeros(1 + 5, dtype=torch.float64, device=data.device), 0  # the loss, then hits
     for x, y in data.batches(split):
         if len(y):
             with precision():
                 logits = model(x).logits
-            loss = F.cross_entropy(logits.float(), y, reduction="sum")
-            values = (loss, *count_errors(logits, y).values(), on_device_of(y, len(y)))
-            sums += torch.stack([value.double() for value in values])
+            sums[0] += F.cross_entropy(logits.float(), y, reduction="sum")
+            hits = count_hits(logits, y)
+            sums[1 : 1 + len(hits)] += hits
+            images += len(y)
         if should_stop():
             return None
-    loss, top1, top5, images = ranks.all_reduce(sums).tolist()
+    loss, *hits, images = ranks.all_reduce(torch.cat([sums, sums.new_full((1,), images)])).tolist()
     left_out = {"left_out": len(split) - int(images)} if images < len(split) else {}
-    return means({"loss": loss, "top1_error": top1, "top5_error": top5}, int(images)) | left_out
+    return means({"loss": loss, **errors(hits, int(images))}, int(images)) | left_out

@@ -1,18 +1,53 @@
 """What is measured while an epoch is trained: means of losses and errors over its images, the norm of the gradient.
 
 meter = Meter()
-meter.add({"loss": loss_sum, "top1_error": wrong, "images": n, "gradient_norm": norm})     # tensors, of every step
-meter.metrics()                                                                            # of the whole epoch
+meter.add(step(batch))                       # of every step
+meter.metrics()                              # of the whole epoch
 """
 
 import math
 from collections import Counter
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from distributed.process_group import ALONE, Ranks
 from system.errors import Diverged, MachineFault
+
+
+class Measured(NamedTuple):
+    """What a step has measured, as it lies on the device: what reads it waits for the step.
+
+    `losses` (names,) are sums over the `images` of this process, by `names`: "loss" and its parts as "loss_NAME". `hits` (at most
+    5,) counts the images whose label is first, second … among the logits. `gradient_norm` is a scalar.
+    """
+
+    names: tuple[str, ...]
+    losses: Tensor
+    hits: Tensor
+    images: int
+    gradient_norm: Tensor | None = None
+
+    def plus(self, other: "Measured") -> "Measured":
+        """Return the sums over the images of both."""
+        return Measured(self.names, self.losses + other.losses, self.hits + other.hits, self.images + other.images)
+
+    def sums(self) -> dict[str, float]:
+        """Return the losses, `top1_error`, `top5_error` and `images`, as sums over the images."""
+        return dict(zip(self.names, self.losses.tolist())) | {
+            "images": self.images,
+            **errors(self.hits.tolist(), self.images),
+        }
+
+
+def errors(hits: list[float], images: int) -> dict[str, float]:
+    """Return of `images` how many were wrong, by how often the label was first, second … fifth.
+
+    An image is wrong where its label is not first (`top1_error`), or not among the first five (`top5_error`; of fewer classes all
+    are among them).
+    """
+    return {"top1_error": images - hits[0], "top5_error": images - sum(hits)}
 
 
 class Meter:
@@ -25,37 +60,47 @@ class Meter:
     def __init__(self, ranks: Ranks = ALONE, when: str = "") -> None:
         self.ranks, self.when = ranks, when
         self.names: list[str] = []
-        self.waiting: list[Tensor] = []
+        self.waiting: list[Measured] = []
         self.sums: Counter[str] = Counter()
         self.images = self.steps = 0
         self.seconds = self.largest_gradient = self.gradients = 0.0
 
-    def add(self, measured: dict[str, Tensor]) -> None:
-        """Take what a TrainStep has measured. The gradient's norm is the same on all ranks, all else is added up."""
-        if not self.ranks.is_first:
-            measured["gradient_norm"] = torch.zeros_like(measured["gradient_norm"])
-        self.names = list(measured)
-        self.waiting.append(torch.stack([value.double() for value in measured.values()]))
+    def add(self, measured: Measured) -> None:
+        """Take what a TrainStep has measured."""
+        self.waiting.append(measured)
 
     def read(self) -> dict[str, float]:
         """Return means so far. All ranks call it at the same steps."""
         if self.waiting:
-            for values in self.ranks.all_reduce(torch.stack(self.waiting)).tolist():
-                self.steps += 1
-                measured = dict(zip(self.names, values))
-                gradient_norm = measured.pop("gradient_norm")
-                self.images += int(measured.pop("images"))
-                where = f"is not finite in step {self.steps} of {self.when}"
-                if bad := [name.removeprefix("loss_") for name, value in measured.items() if not math.isfinite(value)]:
-                    parts = ", ".join(name for name in bad if name != "loss") or "the sum of its parts"
-                    raise Diverged(f"the loss {where}: {parts}")
-                if not math.isfinite(gradient_norm):
-                    raise Diverged(f"the gradient {where}: its norm is {gradient_norm}")
-                self.sums.update(measured)
-                self.gradients += gradient_norm
-                self.largest_gradient = max(self.largest_gradient, gradient_norm)
+            self.names = [*self.waiting[-1].names, "top1_error", "top5_error"]
+            rows = self.ranks.all_reduce(self._gathered()).tolist()
             self.waiting.clear()
+            for *values, images, gradient_norm in rows:
+                self.steps += 1
+                self._take(values, int(images), gradient_norm)
         return means(self.sums, self.images) if self.images else dict.fromkeys(self.names, math.nan)
+
+    def _gathered(self) -> Tensor:
+        """Return what waits as float64 (steps, values) on its device; the gradient's norm, which all ranks have, of the first alone."""
+        columns = [
+            torch.stack(each) for each in zip(*((m.losses, m.hits, m.gradient_norm[None]) for m in self.waiting))
+        ]
+        losses, hits, norms = (column.double() for column in columns)
+        images = torch.tensor([[float(each.images)] for each in self.waiting], dtype=torch.float64).to(losses.device)
+        return torch.cat([losses, hits, images, norms if self.ranks.is_first else torch.zeros_like(norms)], 1)
+
+    def _take(self, values: list[float], images: int, gradient_norm: float) -> None:
+        losses = dict(zip(self.names[:-2], values))
+        where = f"is not finite in step {self.steps} of {self.when}"
+        if bad := [name.removeprefix("loss_") for name, value in losses.items() if not math.isfinite(value)]:
+            parts = ", ".join(name for name in bad if name != "loss") or "the sum of its parts"
+            raise Diverged(f"the loss {where}: {parts}")
+        if not math.isfinite(gradient_norm):
+            raise Diverged(f"the gradient {where}: its norm is {gradient_norm}")
+        self.images += images
+        self.sums.update(losses | errors(values[len(losses) :], images))
+        self.gradients += gradient_norm
+        self.largest_gradient = max(self.largest_gradient, gradient_norm)
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics of a whole epoch, as they are recorded."""

@@ -24,6 +24,7 @@ class SGD:
     def __init__(self, groups: list[dict], lr: float, momentum: float):
         self.param_groups = [{**group, "lr": lr, "momentum": momentum} for group in groups if group["params"]]
         self.velocity: dict[nn.Parameter, Tensor] = {}
+        self._rates: dict[int, tuple[float, Tensor]] = {}  # by the number of a group, as `_rate` keeps them
 
     def zero_grad(self) -> None:
         """Drop all gradients."""
@@ -34,20 +35,33 @@ class SGD:
     @torch.no_grad()
     def step(self) -> None:
         """Update every parameter that has a gradient, in one fused kernel a group."""
-        for group in self.param_groups:
+        for number, group in enumerate(self.param_groups):
             moved = [parameter for parameter in group["params"] if parameter.grad is not None]
             for parameters in (
                 [parameter for parameter in moved if parameter in self.velocity],
                 [parameter for parameter in moved if parameter not in self.velocity],  # whose first gradient this is
             ):
                 if parameters:
-                    self._update(parameters, group)
+                    self._update(parameters, group, self._rate(number, parameters[0].device))
 
-    def _update(self, parameters: list[nn.Parameter], group: dict) -> None:
+    def _rate(self, number: int, device: torch.device) -> float | Tensor:
+        """Return a group's rate: on a GPU a tensor that stays where it is, so that a captured graph reads what it is by then.
+
+        It is written where the rate changes, which waits for nothing.
+        """
+        lr = self.param_groups[number]["lr"]
+        if device.type != "cuda":
+            return lr
+        written, rate = self._rates.get(number) or (None, torch.empty((), device=device))
+        if written != lr:
+            self._rates[number] = (lr, rate.fill_(lr))
+        return rate
+
+    def _update(self, parameters: list[nn.Parameter], group: dict, lr: float | Tensor) -> None:
         velocity = [self.velocity.get(parameter) for parameter in parameters]
         update(
             parameters, [parameter.grad for parameter in parameters], velocity, fused=True,
-            weight_decay=group["weight_decay"], momentum=group["momentum"], lr=group["lr"],
+            weight_decay=group["weight_decay"], momentum=group["momentum"], lr=lr,
             dampening=0.0, nesterov=False, maximize=False,
         )  # fmt: skip
         if group["momentum"]:

@@ -1,7 +1,7 @@
 """One training step: a batch forward, backward and into the weights.
 
 step = TrainStep(model, Supervised(), optimizer, callbacks=[ClipGradient(5.0)])
-measured = step(batch)                       # sums over the images of the batch
+step(batch).sums()                           # {"loss": …, "top1_error": …, "images": 128}, over the images of the batch
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from distill import Criterion, LossOutput
 from distributed.process_group import ALONE, Ranks
 from input.batches import Batch
 from training.callbacks import Callback
+from training.metrics import Measured
 from training.optim import SGD
 
 Precision = Callable[[], AbstractContextManager]
@@ -50,17 +51,17 @@ class TrainStep:
         """The model as all processes train it together, wrapped at the first step: from then on it may not be replaced."""
         return self.ranks.data_parallel(self.model)
 
-    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch) -> Measured:
         """Train on one batch.
 
-        Return sums over this process's images: `loss`, its parts as `loss_NAME`, `top1_error`, `top5_error`, `images`; and
-        `gradient_norm`, the L2 norm of the gradient before any callback has touched it.
+        Return sums over this process's images, and the L2 norm of the gradient before any callback has touched it. Nothing here
+        waits for the device.
         """
         for callback in self.callbacks:
             callback.before_step(self)
         self.optimizer.zero_grad()
         parts = max(1, min(self.parts, batch.of // self.ranks.world_size))  # as many in every process
-        measured: dict[str, Tensor] = {}
+        measured = None
         for number, (x, y) in enumerate(zip(batch.x.tensor_split(parts), batch.y.tensor_split(parts)), 1):
             images = len(y) if batch.images else 0
             if not len(y):  # images were left out
@@ -70,10 +71,10 @@ class TrainStep:
                     output = self.criterion(self.parallel_model, x, y)
                 # each loss is a mean, the gradient is that over the images of all processes, which are averaged
                 (output.loss * (images * self.ranks.world_size / batch.of)).backward()
-            for name, value in _sums(output, y, images).items():
-                measured[name] = measured[name] + value if name in measured else value
+            sums = _sums(output, y, images)
+            measured = sums if measured is None else measured.plus(sums)
         gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        measured["gradient_norm"] = nn.utils.get_total_norm(gradients)
+        measured = measured._replace(gradient_norm=nn.utils.get_total_norm(gradients))
         for callback in self.callbacks:
             callback.after_backward(self)
         self.optimizer.step()
@@ -82,23 +83,14 @@ class TrainStep:
         return measured
 
 
-def _sums(output: LossOutput, y: Tensor, images: int) -> dict[str, Tensor]:
-    """Return the loss, its parts, the errors and the number of images, as sums over `images` of them, which are all or none."""
-    losses = {"loss": output.loss, **{f"loss_{name}": part for name, part in output.parts.items()}}
-    sums = {name: loss.detach() * images for name, loss in losses.items()}
-    return sums | count_errors(output.logits[:images], y[:images]) | {"images": on_device_of(y, images)}
+@torch.no_grad()
+def _sums(output: LossOutput, y: Tensor, images: int) -> Measured:
+    """Return the sums over `images` of the images, which are all or none."""
+    names = ("loss", *(f"loss_{name}" for name in output.parts))
+    losses = torch.stack([output.loss, *output.parts.values()]) * images
+    return Measured(names, losses, count_hits(output.logits[:images], y[:images]), images)
 
 
-def on_device_of(tensor: Tensor, value: int) -> Tensor:
-    """Return a number (float64) on the device of a tensor, without waiting for the device."""
-    return torch.full((), value, dtype=torch.float64, device=tensor.device)
-
-
-def count_errors(logits: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """Count the wrong ones of a batch: logits (B, classes), labels (B,).
-
-    An image is wrong where its label is not first (`top1_error`), or not among the first five (`top5_error`; of fewer classes all
-    are among them).
-    """
-    right = logits.topk(min(5, logits.shape[1]), dim=1).indices == y[:, None]
-    return {"top1_error": len(y) - right[:, 0].sum(), "top5_error": len(y) - right.sum()}
+def count_hits(logits: Tensor, y: Tensor) -> Tensor:
+    """Count in how many images of a batch the label is first, second … fifth: logits (B, classes), y (B,) -> (at most 5,)."""
+    return (logits.topk(min(5, logits.shape[1]), dim=1).indices == y[:, None]).sum(0)

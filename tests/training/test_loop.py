@@ -23,9 +23,10 @@ from record import run as record_run
 from system.errors import Diverged
 from training.callbacks import Callback, ClipGradient, DropPath
 from training.loop import Progress, evaluate, fit
+from training.metrics import errors
 from training.optim import sgd
 from training.rates import Cosine, Step
-from training.step import TrainStep, count_errors
+from training.step import TrainStep, count_hits
 
 
 class Tiny(nn.Module):
@@ -166,10 +167,10 @@ def test_metrics_are_right(digits):
     assert finished.row["train_loss"] == finished.row["train_loss_cross_entropy"]
 
 
-def test_count_errors_by_hand():
+def test_errors_by_hand():
     logits = torch.arange(12.0).repeat(3, 1)  # the best is class 11, the first five are 7 to 11
-    errors = count_errors(logits, torch.tensor([11, 7, 6]))
-    assert (errors["top1_error"].item(), errors["top5_error"].item()) == (2, 1)
+    hits = count_hits(logits, torch.tensor([11, 7, 6])).tolist()
+    assert hits == [1, 0, 0, 0, 1] and errors(hits, 3) == {"top1_error": 2, "top5_error": 1}
 
 
 class Watch(Callback):
@@ -310,6 +311,4 @@ def test_tested_every_few_epochs_and_after_the_last(digits):
 
 def test_fewer_than_five_classes():
     logits = torch.tensor([[0.1, 0.9, 0.0], [0.8, 0.1, 0.1]])
-    assert {name: int(n) for name, n in count_errors(logits, torch.tensor([2, 0])).items()} == {
-        "top1_error": 1, "top5_error": 0,
-    }  # fmt: skip
+    assert errors(count_hits(logits, torch.tensor([2, 0])).tolist(), 2) == {"top1_error": 1, "top5_error": 0}

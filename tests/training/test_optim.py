@@ -81,6 +81,28 @@ def test_it_is_torchs_sgd(momentum):
         assert all(map(torch.equal, *(each.parameters() for each in networks)))
 
 
+def test_a_rate_in_a_tensor_is_the_rate(monkeypatch):
+    """As on a GPU: to the bit, in the same tensor when it changes."""
+    gpu, updated = type("Device", (), {"type": "cuda"}), []
+    monkeypatch.setattr(torch, "empty", lambda shape, device: torch.zeros(shape))
+    monkeypatch.setattr(OnGPU, "_rate", lambda self, number, device: SGD._rate(self, number, gpu), raising=False)
+    for cls in (SGD, OnGPU):
+        parameter, kept = torch.nn.Parameter(torch.linspace(-1, 1, 99)), set()
+        optimizer = cls([{"name": "plain", "params": [parameter], "weight_decay": 0.5}], 0.0, 0.9)
+        for lr in (0.1, 0.1, 0.03):
+            set_learning_rate(optimizer, lr)
+            parameter.grad = torch.cos(parameter.detach())
+            optimizer.step()
+            kept.add(id(optimizer._rate(0, parameter.device)) if cls is OnGPU else 0)
+        updated.append(parameter.detach())
+        assert len(kept) == 1
+    assert torch.equal(*updated)
+
+
+class OnGPU(SGD):
+    """As it would be on a GPU."""
+
+
 def test_a_first_gradient_that_comes_late():
     early, late = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
     optimizer = SGD([{"name": "plain", "params": [early, late], "weight_decay": 0.5}], 0.1, 0.9)
