@@ -5,7 +5,6 @@ import torch
 from families import CONVS, ONE_EACH
 
 from blocks import block
-from layers.gradient import WORK
 from layers.lowrank import LR
 from layers.registry import FAMILIES, Fraction, parse_conv
 from layers.spec import ConvSpec
@@ -111,7 +110,7 @@ def test_never_worse_than_adam(conv, i, o, k):
     conv = half_its_range(conv, i, o, k)
     kernel = kernel_of(i, o, k)
     made = make(conv, i, o, k)
-    error = made.approximate(kernel, work=WORK // 4)  # a quarter of the usual effort is enough
+    error = made.approximate(kernel)
     assert error == pytest.approx(error_of(made, kernel), abs=1e-6)
     assert error <= adam(conv, i, o, k, kernel) + 1e-5
 
@@ -130,9 +129,9 @@ def test_biases():
         make("Generic_0.5", 12, 20, 1).approximate(kernel, bias)
     for conv in ("Generic_0.5", "SepHashed_0.5", "SepHashedDecimate", "Hashed_0.5"):
         made = make(conv, 12, 20, 1, bias=True)
-        made.approximate(kernel, bias, work=10**8)  # a bias is exact, however near the kernel comes
+        made.approximate(kernel, bias, effort=0.1)  # a bias is exact, however near the kernel comes
         torch.testing.assert_close(made.effective_bias().detach(), bias)
-        made.approximate(kernel, work=10**8)
+        made.approximate(kernel, effort=0.1)
         assert not made.effective_bias().any()
 
 

@@ -75,7 +75,6 @@ def test_a_network_starts_from_another(source, there, target, here, layers):
 
 @pytest.mark.parametrize("conv", [conv for conv in ONE_EACH if conv not in ("OriginalACDC", "PermutedACDC")])
 def test_every_family_starts_from_a_trained_network(conv, monkeypatch):
-    monkeypatch.setattr(approximation, "WORK_OF_NETWORK", 2 * 10**8)
     trained, student = network("Conv"), network(conv, where="groups.2")
     approximation.check(student, trained)
     rows = approximation.approximate_network(student, trained)
@@ -114,7 +113,6 @@ def test_what_a_network_cannot_start_from(source, told):
 @pytest.mark.parametrize("conv", ONE_EACH)
 def test_what_is_alike_there_is_copied(conv, monkeypatch):
     """Layer by layer and to the bit, whatever else is swapped."""
-    monkeypatch.setattr(approximation, "WORK_OF_NETWORK", 10**8)
     trained, student = network(conv, wrn_width=1.0), network(conv, where="groups.1", wrn_width=1.0)
     with torch.no_grad():
         for parameter in trained.parameters():
@@ -133,7 +131,6 @@ def test_what_is_alike_there_is_copied(conv, monkeypatch):
 
 @pytest.mark.parametrize("conv", ["Hashed_0.5", "SepHashed_0.5", "SepHashedDecimate", "PermutedACDC_2"])
 def test_another_seed_of_a_structure_is_approximated_and_said(conv, monkeypatch):
-    monkeypatch.setattr(approximation, "WORK_OF_NETWORK", 10**8)
     trained, student = network(conv, where="groups.1"), network(conv, where="groups.1", seed=1)
     rows = approximation.approximate_network(student, trained)
     assert [row.how for row in rows] == [f"approximated: {approximation.OTHER_SEED}"] * 2
@@ -141,7 +138,6 @@ def test_another_seed_of_a_structure_is_approximated_and_said(conv, monkeypatch)
 
 
 def test_other_settings_are_approximated(monkeypatch):
-    monkeypatch.setattr(approximation, "WORK_OF_NETWORK", 10**8)
     trained = network("Generic_0.5", where="groups.1")
     for other in ("Generic_0.4", "LR_0.5", "Tucker_0.5"):
         assert {row.how for row in approximation.approximate_network(network(other, where="groups.1"), trained)} == {
@@ -174,7 +170,6 @@ class Conv(Block):
 
 @pytest.mark.parametrize("hidden", [False, True])
 def test_a_users_block_is_copied_where_it_is_the_same_map(hidden, tmp_path, monkeypatch):
-    monkeypatch.setattr(approximation, "WORK_OF_NETWORK", 10**7)
     (tmp_path / "mine.py").write_text(USERS_BLOCK.replace("HIDDEN", str(hidden)))
     flags = dict(conv=None, module=str(tmp_path / "mine.py"), where="groups.1", wrn_width=1.0)
     trained, student = network(**flags), network(**flags, seed=1)
