@@ -51,7 +51,7 @@ def search(objective: Objective, block: nn.Module, effort: float) -> None:
     """
     evaluations, least = round(effort * WORK / objective.mult_adds), max(1, round(effort * ITERATIONS))
     found = [(descend(objective, max(evaluations, least)), objective.at())]
-    left = evaluations * 2 // 3 - objective.evaluations  # a descent that converges late is worth more than draws
+    left = evaluations - objective.evaluations
     drawn = []
     for draw in range(max(0, (left - least) // FEW)):
         block.reset_parameters(torch.Generator().manual_seed(draw))

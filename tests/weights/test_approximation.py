@@ -5,6 +5,7 @@ import torch
 from families import CONVS, ONE_EACH
 
 from blocks import block
+from layers import filters, shuffle_fit
 from layers.lowrank import LR
 from layers.registry import FAMILIES, Fraction, parse_conv
 from layers.spec import ConvSpec
@@ -121,6 +122,25 @@ def test_a_kernel_of_its_own_family_is_found(conv):
     made = make(conv, 8, 16, 1)
     made.reset_parameters(torch.Generator().manual_seed(5))
     assert made.approximate(truth.weight().detach()) < 1e-2
+
+
+@pytest.mark.parametrize("conv", ["TensorTrain_0.5", "SepHashedDecimate", "Shuffle_2"])
+def test_what_is_solved_for_leaves_the_error_and_its_gradient(conv, monkeypatch):
+    """A search over the matrix alone against the error of the whole kernel, at the filters that are best there."""
+    kernel, objectives = 0.1 * kernel_of(16, 12, 3).double(), []
+    for module in (shuffle_fit, filters):
+        monkeypatch.setattr(module, "search", lambda objective, *_: objectives.append(objective))
+    made = make(conv, 16, 12, 3).double()
+    made.approximate(kernel)
+    (objective,) = objectives
+    value, gradient = objective()
+    with torch.no_grad():
+        objective.solve()
+    kernel = kernel / filters.unit_of(kernel)
+    error = (made.weight() - kernel).pow(2).sum() / kernel.pow(2).sum()
+    assert value == pytest.approx(error.item(), rel=1e-6)
+    whole = torch.autograd.grad(error, objective.parameters)
+    torch.testing.assert_close(gradient, torch.cat([each.flatten() for each in whole]), rtol=1e-5, atol=1e-7)
 
 
 def test_biases():

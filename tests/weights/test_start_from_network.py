@@ -142,9 +142,9 @@ def test_another_seed_of_a_structure_is_approximated_and_said(conv):
 def test_other_settings_are_approximated():
     trained = network("Generic_0.5", where="groups.1")
     for other in ("Generic_0.4", "LR_0.5", "Tucker_0.5"):
-        assert {row.how for row in approximation.approximate_network(network(other, where="groups.1"), trained, LITTLE)} == {
-            "approximated"
-        }
+        assert {
+            row.how for row in approximation.approximate_network(network(other, where="groups.1"), trained, LITTLE)
+        } == {"approximated"}
     rows = approximation.approximate_network(network("Conv"), network("Sep"))
     assert {row.how for row in rows} == {"copied"}  # a kernel holds any other
 
