@@ -45,19 +45,29 @@ def approximate_by_gradient(block: nn.Module, kernel: Tensor, effort: float = 1.
 
 @torch.no_grad()
 def search(objective: Objective, block: nn.Module, effort: float) -> None:
-    """Descend from the present parameters of `block` until that gains little; what work is left goes to draws. In place.
+    """Descend from the present parameters of `block` or a draw until that gains little; what is left goes to more draws.
 
-    Draws take a few iterations, the best of them goes on, and the lowest value is kept. `effort` multiplies all of that.
+    In place. Draws take a few iterations, the best of them goes on, and the lowest value is kept. `effort` multiplies
+    the work.
     """
     evaluations, least = round(effort * WORK / objective.mult_adds), max(1, round(effort * ITERATIONS))
-    found = [(descend(objective, max(evaluations, least)), objective.at())]
-    left = evaluations - objective.evaluations
-    drawn = []
-    for draw in range(max(0, (left - least) // FEW)):
-        block.reset_parameters(torch.Generator().manual_seed(draw))
-        drawn.append((descend(objective, FEW), objective.at()))
-    if drawn:
-        objective.put(min(drawn, key=_value)[1])
+    draws = iter(range(evaluations))
+
+    def best_draw(count: int) -> list[tuple[float, Tensor]]:
+        """Return the lowest of so many draws after a few iterations; none of none."""
+        found = []
+        for _ in range(count):
+            block.reset_parameters(torch.Generator().manual_seed(next(draws)))
+            found.append((descend(objective, FEW), objective.at()))
+        return sorted(found, key=_value)[:1]
+
+    found = []
+    if evaluations >= least + 3 * FEW:  # the closed form may lie in a poor valley
+        found = [(descend(objective, FEW), objective.at()), *best_draw(1)]
+        objective.put(min(found, key=_value)[1])
+    found.append((descend(objective, max(evaluations - objective.evaluations, least)), objective.at()))
+    if drawn := best_draw(max(0, (evaluations - objective.evaluations - least) // FEW)):
+        objective.put(drawn[0][1])
         found.append((descend(objective, least), objective.at()))
     objective.put(min(found, key=_value)[1])
     objective.solve()
