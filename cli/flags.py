@@ -66,6 +66,10 @@ RUN = (
         "--init_from", source, metavar="NAME",
         help="start from this trained network (a run, or as -t), its convolutions fitted layer by layer",
     ),
+    Flag(
+        "--fit_effort", number(float, 0, 1000, above=True), metavar="TIMES",
+        help="times the work of these fits (default: 1)",
+    ),
     Flag("--resume", short="-r", action="store_true", help="go on from the last checkpoint, if there is one"),
     Flag(
         "--checkpoint_every", number(int, 1, 10**9), metavar="STEPS",

@@ -172,6 +172,8 @@ def _check_run_flags(options: argparse.Namespace) -> None:
     for flag in ("dry_run", "resume", "init_from") if options.evaluate else ():
         if getattr(options, flag):
             raise RequestError(f"--evaluate only tests a trained network, --{flag} does not go with it")
+    if options.fit_effort is not None and options.init_from is None:
+        raise RequestError(f"--fit_effort {options.fit_effort:g} goes with --init_from: nothing else is fitted")
     if options.nocrswd and options.crs_factor is not None:
         raise RequestError(f"--crs_factor {options.crs_factor:g} contradicts --nocrswd")
     if images := datasets.of(vars(options)).train_images:  # those of a folder are counted when it is read
@@ -211,6 +213,8 @@ def _resolve_defaults(options: argparse.Namespace, given: set[str]) -> None:
         options.grad_accum = None
     if options.test_every == 1:
         options.test_every = None
+    if options.fit_effort == 1:
+        options.fit_effort = None
     if options.evaluate and "image_size" not in given and options.data_folder is None:
         options.image_size = None  # the trained network's own
     if options.crs_factor is None:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from layers.gradient import WORK, approximate_by_gradient
+from layers.gradient import approximate_by_gradient
 from layers.kept import Kept, may_keep
 from layers.scale import dense_scale, draw_normal, rms
 from layers.spec import ConvSpec
@@ -98,18 +98,20 @@ class Block(Replacement):
         """Return the bias (o,) that this block adds, from its parameters, or None."""
         return None
 
-    def approximate(self, kernel: Tensor, bias: Tensor | None = None, work: int = WORK, penalty: float = 0.0) -> float:
+    def approximate(
+        self, kernel: Tensor, bias: Tensor | None = None, effort: float = 1.0, penalty: float = 0.0
+    ) -> float:
         """Come as near to a dense kernel (o, i, k, k) and bias (o,) as the family can; no bias means zeros.
 
-        Args: work: multiply-adds that a descent may take where no closed form is known; penalty: on large parameters,
-        there (layers/gradient.py).
+        Args: effort: times the work of a descent, where no closed form is known; penalty: on large parameters, there
+        (layers/gradient.py).
         Returns ‖weight() − kernel‖ / ‖kernel‖. Raises ValueError where there is a bias but no place for it.
         """
         if bias is not None and self.effective_bias() is None:
             raise ValueError(f"{type(self).__name__} was built without a bias")
         kernel, size = kernel.detach(), kernel.detach().norm()
         if size > 0:
-            self._approximate_kernel(kernel, work=work, penalty=penalty)
+            self._approximate_kernel(kernel, effort=effort, penalty=penalty)
             with torch.no_grad():
                 self._balance()
         else:  # every family holds a kernel of zeros
@@ -120,9 +122,9 @@ class Block(Replacement):
                 self._set_bias(torch.zeros_like(kernel[:, 0, 0, 0]) if bias is None else bias)
             return ((self.weight() - kernel).norm() / size).item() if size > 0 else 0.0
 
-    def _approximate_kernel(self, kernel: Tensor, **effort) -> None:
+    def _approximate_kernel(self, kernel: Tensor, **search) -> None:
         """Approximate a kernel that is not zero. By default by gradient; override where a closed form is known."""
-        approximate_by_gradient(self, kernel, **effort)
+        approximate_by_gradient(self, kernel, **search)
 
     def _balance(self) -> None:
         """Share the scale of the kernel among the factors as a draw does. The kernel stays."""
@@ -271,7 +273,7 @@ class ChannelMap(nn.Module, ABC):
     def approximate(self, matrix: Tensor) -> bool:
         """Come near to a dense (o, i) matrix in closed form, where one is known.
 
-        Returns whether the result is the nearest of the family. If not, `Separable` goes on by gradient.
+        Returns whether the result is the nearest of the family. If not, `Separable` searches from there.
         """
         return False
 

@@ -61,7 +61,7 @@ class Conv(Block):
             nn.init.zeros_(self.bias)
 
     @torch.no_grad()
-    def _approximate_kernel(self, kernel: Tensor, **effort) -> None:
+    def _approximate_kernel(self, kernel: Tensor, **search) -> None:
         self.kernel.copy_(kernel)
 
 

@@ -1,92 +1,88 @@
 """Approximate a dense kernel by gradient, where no closed form of the nearest one is known.
 
-The error has many valleys. So the descent starts from the closed form, where the family has one, and from as many draws
-as the work allows, and goes on with the best by successive halving (Jamieson & Talwalkar 2016, 1502.07943).
+The descent starts from the closed form, where the family has one. The error has many valleys, so the work that is left
+goes to draws, of which the best goes on.
 
     approximate_by_gradient(block, kernel)       # kernel: (o, i, k, k)
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
+from layers.descent import Objective, descend
+
 # Work is counted in multiply-adds, not in seconds, so that results are the same on every machine. An evaluation takes
 # at least as long as CALL multiply-adds, one pass over an entry of the kernel as long as ENTRY.
-WORK, CALL, ENTRY = 2 * 10**10, 10**6, 5
-DRAWS, STEPS, RATES = 36, 200, (0.1, 0.03, 0.01)  # so many draws take so many steps of Adam, at rates in turn
-ROUNDS = ((12, 150), (3, 600))  # (survivors, iterations of L-BFGS) of each round
-LEAST = 120  # iterations of a round, however little work is allowed
-
-Reached = tuple[float, int, list[Tensor]]  # the error, the number of the draw, the parameters
+WORK, CALL, ENTRY = 3 * 10**8, 10**6, 5
+FEW = 40  # the iterations that draws are judged by
+ITERATIONS = 100  # that the closed form takes, however little work is allowed, and the best draw
 
 
-def approximate_by_gradient(block: nn.Module, kernel: Tensor, work: int = WORK, penalty: float = 0.0) -> None:
+class JointObjective(Objective):
+    """‖weight() − kernel‖² / ‖kernel‖² over all parameters of a `layers.base.Block`."""
+
+    def __init__(self, block: nn.Module, kernel: Tensor, penalty: float):
+        parameters = list(block.parameters())
+        super().__init__(parameters, drawn_squares(block, parameters), penalty)
+        self.block, self.kernel, self.size = block, kernel, kernel.pow(2).sum()
+        self.mult_adds = CALL + ENTRY * kernel.numel() + block.weight_mult_adds()
+
+    @torch.enable_grad()
+    def _error(self) -> Tensor:
+        error = (self.block.weight() - self.kernel).pow(2).sum() / self.size
+        error.backward()
+        return error
+
+
+def approximate_by_gradient(block: nn.Module, kernel: Tensor, effort: float = 1.0, penalty: float = 0.0) -> None:
     """Minimise ‖weight() − kernel‖² / ‖kernel‖² over the parameters of a `layers.base.Block`, in place.
-
-    Half of `work` (multiply-adds) pays for draws that take steps of Adam, which finds better valleys than L-BFGS does
-    from a draw. The best of them and the present parameters go on by L-BFGS for a quarter of the work, the best of
-    those for another quarter, and the nearest is kept.
 
     A `penalty` times the mean squares of the parameters (each over its own when drawn) is added to the error. It keeps
     away from nearest kernels in which large factors cancel, and which SGD then cannot train.
     """
-    evaluations = work // (CALL + ENTRY * kernel.numel() + block.weight_mult_adds())
-    parameters = list(block.parameters())
-    objective = _objective(block, kernel, penalty)
-
-    def reached(order: int) -> Reached:
-        values = [parameter.detach().clone() for parameter in parameters]
-        return objective().nan_to_num(torch.inf).item(), order, values
-
-    best, found = reached(-1), []
-    for draw in range(min(evaluations // (2 * STEPS), DRAWS)):
-        block.reset_parameters(torch.Generator().manual_seed(draw))
-        adam = torch.optim.Adam(parameters, RATES[draw % len(RATES)])
-        for _ in range(STEPS):
-            adam.step(objective)
-        found.append(reached(draw))
-    for survivors, iterations in ROUNDS:
-        survivors = min(evaluations // (4 * iterations), survivors, len(found))
-        iterations = min(max(evaluations // (4 * (survivors + 1)), LEAST), iterations)
-        starts, found = [best, *sorted(found)[:survivors]], []
-        for _, order, values in starts:
-            _put(parameters, values)
-            torch.optim.LBFGS(
-                parameters, max_iter=iterations, history_size=20, line_search_fn="strong_wolfe",
-                tolerance_grad=1e-8, tolerance_change=1e-10,
-            ).step(objective)  # fmt: skip
-            found.append(reached(order))
-        best = min(found)
-        found.remove(best)
-    _put(parameters, best[2])
-    for parameter in parameters:
-        parameter.grad = None
-
-
-def _objective(block: nn.Module, kernel: Tensor, penalty: float) -> Callable[[], Tensor]:
-    """Return a function that computes the penalised error and its gradient at the present parameters."""
-    size = kernel.pow(2).sum()
-    parameters = list(block.parameters())
-    present = [parameter.detach().clone() for parameter in parameters]
-    block.reset_parameters(torch.Generator().manual_seed(0))
-    drawn = [(parameter, parameter.detach().pow(2).mean()) for parameter in parameters if parameter.any()]  # no biases
-    _put(parameters, present)
-
-    @torch.enable_grad()
-    def objective() -> Tensor:
-        for parameter in parameters:
-            parameter.grad = None
-        error = (block.weight() - kernel).pow(2).sum() / size
-        if penalty:
-            error = error + penalty * sum(parameter.pow(2).mean() / square for parameter, square in drawn)
-        error.backward()
-        return error.detach()
-
-    return objective
+    search(JointObjective(block, kernel, penalty), block, effort)
 
 
 @torch.no_grad()
-def _put(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
-    for parameter, value in zip(parameters, values, strict=True):
+def search(objective: Objective, block: nn.Module, effort: float) -> None:
+    """Descend from the present parameters of `block` or a draw until that gains little; what is left goes to more draws.
+
+    In place. Draws take a few iterations, the best of them goes on, and the lowest value is kept. `effort` multiplies
+    the work.
+    """
+    evaluations, least = round(effort * WORK / objective.mult_adds), max(1, round(effort * ITERATIONS))
+    draws = iter(range(evaluations))
+
+    def best_draw(count: int) -> list[tuple[float, Tensor]]:
+        """Return the lowest of so many draws after a few iterations; none of none."""
+        found = []
+        for _ in range(count):
+            block.reset_parameters(torch.Generator().manual_seed(next(draws)))
+            found.append((descend(objective, FEW), objective.at()))
+        return sorted(found, key=_value)[:1]
+
+    found = []
+    if evaluations >= least + 3 * FEW:  # the closed form may lie in a poor valley
+        found = [(descend(objective, FEW), objective.at()), *best_draw(1)]
+        objective.put(min(found, key=_value)[1])
+    found.append((descend(objective, max(evaluations - objective.evaluations, least)), objective.at()))
+    if drawn := best_draw(max(0, (evaluations - objective.evaluations - least) // FEW)):
+        objective.put(drawn[0][1])
+        found.append((descend(objective, least), objective.at()))
+    objective.put(min(found, key=_value)[1])
+    objective.solve()
+
+
+def _value(reached: tuple[float, Tensor]) -> float:
+    return reached[0]
+
+
+@torch.no_grad()
+def drawn_squares(block: nn.Module, parameters: list[nn.Parameter]) -> list[Tensor | None]:
+    """Return the mean square of each of some parameters when `block` is drawn, None where that is 0 (biases)."""
+    present = [parameter.clone() for parameter in block.parameters()]
+    block.reset_parameters(torch.Generator().manual_seed(0))
+    squares = [parameter.pow(2).mean() for parameter in parameters]
+    for parameter, value in zip(block.parameters(), present, strict=True):
         parameter.copy_(value)
+    return [square if square > 0 else None for square in squares]

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from layers.base import Block, ChannelMap
+from layers.filters import leading_filters, search_filters
 from layers.kept import Kept, may_keep
 from layers.scale import dense_scale, draw_normal, shared_scale
 from layers.seeded import Seeded
@@ -94,11 +95,18 @@ class SharedNumbers(Seeded):
         """Return the root mean square of the entries."""
         return (self.numbers.detach().double().pow(2) * self.served()).sum().div(self.entries).sqrt()
 
+    def pool(self, entries: Tensor) -> Tensor:
+        """Return the sum of the entries (n,) that each number serves, (count,)."""
+        return _sum_per_number(entries, self.structure()[1], self.count)
+
+    def spread(self, numbers: Tensor) -> Tensor:
+        """Return other numbers (count,) as entries (n,)."""
+        return numbers.index_select(0, self.structure()[0])
+
     @torch.no_grad()
     def approximate(self, entries: Tensor) -> None:
         """Set each number to the mean of the dense entries (n,) that it serves: the least-squares solution."""
-        _, order = self.structure()
-        self.numbers.copy_(_sum_per_number(entries, order, self.count) / self.served())
+        self.numbers.copy_(self.pool(entries) / self.served())
 
 
 class SharedKernel(SharedNumbers):
@@ -173,7 +181,7 @@ class Hashed(Block):
         self.shared.reset_parameters(dense_scale(self.spec.out_channels * self.spec.kernel_size**2), generator)
         nn.init.zeros_(self.bias)
 
-    def _approximate_kernel(self, kernel: Tensor, **effort) -> None:
+    def _approximate_kernel(self, kernel: Tensor, **search) -> None:
         self.shared.approximate(kernel.flatten())
 
     def setting(self) -> str:
@@ -299,6 +307,20 @@ class SepHashedDecimate(Block):
         self.pointwise.reset_parameters(dense_scale(self.spec.out_channels), generator)
         nn.init.zeros_(self.depthwise_bias)
         nn.init.zeros_(self.bias)
+
+    @torch.no_grad()
+    def _approximate_kernel(self, kernel: Tensor, **search) -> None:
+        """Take the means of the first singular triples of the (o, k²) slices, and go on over the 1×1's numbers.
+
+        For every 1×1 the depthwise numbers that are best beside it are known.
+        """
+        filters, columns = leading_filters(kernel)
+        self.depthwise.approximate(filters.flatten().to(kernel.dtype))
+        self.pointwise.approximate(columns.flatten().to(kernel.dtype))
+        search_filters(
+            self, kernel, **search, matrix=lambda: self._matrix()[:, :, 0, 0], parameters=[self.pointwise.numbers],
+            filters=self.depthwise.numbers, pool=self.depthwise.pool, spread=self.depthwise.spread,
+        )  # fmt: skip
 
     def _balance(self) -> None:
         parts = [self.depthwise, self.pointwise]

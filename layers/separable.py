@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from layers.base import Block, ChannelMap
+from layers.filters import leading_filters, search_filters
 from layers.gradient import approximate_by_gradient
 from layers.scale import dense_scale, draw_normal, rms, shared_scale
 from layers.spec import ConvSpec
@@ -84,22 +85,26 @@ class Separable(Block):
                 nn.init.zeros_(bias)
 
     @torch.no_grad()
-    def _approximate_kernel(self, kernel: Tensor, **effort) -> None:
-        """Take each input channel's filter (of norm 1) and column from the SVD of its (o, k²) slice.
+    def _approximate_kernel(self, kernel: Tensor, **search) -> None:
+        """Take each input channel's filter and column from the SVD of its (o, k²) slice; the map approximates the columns.
 
-        The first singular triple is the nearest product of the two. The map then approximates the columns. Where the
-        result may not be the nearest of the family, go on by gradient.
+        Where the result may not be the nearest of the family, go on from it: with k > 1 over the map alone, for every
+        matrix with the filters that are best beside it.
         """
         columns = kernel[:, :, 0, 0]
         if self.depthwise is not None:
-            slices = kernel.transpose(0, 1).flatten(2).double()  # (i, o, k²)
-            u, s, vt = torch.linalg.svd(slices, full_matrices=False)
-            self.depthwise.copy_(vt[:, 0].view_as(self.depthwise))
-            columns = (s[:, :1] * u[:, :, 0]).t().to(kernel.dtype)
+            filters, columns = leading_filters(kernel)
+            self.depthwise.copy_(filters.view_as(self.depthwise))
+            columns = columns.to(kernel.dtype)
         nearest = self.map.approximate(columns)
         exact = (self.map.matrix() - columns).norm() <= 1e-6 * columns.norm()
-        if not exact and not (nearest and self.depthwise is None):
-            approximate_by_gradient(self, kernel, **effort)
+        if exact or (nearest and self.depthwise is None):
+            return
+        if self.depthwise is None:
+            approximate_by_gradient(self, kernel, **search)
+        else:
+            weights = [parameter for parameter in self.map.parameters() if parameter is not self.map.bias]
+            search_filters(self, kernel, **search, matrix=self.map.matrix, parameters=weights, filters=self.depthwise)
 
     def _balance(self) -> None:
         if self.depthwise is not None:

@@ -3,7 +3,7 @@
 ShuffleNet: Zhang et al. 2017 (1707.01083), figure 2, without the normalisations and the ReLU between the parts:
 m = o // 4 middle channels, G₁ (m×i) and G₂ (o×m) block-diagonal with g blocks, P the shuffle that sends channel
 a·(m/g) + b to b·g + a. The dense kernel is W[o, i] = Σ_m G₂[o, m] · D[m] · (P·G₁)[m, i]. No closed form of the nearest
-one to a kernel is known, so a kernel is approximated by gradient.
+one to a kernel is known, but the best D beside any G₁ and G₂ is (layers/shuffle_fit.py).
 
     Shuffle(ConvSpec(48, 96, 3, padding=1), 5).groups      # 4: the largest number up to 5 that divides 48, 96 and 24
 """
@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 from layers.base import Block
 from layers.kept import Kept, may_keep
 from layers.scale import dense_scale, draw_normal, equalise, rms, shared_scale
+from layers.shuffle_fit import approximate_by_shuffle
 from layers.spec import ConvSpec
 from layers.strided import conv2d
 from layers.tracing import untraced
@@ -141,6 +142,9 @@ class Shuffle(Block):
         draw_normal(self.depthwise, depthwise, generator)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
+
+    def _approximate_kernel(self, kernel: Tensor, **search) -> None:
+        approximate_by_shuffle(self, kernel, **search)
 
     def _balance(self) -> None:
         depthwise, channel_map = shared_scale([rms(self.depthwise), self._map_rms()], self._drawn_scales())

@@ -2,7 +2,7 @@
 
 Tensor train: Oseledets 2011, and for layers Novikov et al. 2015, "Tensorizing neural networks" (1509.06569), equation
 2: T[x₁…x_d] = G₁[x₁]·G₂[x₂]…G_d[x_d] with G_j[x] r_{j−1}×r_j. Tucker 1966: a core, here in train form too, multiplied
-by a matrix n_j×R_j in every dimension. CP (Hitchcock 1927): Σ_r Π_j F_j[x_j, r]. tntorch decomposes a given matrix.
+by a matrix n_j×R_j in every dimension. CP (Hitchcock 1927): Σ_r Π_j F_j[x_j, r].
 
     TensorTrain(ConvSpec(64, 128, 1), 0.5, 3).matrix().shape       # (128, 64), folded to 32×32×8
 
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from layers import tensor_fit
 from layers.base import ChannelMap
 from layers.kept import may_keep
 from layers.scale import equalise
@@ -119,13 +120,9 @@ class TensorForm(ChannelMap):
         """Give all factors the same root mean square."""
         equalise(self._weights())
 
-    def decompose(self, matrix: Tensor, **ranks):
-        """Return tntorch's decomposition of the folded matrix."""
-        import tntorch  # takes a second, and only an approximation needs it
-
-        with torch.random.fork_rng(devices=[]):  # alternating least squares may draw
-            torch.manual_seed(0)
-            return tntorch.Tensor(matrix.double().cpu().reshape(self.sizes), **ranks)
+    def folded(self, matrix: Tensor) -> Tensor:
+        """Return the matrix (o, i) as a tensor (n₁, …, n_d) in double precision, to be decomposed."""
+        return matrix.double().reshape(self.sizes)
 
     def setting(self) -> str:
         """Return the sizes and the rank at the bond."""
@@ -163,7 +160,7 @@ class TensorTrain(TensorForm):
     @torch.no_grad()
     def approximate(self, matrix: Tensor) -> bool:
         """Truncate singular value decompositions from left to right: TT-SVD, Oseledets 2011, algorithm 1."""
-        put_into_corner(self.cores, self.decompose(matrix, ranks_tt=self.ranks()).cores)
+        put_into_corner(self.cores, tensor_fit.tensor_train(self.folded(matrix), self.ranks()))
         return len(self.sizes) == 2
 
 
@@ -219,9 +216,9 @@ class Tucker(TensorForm):
     @torch.no_grad()
     def approximate(self, matrix: Tensor) -> bool:
         """Take the higher-order singular value decomposition: De Lathauwer, De Moor & Vandewalle 2000."""
-        found = self.decompose(matrix, ranks_tucker=self.ranks())
-        put_into_corner(self.factors, found.Us)
-        put_into_corner(self.cores, found.cores)
+        factors, core = tensor_fit.tucker(self.folded(matrix), self.ranks())
+        put_into_corner(self.factors, factors)
+        put_into_corner(self.cores, tensor_fit.tensor_train(core, [len(place) for place in self.cores[1:]]))
         return False
 
 
@@ -252,7 +249,7 @@ class CP(TensorForm):
     @torch.no_grad()
     def approximate(self, matrix: Tensor) -> bool:
         """Take alternating least squares from the leading singular vectors: Kolda & Bader 2009, figure 3.3."""
-        put_into_corner(self.factors, self.decompose(matrix, ranks_cp=self.bond_rank()).cores)
+        put_into_corner(self.factors, tensor_fit.canonical(self.folded(matrix), self.bond_rank()))
         return False
 
 

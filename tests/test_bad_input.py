@@ -184,6 +184,8 @@ REQUESTS = [
     (T + "--weight_decay -1", "'-1' is not a number of at least 0"),
     (T + "--crs_factor -1", "'-1' is not a number of at least 0"),
     (T + "--nocrswd --crs_factor 2", "--crs_factor 2 contradicts --nocrswd"),
+    (T + "--fit_effort 0 --init_from t", "'0' is not a number above 0 and at most 1000"),
+    (T + "--fit_effort 2", "--fit_effort 2 goes with --init_from: nothing else is fitted"),
     (T + "--clip_grad 0", "'0' is not a number above 0"),
     (T + "--epochs 0", "'0' is not a whole number of at least 1"),
     (T + "--epochs 2.5", "'2.5' is not a whole number"),

@@ -209,7 +209,8 @@ def approximate_start(prepared: Prepared, step: TrainStep) -> str:
     """
     if prepared.start is None or not step.ranks.is_first:
         return ""
-    rows = approximation.approximate_network(step.model, to_device(prepared.start.network, prepared.data.device))
+    start = to_device(prepared.start.network, prepared.data.device)
+    rows = approximation.approximate_network(step.model, start, prepared.config.fit_effort or 1.0)
     return approximation.table(rows) if rows else f"all weights are those of {prepared.config.init_from}"
 
 

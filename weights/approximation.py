@@ -8,6 +8,7 @@ rows = approximate_network(student, teacher) # rows: layer, what it is now, copi
 print(table(rows))
 """
 
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -19,12 +20,10 @@ from blocks import BlockAsLinear, build_block, spec_of
 from counting.shapes import kind
 from layers.base import Block, Replacement
 from layers.dense import Pointwise
-from layers.gradient import WORK
 from layers.registry import parse_conv
 from layers.seeded import Seeded
 from layers.separable import Separable
 
-WORK_OF_NETWORK = WORK // 2  # for all layers together, in equal shares
 # Costs a few thousandths of relative error. Without it, approximations by tensor trains hardly train (research-log.md).
 PENALTY = 1e-3
 
@@ -128,23 +127,24 @@ def dense(module: nn.Module) -> tuple[Tensor, Tensor | None]:
             return conv.weight, conv.bias
 
 
-def approximate_network(network: nn.Module, source: nn.Module) -> list[Start]:
+def approximate_network(network: nn.Module, source: nn.Module, effort: float = 1.0) -> list[Start]:
     """Copy or approximate, in place, every layer that is swapped in `network` or in `source`; copy all the rest.
 
-    Both networks have passed `check`. Returns a row for each swapped layer.
+    Both networks have passed `check`. `effort` multiplies the work where no closed form is known. Returns a row for each
+    swapped layer.
     """
     pairs = _pairs(network, source)
     network.load_state_dict(_rest(source, pairs), strict=False)
-    work = WORK_OF_NETWORK // max(len(pairs), 1)
     rows = []
     with tqdm(pairs.items(), desc="approximating", unit="layer", disable=None, leave=False) as bar:
         for name, (target, trained) in bar:
-            bar.set_postfix_str(name)
+            mean = f", mean error so far {fmean(row.relative_error for row in rows):.4f}" if rows else ""
+            bar.set_postfix_str(f"{name}{mean}")
             here, there = _inner(target), _inner(trained)
             if copied := _copy(here, there):
                 rows.append(Start(name, kind(here), "copied", 0.0))
                 continue
-            error = approximate_layer(here, *dense(trained), work)
+            error = approximate_layer(here, *dense(trained), effort)
             how = "approximated" + (f": {OTHER_SEED}" if copied is None else "")
             rows.append(Start(name, kind(here), "copied" if _holds_any_kernel(here) else how, error))
     return rows
@@ -207,13 +207,13 @@ def _class(module: nn.Module) -> tuple[str, str]:
     return type(module).__module__, type(module).__qualname__
 
 
-def approximate_layer(layer: nn.Module, kernel: Tensor, bias: Tensor | None, work: int) -> float:
+def approximate_layer(layer: nn.Module, kernel: Tensor, bias: Tensor | None, effort: float = 1.0) -> float:
     """Approximate a kernel (o, i, k, k) and a bias (o,) by one linear layer; return the relative error.
 
     A plain separable pair does as `Sep` does; a plain convolution or a Linear copies the kernel.
     """
     if isinstance(layer, Block):
-        return layer.approximate(kernel, bias, work, PENALTY)
+        return layer.approximate(kernel, bias, effort, PENALTY)
     if isinstance(layer, nn.Sequential):
         separable = build_block(parse_conv("Sep"), spec_of(layer)).to(kernel)
         error = separable.approximate(kernel, bias)

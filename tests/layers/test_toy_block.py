@@ -18,7 +18,6 @@ from layers.base import Block, Replacement
 from layers.registry import FAMILIES, Whole, parse_conv, parse_family, register
 from layers.spec import ConvSpec
 from system.errors import RequestError
-from weights import approximation
 
 TOYS = '''
 import torch
@@ -138,7 +137,7 @@ def resumed(name, *flags):
     return rows
 
 
-def test_a_toy_block(toys, teacher, capsys, monkeypatch):
+def test_a_toy_block(toys, teacher, capsys):
     assert str(parse_conv("Toy_02")) == "Toy_2" and str(parse_family("Toy").named(3)) == "Toy_3"
     with pytest.raises(RequestError, match="not of the form Toy_n .n >= 1, whole."):
         parse_conv("Toy_0")
@@ -154,7 +153,6 @@ def test_a_toy_block(toys, teacher, capsys, monkeypatch):
     assert len(rows) == 2 and "structured" in capsys.readouterr().out
 
     shutil.copytree(teacher, toys, dirs_exist_ok=True)
-    monkeypatch.setattr(approximation, "WORK_OF_NETWORK", 10**7)
     assert main.main(["digits", "teacher", "-t", "near", *RUN, "--conv", "Toy_2", "--init_from", "t"]) == 0
     assert capsys.readouterr().out.count("approximated") == 6
 
