@@ -176,12 +176,19 @@ class ChannelMap(nn.Module, ABC):
     def _rebuilt(self, pixels: int) -> int:
         return self.rebuild_mult_adds() + self.in_channels * self.out_channels * pixels
 
+    def applies_factors(self, pixels: int) -> bool:
+        """Return whether applying the factors to the `pixels` pixels of a batch is cheaper than forming the matrix.
+
+        By default by multiply-adds. Override where other costs are known better.
+        """
+        factors = self.factor_mult_adds(pixels)
+        return factors is not None and factors <= self._rebuilt(pixels)
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, i, H, W) to (B, o, H, W)."""
         with untraced():
             pixels = x.shape[0] * x.shape[2] * x.shape[3]
-        factors = self.factor_mult_adds(pixels)
-        if factors is not None and factors <= self._rebuilt(pixels):
+        if self.applies_factors(pixels):
             return self.apply_factors(x)
         return F.conv2d(x, self.matrix()[:, :, None, None], self.bias)
 
