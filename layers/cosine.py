@@ -8,10 +8,11 @@ one and two dimensions"). Small sizes are fastest as products, sizes without a g
 Staged and FFT want their input in one order and give their output in another, so permutations around them cost nothing.
 
     form = transform("staged", 640, torch.float32, torch.device("cpu"))
-    y = form.analyse(x[form.inputs])             # x: (640, R); y: C^T·x, of which row j is number form.outputs[j]
+    form.analyse(x[form.inputs], y, spare)       # (640, R) each; y becomes C^T·x, its row j is number form.outputs[j]
 """
 
 import math
+from copy import copy
 from functools import lru_cache
 
 import torch
@@ -40,19 +41,32 @@ def makhoul(n: int) -> list[int]:
 
 
 class Direct:
-    """Products with C^T and C."""
+    """A product with C^T, one with C. Permutations of the outputs are rows of the matrices that have changed places."""
 
     def __init__(self, n: int, dtype: torch.dtype, device: torch.device):
         self.inputs = self.outputs = torch.arange(n, device=device)
-        self.matrix = cosine_matrix(n, device).to(dtype)
+        self.forth = cosine_matrix(n, device).t().to(dtype)
+        self.back = self.forth.t()
 
-    def analyse(self, x: Tensor) -> Tensor:
-        """Return C^T·x for x (N, R)."""
-        return self.matrix.t() @ x
+    def permuted(self, analysed: Tensor, synthesised: Tensor) -> "Direct":
+        """Return the same, followed by these permutations (N,) of what `analyse` and `synthesise` return."""
+        other = copy(self)
+        other.forth, other.back = self.forth[analysed], self.back[synthesised]
+        return other
 
-    def synthesise(self, x: Tensor) -> Tensor:
-        """Return C·x for x (N, R)."""
-        return self.matrix @ x
+    def transposed(self) -> "Direct":
+        """Return the gradients: `analyse` is that of `synthesise`, and the other way round."""
+        other = copy(self)
+        other.forth, other.back = self.back.t(), self.forth.t()
+        return other
+
+    def analyse(self, x: Tensor, out: Tensor, spare: Tensor) -> None:
+        """Write C^T·x to `out`. All are (N, R) and contiguous."""
+        torch.mm(self.forth, x, out=out)
+
+    def synthesise(self, x: Tensor, out: Tensor, spare: Tensor) -> None:
+        """Write C·x to `out`."""
+        torch.mm(self.back, x, out=out)
 
 
 class Staged:
@@ -68,7 +82,7 @@ class Staged:
         half = first // 2
         pairs = [(0, half), *((k, first - k) for k in range(1, half))]
         outputs = [[k + first * step for k in pair for step in range(second)] for pair in pairs]
-        self.shape = half, 2 * second
+        self.stages, self.pairs = (first, -1), (half, 2 * second, -1)
         self.inputs = torch.tensor(makhoul(n), device=device)
         self.outputs = torch.tensor(outputs, device=device).flatten()
         place, k = torch.arange(first, device=device), torch.arange(half, device=device)
@@ -78,15 +92,21 @@ class Staged:
         whole = cosine_matrix(n, device).t()[self.outputs][:, self.inputs].view(half, 2 * second, first, second)
         rest = torch.einsum("gkms,gpm->gkps", whole, stage).reshape(half, 2 * second, 2 * second)
         self.first, self.second = stage.view(first, first).to(dtype), rest.to(dtype)
+        self.first_back, self.second_back = self.first.t(), self.second.transpose(1, 2)
 
-    def analyse(self, x: Tensor) -> Tensor:
-        """Return C^T·x for x (N, R)."""
-        return (self.second @ (self.first @ x.reshape(len(self.first), -1)).view(*self.shape, -1)).view(x.shape)
+    def transposed(self) -> "Staged":
+        """Return the gradients of both, which are each other: C is orthogonal."""
+        return self
 
-    def synthesise(self, x: Tensor) -> Tensor:
-        """Return C·x for x (N, R)."""
-        paired = self.second.transpose(1, 2) @ x.reshape(*self.shape, -1)
-        return (self.first.t() @ paired.view(len(self.first), -1)).view(x.shape)
+    def analyse(self, x: Tensor, out: Tensor, spare: Tensor) -> None:
+        """Write C^T·x to `out`. All are (N, R) and contiguous; `spare` is overwritten."""
+        torch.mm(self.first, x.view(*self.stages), out=spare.view(*self.stages))
+        torch.bmm(self.second, spare.view(*self.pairs), out=out.view(*self.pairs))
+
+    def synthesise(self, x: Tensor, out: Tensor, spare: Tensor) -> None:
+        """Write C·x to `out`."""
+        torch.bmm(self.second_back, x.view(*self.pairs), out=spare.view(*self.pairs))
+        torch.mm(self.first_back, spare.view(*self.stages), out=out.view(*self.stages))
 
 
 class Fourier:
@@ -102,17 +122,23 @@ class Fourier:
         self.twiddle = torch.polar(scale, k * (-math.pi / (2 * n))).to(dtype.to_complex())[:, None]
         self.inverse = self.twiddle.reciprocal()
 
-    def analyse(self, x: Tensor) -> Tensor:
-        """Return C^T·x for x (N, R)."""
-        spectrum = torch.fft.rfft(x, dim=0) * self.twiddle
-        return torch.cat([spectrum.real, -spectrum.imag[1 : self.mirrored + 1]])
+    def transposed(self) -> "Fourier":
+        """Return the gradients of both, which are each other: C is orthogonal."""
+        return self
 
-    def synthesise(self, x: Tensor) -> Tensor:
-        """Return C·x for x (N, R)."""
+    def analyse(self, x: Tensor, out: Tensor, spare: Tensor) -> None:
+        """Write C^T·x to `out`. All are (N, R) and contiguous."""
+        spectrum = torch.fft.rfft(x, dim=0) * self.twiddle
+        half = len(spectrum)
+        out[:half] = spectrum.real
+        torch.neg(spectrum.imag[1 : self.mirrored + 1], out=out[half:])
+
+    def synthesise(self, x: Tensor, out: Tensor, spare: Tensor) -> None:
+        """Write C·x to `out`."""
         half = self.size // 2 + 1
         middle = x[half - 1 : half] if self.mirrored < half - 1 else x[:0]  # of an even N, X_{N/2} is its own mirror
         spectrum = torch.complex(x[:half], -torch.cat([torch.zeros_like(x[:1]), x[half:], middle]))
-        return torch.fft.irfft(spectrum * self.inverse, self.size, dim=0)
+        torch.fft.irfft(spectrum * self.inverse, self.size, dim=0, out=out)
 
 
 @lru_cache(maxsize=256)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from layers import cosine_costs
-from layers.cosine import transform
+from layers.cosine import Direct, Fourier, Staged, transform
 
 HISTORY = 1 << 25  # bytes of states that a backward pass holds at most, on a CPU
 BLOCK = 1 << 17  # numbers of a state that stay in a CPU's cache from one product to the next
@@ -27,71 +27,106 @@ def riffle(n: int) -> list[int]:
 
 
 class Ways(NamedTuple):
-    """A product's transforms, and the permutations around them in the orders that the transforms want.
+    """The transforms of N channels, and an index (N,) a factor of the permutations inside and after it.
 
-    `analyse` and `synthesise` map columns (N, R). `inside` and `after` are (F, N), or None where the transforms contain them.
+    Permutations are in the orders that the transforms want; None where the transforms permute by themselves.
     """
 
-    analyse: object
-    synthesise: object
-    adjoint_analyse: object
-    adjoint_synthesise: object
-    inputs: Tensor
-    outputs: Tensor
-    inside: Tensor | None
-    after: Tensor | None
+    cosine: Direct | Staged | Fourier
+    inside: tuple[Tensor, ...] | None
+    after: tuple[Tensor, ...] | None
+
+    def transposed(self) -> "Ways":
+        """Return what takes gradients back: transposed transforms, inverse permutations."""
+        inverse = (order and tuple(index.argsort() for index in order) for order in (self.inside, self.after))
+        return Ways(self.cosine.transposed(), *inverse)
 
 
 @lru_cache(maxsize=256)
 @torch.inference_mode(False)
-def _riffled(form: str, n: int, inside: bool, dtype: torch.dtype, device: torch.device) -> Ways:
-    """Return the ways of a product with riffles after the factors, and inside too where `inside`."""
-    cosine, riffled = transform(form, n, dtype, device), torch.tensor(riffle(n), device=device)
-    within = riffled if inside else torch.arange(n, device=device)
-    if form != "direct":
-        return _around(cosine, within[None], riffled[None])
-    first, second = cosine.matrix[:, within].t().contiguous(), cosine.matrix[riffled]
-    return Ways(
-        first.__matmul__, second.__matmul__, first.t().__matmul__, second.t().__matmul__,
-        cosine.inputs, cosine.outputs, None, None,
-    )  # fmt: skip
+def _riffled(form: str, n: int, inside: bool, dtype: torch.dtype, device: torch.device) -> tuple[Ways, Ways]:
+    """Return the ways of a factor with a riffle after it, and one inside where `inside`; and those of its gradient."""
+    cosine, order = transform(form, n, dtype, device), torch.tensor(riffle(n), device=device)
+    within = order if inside else torch.arange(n, device=device)
+    if isinstance(cosine, Direct):
+        ways = Ways(cosine.permuted(within, order), None, None)
+    else:
+        ways = _around(cosine, within[None], order[None])
+    return ways, ways.transposed()
 
 
-def _around(cosine, inside: Tensor, after: Tensor) -> Ways:
-    """Return the ways of a product with permutations (1 or F, N)."""
+def _around(cosine: Direct | Staged | Fourier, inside: Tensor, after: Tensor) -> Ways:
+    """Return the ways of factors with permutations (F, N)."""
     inputs, outputs = cosine.inputs, cosine.outputs
-    to_input, to_output = inputs.argsort(), outputs.argsort()
-    return Ways(
-        cosine.analyse, cosine.synthesise, cosine.synthesise, cosine.analyse,
-        inputs, outputs, to_output[inside[:, outputs]], to_input[after[:, inputs]],
-    )  # fmt: skip
+    inside, after = outputs.argsort()[inside[:, outputs]], inputs.argsort()[after[:, inputs]]
+    return Ways(cosine, inside.unbind(), after.unbind())
 
 
-def _ways(a: Tensor, permutations: Tensor | None, inside: bool, columns: int) -> Ways:
-    n = a.shape[1]
-    form = cosine_costs.form(n, columns)
-    if permutations is None:
-        return _riffled(form, n, inside, a.dtype, a.device)
-    return _around(transform(form, n, a.dtype, a.device), permutations[::2], permutations[1::2])
+class _Factors:
+    """Factors of one product at work on blocks of columns in buffers of its own."""
+
+    def __init__(self, ways: Ways, a: Tensor, d: Tensor, columns: int):
+        self.ways, self.a, self.d = ways, a[:, ways.cosine.inputs], d[:, ways.cosine.outputs]
+        self.diagonals = list(zip(self.a.unsqueeze(-1).unbind(), self.d.unsqueeze(-1).unbind()))
+        self.buffers = torch.empty(3, a.shape[1] * columns, dtype=a.dtype, device=a.device)
+
+    def fit(self, columns: int) -> None:
+        """Make the buffers as wide as a block."""
+        self.wide = [buffer[: self.a.shape[1] * columns].view(-1, columns) for buffer in self.buffers]
+
+    def _permute(self, transform, x: Tensor, out: Tensor, order: tuple[Tensor, ...] | None, number: int) -> None:
+        _, transformed, spare = self.wide
+        if order is None:
+            transform(x, out, spare)
+        else:
+            transform(x, transformed, spare)
+            torch.index_select(transformed, 0, order[number % len(order)], out=out)
+
+    def apply(self, number: int, x: Tensor, within: Tensor, out: Tensor) -> None:
+        """Apply factor `number` to x; write the state before the multiplication with d to `within`, then the result to `out`."""
+        (a, d), cosine, scaled = self.diagonals[number], self.ways.cosine, self.wide[0]
+        torch.mul(x, a, out=scaled)
+        self._permute(cosine.analyse, scaled, within, self.ways.inside, number)
+        torch.mul(within, d, out=scaled)
+        self._permute(cosine.synthesise, scaled, out, self.ways.after, number)
+
+    def back(self, number: int, slope: Tensor, states: list[Tensor], sums: tuple[Tensor, Tensor], back: Ways) -> Tensor:
+        """Return the gradient of factor `number`'s input from that of its result, `slope`, which is overwritten.
+
+        Take its two states (input, within) from the end of `states`, and add the gradients of its diagonals to `sums`.
+        """
+        a, d = self.diagonals[number]
+        for diagonal, total, order, undo in (
+            (d, sums[1], back.after, back.cosine.analyse),
+            (a, sums[0], back.inside, back.cosine.synthesise),
+        ):
+            permuted, transformed, spare = self.wide
+            if order is None:
+                permuted = slope
+            else:
+                torch.index_select(slope, 0, order[number % len(order)], out=permuted)
+            undo(permuted, transformed, spare)
+            total[number] += states.pop().mul_(transformed).sum(1)
+            torch.mul(transformed, diagonal, out=slope)
+        return slope
 
 
-def _block(a: Tensor, columns: int) -> int:
-    """Return how many columns go through the factors at once. On a GPU all do, while HISTORY allows as many bytes eight times."""
+def _prepare(a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool, columns: int) -> tuple[_Factors, Ways, int]:
+    """Return the factors, the ways back, and how many columns make a block.
+
+    On a GPU all columns are one, as long as they need no more than eight times HISTORY.
+    """
     factors, n = a.shape
     on_cpu = a.device.type == "cpu"
     kept = HISTORY * (1 if on_cpu else 8) // (2 * factors * n * a.element_size())
-    return max(min(kept, BLOCK // n if on_cpu else columns) // LEAST * LEAST, LEAST)
-
-
-def _factor(ways: Ways, number: int, x: Tensor, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """Apply one factor to x (N, R). Return the state before the multiplication with d, and the result."""
-    within = ways.analyse(x * a[:, None])
-    if ways.inside is not None:
-        within = within.index_select(0, ways.inside[number % len(ways.inside)])
-    x = ways.synthesise(within * d[:, None])
-    if ways.after is not None:
-        x = x.index_select(0, ways.after[number % len(ways.after)])
-    return within, x
+    block = min(max(min(kept, BLOCK // n if on_cpu else columns) // LEAST * LEAST, LEAST), columns)
+    form = cosine_costs.form(n)
+    if permutations is None:
+        ways, back = _riffled(form, n, inside, a.dtype, a.device)
+    else:
+        ways = _around(transform(form, n, a.dtype, a.device), permutations[::2], permutations[1::2])
+        back = ways.transposed()
+    return _Factors(ways, a, d, block), back, block
 
 
 @torch.library.custom_op("swapconv::acdc_product", mutates_args=())
@@ -101,16 +136,17 @@ def product(x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside
     Args: permutations: (2F, N), inside and after each factor in turn, or None for riffles; inside: whether there is a riffle
     inside the factors too. Returns (N, R).
     """
-    ways = _ways(a, permutations, inside, x.shape[1])
-    back, out = ways.inputs.argsort(), torch.empty_like(x, memory_format=torch.contiguous_format)
-    a, d = a[:, ways.inputs], d[:, ways.outputs]
-    block = _block(a, x.shape[1])
+    factors, _, block = _prepare(a, d, permutations, inside, x.shape[1])
+    inputs, out = factors.ways.cosine.inputs, x.new_empty(x.shape)
+    to_inputs = inputs.argsort()
     with torch.autocast(x.device.type, enabled=False):
         for start in range(0, x.shape[1], block):
-            state = x[:, start : start + block].index_select(0, ways.inputs)
+            state = x[:, start : start + block].index_select(0, inputs)
+            factors.fit(state.shape[1])
+            within = torch.empty_like(state)
             for number in range(len(a)):
-                _, state = _factor(ways, number, state, a[number], d[number])
-            out[:, start : start + block] = state.index_select(0, back)
+                factors.apply(number, state, within, state)
+            out[:, start : start + block] = state.index_select(0, to_inputs)
     return out
 
 
@@ -124,44 +160,23 @@ def product_backward(
     gradient: Tensor, x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of `product` with respect to x, a and d, from that with respect to its result (N, R)."""
-    ways = _ways(a, permutations, inside, x.shape[1])
-    to_input, to_output = ways.inputs.argsort(), ways.outputs.argsort()
-    a, d = a[:, ways.inputs], d[:, ways.outputs]
-    inverse = ways._replace(
-        inside=None if ways.inside is None else ways.inside.argsort(1),
-        after=None if ways.after is None else ways.after.argsort(1),
-    )
-    by_a, by_d, by_x = torch.zeros_like(a), torch.zeros_like(d), torch.empty_like(x, memory_format=torch.contiguous_format)
-    block = _block(a, x.shape[1])
+    factors, back, block = _prepare(a, d, permutations, inside, x.shape[1])
+    inputs, outputs = factors.ways.cosine.inputs, factors.ways.cosine.outputs
+    to_inputs, to_outputs = inputs.argsort(), outputs.argsort()
+    by_x, sums = x.new_empty(x.shape), (torch.zeros_like(factors.a), torch.zeros_like(factors.d))
     with torch.autocast(x.device.type, enabled=False):
         for start in range(0, x.shape[1], block):
-            states = [x[:, start : start + block].index_select(0, ways.inputs)]
+            first = x[:, start : start + block].index_select(0, inputs)
+            factors.fit(first.shape[1])
+            states = [first, *first.new_empty(2 * len(a), *first.shape).unbind()]
             for number in range(len(a)):
-                states += _factor(ways, number, states[-1], a[number], d[number])
+                factors.apply(number, *states[2 * number : 2 * number + 3])
             states.pop()
-            slope = gradient[:, start : start + block].index_select(0, ways.inputs)
+            slope = gradient[:, start : start + block].index_select(0, inputs)
             for number in reversed(range(len(a))):
-                slope = _factor_backward(inverse, number, slope, states, (a, d), (by_a, by_d))
-            by_x[:, start : start + block] = slope.index_select(0, to_input)
-    return by_x, by_a[:, to_input], by_d[:, to_output]
-
-
-def _factor_backward(inverse: Ways, number: int, slope: Tensor, states: list[Tensor], diagonals, gradients) -> Tensor:
-    """Take a factor's two states from the end of `states`, add its diagonals' gradients, return that of its input.
-
-    `inverse` holds the inverse permutations.
-    """
-    (a, d), (by_a, by_d) = diagonals, gradients
-    if inverse.after is not None:
-        slope = slope.index_select(0, inverse.after[number % len(inverse.after)])
-    slope = inverse.adjoint_synthesise(slope)
-    by_d[number] += torch.linalg.vecdot(states.pop(), slope)
-    slope = slope * d[number][:, None]
-    if inverse.inside is not None:
-        slope = slope.index_select(0, inverse.inside[number % len(inverse.inside)])
-    slope = inverse.adjoint_analyse(slope)
-    by_a[number] += torch.linalg.vecdot(states.pop(), slope)
-    return slope * a[number][:, None]
+                slope = factors.back(number, slope, states, sums, back)
+            by_x[:, start : start + block] = slope.index_select(0, to_inputs)
+    return by_x, sums[0][:, to_inputs], sums[1][:, to_outputs]
 
 
 @product_backward.register_fake
