@@ -129,13 +129,7 @@ def _prepare(a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool, co
     return _Factors(ways, a, d, block), back, block
 
 
-@torch.library.custom_op("swapconv::acdc_product", mutates_args=())
-def product(x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool) -> Tensor:
-    """Apply F factors to the columns of x (N, R); a, d: (F, N), of the same type.
-
-    Args: permutations: (2F, N), inside and after each factor in turn, or None for riffles; inside: whether there is a riffle
-    inside the factors too. Returns (N, R).
-    """
+def _product(x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool) -> Tensor:
     factors, _, block = _prepare(a, d, permutations, inside, x.shape[1])
     inputs, out = factors.ways.cosine.inputs, x.new_empty(x.shape)
     to_inputs = inputs.argsort()
@@ -150,13 +144,7 @@ def product(x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside
     return out
 
 
-@product.register_fake
-def _(x, a, d, permutations, inside):
-    return x.new_empty(x.shape)
-
-
-@torch.library.custom_op("swapconv::acdc_product_backward", mutates_args=())
-def product_backward(
+def _product_backward(
     gradient: Tensor, x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of `product` with respect to x, a and d, from that with respect to its result (N, R)."""
@@ -179,18 +167,37 @@ def product_backward(
     return by_x, sums[0][:, to_inputs], sums[1][:, to_outputs]
 
 
-@product_backward.register_fake
-def _(gradient, x, a, d, permutations, inside):
-    return x.new_empty(x.shape), torch.empty_like(a), torch.empty_like(d)
-
-
 def _keep(ctx, inputs, output) -> None:
     x, a, d, permutations, ctx.inside = inputs
     ctx.save_for_backward(x, a, d, permutations)
 
 
 def _backward(ctx, gradient: Tensor):
-    return *product_backward(gradient, *ctx.saved_tensors, ctx.inside), None, None
+    return *OPERATORS.acdc_product_backward(gradient, *ctx.saved_tensors, ctx.inside), None, None
 
 
-product.register_autograd(_backward, setup_context=_keep)
+# Not torch.library.custom_op: its first call imports the compiler, which takes seconds.
+LIBRARY, OPERATORS = torch.library.Library("swapconv", "DEF"), torch.ops.swapconv
+LIBRARY.define("acdc_product(Tensor x, Tensor a, Tensor d, Tensor? permutations, bool inside) -> Tensor")
+LIBRARY.define(
+    "acdc_product_backward(Tensor gradient, Tensor x, Tensor a, Tensor d, Tensor? permutations, bool inside)"
+    " -> (Tensor, Tensor, Tensor)"
+)
+LIBRARY.impl("acdc_product", _product, "CompositeExplicitAutograd")
+LIBRARY.impl("acdc_product_backward", _product_backward, "CompositeExplicitAutograd")
+torch.library.register_fake("swapconv::acdc_product", lambda x, *_: x.new_empty(x.shape), lib=LIBRARY)
+torch.library.register_fake(
+    "swapconv::acdc_product_backward",
+    lambda gradient, x, a, d, *_: (x.new_empty(x.shape), a.new_empty(a.shape), d.new_empty(d.shape)),
+    lib=LIBRARY,
+)
+torch.library.register_autograd("swapconv::acdc_product", _backward, setup_context=_keep, lib=LIBRARY)
+
+
+def product(x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool) -> Tensor:
+    """Apply F factors to the columns of x (N, R); a, d: (F, N), of the same type.
+
+    Args: permutations: (2F, N), inside and after each factor in turn, or None for riffles; inside: whether there is a riffle
+    inside the factors too. Returns (N, R).
+    """
+    return OPERATORS.acdc_product(x, a, d, permutations, inside)
