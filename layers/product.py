@@ -152,11 +152,13 @@ def _product_backward(
     inputs, outputs = factors.ways.cosine.inputs, factors.ways.cosine.outputs
     to_inputs, to_outputs = inputs.argsort(), outputs.argsort()
     by_x, sums = x.new_empty(x.shape), (torch.zeros_like(factors.a), torch.zeros_like(factors.d))
+    history = x.new_empty(2 * len(a) + 1, len(x) * block)  # once: memory that is new to the process costs time
     with torch.autocast(x.device.type, enabled=False):
         for start in range(0, x.shape[1], block):
-            first = x[:, start : start + block].index_select(0, inputs)
-            factors.fit(first.shape[1])
-            states = [first, *first.new_empty(2 * len(a), *first.shape).unbind()]
+            given = x[:, start : start + block]
+            factors.fit(given.shape[1])
+            states = [state[: given.numel()].view(given.shape) for state in history]
+            torch.index_select(given, 0, inputs, out=states[0])
             for number in range(len(a)):
                 factors.apply(number, *states[2 * number : 2 * number + 3])
             states.pop()
