@@ -10,6 +10,7 @@ for each number. CPU seconds of OMP_NUM_THREADS (default 1) threads, medians of 
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -25,13 +26,17 @@ import torch.nn.functional as F
 from tabulate import tabulate
 from torch import nn
 
+from blocks import block
 from cli import options
 from layers import cosine_costs
 from layers.acdc import ACDC
 from layers.cosine import FORMS, transform
 from layers.init import materialise
+from layers.product import riffle
+from layers.spec import ConvSpec
 from models.build import build
 
+SIZES = (16, 32, 64, 128, 160, 254, 256, 320, 640, 1280)
 DEEP = ["--wrn_depth", "28", "--wrn_width", "10"]
 
 
@@ -55,98 +60,130 @@ class Dct(torch.autograd.Function):
 
 
 def kept(module: ACDC, x: torch.Tensor) -> torch.Tensor:
-    """`map_rows`, factor by factor, by FFT, with all states kept for the backward pass."""
-    n = module.square.size
-    riffle, x = torch.cat([torch.arange(0, n, 2), torch.arange(1, n, 2)]), module.square.expand(x)
+    """`map_columns`, factor by factor, by FFT, with all states kept for the backward pass."""
+    order, x = torch.tensor(riffle(module.square.size)), module.square.expand(x.t())
     for a, d in zip(module.a, module.d):
-        x = Dct.apply(Dct.apply(x * a, False)[:, riffle] * d, True)[:, riffle]
-    return module.square.reduce(x)
+        x = Dct.apply(Dct.apply(x * a, False)[:, order] * d, True)[:, order]
+    return module.square.reduce(x).t()
 
 
 def network(conv: str, flags: list[str], keeps: bool = False) -> nn.Module:
     made = materialise(build(options.counting(["cifar10", *flags, "--conv", conv])), 0)
     for module in made.modules():
         if keeps and isinstance(module, ACDC):
-            module.map_rows = lambda x, module=module: kept(module, x)
+            module.map_columns = lambda x, module=module: kept(module, x)
     return made.to(memory_format=torch.channels_last)
 
 
-def stepper(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], float]:
-    """Return what takes a step and returns its CPU seconds."""
-    x = torch.randn(shape).to(memory_format=torch.channels_last).requires_grad_(len(model(torch.randn(1, *shape[1:]))) == 1)
+def stepper(model: nn.Module, x: torch.Tensor) -> Callable[[], float]:
+    """Return what takes a step, forward and backward, and returns its CPU seconds. A layer's input has a gradient too."""
+    is_layer, target = x.shape[1] > 3, torch.arange(len(x)) % 10
+    x.requires_grad_(is_layer)
 
     def step() -> float:
         began = time.process_time()
         out = model(x)
-        loss = out.square().mean() if isinstance(out, torch.Tensor) else F.cross_entropy(out.logits, target)
-        loss.backward()
+        out.backward(out.detach()) if is_layer else F.cross_entropy(out.logits, target).backward()
         return time.process_time() - began
 
-    target = torch.arange(shape[0]) % 10
     step()
     return step
 
 
 def compare(what: str, steps: dict[str, Callable[[], float]], repeats: int) -> list[dict]:
-    """Return a row for each step: its median seconds, and median ratio to the first, measured in turn."""
+    """Return a row for each step: its median seconds, and its median ratio to the first, measured in turn."""
     rounds = [{name: step() for name, step in steps.items()} for _ in range(repeats)]
     base = next(iter(steps))
     return [
         {
-            "what": what, "conv": name, "seconds": median(each[name] for each in rounds), "baseline": base,
+            "what": what, "of": name, "median": median(each[name] for each in rounds), "unit": "s", "baseline": base,
             "ratio": median(each[name] / each[base] for each in rounds), "n": repeats,
         }
         for name in steps
     ]  # fmt: skip
 
 
-def networks(repeats: int) -> list[dict]:
+def images(*shape: int) -> torch.Tensor:
+    return torch.randn(shape).to(memory_format=torch.channels_last)
+
+
+def of_network(repeats: int) -> list[dict]:
     flags, rows = ["--wrn_depth", "16", "--wrn_width", "2"], []
     for batch in (32, 128):
-        shape = (batch, 3, 32, 32)
-        steps = {conv: stepper(network(conv, flags), shape) for conv in ("Sep", "ACDC_12", "PermutedACDC_12")}
-        steps["ACDC_12, FFT, states kept"] = stepper(network("ACDC_12", flags, keeps=True), shape)
+        models = {conv: network(conv, flags) for conv in ("Sep", "ACDC_12", "OriginalACDC_12", "PermutedACDC_12")}
+        models["ACDC_12, FFT, states kept"] = network("ACDC_12", flags, keeps=True)
+        steps = {name: stepper(model, images(batch, 3, 32, 32)) for name, model in models.items()}
         rows += compare(f"WRN-16-2 step, batch {batch}", steps, repeats)
     return rows
 
 
-def layers(repeats: int) -> list[dict]:
-    from blocks import block
-    from layers.spec import ConvSpec
-
+def of_layer(repeats: int) -> list[dict]:
     plain = nn.Sequential(nn.Conv2d(640, 640, 3, padding=1, groups=640, bias=False), nn.Conv2d(640, 640, 1, bias=False))
-    spec, shape = ConvSpec(640, 640, 3, padding=1), (16, 640, 8, 8)
-    steps = {"plain Sep": stepper_nchw(plain, shape)}
+    steps = {"plain Sep": stepper(plain, torch.randn(16, 640, 8, 8))}
     for conv in ("Sep", "ACDC_12"):
-        made = block(conv, spec, name="a").to(memory_format=torch.channels_last)
-        steps[conv] = stepper_layer(made, torch.randn(shape).to(memory_format=torch.channels_last))
-    return compare("640→640, k 3, batch 16, 8×8, forward and backward", steps, repeats)
+        made = block(conv, ConvSpec(640, 640, 3, padding=1), name="a").to(memory_format=torch.channels_last)
+        steps[conv] = stepper(made, images(16, 640, 8, 8))
+    return compare("640→640, k 3, batch 16, 8×8", steps, repeats)
 
 
-def stepper_nchw(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], float]:
-    return stepper_layer(model, torch.randn(shape))
-
-
-def stepper_layer(model: nn.Module, x: torch.Tensor) -> Callable[[], float]:
-    x.requires_grad_()
-
-    def step() -> float:
-        began = time.process_time()
-        out = model(x)
-        out.backward(out.detach())
-        return time.process_time() - began
-
-    step()
-    return step
-
-
-def memory(repeats: int) -> list[dict]:
-    """Return the peak of a process for each family, less what it has before the network is built; and the time of steps."""
-    shape = (8, 3, 32, 32)
-    rows = compare("WRN-28-10 step, batch 8", {c: stepper(network(c, DEEP), shape) for c in ("Sep", "ACDC_64")}, repeats)
-    peaks = {conv: int(subprocess.check_output([sys.executable, __file__, "peak", conv])) for conv in ("Sep", "ACDC_64")}
-    rows += [
-        {"what": "WRN-28-10 step, batch 8: peak MB", "conv": c, "megabytes": peak / 1e6, "baseline": "Sep", "ratio": peak / peaks["Sep"], "n": 1}
-        for c, peak in peaks.items()
+def of_memory(repeats: int) -> list[dict]:
+    convs = ("Sep", "ACDC_64")
+    rows = compare(
+        "WRN-28-10 step, batch 8", {c: stepper(network(c, DEEP), images(8, 3, 32, 32)) for c in convs}, repeats
+    )
+    peaks = {c: [peak_of(c) for _ in range(3)] for c in convs}
+    least = median(peaks["Sep"])
+    return rows + [
+        {
+            "what": "WRN-28-10 two steps, batch 8, peak", "of": c, "median": median(peaks[c]), "unit": "MB",
+            "baseline": "Sep", "ratio": median(peaks[c]) / least, "n": 3,
+        }
+        for c in convs
     ]  # fmt: skip
+
+
+def peak_of(conv: str) -> float:
+    """Return the MB that a process of its own needs at most for two steps, the network included."""
+    return float(subprocess.check_output([sys.executable, __file__, "peak", conv]))
+
+
+def peak(conv: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    stepper(network(conv, DEEP), images(8, 3, 32, 32))()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000)
+
+
+def of_transforms(repeats: int) -> list[dict]:
+    """Nanoseconds a number of a transform, by the calibration of this machine."""
+    cosine_costs.adopt(cosine_costs.measure(torch.device("cpu")))
+    times = [(n, form, cosine_costs.nanoseconds(form, n)) for n in SIZES for form in FORMS]
+    rows = [
+        {
+            "what": f"a number of a transform of {n}", "of": form, "median": time, "unit": "ns", "baseline": "fft",
+            "ratio": time / cosine_costs.nanoseconds("fft", n), "n": 1,
+        }
+        for n, form, time in times
+    ]  # fmt: skip
+    cosine_costs.adopt(None)
     return rows
+
+
+MEASURED = {"network": of_network, "layer": of_layer, "memory": of_memory, "transforms": of_transforms}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("parts", nargs="*", default=list(MEASURED), metavar="|".join(MEASURED))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", metavar="FILE")
+    given = parser.parse_args()
+    rows = [row for part in given.parts for row in MEASURED[part](given.repeats)]
+    print(tabulate(rows, headers="keys", floatfmt=".3g"))
+    if given.json:
+        about = {"torch": torch.__version__, "threads": torch.get_num_threads(), "processor": cosine_costs.processor()}
+        Path(given.json).write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    peak(sys.argv[2]) if sys.argv[1:2] == ["peak"] else main()

@@ -45,19 +45,19 @@ class ACDC(ChannelMap):
         """Return the permutations (2(L − 1), N) inside and after each factor in turn, or None where they are riffles."""
         return None
 
-    def map_rows(self, x: Tensor) -> Tensor:
-        """Map rows (R, i) to (R, o)."""
-        columns = self.square.expand(x).t()
-        return self.square.reduce(product(columns, self.a, self.d, self.permutations(), self.riffles_inside).t())
+    def map_columns(self, x: Tensor) -> Tensor:
+        """Map columns (i, R) to (o, R)."""
+        x = product(self.square.expand(x.t()).t(), self.a, self.d, self.permutations(), self.riffles_inside)
+        return x if self.square.size == self.out_channels else self.square.reduce(x.t()).t()
 
     def matrix(self) -> Tensor:
         """Return the matrix (o, i): the map of the unit vectors."""
-        return self.map_rows(torch.eye(self.in_channels, dtype=self.a.dtype, device=self.a.device)).t()
+        return self.map_columns(torch.eye(self.in_channels, dtype=self.a.dtype, device=self.a.device))
 
     def apply_factors(self, x: Tensor) -> Tensor:
-        """Map the channels of (B, i, H, W) as rows."""
+        """Map the channels of (B, i, H, W) as columns."""
         rows = x.to(self.a.dtype).permute(0, 2, 3, 1)  # sums of many factors want full precision
-        mapped = self.map_rows(rows.reshape(-1, self.in_channels)).contiguous()
+        mapped = self.map_columns(rows.reshape(-1, self.in_channels).t()).t().contiguous()
         return mapped.view(*rows.shape[:3], self.out_channels).permute(0, 3, 1, 2)
 
     def applies_factors(self, pixels: int) -> bool:
@@ -105,7 +105,7 @@ class ACDC(ChannelMap):
         rows = torch.eye(self.in_channels)
         if self.in_channels > PROBES:
             rows = torch.randn(PROBES, self.in_channels, generator=torch.Generator().manual_seed(0)) / PROBES**0.5
-        return self.map_rows(rows.to(self.a)).pow(2).sum().div(self.in_channels * self.out_channels).sqrt()
+        return self.map_columns(rows.to(self.a).t()).pow(2).sum().div(self.in_channels * self.out_channels).sqrt()
 
     def setting(self) -> str:
         """Return the size of the square map and the number of factors."""

@@ -14,7 +14,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -28,7 +28,12 @@ Speeds = dict[str, list[float]]  # GFLOP/s of each form, at each of SIZES, and o
 SIZES = (32, 128, 640)
 CONVOLUTION = "convolution"
 # One core with AVX2: 2.6 GHz, torch 2.14.
-DEFAULT: Speeds = {"direct": [13.0, 50.0, 65.0], "staged": [3.0, 22.0, 38.0], "fft": [0.5, 4.0, 6.0], CONVOLUTION: [60.0]}
+DEFAULT: Speeds = {
+    "direct": [13.0, 50.0, 65.0],
+    "staged": [3.0, 22.0, 38.0],
+    "fft": [0.5, 4.0, 6.0],
+    CONVOLUTION: [60.0],
+}
 VERSION = 1  # of the file
 PASSES = 3  # of a training step: forward, forward again in the backward pass, backward
 SECONDS, COLUMNS = 0.03, 128  # of a measurement
@@ -68,7 +73,7 @@ def nanoseconds(form: str, n: int) -> float:
     return 2 * mult_adds(form, n) / (speeds[above - 1] ** (1 - share) * speeds[above] ** share)
 
 
-@lru_cache(maxsize=None)
+@cache
 def form(n: int) -> str:
     """Return the fastest form of a transform of size N."""
     return min(FORMS, key=lambda each: nanoseconds(each, n))
@@ -109,11 +114,12 @@ def _file() -> Path:
 
 def _key(device: torch.device) -> str:
     """Return what speeds depend on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return f"{name}, torch {torch.__version__}, {torch.get_num_threads()} threads, {device.type}"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -19,6 +19,7 @@ from layers.cosine import Direct, Fourier, Staged, transform
 HISTORY = 1 << 25  # bytes of states that a backward pass holds at most, on a CPU
 BLOCK = 1 << 17  # numbers of a state that stay in a CPU's cache from one product to the next
 LEAST = 32  # columns of a block
+SMALL = 96  # channels up to which a factor is formed as a matrix: the calls, not the products, take the time
 
 
 def riffle(n: int) -> list[int]:
@@ -111,7 +112,45 @@ class _Factors:
         return slope
 
 
-def _prepare(a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool, columns: int) -> tuple[_Factors, Ways, int]:
+class _Matrices:
+    """Small factors as matrices, M = P·C·D·P′·C^T·A, formed all at once."""
+
+    def __init__(self, a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool):
+        cosine, self.a, self.d = transform("direct", a.shape[1], a.dtype, a.device), a, d
+        if permutations is None:
+            cosine = _riffled("direct", a.shape[1], inside, a.dtype, a.device)[0].cosine
+            self.forth, self.back = cosine.forth, cosine.back
+        else:
+            self.forth, self.back = cosine.forth[permutations[::2]], cosine.back[permutations[1::2]]
+        self.factors = torch.matmul(self.back * d[:, None], self.forth).mul_(a[:, None]).unbind()
+
+    def apply(self, x: Tensor) -> list[Tensor]:
+        """Return the states: x, then what each factor makes of the one before."""
+        states = [x]
+        for factor in self.factors:
+            states.append(torch.mm(factor, states[-1]))
+        return states
+
+    def gradients(self, slope: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of x, a and d from that of the result."""
+        states, slopes = self.apply(x)[:-1], []
+        for factor in reversed(self.factors):
+            slopes.append(slope)
+            slope = torch.mm(factor.t(), slope)
+        by_factor = torch.bmm(torch.stack(slopes[::-1]), torch.stack(states).transpose(1, 2))
+        entries = torch.matmul(self.back.transpose(-2, -1), by_factor).mul_(self.forth)  # of D·(P′·C^T)·A
+        by_a = torch.bmm(self.d[:, None], entries)[:, 0]
+        return slope, by_a, torch.bmm(entries, self.a[..., None])[..., 0]
+
+
+def _is_small(a: Tensor, columns: int) -> bool:
+    n = a.shape[1]
+    return n <= SMALL and columns <= 2 * n
+
+
+def _prepare(
+    a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool, columns: int
+) -> tuple[_Factors, Ways, int]:
     """Return the factors, the ways back, and how many columns make a block.
 
     On a GPU all columns are one, as long as they need no more than eight times HISTORY.
@@ -130,6 +169,9 @@ def _prepare(a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool, co
 
 
 def _product(x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool) -> Tensor:
+    if _is_small(a, x.shape[1]):
+        with torch.autocast(x.device.type, enabled=False):
+            return _Matrices(a, d, permutations, inside).apply(x)[-1]
     factors, _, block = _prepare(a, d, permutations, inside, x.shape[1])
     inputs, out = factors.ways.cosine.inputs, x.new_empty(x.shape)
     to_inputs = inputs.argsort()
@@ -148,6 +190,9 @@ def _product_backward(
     gradient: Tensor, x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of `product` with respect to x, a and d, from that with respect to its result (N, R)."""
+    if _is_small(a, x.shape[1]):
+        with torch.autocast(x.device.type, enabled=False):
+            return _Matrices(a, d, permutations, inside).gradients(gradient, x)
     factors, back, block = _prepare(a, d, permutations, inside, x.shape[1])
     inputs, outputs = factors.ways.cosine.inputs, factors.ways.cosine.outputs
     to_inputs, to_outputs = inputs.argsort(), outputs.argsort()
