@@ -5,19 +5,20 @@ y = x·(M₁P)(M₂P)…, one factor M = A·C·P·D·C⁻¹ with A, D diagonal, 
 riffle (even channels first, then odd). `ACDC_L` has L − 1 factors, as the published counts do. Maps that are not square
 go through a square one of N channels (layers/square.py).
 
-The DCT runs as a real FFT of the reordered row: Makhoul 1980, "A fast cosine transform in one and two dimensions".
+The product runs on columns, the unit vectors or all pixels, as layers/product.py has it; layers/cosine_costs.py says which of
+the two is faster here. What count.py prints follows from multiply-adds alone.
 
     ACDC(ConvSpec(64, 128, 1), 12).matrix().shape          # (128, 64), from 11 · 2 · 128 parameters
 """
 
 import math
-from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from layers import cosine_costs
 from layers.base import ChannelMap
+from layers.product import product
 from layers.scale import draw_normal
 from layers.seeded import Seeded
 from layers.spec import ConvSpec
@@ -28,56 +29,10 @@ from system.hashing import permutation
 PROBES = 256  # so many random rows estimate the root mean square of a larger matrix to 1 %
 
 
-def riffle(x: Tensor) -> Tensor:
-    """Return x·P: of the channels (…, N) the even ones first, then the odd ones."""
-    return torch.cat([x[..., ::2], x[..., 1::2]], -1)
-
-
-class Cosine(torch.autograd.Function):
-    """x·C along the last dimension: X_k = √(2/N)·s_k·Σ_n x_n·cos(π(2n+1)k/2N), s_0 = 1/√2, else s_k = 1.
-
-    C is orthogonal, so its transpose is its inverse, and each is the other's gradient.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, inverse: bool) -> Tensor:
-        """Return x·C, or x·C⁻¹ where `inverse`."""
-        ctx.inverse = inverse
-        return _inverse_dct(x) if inverse else _dct(x)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor):
-        """Return the gradient with respect to x."""
-        return (_dct(gradient) if ctx.inverse else _inverse_dct(gradient)), None
-
-
-@lru_cache(maxsize=256)
-@torch.inference_mode(False)
-def _twiddle(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return √(2/N)·s_k·e^(−iπk/2N) for k up to N/2, (N // 2 + 1,) complex."""
-    k = torch.arange(n // 2 + 1, dtype=torch.float64, device=device)
-    scale = ((2 - (k == 0).double()) / n).sqrt()
-    return torch.polar(scale, k * (-math.pi / (2 * n))).to(dtype.to_complex())
-
-
-def _dct(x: Tensor) -> Tensor:
-    n = x.shape[-1]
-    spectrum = torch.fft.rfft(torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], -1)) * _twiddle(n, x.dtype, x.device)
-    return torch.cat([spectrum.real, -spectrum.imag[..., 1 : n - n // 2].flip(-1)], -1)
-
-
-def _inverse_dct(x: Tensor) -> Tensor:
-    n = x.shape[-1]
-    mirrored = F.pad(x[..., n - n // 2 :].flip(-1), (1, 0))
-    row = torch.fft.irfft(torch.complex(x[..., : n // 2 + 1], -mirrored) / _twiddle(n, x.dtype, x.device), n)
-    out = torch.empty_like(x)
-    out[..., ::2] = row[..., : (n + 1) // 2]
-    out[..., 1::2] = row[..., (n + 1) // 2 :].flip(-1)
-    return out
-
-
 class ACDC(ChannelMap):
     """An o×i matrix of L − 1 factors: 2N(L − 1) parameters. The permutations in and after each factor are riffles."""
+
+    riffles_inside = True
 
     def __init__(self, spec: ConvSpec, length: int = 12, key: int = 0):
         super().__init__(spec)
@@ -86,30 +41,29 @@ class ACDC(ChannelMap):
         self.a = nn.Parameter(torch.empty(length - 1, self.square.size))
         self.d = nn.Parameter(torch.empty(length - 1, self.square.size))
 
-    def permute_inside(self, x: Tensor, factor: int) -> Tensor:
-        """Apply the permutation between the transform and its inverse to (…, N)."""
-        return riffle(x)
+    def permutations(self) -> Tensor | None:
+        """Return the permutations (2(L − 1), N) inside and after each factor in turn, or None where they are riffles."""
+        return None
 
-    def permute_after(self, x: Tensor, factor: int) -> Tensor:
-        """Apply the permutation after a factor to (…, N)."""
-        return riffle(x)
-
-    def map_rows(self, x: Tensor) -> Tensor:
-        """Map rows (…, i) to (…, o)."""
-        x = self.square.expand(x)
-        for factor, (a, d) in enumerate(zip(self.a, self.d)):
-            transformed = self.permute_inside(Cosine.apply(x * a, False), factor)
-            x = self.permute_after(Cosine.apply(transformed * d, True), factor)
-        return self.square.reduce(x)
+    def map_columns(self, x: Tensor) -> Tensor:
+        """Map columns (i, R) to (o, R)."""
+        x = product(self.square.expand(x.t()).t(), self.a, self.d, self.permutations(), self.riffles_inside)
+        return x if self.square.size == self.out_channels else self.square.reduce(x.t()).t()
 
     def matrix(self) -> Tensor:
         """Return the matrix (o, i): the map of the unit vectors."""
-        return self.map_rows(torch.eye(self.in_channels, dtype=self.a.dtype, device=self.a.device)).t()
+        return self.map_columns(torch.eye(self.in_channels, dtype=self.a.dtype, device=self.a.device))
 
     def apply_factors(self, x: Tensor) -> Tensor:
-        """Map the channels of (B, i, H, W) as rows."""
-        rows = x.to(self.a.dtype).permute(0, 2, 3, 1)  # there is no transform in half precision
-        return self.map_rows(rows).permute(0, 3, 1, 2)
+        """Map the channels of (B, i, H, W) as columns."""
+        rows = x.to(self.a.dtype).permute(0, 2, 3, 1)  # sums of many factors want full precision
+        mapped = self.map_columns(rows.reshape(-1, self.in_channels).t()).t().contiguous()
+        return mapped.view(*rows.shape[:3], self.out_channels).permute(0, 3, 1, 2)
+
+    def applies_factors(self, pixels: int) -> bool:
+        """Return whether a training step transforms all pixels faster than the unit vectors, by the speeds of this run."""
+        size, transforms = self.square.size, 2 * len(self.a)
+        return cosine_costs.applies_factors(size, transforms, self.in_channels, self.out_channels, pixels)
 
     def _transforms(self, rows: int) -> int:
         """Return the multiply-adds of `rows` rows: two DCTs a factor by FFT, 2.5·N·log₂N each."""
@@ -151,7 +105,7 @@ class ACDC(ChannelMap):
         rows = torch.eye(self.in_channels)
         if self.in_channels > PROBES:
             rows = torch.randn(PROBES, self.in_channels, generator=torch.Generator().manual_seed(0)) / PROBES**0.5
-        return self.map_rows(rows.to(self.a)).pow(2).sum().div(self.in_channels * self.out_channels).sqrt()
+        return self.map_columns(rows.to(self.a).t()).pow(2).sum().div(self.in_channels * self.out_channels).sqrt()
 
     def setting(self) -> str:
         """Return the size of the square map and the number of factors."""
@@ -161,9 +115,7 @@ class ACDC(ChannelMap):
 class OriginalACDC(ACDC):
     """ACDC without the riffle inside a factor: M = A·C·D·C⁻¹, as in the paper."""
 
-    def permute_inside(self, x: Tensor, factor: int) -> Tensor:
-        """Return x as it is."""
-        return x
+    riffles_inside = False
 
 
 class PermutedACDC(Seeded, ACDC):
@@ -174,14 +126,10 @@ class PermutedACDC(Seeded, ACDC):
         self.key = key
 
     def _find_structure(self) -> tuple[Tensor, ...]:
-        """Return two permutations (N,) a factor: inside, after."""
+        """Return the permutations of all factors, (2(L − 1), N)."""
         keys = [derived_key(self.key, factor, place) for factor in range(len(self.a)) for place in ("inside", "after")]
-        return tuple(permutation(self.square.size, each, self.a.device) for each in keys)
+        return (torch.stack([permutation(self.square.size, each, self.a.device) for each in keys]),)
 
-    def permute_inside(self, x: Tensor, factor: int) -> Tensor:
-        """Apply the permutation inside a factor."""
-        return x.index_select(-1, self.structure()[2 * factor])
-
-    def permute_after(self, x: Tensor, factor: int) -> Tensor:
-        """Apply the permutation after a factor."""
-        return x.index_select(-1, self.structure()[2 * factor + 1])
+    def permutations(self) -> Tensor:
+        """Return them."""
+        return self.structure()[0]

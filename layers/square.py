@@ -5,7 +5,7 @@ square.expand(torch.randn(7, 144)).shape     # (7, 160): zeros are appended
 square.reduce(torch.randn(7, 160)).shape     # (7, 32): sums of 5 neighbours
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,18 +21,16 @@ class Square:
 
     in_channels: int
     out_channels: int
+    size: int = field(init=False)
+    period: int = field(init=False)
 
-    @property
-    def size(self) -> int:
-        """N, the channels of the square map."""
+    def __post_init__(self):
+        """Find N, `size`, and the period i + a after which the inputs repeat: once, so that a compiler sees plain numbers."""
         i, o = self.in_channels, self.out_channels
-        return o if o > i else o * -(-i // o)
-
-    @property
-    def period(self) -> int:
-        """The period i + a: after so many channels the inputs repeat."""
-        i, o = self.in_channels, self.out_channels
-        return next(divisor for divisor in range(i, o + 1) if o % divisor == 0) if o > i else self.size
+        size = o if o > i else o * -(-i // o)
+        period = next(divisor for divisor in range(i, o + 1) if o % divisor == 0) if o > i else size
+        object.__setattr__(self, "size", size)
+        object.__setattr__(self, "period", period)
 
     def expand(self, x: Tensor) -> Tensor:
         """Apply E: (…, i) -> (…, N)."""

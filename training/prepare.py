@@ -26,6 +26,8 @@ from distributed.process_group import Ranks
 from input import cache, facts
 from input.batches import Feed
 from input.source import Source
+from layers import cosine_costs
+from layers.acdc import ACDC
 from layers.init import materialise
 from models.build import build, reference
 from record.checkpoint import disk_room
@@ -190,6 +192,7 @@ def assemble(prepared: Prepared, device: torch.device, ranks: Ranks) -> TrainSte
     config = prepared.config
     seed_everything(config.seed, ranks)
     network = to_device(materialise(prepared.network, config.seed), device)
+    cosine_costs.adopt(ranks.broadcast(ranks.on_first(lambda: speeds_of(prepared, device))))
     if config.sync_bn:
         synchronise(network)
     teacher = prepared.teacher and to_device(prepared.teacher.network, device)
@@ -199,6 +202,17 @@ def assemble(prepared: Prepared, device: torch.device, ranks: Ranks) -> TrainSte
     optimizer = sgd(network, structured, config.lr, config.momentum, config.weight_decay, scale)
     precision, parts = precision_of(config, device), config.grad_accum or 1
     return TrainStep(network, criterion, optimizer, callbacks, precision, parts, ranks, config.print_freq)
+
+
+def speeds_of(prepared: Prepared, device: torch.device) -> cosine_costs.Speeds | None:
+    """Return the speeds by which ACDC chooses how to run: those that the run began with, or the machine's; None without ACDC."""
+    networks = [prepared.network, *([prepared.teacher.network] if prepared.teacher else [])]
+    if not any(isinstance(module, ACDC) for network in networks for module in network.modules()):
+        return None
+    if prepared.found.state is None:
+        return cosine_costs.of_machine(device)
+    begun = prepared.found.state.get("speeds")
+    return begun if cosine_costs.is_valid(begun) else None
 
 
 def approximate_start(prepared: Prepared, step: TrainStep) -> str:

@@ -9,6 +9,7 @@ import random
 import numpy as np
 import torch
 
+from layers import cosine_costs
 from system.errors import Diverged, MachineFault
 from training.metrics import Meter
 from training.step import TrainStep
@@ -34,6 +35,7 @@ def save_state(epoch: int, step: TrainStep, meter: Meter) -> dict:
         "callbacks": [callback.state_dict() for callback in step.callbacks],
         "meter": meter.state_dict(),
         "rng": own | ({"others": others} if others else {}),
+        "speeds": cosine_costs.current(),
     }
 
 

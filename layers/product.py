@@ -1,0 +1,250 @@
+"""The product of ACDC's factors, applied to columns. Its backward pass computes the states between the factors again.
+
+y = (M₁P)(M₂P)… as ACDC has it (layers/acdc.py), on columns: x ← P·C·(d ⊙ P′·C^T·(a ⊙ x)) for each factor in turn. Only x and
+the diagonals are kept for the backward pass, and columns go through in blocks, so states take no more than HISTORY bytes
+however many the factors are. It is one operator to torch: a compiler, a tracer or a counter sees no factors.
+
+    product(torch.eye(64), a, d, None, True)     # a, d: (11, 64); ACDC's matrix
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from layers import cosine_costs
+from layers.cosine import Direct, Fourier, Staged, transform
+
+HISTORY = 1 << 25  # bytes of states that a backward pass holds at most, on a CPU
+BLOCK = 1 << 17  # numbers of a state that stay in a CPU's cache from one product to the next
+LEAST = 32  # columns of a block
+SMALL = 96  # channels up to which a factor is formed as a matrix: the calls, not the products, take the time
+
+
+def riffle(n: int) -> list[int]:
+    """Return the order of the riffle: of N channels the even ones first, then the odd ones."""
+    return [*range(0, n, 2), *range(1, n, 2)]
+
+
+class Ways(NamedTuple):
+    """The transforms of N channels, and an index (N,) a factor of the permutations inside and after it.
+
+    Permutations are in the orders that the transforms want; None where the transforms permute by themselves.
+    """
+
+    cosine: Direct | Staged | Fourier
+    inside: tuple[Tensor, ...] | None
+    after: tuple[Tensor, ...] | None
+
+    def transposed(self) -> "Ways":
+        """Return what takes gradients back: transposed transforms, inverse permutations."""
+        inverse = (order and tuple(index.argsort() for index in order) for order in (self.inside, self.after))
+        return Ways(self.cosine.transposed(), *inverse)
+
+
+@lru_cache(maxsize=256)
+@torch.inference_mode(False)
+def _riffled(form: str, n: int, inside: bool, dtype: torch.dtype, device: torch.device) -> tuple[Ways, Ways]:
+    """Return the ways of a factor with a riffle after it, and one inside where `inside`; and those of its gradient."""
+    cosine, order = transform(form, n, dtype, device), torch.tensor(riffle(n), device=device)
+    within = order if inside else torch.arange(n, device=device)
+    if isinstance(cosine, Direct):
+        ways = Ways(cosine.permuted(within, order), None, None)
+    else:
+        ways = _around(cosine, within[None], order[None])
+    return ways, ways.transposed()
+
+
+def _around(cosine: Direct | Staged | Fourier, inside: Tensor, after: Tensor) -> Ways:
+    """Return the ways of factors with permutations (F, N)."""
+    inputs, outputs = cosine.inputs, cosine.outputs
+    inside, after = outputs.argsort()[inside[:, outputs]], inputs.argsort()[after[:, inputs]]
+    return Ways(cosine, inside.unbind(), after.unbind())
+
+
+class _Factors:
+    """Factors of one product at work on blocks of columns in buffers of its own."""
+
+    def __init__(self, ways: Ways, a: Tensor, d: Tensor, columns: int):
+        self.ways, self.a, self.d = ways, a[:, ways.cosine.inputs], d[:, ways.cosine.outputs]
+        self.diagonals = list(zip(self.a.unsqueeze(-1).unbind(), self.d.unsqueeze(-1).unbind()))
+        self.buffers = torch.empty(3, a.shape[1] * columns, dtype=a.dtype, device=a.device)
+
+    def fit(self, columns: int) -> None:
+        """Make the buffers as wide as a block."""
+        self.wide = [buffer[: self.a.shape[1] * columns].view(-1, columns) for buffer in self.buffers]
+
+    def _permute(self, transform, x: Tensor, out: Tensor, order: tuple[Tensor, ...] | None, number: int) -> None:
+        _, transformed, spare = self.wide
+        if order is None:
+            transform(x, out, spare)
+        else:
+            transform(x, transformed, spare)
+            torch.index_select(transformed, 0, order[number % len(order)], out=out)
+
+    def apply(self, number: int, x: Tensor, within: Tensor, out: Tensor) -> None:
+        """Apply factor `number` to x; write the state before the multiplication with d to `within`, then the result to `out`."""
+        (a, d), cosine, scaled = self.diagonals[number], self.ways.cosine, self.wide[0]
+        torch.mul(x, a, out=scaled)
+        self._permute(cosine.analyse, scaled, within, self.ways.inside, number)
+        torch.mul(within, d, out=scaled)
+        self._permute(cosine.synthesise, scaled, out, self.ways.after, number)
+
+    def back(self, number: int, slope: Tensor, states: list[Tensor], sums: tuple[Tensor, Tensor], back: Ways) -> Tensor:
+        """Return the gradient of factor `number`'s input from that of its result, `slope`, which is overwritten.
+
+        Take its two states (input, within) from the end of `states`, and add the gradients of its diagonals to `sums`.
+        """
+        a, d = self.diagonals[number]
+        for diagonal, total, order, undo in (
+            (d, sums[1], back.after, back.cosine.analyse),
+            (a, sums[0], back.inside, back.cosine.synthesise),
+        ):
+            permuted, transformed, spare = self.wide
+            if order is None:
+                permuted = slope
+            else:
+                torch.index_select(slope, 0, order[number % len(order)], out=permuted)
+            undo(permuted, transformed, spare)
+            total[number] += states.pop().mul_(transformed).sum(1)
+            torch.mul(transformed, diagonal, out=slope)
+        return slope
+
+
+class _Matrices:
+    """Small factors as matrices, M = P·C·D·P′·C^T·A, formed all at once."""
+
+    def __init__(self, a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool):
+        cosine, self.a, self.d = transform("direct", a.shape[1], a.dtype, a.device), a, d
+        if permutations is None:
+            cosine = _riffled("direct", a.shape[1], inside, a.dtype, a.device)[0].cosine
+            self.forth, self.back = cosine.forth, cosine.back
+        else:
+            self.forth, self.back = cosine.forth[permutations[::2]], cosine.back[permutations[1::2]]
+        self.factors = torch.matmul(self.back * d[:, None], self.forth).mul_(a[:, None]).unbind()
+
+    def apply(self, x: Tensor) -> list[Tensor]:
+        """Return the states: x, then what each factor makes of the one before."""
+        states = [x]
+        for factor in self.factors:
+            states.append(torch.mm(factor, states[-1]))
+        return states
+
+    def gradients(self, slope: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of x, a and d from that of the result."""
+        states, slopes = self.apply(x)[:-1], []
+        for factor in reversed(self.factors):
+            slopes.append(slope)
+            slope = torch.mm(factor.t(), slope)
+        by_factor = torch.bmm(torch.stack(slopes[::-1]), torch.stack(states).transpose(1, 2))
+        entries = torch.matmul(self.back.transpose(-2, -1), by_factor).mul_(self.forth)  # of D·(P′·C^T)·A
+        by_a = torch.bmm(self.d[:, None], entries)[:, 0]
+        return slope, by_a, torch.bmm(entries, self.a[..., None])[..., 0]
+
+
+def _is_small(a: Tensor, columns: int) -> bool:
+    n = a.shape[1]
+    return n <= SMALL and columns <= 2 * n
+
+
+def _prepare(
+    a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool, columns: int
+) -> tuple[_Factors, Ways, int]:
+    """Return the factors, the ways back, and how many columns make a block.
+
+    On a GPU all columns are one, as long as they need no more than eight times HISTORY.
+    """
+    factors, n = a.shape
+    on_cpu = a.device.type == "cpu"
+    kept = HISTORY * (1 if on_cpu else 8) // (2 * factors * n * a.element_size())
+    block = min(max(min(kept, BLOCK // n if on_cpu else columns) // LEAST * LEAST, LEAST), columns)
+    form = cosine_costs.form(n)
+    if permutations is None:
+        ways, back = _riffled(form, n, inside, a.dtype, a.device)
+    else:
+        ways = _around(transform(form, n, a.dtype, a.device), permutations[::2], permutations[1::2])
+        back = ways.transposed()
+    return _Factors(ways, a, d, block), back, block
+
+
+def _product(x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool) -> Tensor:
+    if _is_small(a, x.shape[1]):
+        with torch.autocast(x.device.type, enabled=False):
+            return _Matrices(a, d, permutations, inside).apply(x)[-1]
+    factors, _, block = _prepare(a, d, permutations, inside, x.shape[1])
+    inputs, out = factors.ways.cosine.inputs, x.new_empty(x.shape)
+    to_inputs = inputs.argsort()
+    with torch.autocast(x.device.type, enabled=False):
+        for start in range(0, x.shape[1], block):
+            state = x[:, start : start + block].index_select(0, inputs)
+            factors.fit(state.shape[1])
+            within = torch.empty_like(state)
+            for number in range(len(a)):
+                factors.apply(number, state, within, state)
+            out[:, start : start + block] = state.index_select(0, to_inputs)
+    return out
+
+
+def _product_backward(
+    gradient: Tensor, x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of `product` with respect to x, a and d, from that with respect to its result (N, R)."""
+    if _is_small(a, x.shape[1]):
+        with torch.autocast(x.device.type, enabled=False):
+            return _Matrices(a, d, permutations, inside).gradients(gradient, x)
+    factors, back, block = _prepare(a, d, permutations, inside, x.shape[1])
+    inputs, outputs = factors.ways.cosine.inputs, factors.ways.cosine.outputs
+    to_inputs, to_outputs = inputs.argsort(), outputs.argsort()
+    by_x, sums = x.new_empty(x.shape), (torch.zeros_like(factors.a), torch.zeros_like(factors.d))
+    history = x.new_empty(2 * len(a) + 1, len(x) * block)  # once: memory that is new to the process costs time
+    with torch.autocast(x.device.type, enabled=False):
+        for start in range(0, x.shape[1], block):
+            given = x[:, start : start + block]
+            factors.fit(given.shape[1])
+            states = [state[: given.numel()].view(given.shape) for state in history]
+            torch.index_select(given, 0, inputs, out=states[0])
+            for number in range(len(a)):
+                factors.apply(number, *states[2 * number : 2 * number + 3])
+            states.pop()
+            slope = gradient[:, start : start + block].index_select(0, inputs)
+            for number in reversed(range(len(a))):
+                slope = factors.back(number, slope, states, sums, back)
+            by_x[:, start : start + block] = slope.index_select(0, to_inputs)
+    return by_x, sums[0][:, to_inputs], sums[1][:, to_outputs]
+
+
+def _keep(ctx, inputs, output) -> None:
+    x, a, d, permutations, ctx.inside = inputs
+    ctx.save_for_backward(x, a, d, permutations)
+
+
+def _backward(ctx, gradient: Tensor):
+    return *OPERATORS.acdc_product_backward(gradient, *ctx.saved_tensors, ctx.inside), None, None
+
+
+# Not torch.library.custom_op: its first call imports the compiler, which takes seconds.
+LIBRARY, OPERATORS = torch.library.Library("swapconv", "DEF"), torch.ops.swapconv
+LIBRARY.define("acdc_product(Tensor x, Tensor a, Tensor d, Tensor? permutations, bool inside) -> Tensor")
+LIBRARY.define(
+    "acdc_product_backward(Tensor gradient, Tensor x, Tensor a, Tensor d, Tensor? permutations, bool inside)"
+    " -> (Tensor, Tensor, Tensor)"
+)
+LIBRARY.impl("acdc_product", _product, "CompositeExplicitAutograd")
+LIBRARY.impl("acdc_product_backward", _product_backward, "CompositeExplicitAutograd")
+torch.library.register_fake("swapconv::acdc_product", lambda x, *_: x.new_empty(x.shape), lib=LIBRARY)
+torch.library.register_fake(
+    "swapconv::acdc_product_backward",
+    lambda gradient, x, a, d, *_: (x.new_empty(x.shape), a.new_empty(a.shape), d.new_empty(d.shape)),
+    lib=LIBRARY,
+)
+torch.library.register_autograd("swapconv::acdc_product", _backward, setup_context=_keep, lib=LIBRARY)
+
+
+def product(x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool) -> Tensor:
+    """Apply F factors to the columns of x (N, R); a, d: (F, N), of the same type.
+
+    Args: permutations: (2F, N), inside and after each factor in turn, or None for riffles; inside: whether there is a riffle
+    inside the factors too. Returns (N, R).
+    """
+    return OPERATORS.acdc_product(x, a, d, permutations, inside)
