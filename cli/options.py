@@ -125,6 +125,9 @@ def _check_network_flags(options: argparse.Namespace) -> None:
     for flag, networks in owners().items():
         if flag == "image_size" and options.data_folder is not None:
             continue
+        if flag == "image_size" and options.image_size is not None and options.network not in networks:
+            size = f"{options.dataset} has images of {side}×{side}"
+            raise RequestError(f"--image_size {options.image_size}: {size}; it goes with imagenet and folder:PATH")
         if options.network not in networks and getattr(options, flag, None) is not None:
             raise RequestError(f"--{flag} is not a flag of --network {options.network}, but of {', '.join(networks)}")
 

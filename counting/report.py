@@ -33,7 +33,9 @@ def text(costs: dict) -> str:
     ]
     if budget := costs["budget"]:
         asked, achieved = f"{budget['asked']:,} {budget['unit']} asked", f"{budget['achieved']:,} achieved"
-        lines.append(f"Budget: {asked}, {achieved} by {budget['setting']}")
+        share = budget["of_given_width"]
+        given = f"; {share:.6f} of the parameters of the given width" if share is not None else ""
+        lines.append(f"Budget: {asked}, {achieved} by {budget['setting']}{given}")
     return "\n".join(lines)
 
 

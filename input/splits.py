@@ -12,8 +12,8 @@ def check_sizes(count: int, val_size: int, train_size: int | None, dataset: str 
     `dataset` names a dataset whose images have not been read yet, for the message.
     """
     if val_size >= count:
-        few = f"{dataset} has {count} images to train on, at most {count - 1}"
-        read = f"there are {count} training images, some must remain"
+        few = f"{dataset} has {count:,} images to train on, at most {count - 1}"
+        read = f"there are {count:,} training images, some must remain"
         raise RequestError(f"--val_size {val_size}: {few if dataset else read}")
     if train_size is not None and train_size > count - val_size:
         has = f"{dataset} has {count:,} images to train on" if dataset else f"there are {count:,} training images"

@@ -227,7 +227,7 @@ REQUESTS = [
     (C + "--data_dir empty.py", "no cifar10: looked for empty.py/cifar-10-batches-py"),
     (C + "--data_dir " + "d" * 5000, "cannot be looked into: File name too long"),
     ("cifar100 teacher -t x", "no cifar100: looked for data/cifar-100-python"),
-    (T + "--val_size 1500", "--val_size 1500: digits has 1500 images to train on, at most 1499"),
+    (T + "--val_size 1500", "--val_size 1500: digits has 1,500 images to train on, at most 1499"),
     (T + "--val_size -1", "'-1' is not a whole number"),
     (C + "--data_dir images --val_size 20", "--val_size 20: there are 20 training images, some must remain"),
     (T + "--augment half", "unknown augmentation 'half'"),

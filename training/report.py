@@ -23,12 +23,14 @@ from counting.costs import warn_of_uncounted
 from distributed import launch
 from distributed.process_group import Ranks
 from input import datasets, facts
+from models.registry import NETWORKS
 from record.run import Run, Unrecorded
 from system.configuration import Configuration
 from system.errors import Diverged, Interrupted, MachineFault, is_out_of_memory, of_system
 from training import dry_run
 from training.step import TrainStep
 from weights.classes import print_data_difference
+from weights.origin import Origin
 
 if TYPE_CHECKING:
     from training.prepare import Prepared
@@ -64,12 +66,18 @@ class Report:
     def _announce_training(self, prepared: Prepared, step: TrainStep) -> None:
         teacher, found = prepared.teacher, prepared.budget
         if teacher is not None and teacher.unfinished:
-            until = "this run can be resumed only until it goes on"
-            self.warn(f"the teacher has only finished {teacher.unfinished}, {until}")
+            until = "once the teacher is trained further, this run cannot be resumed"
+            self.warn(f"the teacher has only finished {teacher.unfinished}: {until}")
         if found is not None:
             self.say(f"budget: {found.asked:,} {found.unit} asked, {found.achieved:,} achieved by {found.setting}")
         self.say(_of_network(prepared))
+        if teacher is not None:
+            self.say(_of_teacher(teacher))
         warn_of_uncounted(prepared.costs)
+        if prepared.config.batch_size > (images := len(prepared.data.training)):
+            self.warn(
+                f"a batch of {prepared.config.batch_size:,} is more than the {images:,} training images: an epoch is one step"
+            )
         for line in (*_of_data(prepared, step.ranks), *_of_decay(step), _of_options(prepared.config)):
             self.say(line)
 
@@ -118,6 +126,13 @@ def _of_network(prepared: Prepared) -> str:
         f"{prepared.name}: {conv} on {prepared.config.network}, {costs['params']:,} parameters ({costs['crs_ratio']:.4f} of the "
         f"reference), {costs['mult_adds_exact']:.4E} mult-adds an image"
     )
+
+
+def _of_teacher(teacher: Origin) -> str:
+    config = teacher.config
+    error = "" if teacher.test_error is None else f", test error {teacher.test_error:.2f}%"
+    name = NETWORKS[config["network"]].short_name(config)
+    return f"taught by {config.get('conv') or config.get('module')} on {name}{error}"
 
 
 def _of_data(prepared: Prepared, ranks: Ranks) -> Iterator[str]:

@@ -36,7 +36,7 @@ class Origin(NamedTuple):
 
     `digest`: of its weights. `unfinished`: how far its training is; empty where that has finished. `config`: the
     configuration that builds it. `mapping`: of weights from elsewhere, the table of which of their modules became which
-    of ours.
+    of ours. `test_error`: top-1 in %, where it is a run that has been tested.
     """
 
     network: nn.Module | None
@@ -44,6 +44,7 @@ class Origin(NamedTuple):
     unfinished: str = ""
     config: dict = {}
     mapping: str = ""
+    test_error: float | None = None
 
 
 def origin(source: str, config: dict, role: str, fetch: bool = True, teaches: bool = False) -> Origin:
@@ -64,7 +65,8 @@ def origin(source: str, config: dict, role: str, fetch: bool = True, teaches: bo
         check_classes(source, role, there, config, read=False)
     network = restore(source, saved, **_split_of_taps(config, there, teaches))
     unfinished = progress(saved, there) if saved["epoch"] < there["epochs"] else ""
-    return Origin(network, digest(saved["model"]), unfinished, there)
+    tested = [row["test_top1_error"] for row in saved["rows"] if "test_top1_error" in row]
+    return Origin(network, digest(saved["model"]), unfinished, there, test_error=tested[-1] if tested else None)
 
 
 def facts(source: str, config: dict) -> dict:
