@@ -90,7 +90,7 @@ def test_exact_counts_are_what_torch_sees(conv, network, batch):
     costs = counting_costs.count(built, side, batch)
     assert costs == counting_costs.costs_of(config, batch)  # which builds one block of each kind, and no network
     built = materialise(built, seed=0) if device == "cpu" else built
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter:  # with gradients: without them matrices are kept
         built(torch.empty(batch, 3, side, side, device=device))
     assert costs.exact_of_batch == counter.get_total_flops() // 2 + unseen(built, costs.layers, batch)
     assert costs.mult_adds_exact == pytest.approx(costs.exact_of_batch / batch, rel=1e-12)
