@@ -19,7 +19,7 @@ def free() -> int:
 
     Where the system does not say, that is all memory of the machine.
     """
-    return max(0, min(_of_machine(), *_of_groups()))
+    return max(0, min([_of_machine(), *_of_groups()]))
 
 
 def _of_machine() -> int:

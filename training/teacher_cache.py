@@ -31,7 +31,7 @@ class TeacherCache:
     """
 
     def __init__(self, one: Taught, numbers: Tensor, place: torch.device):
-        self.device, count = one.device, len(numbers)
+        self.device, count = one.tensors()[0].device, len(numbers)
         self.kept = one.map(lambda each: torch.zeros(count, *each.shape[1:], device=place))
         largest = int(numbers.max()) + 1
         rows = torch.zeros(largest, dtype=torch.int64)
@@ -63,7 +63,7 @@ class TeacherCache:
     def line(self) -> str:
         """Return what it holds and where, in words."""
         return (
-            f"teacher: its answers for {len(next(iter(self.kept.tensors()))):,} training images are computed once and take "
+            f"teacher: its answers for {len(self.kept.tensors()[0]):,} training images are computed once and take "
             f"{megabytes(self.kept.bytes())} of memory on {self.rows.device}"
         )
 
