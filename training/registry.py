@@ -110,7 +110,7 @@ def check(config: Config) -> None:
     flags = ", ".join(flag.name for flag in entry.flags)
     if entry.needs_teacher and config["mode"] != "student":
         raise RequestError(f"{flags}: the loss {entry.name!r} needs a teacher, so it goes with student mode")
-    if config.get("cache_teacher"):
+    if config.get("cache_teacher") and config["mode"] == "student":
         _check_cache(config, entry)
     if not entry.needs_teacher and config["mode"] == "student":
         raise RequestError(f"{flags}: the loss {entry.name!r} has no use for a teacher, so it goes with teacher mode")
@@ -118,8 +118,6 @@ def check(config: Config) -> None:
 
 def _check_cache(config: Config, entry: Entry) -> None:
     """Raise RequestError where what the teacher says of an image is not the same in every epoch, or not asked for."""
-    if config["mode"] != "student":
-        raise RequestError("--cache_teacher goes with student mode: there is no teacher in teacher mode")
     if CACHE_TEACHER not in entry.flags:
         raise RequestError(f"--cache_teacher is not for the loss {entry.name!r}, but for 'distill'")
     if config["augment"] != "none":
@@ -135,6 +133,7 @@ CACHE_TEACHER = Flag(
     "--cache_teacher",
     help="compute what the teacher says of each training image once and keep it in memory (with --augment none)",
     action="store_true",
+    default=False,
 )
 register_callback(
     Entry(  # first: it sets the network before anything else sees the step

@@ -112,7 +112,9 @@ def fill(step: TrainStep, data: Feed, batches: int | None = None) -> None:
         return
     steps = data.steps(data.training)
     first = islice(data.train(0), batches)
-    for batch in tqdm(first, total=min(steps, batches or steps), desc="asking the teacher", unit="batch", leave=False):
+    for batch in tqdm(
+        first, total=min(steps, batches or steps), desc="asking the teacher", unit="batch", disable=None, leave=False
+    ):
         for x, y, numbers in step.split(batch) if batch.images else ():
             if len(y):
                 with step.precision():
