@@ -11,6 +11,7 @@ dict[str, Tensor]`. Losses are registered by name, with their flags, in training
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -98,6 +99,27 @@ def knowledge_distillation(student: Tensor, teacher: Tensor, temperature: float)
     return F.kl_div(softened, teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
+class Taught(NamedTuple):
+    """What a teacher says of B images: its softened logits (B, classes) and its attention maps (each B, H, W), where they are used."""
+
+    softened: Tensor | None
+    maps: list[Tensor]
+
+    def tensors(self) -> list[Tensor]:
+        """Return all of them."""
+        return [*self.maps, *([] if self.softened is None else [self.softened])]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Taught":
+        """Return the results of a function of each."""
+        return Taught(
+            None if self.softened is None else function(self.softened), [function(each) for each in self.maps]
+        )
+
+    def bytes(self) -> int:
+        """Return the bytes that they take."""
+        return sum(each.nbytes for each in self.tensors())
+
+
 class _Offers:
     """The modules of a network that offer losses of their own, looked for once.
 
@@ -153,7 +175,12 @@ class Supervised(Criterion):
 
 
 class Distill(Criterion):
-    """(1 − α)·cross-entropy + α·knowledge distillation + β·attention transfer from a frozen teacher in eval mode."""
+    """(1 − α)·cross-entropy + α·knowledge distillation + β·attention transfer from a frozen teacher in eval mode.
+
+    `cache` returns what the teacher says of images by their numbers, where that is kept (training/teacher_cache.py).
+    """
+
+    cache: Callable[[Tensor], Taught] | None = None
 
     def __init__(self, teacher: nn.Module, alpha: float, beta: float, temperature: float):
         self.teacher = teacher.eval().requires_grad_(False)
@@ -163,13 +190,20 @@ class Distill(Criterion):
         """Return the teacher."""
         return [self.teacher]
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> LossOutput:
-        """Return the parts `cross_entropy` and, where they have a weight, `distillation` and `attention`."""
-        with torch.no_grad():  # inference_mode saves 1 % of this, but the loss may not keep what is made in it
-            logits, taps, _ = self.teacher(x)
-            maps = attention_maps(taps) if self.beta else []
-            softened = soften(logits, self.temperature) if self.alpha else None
-            del logits, taps  # the student is about to need the memory, and may be a CUDA graph that writes over it
+    @torch.no_grad()  # inference_mode saves 1 % of this, but the loss may not keep what is made in it
+    def ask(self, x: Tensor) -> Taught:
+        """Return what the teacher says of images, in memory that no later pass writes over, as a CUDA graph would."""
+        logits, taps, _ = self.teacher(x)
+        return Taught(
+            soften(logits, self.temperature) if self.alpha else None, attention_maps(taps) if self.beta else []
+        )
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, numbers: Tensor | None = None) -> LossOutput:
+        """Return the parts `cross_entropy` and, where they have a weight, `distillation` and `attention`.
+
+        Args: numbers (B,): of the images in their dataset, where there is a cache to look them up in.
+        """
+        softened, maps = self.ask(x) if numbers is None else self.cache(numbers)
         output = model(x)
         parts = {"cross_entropy": (1 - self.alpha) * F.cross_entropy(output.logits.float(), y)}
         if self.alpha:

@@ -41,7 +41,7 @@ import torch
 
 from distributed.process_group import Ranks, join
 from distributed.stop import Stop
-from training import dry_run
+from training import dry_run, teacher_cache
 from training.device import choose_device, recompute_or_compile
 from training.evaluation import evaluate_trained
 from training.loop import fit
@@ -78,6 +78,8 @@ def train(request: Configuration, device: torch.device, ranks: Ranks) -> int:
         if resumed is None:
             report.say(approximate_start(prepared, step))
         recompute_or_compile(request, networks, data.side)
+        if resumed is None or resumed["epoch"] < config.epochs:
+            teacher_cache.fill(step, data)
         with Stop(ranks) as stop, ranks.watched():
             often = {"checkpoint_every": request.checkpoint_every, "should_stop": stop}
             for row, state in fit(step, data, schedule_of(config), config.epochs, resumed, **often):

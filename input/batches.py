@@ -14,7 +14,7 @@ trained on.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -42,13 +42,15 @@ class Batch(NamedTuple):
     """A process's share of a training batch: images `x` (n, 3, S, S) and labels `y` (n,).
 
     `images`: how many of the n count; 0 where the share is empty and one image that does not count takes its place.
-    `of`: the images in the batch of all processes.
+    `of`: the images in the batch of all processes. `numbers` (n,): those of the images in their dataset, which stay on
+    the CPU where images are decoded there.
     """
 
     x: Tensor
     y: Tensor
     images: int
     of: int
+    numbers: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ class BatchPlan:
 
 
 class Split(Protocol):
-    """Some images of a dataset."""
+    """Some images of a dataset. `numbers` (N,) are theirs in the dataset."""
+
+    numbers: Any
 
     def __len__(self) -> int: ...
 

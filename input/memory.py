@@ -54,14 +54,15 @@ class Data(Feed):
         split, plan = self.training, self.augmentation
         _, height, width, _ = split.images.shape
         order = permutation(len(split), key(self.seed, epoch, "order"), split.labels.device)
-        labels, draws = split.labels[order], draw(split.numbers[order], plan, height, width, self.seed, epoch)
+        labels, numbers = split.labels[order], split.numbers[order]
+        draws = draw(numbers, plan, height, width, self.seed, epoch)
         for start in range(first * self.batch_size, len(split), self.batch_size):
             whole = range(start, min(start + self.batch_size, len(split)))
             own = self.share.take(whole)
             taken = own or whole[:1]
             places = slice(taken.start, taken.stop, taken.step)
             x = apply(split.images[order[places]], draws[:, places], plan, self.normalise)
-            yield Batch(x, labels[places], len(own), len(whole))
+            yield Batch(x, labels[places], len(own), len(whole), numbers[places])
 
     def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield this process's share (maybe empty) of the batches of a split, in order, normalised, not augmented."""

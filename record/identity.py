@@ -22,6 +22,7 @@ NOT_IDENTITY = (
     "checkpoint_every",
     "test_every",
     "checkpoint_activations",
+    "cache_teacher",
     "budget",
     "budget_mult_adds",
     "data_folder",  # the path; digests identify what lies there

@@ -42,6 +42,7 @@ OF_A_STEP = (
     "precision",
     "compile",
     "checkpoint_activations",
+    "cache_teacher",
     "device",
     "dataset",
     "augment",

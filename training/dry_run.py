@@ -18,6 +18,7 @@ from tabulate import tabulate
 from distributed.process_group import Ranks
 from input.batches import Batch, Feed
 from system.durations import duration
+from training import teacher_cache
 from training.loop import evaluate
 from training.metrics import Meter
 from training.step import TrainStep
@@ -46,6 +47,7 @@ def measure(step: TrainStep, data: Feed) -> Measured:
         meter.add(step(next(batches)))
         meter.read()
 
+    teacher_cache.fill(step, data, 1 + REPEATS)
     for callback in step.callbacks:
         callback.before_epoch(step)
     train_seconds, repeats = _median_seconds(train, step.ranks)

@@ -39,7 +39,7 @@ from system import files
 from system.configuration import Configuration
 from system.errors import RequestError
 from system.hashing import key
-from training import registry
+from training import registry, teacher_cache
 from training.device import precision_of, to_device
 from training.optim import sgd
 from training.rates import Cosine, Schedule, Step
@@ -201,6 +201,8 @@ def assemble(prepared: Prepared, device: torch.device, ranks: Ranks) -> TrainSte
     structured = blocks.structured_parameters(network)
     optimizer = sgd(network, structured, config.lr, config.momentum, config.weight_decay, scale)
     precision, parts = precision_of(config, device), config.grad_accum or 1
+    if config.cache_teacher:
+        criterion.cache = teacher_cache.reserve(criterion, prepared.data, precision)
     return TrainStep(network, criterion, optimizer, callbacks, precision, parts, ranks, config.print_freq)
 
 

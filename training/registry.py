@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any
 
+from distributed import launch
 from system.arguments import Flag, number
 from system.errors import RequestError
 
@@ -109,10 +110,31 @@ def check(config: Config) -> None:
     flags = ", ".join(flag.name for flag in entry.flags)
     if entry.needs_teacher and config["mode"] != "student":
         raise RequestError(f"{flags}: the loss {entry.name!r} needs a teacher, so it goes with student mode")
+    if config.get("cache_teacher") and config["mode"] == "student":
+        _check_cache(config, entry)
     if not entry.needs_teacher and config["mode"] == "student":
         raise RequestError(f"{flags}: the loss {entry.name!r} has no use for a teacher, so it goes with teacher mode")
 
 
+def _check_cache(config: Config, entry: Entry) -> None:
+    """Raise RequestError where what the teacher says of an image is not the same in every epoch, or not asked for."""
+    if CACHE_TEACHER not in entry.flags:
+        raise RequestError(f"--cache_teacher is not for the loss {entry.name!r}, but for 'distill'")
+    if config["augment"] != "none":
+        why = f"with --augment {config['augment']} the teacher sees other pixels of an image in every epoch"
+        raise RequestError(f"--cache_teacher goes with --augment none: {why}")
+    if not (config["alpha"] or config["beta"]):
+        raise RequestError("--cache_teacher: with --alpha 0 --beta 0 the student learns nothing from the teacher")
+    if launch.world_size() > 1 or len(config["GPU"] or ()) > 1:
+        raise RequestError("--cache_teacher goes with one process: several would each need all of the cache")
+
+
+CACHE_TEACHER = Flag(
+    "--cache_teacher",
+    help="compute what the teacher says of each training image once and keep it in memory (with --augment none)",
+    action="store_true",
+    default=False,
+)
 register_callback(
     Entry(  # first: it sets the network before anything else sees the step
         "drop_path",
@@ -145,8 +167,10 @@ register_loss(
             Flag("--temperature", number(float, 0, 1e6, above=True), "of knowledge distillation", default=4.0),
             Flag("--alpha", number(float, 0, 1), "weight of knowledge distillation against cross-entropy", default=0.0),
             Flag("--beta", number(float, 0, 1e30), "weight of attention transfer", default=1000.0),
+            CACHE_TEACHER,
         ),
         choose=lambda config: config["mode"] == "student",
+        give=lambda config: {name: config[name] for name in ("temperature", "alpha", "beta")},
         needs_teacher=True,
     )
 )

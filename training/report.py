@@ -78,6 +78,8 @@ class Report:
             self.warn(
                 f"a batch of {prepared.config.batch_size:,} is more than the {images:,} training images: an epoch is one step"
             )
+        if step.cache is not None:
+            self.say(step.cache.line())
         for line in (*_of_data(prepared, step.ranks), *_of_decay(step), _of_options(prepared.config)):
             self.say(line)
 

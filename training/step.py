@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from distill import Criterion, LossOutput
+from distill import Criterion, LossOutput, Taught
 from distributed.process_group import ALONE, Ranks
 from input.batches import Batch
 from training.callbacks import Callback
@@ -51,6 +51,20 @@ class TrainStep:
         """The model as all processes train it together, wrapped at the first step: from then on it may not be replaced."""
         return self.ranks.data_parallel(self.model)
 
+    @property
+    def cache(self) -> Callable[[Tensor], Taught] | None:
+        """What keeps the teacher's answers; None where there is no teacher, or where it is asked in every step."""
+        return getattr(self.criterion, "cache", None)
+
+    def split(self, batch: Batch) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+        """Return the parts of a batch that go through the network one by one, as many in every process: x, y and numbers.
+
+        A part is empty where images were left out.
+        """
+        parts = max(1, min(self.parts, batch.of // self.ranks.world_size))
+        numbers = [None] * parts if batch.numbers is None else batch.numbers.tensor_split(parts)
+        return list(zip(batch.x.tensor_split(parts), batch.y.tensor_split(parts), numbers))
+
     def __call__(self, batch: Batch) -> Measured:
         """Train on one batch.
 
@@ -60,15 +74,15 @@ class TrainStep:
         for callback in self.callbacks:
             callback.before_step(self)
         self.optimizer.zero_grad()
-        parts = max(1, min(self.parts, batch.of // self.ranks.world_size))  # as many in every process
-        measured = None
-        for number, (x, y) in enumerate(zip(batch.x.tensor_split(parts), batch.y.tensor_split(parts)), 1):
+        parts, measured = self.split(batch), None
+        for number, (x, y, numbers) in enumerate(parts, 1):
             images = len(y) if batch.images else 0
             if not len(y):  # images were left out
-                x, y = batch.x[:1], batch.y[:1]
-            with nullcontext() if number == parts else self.ranks.no_sync(self.parallel_model):
+                x, y, numbers = batch.x[:1], batch.y[:1], numbers if numbers is None else batch.numbers[:1]
+            known = {"numbers": numbers} if self.cache is not None and batch.images else {}
+            with nullcontext() if number == len(parts) else self.ranks.no_sync(self.parallel_model):
                 with self.precision():
-                    output = self.criterion(self.parallel_model, x, y)
+                    output = self.criterion(self.parallel_model, x, y, **known)
                 # each loss is a mean, the gradient is that over the images of all processes, which are averaged
                 (output.loss * (images * self.ranks.world_size / batch.of)).backward()
             sums = _sums(output, y, images)

@@ -84,7 +84,7 @@ class Photos(Feed):
                 decoded = self._blank()
             images, labels, numbers = self._move(decoded)
             x = augment(images, numbers, remaining, self.seed, epoch, self.normalise)
-            yield Batch(x, labels, count, len(all))
+            yield Batch(x, labels, count, len(all), decoded.numbers)
 
     def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield this process's share (maybe empty) of the batches of a split, in order, normalised, not augmented."""

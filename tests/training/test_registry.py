@@ -40,7 +40,8 @@ def test_the_loss_follows_the_mode():
     request = options.training([*STUDENT, "--alpha", "0.5", "--beta", "2", "--temperature", "3"])
     loss = registry.criterion(request, torch.nn.Linear(2, 2))
     assert type(loss) is Distill and (loss.alpha, loss.beta, loss.temperature) == (0.5, 2.0, 3.0)
-    assert [resolve("--alpha", "0.5")[flag] for flag in ("temperature", "alpha", "beta")] == [None] * 3
+    unused = resolve("--alpha", "0.5", "--cache_teacher")
+    assert [unused[flag] for flag in ("temperature", "alpha", "beta", "cache_teacher")] == [None] * 4
 
 
 @pytest.fixture
