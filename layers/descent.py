@@ -67,6 +67,15 @@ class Objective(ABC):
             parameter.copy_(value.view_as(parameter))
 
 
+def send_back(matrices: list[Tensor], gradients: list[Tensor]) -> None:
+    """Add to the gradients of the parameters that form `matrices` what follows from those of the matrices.
+
+    As of a scalar: torch.autograd.backward with gradients imports sympy, which takes half a second.
+    """
+    with torch.enable_grad():
+        sum((matrix * gradient).sum() for matrix, gradient in zip(matrices, gradients, strict=True)).backward()
+
+
 @torch.no_grad()
 def descend(objective: Objective, iterations: int) -> float:
     """Take at most so many iterations from the present parameters. Return the value that was reached."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from layers.descent import Objective
+from layers.descent import Objective, send_back
 from layers.gradient import CALL, ENTRY, drawn_squares, search
 from layers.scale import dense_scale
 
@@ -54,7 +54,7 @@ class FilterProjection(Objective):
         numbers, taken = self._solve(value)
         filters = self.spread(numbers).view(self.slices.shape[:2])
         residual = filters.pow(2).sum(1) * value - torch.bmm(filters[:, None], self.slices)[:, 0].t()
-        matrix.backward(residual * (2 / self.size).to(value))
+        send_back([matrix], [residual * (2 / self.size).to(value)])
         return 1 - taken / self.size
 
     def solve(self) -> None:

@@ -7,7 +7,7 @@ Variable projection: Golub & Pereyra 1973, as in layers/filters.py.
 import torch
 from torch import Tensor, nn
 
-from layers.descent import Objective
+from layers.descent import Objective, send_back
 from layers.filters import unit_of
 from layers.gradient import CALL, ENTRY, drawn_squares, search
 
@@ -45,7 +45,7 @@ class ShuffleProjection(Objective):
         along = filters.t()[:, :, None]  # (k², m, 1)
         of_expand = expand @ (common * (reduce @ reduce.t())) - ((self.planes @ reduce.t()) * along.mT).sum(0)
         of_reduce = (common * (expand.t() @ expand)) @ reduce - (lifted * along).sum(0)
-        torch.autograd.backward(matrices, [of_expand * by, of_reduce * by])
+        send_back(list(matrices), [of_expand * by, of_reduce * by])
         return 1 - taken / self.size
 
     def solve(self) -> None:
