@@ -27,11 +27,9 @@ class JointObjective(Objective):
         self.block, self.kernel, self.size = block, kernel, kernel.pow(2).sum()
         self.mult_adds = CALL + ENTRY * kernel.numel() + block.weight_mult_adds()
 
-    @torch.enable_grad()
-    def _error(self) -> Tensor:
+    def _error(self) -> tuple[Tensor, Tensor]:
         error = (self.block.weight() - self.kernel).pow(2).sum() / self.size
-        error.backward()
-        return error
+        return error.detach(), error
 
 
 def approximate_by_gradient(block: nn.Module, kernel: Tensor, effort: float = 1.0, penalty: float = 0.0) -> None:
