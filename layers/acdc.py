@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 
 from layers import cosine_costs
 from layers.base import ChannelMap
+from layers.gradient import draw_signs
 from layers.product import product
 from layers.scale import draw_normal
 from layers.seeded import Seeded
@@ -98,6 +99,14 @@ class ACDC(ChannelMap):
         for diagonal in (self.a, self.d):
             draw_normal(diagonal, 0.01, generator)
             diagonal.add_(1)
+
+    @torch.no_grad()
+    def approximate(self, matrix: Tensor) -> bool:
+        """Draw diagonals of random signs, from where a search starts: no closed form is known."""
+        generator = torch.Generator().manual_seed(0)
+        self.draw(generator)
+        draw_signs([self.a, self.d], generator)
+        return False
 
     @torch.no_grad()
     def rms(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Descend from one start: L-BFGS (Nocedal & Wright 2006, algorithms 7.4 and 7.5) over the parameters of an `Objective`.
+"""Descend from one start: L-BFGS (Nocedal & Wright 2006, algorithm 7.5) over the parameters of an `Objective`.
 
     error = descend(objective, iterations=100)     # the parameters are where it was reached
 
@@ -26,33 +26,32 @@ class Objective(ABC):
     mult_adds: int  # of one evaluation
 
     def __init__(self, parameters: list[Tensor], squares: list[Tensor | None], penalty: float):
-        pairs = zip(parameters, squares, strict=True)
+        pairs = list(zip(parameters, squares, strict=True))
         self.parameters, self.evaluations = parameters, 0
-        self._penalised = [(p, penalty / square) for p, square in pairs if penalty and square is not None]
+        weights = [0.0 if square is None else penalty / (square.item() * p.numel()) for p, square in pairs]
+        self._weights = torch.cat([p.new_full((p.numel(),), weight) for (p, _), weight in zip(pairs, weights)])
 
     @abstractmethod
-    def _error(self) -> Tensor:
-        """Return the error ‖…‖² / ‖kernel‖² at the present parameters, and add its gradient to theirs."""
+    def _error(self) -> tuple[Tensor, Tensor]:
+        """Return the error ‖…‖² / ‖kernel‖² at the present parameters, and a scalar that has the same gradient.
+
+        The scalar, not gradients of tensors between: with those, autograd imports sympy, which takes half a second.
+        """
 
     def solve(self) -> None:  # noqa: B027 (nothing is solved for, unless a subclass says so)
         """Set what is solved for to its best values beside the present parameters."""
 
+    @torch.no_grad()
     def __call__(self) -> tuple[float, Tensor]:
         """Return the value and the gradient (n,) at the present parameters."""
         self.evaluations += 1
-        for parameter in self.parameters:
-            parameter.grad = None
-        value = self._error().detach()
-        with torch.no_grad():
-            for parameter, weight in self._penalised:
-                value = value + weight * parameter.pow(2).mean()
-                gradient = parameter * (2 * weight / parameter.numel())
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-            for parameter in self.parameters:
-                parameter.grad = None
-            gradient = torch.cat([each.flatten() for each in grads])
-            value, length = torch.stack([value.double(), gradient.norm().double()]).tolist()
+        with torch.enable_grad():
+            value, scalar = self._error()
+        found = torch.autograd.grad(scalar, self.parameters, allow_unused=True, materialize_grads=True)
+        values = self.at()
+        penalties = self._weights * values
+        gradient = torch.cat([each.flatten() for each in found]).add_(penalties, alpha=2)
+        value, length = torch.stack([value.double() + penalties.dot(values), gradient.norm().double()]).tolist()
         return (value if math.isfinite(value + length) else math.inf), gradient
 
     @torch.no_grad()
@@ -67,20 +66,58 @@ class Objective(ABC):
             parameter.copy_(value.view_as(parameter))
 
 
+class Curvature:
+    """What the last steps and the changes of the gradient along them, both (n,), tell of the inverse Hessian.
+
+    It is kept as products of these with each other, and multiplied in a few calls: Byrd, Nocedal & Schnabel 1994,
+    equation 3.1, the same as the two-loop recursion. `upper` has the products of each step with the changes that are no older.
+    """
+
+    def __init__(self, like: Tensor):
+        self.count = 0
+        self.steps, self.changes = like.new_empty(2, HISTORY, len(like)).unbind()
+        self.upper, self.grams = torch.zeros(2, HISTORY, HISTORY, dtype=torch.float64, device=like.device).unbind()
+
+    def add(self, step: Tensor, change: Tensor) -> None:
+        """Take in a step with positive curvature, in place of the oldest."""
+        place, self.count = self.count % HISTORY, self.count + 1
+        used = min(self.count, HISTORY)
+        self.steps[place], self.changes[place] = step, change
+        by_steps, by_changes = (rows[:used].mv(change).double() for rows in (self.steps, self.changes))
+        self.upper[place] = 0
+        self.upper[:used, place] = by_steps
+        self.grams[place, :used] = self.grams[:used, place] = by_changes
+        self.scale = by_steps[place] / by_changes[place]
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        """Return minus the inverse Hessian times the gradient."""
+        if not self.count:
+            return -gradient
+        used = min(self.count, HISTORY)
+        steps, changes = self.steps[:used], self.changes[:used]
+        upper = self.upper[:used, :used]
+        by_steps, by_changes = (rows.mv(gradient).double() for rows in (steps, changes))
+        shares = torch.linalg.solve_ex(upper, by_steps)[0]
+        rest = upper.diagonal() * shares + self.scale * (self.grams[:used, :used].mv(shares) - by_changes)
+        of_steps = torch.linalg.solve_ex(upper.t(), rest)[0]
+        along = changes.t().mv((self.scale * shares).to(gradient)) - steps.t().mv(of_steps.to(gradient))
+        return along - self.scale.to(gradient) * gradient
+
+
 @torch.no_grad()
 def descend(objective: Objective, iterations: int) -> float:
     """Take at most so many iterations from the present parameters. Return the value that was reached."""
     x, (value, gradient) = objective.at(), objective()
-    values, pairs = [value], []
+    values, curvature = [value], Curvature(x)
     for _ in range(iterations):
-        direction = _direction(gradient, pairs)
+        direction = curvature.direction(gradient)
         slope = gradient.dot(direction).item()
-        if slope >= 0 and pairs:
-            pairs, direction = [], -gradient
+        if not slope < 0 and curvature.count:
+            curvature, direction = Curvature(x), -gradient
             slope = gradient.dot(direction).item()
         if not slope < 0:
             break
-        if not pairs:
+        if not curvature.count:
             by = FIRST * (x.norm() / direction.norm()).item() or 1.0
             direction, slope = by * direction, by * slope
         length = _length(objective, x, value, direction, slope)
@@ -88,8 +125,8 @@ def descend(objective: Objective, iterations: int) -> float:
             break
         step, (value, reached) = length
         change = reached - gradient
-        if (curved := step.dot(change)) > 1e-10 * change.dot(change):
-            pairs = [*pairs[1 - HISTORY :], (step, change, 1 / curved)]
+        if step.dot(change) > 1e-10 * change.dot(change):
+            curvature.add(step, change)
         x, gradient = x + step, reached
         values.append(value)
         if len(values) > SPAN and values[-1 - SPAN] - value < LEAST_GAIN * value:
@@ -97,20 +134,6 @@ def descend(objective: Objective, iterations: int) -> float:
     objective.put(x)
     objective.solve()
     return value
-
-
-def _direction(gradient: Tensor, pairs: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """Return minus the inverse Hessian, as the pairs tell it, times the gradient: the two-loop recursion."""
-    direction, shares = -gradient, []
-    for step, change, weight in reversed(pairs):
-        shares.append(weight * step.dot(direction))
-        direction -= shares[-1] * change
-    if pairs:
-        _, change, weight = pairs[-1]
-        direction /= weight * change.dot(change)
-    for (step, change, weight), share in zip(pairs, reversed(shares)):
-        direction += (share - weight * change.dot(direction)) * step
-    return direction
 
 
 def _length(

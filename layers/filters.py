@@ -34,6 +34,7 @@ class FilterProjection(Objective):
         super().__init__(parameters, squares, penalty)
         self.slices = kernel.permute(1, 2, 3, 0).flatten(1, 2).contiguous()  # (i, k², o)
         self.size = kernel.double().pow(2).sum()
+        self.by = 2 / self.size.item()
         self.matrix, self.filters = matrix, filters
         self.pool, self.spread = pool or (lambda entries: entries), spread or (lambda numbers: numbers)
         self.ridge = penalty * self.size.item() / (filters.numel() * square.item())
@@ -47,15 +48,13 @@ class FilterProjection(Objective):
         numbers = along / (squares + self.ridge).clamp(min=torch.finfo(along.dtype).tiny)
         return numbers, along.double().dot(numbers.double())
 
-    def _error(self) -> Tensor:
-        with torch.enable_grad():
-            matrix = self.matrix()
+    def _error(self) -> tuple[Tensor, Tensor]:
+        matrix = self.matrix()
         value = matrix.detach()
         numbers, taken = self._solve(value)
         filters = self.spread(numbers).view(self.slices.shape[:2])
         residual = filters.pow(2).sum(1) * value - torch.bmm(filters[:, None], self.slices)[:, 0].t()
-        matrix.backward(residual * (2 / self.size).to(value))
-        return 1 - taken / self.size
+        return 1 - taken / self.size, (matrix * residual).sum() * self.by
 
     def solve(self) -> None:
         """Set the filters to the best beside the present matrix."""

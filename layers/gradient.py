@@ -1,7 +1,7 @@
 """Approximate a dense kernel by gradient, where no closed form of the nearest one is known.
 
-The descent starts from the closed form, where the family has one. The error has many valleys, so the work that is left
-goes to draws, of which the best goes on.
+The descent starts from the closed form, where the family has one. The error has many valleys, so a few draws compete
+with it, and more where it soon ends.
 
     approximate_by_gradient(block, kernel)       # kernel: (o, i, k, k)
 """
@@ -13,8 +13,9 @@ from layers.descent import Objective, descend
 
 # Work is counted in multiply-adds, not in seconds, so that results are the same on every machine. An evaluation takes
 # at least as long as CALL multiply-adds, one pass over an entry of the kernel as long as ENTRY.
-WORK, CALL, ENTRY = 3 * 10**8, 10**6, 5
+WORK, CALL, ENTRY = 6 * 10**8, 10**6, 5
 FEW = 40  # the iterations that draws are judged by
+FIRST, DRAWS = 3, 8  # draws that compete with the closed form, and later with each other
 ITERATIONS = 100  # that the closed form takes, however little work is allowed, and the best draw
 
 
@@ -27,11 +28,9 @@ class JointObjective(Objective):
         self.block, self.kernel, self.size = block, kernel, kernel.pow(2).sum()
         self.mult_adds = CALL + ENTRY * kernel.numel() + block.weight_mult_adds()
 
-    @torch.enable_grad()
-    def _error(self) -> Tensor:
+    def _error(self) -> tuple[Tensor, Tensor]:
         error = (self.block.weight() - self.kernel).pow(2).sum() / self.size
-        error.backward()
-        return error
+        return error.detach(), error
 
 
 def approximate_by_gradient(block: nn.Module, kernel: Tensor, effort: float = 1.0, penalty: float = 0.0) -> None:
@@ -45,10 +44,10 @@ def approximate_by_gradient(block: nn.Module, kernel: Tensor, effort: float = 1.
 
 @torch.no_grad()
 def search(objective: Objective, block: nn.Module, effort: float) -> None:
-    """Descend from the present parameters of `block` or a draw until that gains little; what is left goes to more draws.
+    """Descend from the present parameters of `block` or a draw until that gains little, or until the work is done.
 
-    In place. Draws take a few iterations, the best of them goes on, and the lowest value is kept. `effort` multiplies
-    the work.
+    In place. Draws take a few iterations, and the best of them goes on. If less than half of the work is done then, more
+    draws take their turn, and the lowest value is kept. `effort` multiplies the work.
     """
     evaluations, least = round(effort * WORK / objective.mult_adds), max(1, round(effort * ITERATIONS))
     draws = iter(range(evaluations))
@@ -57,20 +56,35 @@ def search(objective: Objective, block: nn.Module, effort: float) -> None:
         """Return the lowest of so many draws after a few iterations; none of none."""
         found = []
         for _ in range(count):
-            block.reset_parameters(torch.Generator().manual_seed(next(draws)))
+            generator = torch.Generator().manual_seed(next(draws))
+            block.reset_parameters(generator)
+            draw_signs(objective.parameters, generator)
             found.append((descend(objective, FEW), objective.at()))
         return sorted(found, key=_value)[:1]
 
     found = []
-    if evaluations >= least + 3 * FEW:  # the closed form may lie in a poor valley
-        found = [(descend(objective, FEW), objective.at()), *best_draw(1)]
+    if evaluations >= least + (FIRST + 1) * FEW:  # the closed form may lie in a poor valley
+        found = [(descend(objective, FEW), objective.at()), *best_draw(FIRST)]
         objective.put(min(found, key=_value)[1])
     found.append((descend(objective, max(evaluations - objective.evaluations, least)), objective.at()))
-    if drawn := best_draw(max(0, (evaluations - objective.evaluations - least) // FEW)):
+    while drawn := best_draw(min(DRAWS, (evaluations // 2 - objective.evaluations - least) // FEW)):
         objective.put(drawn[0][1])
         found.append((descend(objective, least), objective.at()))
     objective.put(min(found, key=_value)[1])
     objective.solve()
+
+
+@torch.no_grad()
+def draw_signs(parameters: list[Tensor], generator: torch.Generator) -> None:
+    """Draw the signs of parameters that are all positive, in place.
+
+    Descents from factors that are near the identity, as ACDC's are drawn, end in one poor valley. With random signs their
+    product is far from it, and as well conditioned. (Draws of both signs stay: other signs are as likely.)
+    """
+    for parameter in parameters:
+        if (parameter > 0).all():
+            signs = torch.randint(2, parameter.shape, generator=generator) * 2 - 1
+            parameter.mul_(signs.to(parameter))
 
 
 def _value(reached: tuple[float, Tensor]) -> float:

@@ -28,7 +28,10 @@ class Seeded(nn.Module, ABC):
         if self._structure is None:
             # outside any graph: compiled kernels were seen to get wrapping 64-bit products wrong (torch 2.15, CPU)
             with torch.inference_mode(False), untraced():
-                self._structure = torch.compiler.disable(self._find_structure)()
+                find = self._find_structure
+                if torch.compiler.is_compiling():  # else the call alone would import the compiler, which takes seconds
+                    find = torch.compiler.disable(find)
+                self._structure = find()
         return self._structure
 
     def _apply(self, fn, recurse=True) -> "Seeded":

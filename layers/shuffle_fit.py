@@ -23,6 +23,7 @@ class ShuffleProjection(Objective):
         super().__init__(parameters, squares, penalty)
         self.block, self.planes = block, kernel.permute(2, 3, 0, 1).flatten(0, 1).contiguous()  # (k², o, i)
         self.size = kernel.double().pow(2).sum()
+        self.by = 2 / self.size.item()
         self.ridge = penalty * self.size.item() / (block.depthwise.numel() * square.item())
         self.mult_adds = CALL + ENTRY * kernel.numel() + block.weight_mult_adds()
 
@@ -36,17 +37,16 @@ class ShuffleProjection(Objective):
         filters = torch.linalg.solve(grams, sides)
         return filters.to(reduce), (filters * sides).sum(), lifted
 
-    def _error(self) -> Tensor:
-        with torch.enable_grad():
-            matrices = self.block._expand_matrix(), self.block._reduce_matrix()
+    def _error(self) -> tuple[Tensor, Tensor]:
+        matrices = self.block._expand_matrix(), self.block._reduce_matrix()
         expand, reduce = (matrix.detach() for matrix in matrices)
         filters, taken, lifted = self._solve(expand, reduce)
-        common, by = filters @ filters.t(), (2 / self.size).to(filters)
+        common = filters @ filters.t()
         along = filters.t()[:, :, None]  # (k², m, 1)
         of_expand = expand @ (common * (reduce @ reduce.t())) - ((self.planes @ reduce.t()) * along.mT).sum(0)
         of_reduce = (common * (expand.t() @ expand)) @ reduce - (lifted * along).sum(0)
-        torch.autograd.backward(matrices, [of_expand * by, of_reduce * by])
-        return 1 - taken / self.size
+        scalar = (matrices[0] * of_expand).sum() + (matrices[1] * of_reduce).sum()
+        return 1 - taken / self.size, scalar * self.by
 
     def solve(self) -> None:
         """Set the filters to the best beside the present matrices."""

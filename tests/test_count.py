@@ -111,12 +111,14 @@ def test_what_count_py_prints():
     assert lines[:3] == ["Mult-Adds: 5.24564E+09", "Params: 3.64792E+07", "Sanity check, parameters: 3.64792E+07"]
 
 
-def test_neither_counting_nor_training_imports_what_it_does_not_need(workplace):
+def test_neither_counting_nor_training_nor_fitting_imports_what_it_does_not_need(workplace):
     """A compiler, a symbolic algebra system, scikit-learn: each takes as long to import as torch."""
     training = ["digits", "teacher", "-t", "t", *TINY, "--epochs", "1"]
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import count, main\n"
     code += f"for conv in {ONE_EACH}: count.main(['cifar10', '--conv', conv])\n"
-    code += f"main.main({training})\n"
+    code += f"main.main({training})\nimport torch, blocks\nfrom layers.spec import ConvSpec\n"
+    code += f"for conv in {ONE_EACH}: blocks.block(conv, ConvSpec(16, 16, 3), name='a')"
+    code += ".approximate(torch.randn(16, 16, 3, 3), effort=0.1)\n"
     code += "print({'torch._dynamo', 'torch.distributed.fsdp', 'sympy', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
