@@ -19,6 +19,11 @@ class ConvSpec:
     dilation: int = 1
     bias: bool = False
 
+    @property
+    def entries(self) -> int:
+        """The numbers of the dense kernel: o·i·k²."""
+        return self.out_channels * self.in_channels * self.kernel_size**2
+
     def output_side(self, side: int) -> int:
         """Return the rows (or columns) of the output for `side` rows (or columns) of input."""
         return (side + 2 * self.padding - self.dilation * (self.kernel_size - 1) - 1) // self.stride + 1

@@ -10,7 +10,7 @@ from kernels import check, make, splitmix_order
 from torch import nn
 
 from blocks import block
-from layers.hashed import SharedNumbers
+from layers.shared import SharedNumbers
 from layers.spec import ConvSpec
 from system.hashing import key as derived_key
 
