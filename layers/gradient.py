@@ -56,9 +56,7 @@ def search(objective: Objective, block: nn.Module, effort: float) -> None:
         """Return the lowest of so many draws after a few iterations; none of none."""
         found = []
         for _ in range(count):
-            generator = torch.Generator().manual_seed(next(draws))
-            block.reset_parameters(generator)
-            draw_signs(objective.parameters, generator)
+            block.reset_parameters(torch.Generator().manual_seed(next(draws)))
             found.append((descend(objective, FEW), objective.at()))
         return sorted(found, key=_value)[:1]
 
@@ -72,19 +70,6 @@ def search(objective: Objective, block: nn.Module, effort: float) -> None:
         found.append((descend(objective, least), objective.at()))
     objective.put(min(found, key=_value)[1])
     objective.solve()
-
-
-@torch.no_grad()
-def draw_signs(parameters: list[Tensor], generator: torch.Generator) -> None:
-    """Draw the signs of parameters that are all positive, in place.
-
-    Descents from factors that are near the identity, as ACDC's are drawn, end in one poor valley. With random signs their
-    product is far from it, and as well conditioned. (Draws of both signs stay: other signs are as likely.)
-    """
-    for parameter in parameters:
-        if (parameter > 0).all():
-            signs = torch.randint(2, parameter.shape, generator=generator) * 2 - 1
-            parameter.mul_(signs.to(parameter))
 
 
 def _value(reached: tuple[float, Tensor]) -> float:

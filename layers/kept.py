@@ -4,8 +4,8 @@
 
 Version counters do not tell of writes through `.data`, NumPy or shared memory. So on a CPU the bytes of the parameters
 are compared with a copy at every call: structured maps have few, and 15,000 numbers take 4 µs. On a GPU that would wait
-for the device, so there the version counters decide: write in place under torch.no_grad(), not through `.data`. New
-tensors, storages, strides and dtypes are noticed everywhere.
+for the device, so there the version counters decide: write in place under torch.no_grad(), not through `.data`. (torch's
+fused optimizers and replays of CUDA graphs do not count either; training/optim.SGD does.) New tensors, storages, strides and dtypes are noticed everywhere.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,16 +1,18 @@
-"""Processes that end with the process that started them, however that one ends. Linux only.
+"""Processes that end with the process that started them, however that one ends (Linux only), and waiting for descriptors.
 
     subprocess.Popen(command, preexec_fn=end_with_parent())
     follow(parent)                                # in a process that has been started already
+    readable([3, 4])                              # the descriptors that have something to read
 
 They get SIGTERM, at which main.py writes a checkpoint. Imports no torch.
 """
 
 import ctypes
 import os
+import select
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -34,3 +36,11 @@ def _follow(parent: int, libc: ctypes.CDLL) -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # gone already
             os._exit(143)
+
+
+def readable(descriptors: Iterable[int], seconds: float | None = None) -> list[int]:
+    """Return the descriptors that can be read or are closed at the other end; wait so long for the first of them."""
+    poll = select.poll()  # select.select takes no descriptor above 1023
+    for each in descriptors:
+        poll.register(each, select.POLLIN)
+    return [each for each, _ in poll.poll(None if seconds is None else 1000 * seconds)]

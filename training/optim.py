@@ -66,6 +66,7 @@ class SGD:
         )  # fmt: skip
         if group["momentum"]:
             self.velocity.update(zip(parameters, velocity))
+        torch.autograd.graph.increment_version(parameters)  # fused kernels do not, and layers/kept.py looks at it
 
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
@@ -97,7 +98,7 @@ class SGD:
                 continue
             if velocity.shape != parameter.shape:
                 raise ValueError(f"a momentum of {tuple(velocity.shape)} for a parameter of {tuple(parameter.shape)}")
-            self.velocity[parameter] = velocity.to(parameter, copy=True)
+            self.velocity[parameter] = torch.empty_like(parameter).copy_(velocity)  # fused kernels want equal strides
 
 
 def sgd(

@@ -9,7 +9,6 @@ its imports), or has ended, jobs are started as ordinary processes.
 
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -18,14 +17,17 @@ import weakref
 from contextlib import suppress
 from pathlib import Path
 
+from record import outcome
 from record.outcome import ANSWER
 from schedules.launchers import Task
 from schedules.launchers.process import cannot_start, opened, start_process
+from system.processes import readable
 
 PROGRAM = str(Path(__file__).resolve().parents[2] / "main.py")
 SERVER = str(Path(__file__).with_name("template.py"))
 LARGEST = 1 << 20  # bytes of a message
 OF_A_JOB = {"CUDA_VISIBLE_DEVICES", ANSWER}  # variables that may differ from the template's: read after its imports
+UNANSWERED = 16  # so many requests may wait
 KILLED = -9  # the status of a job whose template has ended first, so that nobody knows it
 
 
@@ -41,6 +43,7 @@ class Template:
 
     def start(self, task: Task, environment: dict[str, str]) -> "subprocess.Popen | Forked":
         """Start the process of a task. Raise OSError where its log cannot be written or its program cannot be run."""
+        self._wait_for_answers()
         if not self._serves(task, environment):
             return start_process(task, environment)
         log, variables = opened(task, environment)
@@ -54,6 +57,12 @@ class Template:
                 return start_process(task, environment)
         self.asked.append(Forked(self, task, environment))
         return self.asked[-1]
+
+    def _wait_for_answers(self) -> None:
+        """Read until few requests wait, or both ends would wait for each other to read."""
+        self.read()
+        while len(self.asked) >= UNANSWERED:
+            self.read(0.05)
 
     def _serves(self, task: Task, environment: dict[str, str]) -> bool:
         now = {**os.environ, **environment}
@@ -72,7 +81,7 @@ class Template:
 
     def read(self, seconds: float = 0.0) -> None:
         """Take what the template has said; wait so long for the first of it."""
-        while self.socket is not None and select.select([self.socket], [], [], seconds)[0]:
+        while self.socket is not None and readable([self.socket.fileno()], seconds):
             seconds = 0.0
             try:
                 text, descriptors, _, _ = socket.recv_fds(self.socket, LARGEST, 1)
@@ -121,6 +130,7 @@ class Forked:
         self.pid = self.descriptor = self.returncode = None
         self.ordinary: subprocess.Popen | None = None
         self.lost = False
+        self.ended_before = outcome.read(task.log.parent)
 
     def start(self) -> None:
         """Start the task as an ordinary process."""
@@ -142,8 +152,9 @@ class Forked:
         self.template.read(seconds)
         if self.returncode is None and self.ordinary is not None:
             self.returncode = self.ordinary.poll()
-        elif self.returncode is None and self.lost and select.select([self.descriptor], [], [], seconds)[0]:
-            self.end(KILLED)
+        elif self.returncode is None and self.lost and readable([self.descriptor], seconds):
+            ended = outcome.read(self.task.log.parent)
+            self.end(KILLED if ended in (None, self.ended_before) else ended["status"])
         return self.returncode
 
     def wait(self) -> int:

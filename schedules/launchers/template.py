@@ -14,7 +14,6 @@ import gc
 import json
 import os
 import runpy
-import select
 import signal
 import socket
 import sys
@@ -43,11 +42,11 @@ class Template:
     def serve(self) -> list[str]:
         """Fork and report until the launcher is gone. Return the argv of a job in its own process alone."""
         while True:
-            ready, _, _ = select.select([self.launcher, *self.running], [], [])
+            ready = processes.readable([self.launcher.fileno(), *self.running])
             for each in ready:
-                if each is not self.launcher:
+                if each in self.running:
                     self._report(each)
-            if self.launcher in ready:
+            if self.launcher.fileno() in ready:
                 text, logs, _, _ = socket.recv_fds(self.launcher, LARGEST, 1)
                 if not text:
                     sys.exit(0)
@@ -68,8 +67,7 @@ class Template:
         """Let the launcher start its jobs itself, and end once those that run have ended."""
         self._say({"refused": why})
         while self.running:
-            ready, _, _ = select.select([*self.running], [], [])
-            for each in ready:
+            for each in processes.readable([*self.running]):
                 self._report(each)
         sys.exit(0)
 

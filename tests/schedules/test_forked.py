@@ -15,7 +15,7 @@ from small_runs import ROOT, TINY
 
 from record import outcome
 from schedules.launchers import Task, forked, template
-from schedules.launchers.forked import KILLED, Forked
+from schedules.launchers.forked import Forked
 from schedules.launchers.local import Local
 
 LONG = [*TINY[:-1], "1000"]
@@ -72,7 +72,7 @@ def test_a_job_is_as_if_it_were_started_alone(teacher, launcher, workplace):
     process = start(launcher, "lost", *LONG)
     wait_for(lambda: process.poll() is None and Path("runs/lost/lock").exists())
     os.kill(int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
-    assert ends(launcher) == {"lost": KILLED} and "stopped by SIGTERM" in Path("runs/lost/log").read_text()
+    assert ends(launcher) == {"lost": 143} and "stopped by SIGTERM" in Path("runs/lost/log").read_text()
     assert not isinstance(start(launcher, "alone", "--what"), Forked) and ends(launcher) == {"alone": 2}
 
 

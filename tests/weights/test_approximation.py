@@ -7,7 +7,6 @@ from families import CONVS, ONE_EACH
 from blocks import block
 from layers import filters, shuffle_fit
 from layers.descent import HISTORY, Curvature
-from layers.gradient import draw_signs
 from layers.lowrank import LR
 from layers.registry import FAMILIES, Fraction, parse_conv
 from layers.spec import ConvSpec
@@ -115,7 +114,9 @@ def test_never_worse_than_adam(conv, i, o, k):
     made = make(conv, i, o, k)
     error = made.approximate(kernel, effort=4)
     assert error == pytest.approx(error_of(made, kernel), abs=1e-6)
-    assert error <= adam(conv, i, o, k, kernel) + 1e-5
+    # Searches of ACDC from diagonals of random signs come nearer, but networks train more slowly from there (research-log.md).
+    limit = 1.01 if conv.startswith("ACDC") else 1.0
+    assert error <= limit * adam(conv, i, o, k, kernel) + 1e-5
 
 
 @pytest.mark.parametrize("conv", ["Generic_0.2", "SepHashed_0.3", "Shuffle_2", "TensorTrain_0.5", "LR_0.3", "CP_0.5"])
@@ -160,16 +161,6 @@ def test_curvature_is_the_recursion_over_the_last_pairs():
                 left = eye - torch.outer(s, y) / (s @ y)
                 inverse = left @ inverse @ left.t() + torch.outer(s, s) / (s @ y)
             torch.testing.assert_close(curvature.direction(square[0]), -inverse @ square[0])
-
-
-def test_draws_near_the_identity_get_signs():
-    """Of ACDC's diagonals, about half of the numbers; those of other families have both signs."""
-    made, other = make("ACDC_3", 32, 32, 1), make("Generic_0.5", 32, 32, 1)
-    before = other.map.u.detach().clone()
-    made.map.approximate(torch.eye(32))
-    draw_signs([other.map.u], torch.Generator())
-    assert 0.25 < (made.map.a > 0).float().mean() < 0.75 and made.map.a.abs().min() > 0.9
-    assert torch.equal(other.map.u, before)
 
 
 def test_biases():
