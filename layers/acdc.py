@@ -32,7 +32,7 @@ PROBES = 256  # so many random rows estimate the root mean square of a larger ma
 class ACDC(ChannelMap):
     """An o×i matrix of L − 1 factors: 2N(L − 1) parameters. The permutations in and after each factor are riffles."""
 
-    riffles_inside = True
+    asks_for_speeds, riffles_inside = True, True
 
     def __init__(self, spec: ConvSpec, length: int = 12, key: int = 0):
         super().__init__(spec)

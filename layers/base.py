@@ -146,6 +146,8 @@ class ChannelMap(nn.Module, ABC):
     needed it is kept until a parameter changes (layers/kept.py), so it costs nothing there.
     """
 
+    asks_for_speeds = False  # whether `applies_factors` asks layers/cosine_costs.py, whose speeds a run keeps
+
     def __init__(self, spec: ConvSpec):
         super().__init__()
         self.in_channels, self.out_channels = spec.in_channels, spec.out_channels

@@ -27,7 +27,7 @@ from input import cache, facts
 from input.batches import Feed
 from input.source import Source
 from layers import cosine_costs
-from layers.acdc import ACDC
+from layers.base import ChannelMap
 from layers.init import materialise
 from models.build import build, reference
 from record.checkpoint import disk_room
@@ -207,9 +207,10 @@ def assemble(prepared: Prepared, device: torch.device, ranks: Ranks) -> TrainSte
 
 
 def speeds_of(prepared: Prepared, device: torch.device) -> cosine_costs.Speeds | None:
-    """Return the speeds by which ACDC chooses how to run: those that the run began with, or the machine's; None without ACDC."""
+    """Return the speeds by which maps choose how to run: those that the run began with, or the machine's; None where none asks."""
     networks = [prepared.network, *([prepared.teacher.network] if prepared.teacher else [])]
-    if not any(isinstance(module, ACDC) for network in networks for module in network.modules()):
+    maps = (module for network in networks for module in network.modules() if isinstance(module, ChannelMap))
+    if not any(each.asks_for_speeds for each in maps):
         return None
     if prepared.found.state is None:
         return cosine_costs.of_machine(device)
