@@ -55,7 +55,8 @@ def reached(name):
     """What a family's open name reaches: cost by name, over all small whole numbers or a fine grid."""
     head, *later = name.split("_x")
     if isinstance(FAMILIES[head].numbers[0], Fraction):
-        numbers = [Decimal(n) / 1000 for n in range(1, 1001)] + [Decimal(n) / 100_000 for n in range(1, 500)]
+        numbers = [Decimal(n) / 1000 for n in (*range(1, 300), *range(300, 1001, 5))]
+        numbers += [Decimal(n) / 100_000 for n in range(1, 500, 3)]
     else:
         numbers = range(FAMILIES[head].numbers[0].least, 200)
     costs = {conv: params(conv) for conv in (f"{head}_{number}{''.join(later)}" for number in numbers)}

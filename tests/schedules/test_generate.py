@@ -11,6 +11,7 @@ from counting.costs import summary
 from layers.registry import parse_conv
 from schedules import generate
 from schedules.check import without_faults
+from schedules.comparable import flags_of_teaching
 from schedules.schedule import conflicts, parse, read
 from schedules.studies import STUDIES
 
@@ -35,7 +36,7 @@ def test_no_study_carries_another_s_settings(name):
         assert job.needs == ({f"{name}.teacher": "teacher"} if job.options.mode == "student" else {})
         theirs = job.options
         different = {key for key, value in own.items() if theirs[key] != value and not key.endswith("_checkpoint")}
-        different -= {"mode", "seed", "temperature", "alpha", "beta"}
+        different -= {"mode", "seed", *flags_of_teaching()}
         assert different == {"conv"} or different == {control} or theirs["conv"] == own["conv"]
         assert theirs["conv"].lower() in job.name or control in different
         settings.add((theirs["conv"], theirs.get(control)))
