@@ -143,6 +143,7 @@ def _offers_losses(module: nn.Module) -> bool:
 class Criterion(ABC):
     """A loss. A subclass returns `loss_output(...)` of its own parts when it is called with (model, x, y)."""
 
+    takes_numbers = False  # whether it is also given the images' numbers in their dataset
     _offers: _Offers | None = None
 
     @abstractmethod
@@ -185,6 +186,11 @@ class Distill(Criterion):
     def __init__(self, teacher: nn.Module, alpha: float, beta: float, temperature: float):
         self.teacher = teacher.eval().requires_grad_(False)
         self.alpha, self.beta, self.temperature = alpha, beta, temperature
+
+    @property
+    def takes_numbers(self) -> bool:
+        """Whether there is a cache to look them up in."""
+        return self.cache is not None
 
     def networks(self) -> list[nn.Module]:
         """Return the teacher."""

@@ -9,7 +9,6 @@ for each number. CPU seconds of OMP_NUM_THREADS (default 1) threads, medians of 
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -22,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 import torch.nn.functional as F
-from tabulate import tabulate
 from torch import nn
 
+from benchmarks.table import show
 from blocks import block
 from cli import options
 from layers import cosine_costs
@@ -183,10 +182,7 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE")
     given = parser.parse_args()
     rows = [row for part in given.parts for row in MEASURED[part](given.repeats)]
-    print(tabulate(rows, headers="keys", floatfmt=".3g"))
-    if given.json:
-        about = {"torch": torch.__version__, "threads": torch.get_num_threads(), "processor": cosine_costs.processor()}
-        Path(given.json).write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+    show(rows, given.json, ".3g", repeats=given.repeats)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ family is timed in turn with its baseline (`Sep`; for the dense forms `Conv`), a
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -17,9 +16,9 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from tabulate import tabulate
 
 from benchmarks.building import CONVS
+from benchmarks.table import show
 from cli import options
 from layers.init import materialise
 from models.build import build
@@ -78,10 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     request = parser.parse_args(arguments)
     torch.set_num_threads(request.threads)
     rows = [measure(conv, batch, request.repeats) for batch in BATCHES for conv in request.convs]
-    print(tabulate(rows, headers="keys", floatfmt=".4f"))
-    if request.json:
-        about = {"torch": torch.__version__, "threads": request.threads, "repeats": request.repeats}
-        Path(request.json).write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+    show(rows, request.json, ".4f", repeats=request.repeats)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ step of WRN-28-10 (batch 2), as torch.profiler sees them: on a GPU about as many
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -20,12 +19,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 import torch.nn.functional as F
-from tabulate import tabulate
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.building import CONVS, NETWORKS
 from benchmarks.inference import DENSE
+from benchmarks.table import show
 from blocks import block
 from cli import options
 from layers.init import materialise
@@ -100,10 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     request = parser.parse_args(arguments)
     torch.set_num_threads(request.threads)
     rows = [measure(conv, request.repeats, request.operators) for conv in request.convs]
-    print(tabulate(rows, headers="keys", floatfmt=".4f"))
-    if request.json:
-        about = {"torch": torch.__version__, "threads": request.threads, "repeats": request.repeats}
-        Path(request.json).write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+    show(rows, request.json, ".4f", repeats=request.repeats)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ is. CPU seconds of this process (on a GPU seconds), ratios are medians of --repe
 """
 
 import argparse
-import json
-import platform
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,9 +16,8 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-import torch
-from tabulate import tabulate
 
+from benchmarks.table import show
 from benchmarks.training import DEVICE, in_turn, network_of, ratio
 from distill import Criterion, Distill, Supervised
 from input.arrays import Images
@@ -83,10 +80,7 @@ def main() -> None:
     parser.add_argument("--json")
     given = parser.parse_args()
     rows = measure(given.convs.split(","), given.repeats)
-    print(tabulate(rows, headers="keys", floatfmt=".3f"))
-    if given.json:
-        about = {"torch": torch.__version__, "machine": platform.machine(), "threads": torch.get_num_threads()}
-        Path(given.json).write_text(json.dumps(about | {"device": str(DEVICE), "repeats": given.repeats, "rows": rows}))
+    show(rows, given.json, device=str(DEVICE), repeats=given.repeats)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from models.registry import NETWORKS
 from record.run import Run, Unrecorded
 from system.configuration import Configuration
 from system.errors import Diverged, Interrupted, MachineFault, is_out_of_memory, of_system
-from training import dry_run
+from training import dry_run, teacher_cache
 from training.step import TrainStep
 from weights.classes import print_data_difference
 from weights.origin import Origin
@@ -78,8 +78,8 @@ class Report:
             self.warn(
                 f"a batch of {prepared.config.batch_size:,} is more than the {images:,} training images: an epoch is one step"
             )
-        if step.cache is not None:
-            self.say(step.cache.line())
+        if (cache := teacher_cache.cache_of(step)) is not None:
+            self.say(cache.line())
         for line in (*_of_data(prepared, step.ranks), *_of_decay(step), _of_options(prepared.config)):
             self.say(line)
 

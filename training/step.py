@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from distill import Criterion, LossOutput, Taught
+from distill import Criterion, LossOutput
 from distributed.process_group import ALONE, Ranks
 from input.batches import Batch
 from training.callbacks import Callback
@@ -51,11 +51,6 @@ class TrainStep:
         """The model as all processes train it together, wrapped at the first step: from then on it may not be replaced."""
         return self.ranks.data_parallel(self.model)
 
-    @property
-    def cache(self) -> Callable[[Tensor], Taught] | None:
-        """What keeps the teacher's answers; None where there is no teacher, or where it is asked in every step."""
-        return getattr(self.criterion, "cache", None)
-
     def split(self, batch: Batch) -> list[tuple[Tensor, Tensor, Tensor | None]]:
         """Return the parts of a batch that go through the network one by one, as many in every process: x, y and numbers.
 
@@ -79,7 +74,7 @@ class TrainStep:
             images = len(y) if batch.images else 0
             if not len(y):  # images were left out
                 x, y, numbers = batch.x[:1], batch.y[:1], numbers if numbers is None else batch.numbers[:1]
-            known = {"numbers": numbers} if self.cache is not None and batch.images else {}
+            known = {"numbers": numbers} if batch.images and getattr(self.criterion, "takes_numbers", False) else {}
             with nullcontext() if number == len(parts) else self.ranks.no_sync(self.parallel_model):
                 with self.precision():
                     output = self.criterion(self.parallel_model, x, y, **known)

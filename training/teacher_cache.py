@@ -102,13 +102,19 @@ def megabytes(count: float) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
+def cache_of(step: TrainStep) -> TeacherCache | None:
+    """Return what keeps the teacher's answers; None where there is no teacher, or where it is asked in every step."""
+    return getattr(step.criterion, "cache", None)
+
+
 @torch.no_grad()
 def fill(step: TrainStep, data: Feed, batches: int | None = None) -> None:
     """Ask the teacher about every training image, or about those of the first `batches`; do nothing without a cache.
 
     The batches, and their parts, are those of the first epoch.
     """
-    if step.cache is None:
+    cache = cache_of(step)
+    if cache is None:
         return
     steps = data.steps(data.training)
     first = islice(data.train(0), batches)
@@ -119,4 +125,4 @@ def fill(step: TrainStep, data: Feed, batches: int | None = None) -> None:
             if len(y):
                 with step.precision():
                     taught = step.criterion.ask(x)
-                step.cache.keep(numbers, taught)
+                cache.keep(numbers, taught)
