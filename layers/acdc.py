@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 
 from layers import cosine_costs
 from layers.base import ChannelMap
-from layers.product import product
+from layers.product import form_constants, forms_matrices, product
 from layers.scale import draw_normal
 from layers.seeded import Seeded
 from layers.spec import ConvSpec
@@ -61,9 +61,18 @@ class ACDC(ChannelMap):
         return mapped.view(*rows.shape[:3], self.out_channels).permute(0, 3, 1, 2)
 
     def applies_factors(self, pixels: int) -> bool:
-        """Return whether a training step transforms all pixels faster than the unit vectors, by the speeds of this run."""
+        """Return whether a training step transforms all pixels faster than the unit vectors, by the speeds of this run.
+
+        Never where the matrix takes a few kernels of a GPU.
+        """
+        if self.a.is_cuda and forms_matrices(self.a, self.in_channels):
+            return False
         size, transforms = self.square.size, 2 * len(self.a)
         return cosine_costs.applies_factors(size, transforms, self.in_channels, self.out_channels, pixels)
+
+    def form_constants(self) -> None:
+        """Form the matrices of the transforms, for few columns and for many."""
+        form_constants(self.a, self.permutations() is None, self.riffles_inside)
 
     def spared_by_factors(self) -> int:
         """Return 0: where the matrix is kept, it is faster, whatever multiply-adds say (3 to 4 times at N = 320 and 640)."""

@@ -13,6 +13,7 @@ Costs depend on shapes alone, so they hold on the meta device too.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -20,12 +21,21 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from layers.gradient import approximate_by_gradient
-from layers.kept import Kept, may_keep
+from layers.kept import DEVICES, Formed, Kept, may_keep
 from layers.scale import dense_scale, draw_normal, rms
 from layers.spec import ConvSpec
 from layers.tracing import untraced
 
 CALL = 4 * 10**6  # another small convolution takes at least as long as so many multiply-adds
+
+
+def in_full_precision(form: Callable[[], Formed]) -> Formed:
+    """Return `form()` as without autocast: to round a map's small factors one by one takes longer than its products spare."""
+    for device in DEVICES:
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return form()
+    return form()
 
 
 class Replacement(nn.Module, ABC):
@@ -199,6 +209,9 @@ class ChannelMap(nn.Module, ABC):
         factors = self.factor_mult_adds(pixels)
         return factors is not None and factors <= self._rebuilt(pixels)
 
+    def form_constants(self) -> None:
+        """Form what follows from shapes alone, before a compiler or a CUDA graph sees this map. By default nothing does."""
+
     def spared_by_factors(self) -> int:
         """Return the multiply-adds that applying the factors spares a pixel, where all that is formed is kept."""
         factors = self.factor_mult_adds(1)
@@ -224,7 +237,7 @@ class ChannelMap(nn.Module, ABC):
         return self.spared_by_factors()
 
     def _kernel(self) -> Tensor:
-        return self.matrix().view(self.out_channels, self.in_channels, 1, 1)
+        return in_full_precision(self.matrix).view(self.out_channels, self.in_channels, 1, 1)
 
     def _contiguous_kernel(self) -> Tensor:
         return self._kernel().contiguous()

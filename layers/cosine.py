@@ -5,7 +5,8 @@ the common-factor FFT (Cooley & Tukey 1965, "An algorithm for the machine calcul
 and with every twiddle inside a constant. FFT: a real FFT of the reordered column (Makhoul 1980, "A fast cosine transform in
 one and two dimensions"). Small sizes are fastest as products, sizes without a good N₁ as FFT: layers/cosine_costs.py chooses.
 
-Staged and FFT want their input in one order and give their output in another, so permutations around them cost nothing.
+Staged and FFT want their input in one order and give their output in another, so permutations around them cost nothing:
+`inputs` and `outputs` (N,) are these orders, `inputs_back` and `outputs_back` their inverses.
 
     form = transform("staged", 640, torch.float32, torch.device("cpu"))
     form.analyse(x[form.inputs], y, spare)       # (640, R) each; y becomes C^T·x, its row j is number form.outputs[j]
@@ -44,7 +45,7 @@ class Direct:
     """A product with C^T, one with C. Permutations of the outputs are rows of the matrices that have changed places."""
 
     def __init__(self, n: int, dtype: torch.dtype, device: torch.device):
-        self.inputs = self.outputs = torch.arange(n, device=device)
+        self.inputs = self.outputs = self.inputs_back = self.outputs_back = torch.arange(n, device=device)
         self.forth = cosine_matrix(n, device).t().to(dtype)
         self.back = self.forth.t()
 
@@ -85,6 +86,7 @@ class Staged:
         self.stages, self.pairs = (first, -1), (half, 2 * second, -1)
         self.inputs = torch.tensor(makhoul(n), device=device)
         self.outputs = torch.tensor(outputs, device=device).flatten()
+        self.inputs_back, self.outputs_back = self.inputs.argsort(), self.outputs.argsort()
         place, k = torch.arange(first, device=device), torch.arange(half, device=device)
         angle = (torch.outer(k, place) % first).double() * (2 * math.pi / first)
         stage = torch.stack([angle.cos(), -angle.sin()], 1) * math.sqrt(2 / first)  # (N₁/2, 2, N₁)
@@ -117,6 +119,7 @@ class Fourier:
         self.size, self.mirrored = n, n - half
         self.inputs = torch.tensor(makhoul(n), device=device)
         self.outputs = torch.tensor([*range(half), *(n - k for k in range(1, n - half + 1))], device=device)
+        self.inputs_back, self.outputs_back = self.inputs.argsort(), self.outputs.argsort()
         k = torch.arange(half, dtype=torch.float64, device=device)
         scale = ((2 - (k == 0).double()) / n).sqrt()
         self.twiddle = torch.polar(scale, k * (-math.pi / (2 * n))).to(dtype.to_complex())[:, None]

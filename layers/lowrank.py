@@ -41,6 +41,8 @@ class Bottleneck(ChannelMap):
     def apply_factors(self, x: Tensor) -> Tensor:
         """Apply the two as 1×1 convolutions."""
         down, up = self._kept(self, self._halves) if may_keep(self) else self._halves()
+        if self.rank == 1 and torch.compiler.is_compiling():
+            return F.conv2d(x, down) * up.transpose(0, 1)  # of one channel, cuDNN and the compiler see other layouts
         return F.conv2d(F.conv2d(x, down), up)
 
     def _halves(self) -> tuple[Tensor, Tensor]:

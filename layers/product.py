@@ -16,10 +16,12 @@ from torch import Tensor
 from layers import cosine_costs
 from layers.cosine import Direct, Fourier, Staged, transform
 
+SPACE = 1 << 30  # bytes that factors formed as matrices may take on a GPU, with all that their gradients need
 HISTORY = 1 << 25  # bytes of states that a backward pass holds at most, on a CPU
 BLOCK = 1 << 17  # numbers of a state that stay in a CPU's cache from one product to the next
 LEAST = 32  # columns of a block
 SMALL = 96  # channels up to which a factor is formed as a matrix: the calls, not the products, take the time
+SMALL_ON_GPU = 1024  # of 640 channels: ten kernels a factor and its gradient one by one, three as a matrix
 
 
 def riffle(n: int) -> list[int]:
@@ -28,7 +30,7 @@ def riffle(n: int) -> list[int]:
 
 
 class Ways(NamedTuple):
-    """The transforms of N channels, and an index (N,) a factor of the permutations inside and after it.
+    """The transforms of N channels, and an index (N,) a factor of the permutations inside and after it; one where all are the same.
 
     Permutations are in the orders that the transforms want; None where the transforms permute by themselves.
     """
@@ -39,7 +41,7 @@ class Ways(NamedTuple):
 
     def transposed(self) -> "Ways":
         """Return what takes gradients back: transposed transforms, inverse permutations."""
-        inverse = (order and tuple(index.argsort() for index in order) for order in (self.inside, self.after))
+        inverse = (order and torch.stack(order).argsort(1).unbind() for order in (self.inside, self.after))
         return Ways(self.cosine.transposed(), *inverse)
 
 
@@ -56,10 +58,22 @@ def _riffled(form: str, n: int, inside: bool, dtype: torch.dtype, device: torch.
     return ways, ways.transposed()
 
 
+def form_constants(a: Tensor, riffles: bool, inside: bool) -> None:
+    """Form what `product` takes from diagonals a (F, N), in whichever form it runs: then it only reads it.
+
+    Args: riffles: whether its permutations are riffles; inside: whether there is one inside the factors too.
+    """
+    for form in {"direct", cosine_costs.form(a.shape[1])}:
+        if riffles:
+            _riffled(form, a.shape[1], inside, a.dtype, a.device)
+        else:
+            transform(form, a.shape[1], a.dtype, a.device)
+
+
 def _around(cosine: Direct | Staged | Fourier, inside: Tensor, after: Tensor) -> Ways:
     """Return the ways of factors with permutations (F, N)."""
     inputs, outputs = cosine.inputs, cosine.outputs
-    inside, after = outputs.argsort()[inside[:, outputs]], inputs.argsort()[after[:, inputs]]
+    inside, after = cosine.outputs_back[inside[:, outputs]], cosine.inputs_back[after[:, inputs]]
     return Ways(cosine, inside.unbind(), after.unbind())
 
 
@@ -143,9 +157,17 @@ class _Matrices:
         return slope, by_a, torch.bmm(entries, self.a[..., None])[..., 0]
 
 
-def _is_small(a: Tensor, columns: int) -> bool:
-    n = a.shape[1]
-    return n <= SMALL and columns <= 2 * n
+def forms_matrices(a: Tensor, columns: int) -> bool:
+    """Return whether the factors with diagonals a (F, N) are formed as matrices, to be applied to so many columns.
+
+    On a GPU, where a kernel takes longer to be launched than to run, whenever their states and gradients fit in SPACE.
+    """
+    factors, n = a.shape
+    if columns > 2 * n:
+        return False
+    if a.is_cuda:
+        return n <= SMALL_ON_GPU and 6 * factors * n * max(n, columns) * a.element_size() <= SPACE
+    return n <= SMALL
 
 
 def _prepare(
@@ -169,12 +191,11 @@ def _prepare(
 
 
 def _product(x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool) -> Tensor:
-    if _is_small(a, x.shape[1]):
+    if forms_matrices(a, x.shape[1]):
         with torch.autocast(x.device.type, enabled=False):
             return _Matrices(a, d, permutations, inside).apply(x)[-1]
     factors, _, block = _prepare(a, d, permutations, inside, x.shape[1])
-    inputs, out = factors.ways.cosine.inputs, x.new_empty(x.shape)
-    to_inputs = inputs.argsort()
+    inputs, to_inputs, out = factors.ways.cosine.inputs, factors.ways.cosine.inputs_back, x.new_empty(x.shape)
     with torch.autocast(x.device.type, enabled=False):
         for start in range(0, x.shape[1], block):
             state = x[:, start : start + block].index_select(0, inputs)
@@ -190,12 +211,12 @@ def _product_backward(
     gradient: Tensor, x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of `product` with respect to x, a and d, from that with respect to its result (N, R)."""
-    if _is_small(a, x.shape[1]):
+    if forms_matrices(a, x.shape[1]):
         with torch.autocast(x.device.type, enabled=False):
             return _Matrices(a, d, permutations, inside).gradients(gradient, x)
     factors, back, block = _prepare(a, d, permutations, inside, x.shape[1])
-    inputs, outputs = factors.ways.cosine.inputs, factors.ways.cosine.outputs
-    to_inputs, to_outputs = inputs.argsort(), outputs.argsort()
+    cosine = factors.ways.cosine
+    inputs, to_inputs, to_outputs = cosine.inputs, cosine.inputs_back, cosine.outputs_back
     by_x, sums = x.new_empty(x.shape), (torch.zeros_like(factors.a), torch.zeros_like(factors.d))
     history = x.new_empty(2 * len(a) + 1, len(x) * block)  # once: memory that is new to the process costs time
     with torch.autocast(x.device.type, enabled=False):

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from layers import tensor_fit
-from layers.base import ChannelMap
+from layers.base import ChannelMap, in_full_precision
 from layers.kept import may_keep
 from layers.scale import equalise
 from layers.spec import ConvSpec
@@ -90,7 +90,7 @@ class TensorForm(ChannelMap):
 
     def apply_factors(self, x: Tensor) -> Tensor:
         """Apply the halves as 1×1 convolutions."""
-        left, right = self._kept(self, self.halves) if may_keep(self) else self.halves()
+        left, right = self._kept(self, self.halves) if may_keep(self) else in_full_precision(self.halves)
         return F.conv2d(F.conv2d(x, right[:, :, None, None]), left[:, :, None, None])
 
     def factor_mult_adds(self, pixels: int) -> int | None:

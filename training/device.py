@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from distributed import launch
+from layers.base import ChannelMap
 from layers.strided import slice_strided
 from system.configuration import Configuration
 from system.errors import RequestError
@@ -78,6 +79,9 @@ def compile_options(request: Configuration, device: torch.device) -> dict:
 @torch.no_grad()
 def compile_for(network: nn.Module, side: int, **options) -> None:
     """Compile a network after one pass, so that what is computed once stays out of the graph."""
+    for module in network.modules():
+        if isinstance(module, ChannelMap):
+            module.form_constants()
     device = next(network.parameters()).device
     network.eval()(torch.zeros(1, 3, side, side, device=device))
     torch._dynamo.config.recompile_limit = SIZES
