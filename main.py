@@ -41,7 +41,7 @@ import torch
 
 from distributed.process_group import Ranks, join
 from distributed.stop import Stop
-from training import dry_run, teacher_cache
+from training import autotune, dry_run, teacher_cache
 from training.device import choose_device, recompute_or_compile
 from training.evaluation import evaluate_trained
 from training.loop import fit
@@ -64,6 +64,9 @@ def train(request: Configuration, device: torch.device, ranks: Ranks) -> int:
     config, data = prepared.config, prepared.data
     step, report = assemble(prepared, device, ranks), Report(ranks)
     report.announce(prepared, step)
+    if request.autotune:
+        with advice(request, device, ranks):
+            report.say(autotune.settle(step, data, prepared.found.state))
     networks = [step.model, *step.criterion.networks()]
 
     if request.dry_run:
@@ -72,7 +75,7 @@ def train(request: Configuration, device: torch.device, ranks: Ranks) -> int:
             report.estimate(prepared, dry_run.measure(step, data))
         return 0
 
-    with prepared.record(ranks) as run, advice(request, device, ranks, run):
+    with prepared.record(ranks, step.autotuned) as run, advice(request, device, ranks, run):
         resumed = ranks.broadcast(run.state)
         report.beginning(run, request.resume)
         if resumed is None:

@@ -98,6 +98,10 @@ RUN = (
         help="batch-norm over the images of all processes, instead of each its own",
     ),
     Flag("--compile", action="store_true", help="torch.compile the networks"),
+    Flag(
+        "--autotune", action="store_true",
+        help="measure a few steps first and take the fastest memory layout, on a GPU for fp32 TF32 too where it is faster",
+    ),
 )  # fmt: skip
 DATA = (
     Flag("--data_dir", filename, metavar="FOLDER", help="where datasets lie (default: $DATA_DIR, else data)"),

@@ -40,7 +40,7 @@ class Measured(NamedTuple):
 
 def measure(step: TrainStep, data: Feed) -> Measured:
     """Train and test on one full batch, with everything that the loop does. Raise Diverged as it does."""
-    meter, batches, first = Meter(step.ranks, "the dry run"), _full_batches(data), data.test.head(data.batch_size)
+    meter, batches, first = Meter(step.ranks, "the dry run"), full_batches(data), data.test.head(data.batch_size)
 
     def train() -> None:
         step.model.train()
@@ -57,8 +57,8 @@ def measure(step: TrainStep, data: Feed) -> Measured:
     return Measured(train_seconds, test_seconds, _peak(data.device), repeats)
 
 
-def _full_batches(data: Feed) -> Iterator[Batch]:
-    """Yield batches without end; the last one of an epoch only if it is the only one."""
+def full_batches(data: Feed) -> Iterator[Batch]:
+    """Yield training batches without end; the last one of an epoch only if it is the only one."""
     while True:
         yield from islice(data.train(0), max(1, len(data.training) // data.batch_size))
 

@@ -78,21 +78,28 @@ class Prepared:
         return (self.found.state["epoch"], self.found.state["step"]) if self.found.state else (0, 0)
 
     @contextmanager
-    def record(self, ranks: Ranks) -> Iterator[Run | Unrecorded]:
-        """Yield the record of the run, which rank 0 holds, and where it notes how the run ends, or that a rank is lost."""
+    def record(self, ranks: Ranks, autotuned: dict | None = None) -> Iterator[Run | Unrecorded]:
+        """Yield the record of the run, which rank 0 holds, and where it notes how the run ends, or that a rank is lost.
+
+        Args: autotuned: what --autotune chose.
+        """
         with ExitStack() as stack:
 
             def enter() -> Run:
-                run = stack.enter_context(Run(self.name, self.config, self._about(ranks), self.found, self.resume))
+                run = stack.enter_context(
+                    Run(self.name, self.config, self._about(ranks, autotuned), self.found, self.resume)
+                )
                 ranks.on_peer_loss(run.note_end)
                 return run
 
             yield ranks.on_first(enter) or Unrecorded()
 
-    def _about(self, ranks: Ranks) -> dict:
+    def _about(self, ranks: Ranks, autotuned: dict | None) -> dict:
         """Return what is recorded of a run beside its configuration."""
         about = {"argv": sys.argv, "versions": versions(), "processes": ranks.world_size}
         about["counts"] = {name: value for name, value in self.costs.items() if name != "layers"}
+        if autotuned is not None:
+            about["autotuned"] = autotuned
         if self.teacher is not None:
             about["teacher_data"] = facts.of_run(self.teacher.config)
         return about

@@ -80,7 +80,7 @@ class Report:
             )
         if (cache := teacher_cache.cache_of(step)) is not None:
             self.say(cache.line())
-        for line in (*_of_data(prepared, step.ranks), *_of_decay(step), _of_options(prepared.config)):
+        for line in (_of_data(prepared, step.ranks), *_of_decay(step), _of_options(prepared.config)):
             self.say(line)
 
     def _announce_origins(self, prepared: Prepared) -> None:
@@ -137,14 +137,12 @@ def _of_teacher(teacher: Origin) -> str:
     return f"taught by {config.get('conv') or config.get('module')} on {name}{error}"
 
 
-def _of_data(prepared: Prepared, ranks: Ranks) -> Iterator[str]:
-    config, data, device = prepared.config, prepared.data, prepared.data.device
+def _of_data(prepared: Prepared, ranks: Ranks) -> str:
+    config, device = prepared.config, prepared.data.device
     where = str(device) if ranks.world_size == 1 else f"{ranks.world_size} processes, each on its {device.type}"
-    split = f"{len(data.training):,} training and {len(data.test):,} test images"
-    yield f"{config.dataset} from {prepared.source.where}: {split}, on {where}"
     dataset = datasets.of(config)
     images = facts.shown(config, dataset.title, (dataset.train_images, dataset.test_images))
-    yield f"data: {images}, {facts.classes(config)}"
+    return f"{config.dataset} from {prepared.source.where}, on {where}: {images}, {facts.classes(config)}"
 
 
 def _of_decay(step: TrainStep) -> Iterator[str]:

@@ -36,6 +36,7 @@ def save_state(epoch: int, step: TrainStep, meter: Meter) -> dict:
         "meter": meter.state_dict(),
         "rng": own | ({"others": others} if others else {}),
         "speeds": cosine_costs.current(),
+        **({"autotuned": step.autotuned} if step.autotuned else {}),
     }
 
 
