@@ -1,5 +1,5 @@
 # make demo: train a teacher, its compressed student and the same student alone, on digits.
-# make test: run all tests but the long ones, which .ci/run adds.
+# make test: run all tests but the long ones, which .ci/run adds. Its many processes do not compile the program anew each.
 # make lint: check style, format and the direction of imports.
 # PYTHON: the Python 3.11 or later that .venv is made with.
 PYTHON ?= python3
@@ -15,7 +15,7 @@ demo: .venv/installed
 	.venv/bin/python schedules/demo.py
 
 test: .venv/installed
-	.venv/bin/python -m pytest -n auto
+	PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n auto --dist worksteal
 
 lint: .venv/installed
 	.venv/bin/ruff check .

@@ -4,14 +4,17 @@ import os
 import signal
 
 import pytest
-import torch
 from small_runs import TINY
 
-import main
 from system import threads
 from system.signals import on_signal
 
-torch.set_num_threads(1)  # bit-exact comparisons with processes that are given one thread too
+
+def pytest_collection_finish() -> None:
+    """Compute on one thread, as the processes that bit-exact comparisons start. Here only where tests run is torch imported."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -23,6 +26,8 @@ def pytest_xdist_auto_num_workers(config) -> int:
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test draws the same numbers, alone or among others, and hears signals as Python does."""
+    import torch
+
     torch.manual_seed(0)
     yield
     on_signal(signal.SIG_DFL)
@@ -40,6 +45,8 @@ def workplace(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def teacher(tmp_path_factory):
     """A folder in which a tiny teacher `t` has been trained on digits. Copy it before writing there."""
+    import main
+
     folder = tmp_path_factory.mktemp("teacher")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from references import datasets_of_sklearn
 from samples import check, tree, write_fashion, write_folder, write_tar
-from sklearn.datasets import load_digits
 
 from input import places
 from input.datasets import DATASETS
@@ -67,7 +67,7 @@ def test_digits():
     assert images.train.shape == (1500, 32, 32, 3) and images.test.shape == (297, 32, 32, 3)
     assert images.train.max() == 255 and (images.train[..., 0] == images.train[..., 2]).all()
     assert np.bincount(images.train_labels).min() > 140
-    theirs = load_digits()
+    theirs = datasets_of_sklearn.load_digits()
     assert theirs.target.tolist() == [*images.train_labels, *images.test_labels]
     corners = np.round(theirs.images[:, ::7, ::7] * (255 / 16))  # enlarging keeps the corners
     assert (np.concatenate([images.train, images.test])[:, ::31, ::31, 1] == corners).all()

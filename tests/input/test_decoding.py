@@ -11,7 +11,7 @@ import pytest
 import torch
 from photo_samples import encoded, pixels
 from PIL import Image
-from torchvision import transforms
+from references import transforms
 
 from input.photos import decoding
 from input.photos.crops import Draw, central_box, crop_box, draws, resized_size

@@ -9,8 +9,8 @@ import torch
 from children import Child
 from photo_samples import photographs, write_shards, write_tar
 from ranks import Ranks
+from references import torchvision
 from results import same, saved, snapshot
-from torchvision.models import mobilenet_v2
 
 import main
 from cli import command as cli_command
@@ -81,7 +81,7 @@ def test_shards_in_two_processes(places, workplace):
 
 def test_a_student_of_published_weights(places, workplace, capsys):
     """Three steps with attention transfer from torchvision's network; the table of the mapping is printed."""
-    torch.save(mobilenet_v2().state_dict(), "weights.pth")
+    torch.save(torchvision.models.mobilenet_v2().state_dict(), "weights.pth")
     student = ["imagenet", "student", "-t", "./weights.pth", "-s", "s", "--conv", "SepHashed_0.5", *NETWORK]
     student = [*student, "--width_mult", "1", "--epochs", "1", "--workers", "1", "--imagenet_loc", places["tree"]]
     assert main.main(student) == 0

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from photo_samples import CLASSES, LABELS, photo, photographs, write_tar
+from references import torchvision
 from samples import write_folder
-from torchvision.models import mobilenet_v2
 
 import main
 from cli import command as cli_command
@@ -103,7 +103,7 @@ def test_whether_labels_mean_the_same():
 
 @pytest.fixture
 def published(workplace):
-    network = mobilenet_v2(width_mult=0.35)
+    network = torchvision.models.mobilenet_v2(width_mult=0.35)
     state = network.state_dict()
     state["classifier.1.weight"].zero_(), state["classifier.1.bias"].zero_()
     state["classifier.1.bias"][217] = 9

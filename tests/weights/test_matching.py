@@ -4,8 +4,8 @@ import re
 
 import pytest
 import torch
-import torchvision
 from foreigners import ForeignWRN, changed, config, drawn, imagenet, small
+from references import torchvision
 from torch import nn
 
 from layers.init import materialise

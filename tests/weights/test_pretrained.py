@@ -10,8 +10,8 @@ from urllib.error import URLError
 
 import pytest
 import torch
-import torchvision
 from foreigners import changed, config, drawn, imagenet, small
+from references import torchvision
 from results import refused, saved, snapshot, write_schedule
 from small_runs import TINY
 from torch import nn

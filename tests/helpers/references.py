@@ -1,0 +1,20 @@
+"""Libraries that tests compare with, imported when one is first used: each takes seconds that the other tests need not wait."""
+
+from importlib import import_module
+
+
+class Reference:
+    """A module, by its name: its attributes are the module's."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __getattr__(self, attribute: str):
+        if attribute.startswith(("_", "pytest")):  # pytest asks every name in a test module
+            raise AttributeError(attribute)
+        return getattr(import_module(self._name), attribute)
+
+
+torchvision, transforms, datasets_of_sklearn = map(
+    Reference, ("torchvision", "torchvision.transforms", "sklearn.datasets")
+)
