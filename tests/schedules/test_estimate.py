@@ -70,7 +70,7 @@ def test_what_fits(workplace, said, slots, fits):
 
 def test_jobs_that_take_the_same_are_measured_once(workplace):
     found = jobs(
-        "digits teacher -t t", "digits teacher -t u --seed 1 --lr 0.2", "digits teacher -t v --batch_size 32",
+        "digits teacher -t t", "digits teacher -t u --seed 1 --lr 0.2", "digits teacher -t v --grad_accum 2",
         "digits student -t t -s a", "digits student -t u -s b --nocrswd", "digits student -t t -s c --beta 0",
         "digits teacher -t w --conv ACDC_3", "digits student -t w -s d",
     )  # fmt: skip

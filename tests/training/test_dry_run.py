@@ -30,20 +30,20 @@ def test_what_it_says(workplace, capsys):
         r"\d\.\d{5}E\+05 published, \d\.\d{5}E\+05 exact", said["mult-adds an image"]
     )
     train, test = (float(said[f"{step} step"].split()[0]) for step in ("training", "test"))
-    assert train > test > 0 and "(64 images, median of 5)" in said["training step"]
-    assert said["an epoch"].endswith(": 13 training and 7 test steps")  # 800 of 64; 297 and 100
+    assert train > test > 0 and "(32 images, median of 5)" in said["training step"]
+    assert said["an epoch"].endswith(": 13 training and 14 test steps")  # 400 of 32; 297 and 100
     assert float(said["peak memory"].split()[0].replace(",", "")) > 100
-    seconds = 200 * (13 * train + 7 * test)
+    seconds = 200 * (13 * train + 14 * test)
     amount, unit = said["the run"].split()[:2]
     assert float(amount) * {"s": 1, "min": 60, "h": 3600}[unit] == pytest.approx(seconds, rel=0.02)
     assert said["the run"].endswith("for 200 epochs") and "MB are free" in said["disk"]
 
 
 def test_tests_that_are_left(workplace, capsys):
-    assert main.main([*DIGITS, "--json", "--epochs", "7", "--test_every", "3", "--train_size", "640"]) == 0
+    assert main.main([*DIGITS, "--json", "--epochs", "7", "--test_every", "3", "--train_size", "320"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["steps"], said["tests"]) == (10, 3)
-    total = 7 * 10 * said["train_seconds"] + 3 * 5 * said["test_seconds"]
+    total = 7 * 10 * said["train_seconds"] + 3 * 10 * said["test_seconds"]
     assert said["seconds"] == pytest.approx(total) == pytest.approx(7 * said["epoch_seconds"])
 
 
@@ -62,7 +62,7 @@ def test_as_json(workplace, capsys):
     assert main.main(["digits", "teacher", "-t", "t", *TINY, "--dry_run", "--json"]) == 0
     out, err = capsys.readouterr()
     said = json.loads(out)
-    assert (said["params"], said["batch_size"], said["epochs"], said["device"]) == (6010, 64, 2, "cpu")
+    assert (said["params"], said["batch_size"], said["epochs"], said["device"]) == (6010, 32, 2, "cpu")
     epoch = said["steps"] * said["train_seconds"] + said["test_steps"] * said["test_seconds"]
     assert said["epoch_seconds"] == pytest.approx(epoch) and said["seconds"] == pytest.approx(2 * epoch)
     assert 0 < said["peak_bytes"] < said["memory_bytes"] and "parameters" in err
@@ -99,7 +99,7 @@ def test_what_goes_wrong(workplace, capsys, monkeypatch):
 
     monkeypatch.setattr(dry_run.TrainStep, "__call__", step)
     assert cli_command.run(lambda: main.main(DIGITS)) == 4
-    told = "a --batch_size below 64 needs less memory, --checkpoint_activations too; nothing was written"
+    told = "a --batch_size below 32 needs less memory, --checkpoint_activations too; nothing was written"
     assert told in capsys.readouterr().err and list(workplace.iterdir()) == []
 
 
