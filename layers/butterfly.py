@@ -74,13 +74,13 @@ class Butterfly(GroupedPair):
         return 1 << self.split, 1
 
     def map_columns(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """Map columns (i, P) to pixels (P, o)."""
+        """Map columns (i, P) to (o, P)."""
         missing = len(first) * first.shape[2] - len(x)
         return super().map_columns(F.pad(x, (0, 0, 0, missing)) if missing else x, first, second)
 
-    def out_of(self, x: Tensor) -> Tensor:
-        """Return (h, A′, P) as pixels (P, o)."""
-        return x.permute(2, 1, 0).flatten(1)[:, : self.out_channels]
+    def joined(self, x: Tensor) -> Tensor:
+        """Return (h, A′, P) as (o, P)."""
+        return x.transpose(0, 1).flatten(0, 1)[: self.out_channels]
 
     def matrix(self) -> Tensor:
         """Return the matrix (o, i): entry ((a′, c′), (a, c)) is second[c′, a′, a]·first[a, c′, c]."""
@@ -97,9 +97,9 @@ class Butterfly(GroupedPair):
         return 2 * self.size * self.levels
 
     def moved_a_pixel(self) -> int:
-        """Return the channels with padding, between the halves and given."""
+        """Return the channels before, between and behind the halves, which are put in order once more."""
         inputs, outputs = (blocks << self.split for blocks in self._blocks(1 << self.split))
-        return 2 * inputs + outputs
+        return 2 * inputs + 2 * outputs
 
     def parameter_count(self) -> int:
         """Return 2·N·log₂N."""

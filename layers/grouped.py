@@ -1,15 +1,16 @@
-"""`GroupedPair`: a map of two block-diagonal matrices, with the channels between them put in another order.
+"""`ByFactors`: a map of two factors, applied to columns; `GroupedPair`: of two block-diagonal ones with an order between.
 
-y = S₂·P·S₁·x. S₁ has g₁ blocks that give s·t channels each; P sends channel (g, s, t) of them to (s, g, t); S₂ has g₂
-blocks of these. Both are batched matrix products on columns, channels × pixels, which beat grouped convolutions (two to
-four times at 640 channels in 32 groups). layers/monarch.py, layers/btt.py and layers/butterfly.py are such maps.
+y = S₂·P·S₁·x. S₁ has g₁ blocks that give s·t channels each; P puts channel (g, s, t) of them in the order (s, g, t); S₂
+has g₂ blocks of these. Both are batched matrix products on columns, channels × pixels, which take a half to a quarter of
+the time of grouped convolutions. layers/monarch.py, layers/btt.py and layers/butterfly.py are such maps.
 
     class Mine(GroupedPair):
         def halves(self): return torch.ones(4, 6, 2), torch.ones(3, 5, 8)       # i = 4·2, o = 3·5
         def middle(self): return 3, 2                                           # s, t: 6 = 3·2
 
-Whether the matrix is formed or the two are applied is decided by shapes alone, so that a resumed run decides as before:
-`faster` weighs the multiply-adds of both ways and the numbers that only the second one moves.
+Whether the matrix is formed or the two are applied in training follows from shapes and the kind of device alone, so that
+a resumed run decides as before: `faster` weighs the multiply-adds of both ways and the numbers that only the second
+one moves. Without gradients, where the matrix is kept, it decides in the same way whether that is used.
 """
 
 import math
@@ -22,9 +23,11 @@ from layers.base import ChannelMap
 from layers.kept import may_keep
 from layers.scale import equalise
 
-# A number that is put in another place takes as long as so many multiply-adds of a 1×1 convolution, forward and backward:
-# measured by benchmarks/layers.py's layer at 64 to 1024 channels on a CPU (AVX-512, one thread); research-log.md.
-MOVE = {"cpu": 32, "cuda": 400}
+# A number that a factor reads or writes takes as long as so many multiply-adds of a 1×1 convolution. On a CPU: the median
+# of what layers of 64 to 1024 channels took, forward and backward (AVX-512, one thread; research-log.md). On a GPU: an
+# estimate from 8 bytes at 3 TB/s and 150·10¹² multiply-adds a second, not measured.
+MOVE = {"cpu": 48, "cuda": 400}
+BLOCK = 1 << 22  # numbers that are moved at a time on a CPU: of more, caches hold too little
 
 
 def faster(factors: int, moved: int, rebuilt: int, device: torch.device) -> bool:
@@ -42,14 +45,26 @@ def even_split(n: int) -> tuple[int, int]:
     return first, n // first
 
 
+class _Turned(torch.autograd.Function):
+    """A transposed copy, forward and backward. Of two dimensions torch copies tile by tile, four times as fast as of more."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return x.t().contiguous()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return gradient.t().contiguous()
+
+
 def to_columns(x: Tensor) -> Tensor:
     """Return the channels of (B, C, H, W) as rows, (C, B·H·W)."""
-    return x.transpose(0, 1).flatten(1)
+    return _Turned.apply(x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]))
 
 
-def from_columns(rows: Tensor, like: Tensor) -> Tensor:
-    """Return pixels (B·H·W, C) as images (B, C, H, W) in channels-last, of as many pixels as `like`."""
-    return rows.contiguous().view(like.shape[0], *like.shape[2:], -1).permute(0, 3, 1, 2)
+def from_columns(x: Tensor, like: Tensor) -> Tensor:
+    """Return columns (C, B·H·W) as images (B, C, H, W) in channels-last, of as many pixels as `like`."""
+    return _Turned.apply(x).view(like.shape[0], *like.shape[2:], -1).permute(0, 3, 1, 2)
 
 
 class ByFactors(ChannelMap):
@@ -61,7 +76,7 @@ class ByFactors(ChannelMap):
 
     @abstractmethod
     def moved_a_pixel(self) -> int:
-        """Return how many numbers of one pixel are copied on the way through the factors."""
+        """Return how many numbers of one pixel are written on the way through the factors."""
 
     @abstractmethod
     def halves(self) -> tuple[Tensor, Tensor]:
@@ -69,12 +84,16 @@ class ByFactors(ChannelMap):
 
     @abstractmethod
     def map_columns(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """Map columns (i, P) by the two factors to pixels (P, o)."""
+        """Map columns (i, P) by the two factors to (o, P)."""
 
     def apply_factors(self, x: Tensor) -> Tensor:
         """Map the channels of (B, i, H, W) as columns."""
         halves = self._kept(self, self.halves) if may_keep(self) else self.halves()
-        return from_columns(self.map_columns(to_columns(x), *halves), x)
+        images = len(x)
+        if x.device.type == "cpu":
+            images = max(1, BLOCK // (self.moved_a_pixel() * x.shape[2] * x.shape[3]))
+        parts = [from_columns(self.map_columns(to_columns(part), *halves), part) for part in x.split(images)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def factor_mult_adds(self, pixels: int) -> int:
         """Return those of both products."""
@@ -123,15 +142,14 @@ class GroupedPair(ByFactors):
         """Return s and t: each block of S₁ gives s·t channels."""
 
     def map_columns(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """Map columns (i, P) to pixels (P, o).
+        """Map columns (i, P) to (o, P).
 
         Args: first: the blocks of S₁, (g₁, s·t, i/g₁); second: those of S₂, (g₂, o/g₂, g₁·s·t/g₂).
         """
         x = torch.bmm(first, x.reshape(len(first), first.shape[2], -1))
         x = x.view(len(first), *self.middle(), -1).transpose(0, 1)
-        x = torch.bmm(second, x.reshape(len(second), second.shape[2], -1))
-        return self.out_of(x)
+        return self.joined(torch.bmm(second, x.reshape(len(second), second.shape[2], -1)))
 
-    def out_of(self, x: Tensor) -> Tensor:
-        """Return what the blocks of S₂ give, (g₂, o/g₂, P), as pixels (P, o)."""
-        return x.flatten(0, 1).t()
+    def joined(self, x: Tensor) -> Tensor:
+        """Return what the blocks of S₂ give, (g₂, o/g₂, P), in the order of the outputs, (o, P)."""
+        return x.flatten(0, 1)

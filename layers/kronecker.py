@@ -42,15 +42,15 @@ class Kronecker(ByFactors):
         return self.b.transpose(0, 1).flatten(0, 1), self.a.transpose(1, 2).flatten(1)  # (r·o₂, i₂), (o₁, i₁·r)
 
     def map_columns(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """Map columns (i, P) to pixels (P, o)."""
+        """Map columns (i, P) to (o, P)."""
         (i1, i2), (o1, _), r = self.inputs, self.outputs, self.rank
         if self.a_first:
-            x = (first @ x.reshape(i1, -1)).view(o1, r * i2, -1)
+            x = (first @ x.view(i1, -1)).view(o1, r * i2, -1)
             x = torch.bmm(second.expand(o1, -1, -1), x)
         else:
-            x = torch.bmm(first.expand(i1, -1, -1), x.reshape(i1, i2, -1))
+            x = torch.bmm(first.expand(i1, -1, -1), x.view(i1, i2, -1))
             x = second @ x.view(i1 * r, -1)
-        return x.view(self.out_channels, -1).t()
+        return x.view(self.out_channels, -1)
 
     def factors_a_pixel(self) -> int:
         """Return r·min(i₂·o₁·(i₁ + o₂), i₁·o₂·(i₂ + o₁)): A first, or B first."""
@@ -58,7 +58,7 @@ class Kronecker(ByFactors):
         return self.rank * min(i2 * o1 * (i1 + o2), i1 * o2 * (i2 + o1))
 
     def moved_a_pixel(self) -> int:
-        """Return i + o, and what is between the two factors: it is not copied, but takes as many passes."""
+        """Return i, what is between the two factors, and o."""
         (i1, i2), (o1, o2) = self.inputs, self.outputs
         return self.in_channels + self.rank * (o1 * i2 if self.a_first else i1 * o2) + self.out_channels
 

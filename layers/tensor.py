@@ -219,11 +219,14 @@ class Tucker(TensorForm):
 
     @torch.no_grad()
     def approximate(self, matrix: Tensor) -> bool:
-        """Take the higher-order singular value decomposition: De Lathauwer, De Moor & Vandewalle 2000."""
+        """Take the higher-order singular value decomposition: De Lathauwer, De Moor & Vandewalle 2000.
+
+        Of a matrix (d = 2) that is its truncated singular value decomposition.
+        """
         factors, core = tensor_fit.tucker(self.folded(matrix), self.ranks())
         put_into_corner(self.factors, factors)
         put_into_corner(self.cores, tensor_fit.tensor_train(core, [len(place) for place in self.cores[1:]]))
-        return False
+        return len(self.sizes) == 2
 
 
 class CP(TensorForm):
@@ -252,9 +255,12 @@ class CP(TensorForm):
 
     @torch.no_grad()
     def approximate(self, matrix: Tensor) -> bool:
-        """Take alternating least squares from the leading singular vectors: Kolda & Bader 2009, figure 3.3."""
+        """Take alternating least squares from the leading singular vectors: Kolda & Bader 2009, figure 3.3.
+
+        Of a matrix (d = 2) take its truncated singular value decomposition.
+        """
         put_into_corner(self.factors, tensor_fit.canonical(self.folded(matrix), self.bond_rank()))
-        return False
+        return len(self.sizes) == 2
 
 
 def khatri_rao(factors: list[Tensor]) -> Tensor:

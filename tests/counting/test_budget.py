@@ -183,7 +183,7 @@ def test_the_multiplier_meets_a_budget():
     "flags, told",
     [
         (["--conv", "SepHashed_0.1", "--budget", "1e6"], "a budget finds the number, so give SepHashed"),
-        (["--conv", "TensorTrain_4", "--budget", "1e6"], "so give TensorTrain_x[_d] (2 <= d <= 6)"),
+        (["--conv", "TensorTrain_4", "--budget", "1e6"], "so give TensorTrain_x[_d] (2 <= d <= 9)"),
         (["--conv", "SepHashed", "--budget", "1e6", "--budget_mult_adds", "1e6"], "give one of them"),
         (["--conv", "SepHashed", "--budget", "0"], "'0' is not a number of at least 1"),
         (["--conv", "SepHashed", "--budget", "many"], "'many' is not a number"),
