@@ -56,7 +56,9 @@ class Butterfly(GroupedPair):
             low, side = 1 << first, 1 << (level - first)
             factor = self.factors[level].view(-1, side, low, 2, 2)  # (high, middle, low, output, input)
             factor = factor.permute(0, 2, 3, 1, 4).unsqueeze(-1)  # (high, low, output, middle, input, 1)
-            before = product.view(-1, 2, low, 1, side, side).permute(0, 2, 3, 4, 1, 5)  # (high, low, 1, middle, input, ·)
+            before = product.view(-1, 2, low, 1, side, side).permute(
+                0, 2, 3, 4, 1, 5
+            )  # (high, low, 1, middle, input, ·)
             product = (factor * before).reshape(-1, low, 2 * side, 2 * side)
         return product
 

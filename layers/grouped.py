@@ -19,7 +19,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from layers.base import ChannelMap
+from layers.base import ChannelMap, in_full_precision
 from layers.kept import may_keep
 from layers.scale import equalise
 
@@ -59,12 +59,17 @@ class _Turned(torch.autograd.Function):
 
 def to_columns(x: Tensor) -> Tensor:
     """Return the channels of (B, C, H, W) as rows, (C, B·H·W)."""
-    return _Turned.apply(x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]))
+    if x.is_contiguous(memory_format=torch.channels_last):
+        return _Turned.apply(x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]))
+    return x.transpose(0, 1).reshape(x.shape[1], -1)
 
 
 def from_columns(x: Tensor, like: Tensor) -> Tensor:
-    """Return columns (C, B·H·W) as images (B, C, H, W) in channels-last, of as many pixels as `like`."""
-    return _Turned.apply(x).view(like.shape[0], *like.shape[2:], -1).permute(0, 3, 1, 2)
+    """Return columns (C, B·H·W) as images (B, C, H, W), of as many pixels as `like` and in its layout."""
+    batch, _, height, width = like.shape
+    if like.is_contiguous(memory_format=torch.channels_last):
+        return _Turned.apply(x).view(batch, height, width, -1).permute(0, 3, 1, 2)
+    return x.view(-1, batch, height, width).transpose(0, 1).contiguous()
 
 
 class ByFactors(ChannelMap):
@@ -88,7 +93,7 @@ class ByFactors(ChannelMap):
 
     def apply_factors(self, x: Tensor) -> Tensor:
         """Map the channels of (B, i, H, W) as columns."""
-        halves = self._kept(self, self.halves) if may_keep(self) else self.halves()
+        halves = self._kept(self, self.halves) if may_keep(self) else in_full_precision(self.halves)
         images = len(x)
         if x.device.type == "cpu":
             images = max(1, BLOCK // (self.moved_a_pixel() * x.shape[2] * x.shape[3]))
