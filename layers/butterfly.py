@@ -82,7 +82,8 @@ class Butterfly(GroupedPair):
 
     def joined(self, x: Tensor) -> Tensor:
         """Return (h, A′, P) as (o, P)."""
-        return x.transpose(0, 1).flatten(0, 1)[: self.out_channels]
+        x = x.transpose(0, 1).flatten(0, 1)
+        return x if len(x) == self.out_channels else x[: self.out_channels]
 
     def matrix(self) -> Tensor:
         """Return the matrix (o, i): entry ((a′, c′), (a, c)) is second[c′, a′, a]·first[a, c′, c]."""

@@ -24,7 +24,7 @@ from layers.kept import may_keep
 from layers.scale import equalise
 
 # A number that a factor reads or writes takes as long as so many multiply-adds of a 1×1 convolution. On a CPU: the median
-# of what layers of 64 to 1024 channels took, forward and backward (AVX-512, one thread; research-log.md). On a GPU: an
+# of what layers of 64 to 1024 channels took, forward and backward (AVX2, one thread; research-log.md). On a GPU: an
 # estimate from 8 bytes at 3 TB/s and 150·10¹² multiply-adds a second, not measured.
 MOVE = {"cpu": 48, "cuda": 400}
 BLOCK = 1 << 22  # numbers that are moved at a time on a CPU: of more, caches hold too little
@@ -94,11 +94,10 @@ class ByFactors(ChannelMap):
     def apply_factors(self, x: Tensor) -> Tensor:
         """Map the channels of (B, i, H, W) as columns."""
         halves = self._kept(self, self.halves) if may_keep(self) else in_full_precision(self.halves)
-        images = len(x)
-        if x.device.type == "cpu":
-            images = max(1, BLOCK // (self.moved_a_pixel() * x.shape[2] * x.shape[3]))
-        parts = [from_columns(self.map_columns(to_columns(part), *halves), part) for part in x.split(images)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        images = max(1, BLOCK // (self.moved_a_pixel() * x.shape[2] * x.shape[3]))
+        if images >= len(x) or x.device.type != "cpu":
+            return from_columns(self.map_columns(to_columns(x), *halves), x)
+        return torch.cat([from_columns(self.map_columns(to_columns(part), *halves), part) for part in x.split(images)])
 
     def factor_mult_adds(self, pixels: int) -> int:
         """Return those of both products."""
