@@ -28,6 +28,8 @@ from layers.spec import ConvSpec
 class Butterfly(GroupedPair):
     """Parameters (log₂N, N/2, 2, 2): of each factor the blocks in the order of their first channels, (output, input)."""
 
+    factor, forms_halves = "factors", True
+
     def __init__(self, spec: ConvSpec, key: int = 0):
         super().__init__(spec)
         i, o = self.in_channels, self.out_channels

@@ -75,6 +75,9 @@ def from_columns(x: Tensor, like: Tensor) -> Tensor:
 class ByFactors(ChannelMap):
     """A map whose factors are applied to columns where that is faster than forming the matrix."""
 
+    factor = "down"  # the name of one of the parameters
+    forms_halves = False  # whether `halves` computes anything that is worth keeping
+
     @abstractmethod
     def factors_a_pixel(self) -> int:
         """Return the multiply-adds of applying the factors to one pixel."""
@@ -85,7 +88,7 @@ class ByFactors(ChannelMap):
 
     @abstractmethod
     def halves(self) -> tuple[Tensor, Tensor]:
-        """Return the two factors as `map_columns` takes them."""
+        """Return the two factors as `map_columns` takes them: views of the parameters, unless `forms_halves`."""
 
     @abstractmethod
     def map_columns(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -93,7 +96,8 @@ class ByFactors(ChannelMap):
 
     def apply_factors(self, x: Tensor) -> Tensor:
         """Map the channels of (B, i, H, W) as columns."""
-        halves = self._kept(self, self.halves) if may_keep(self) else in_full_precision(self.halves)
+        keep = self.forms_halves and may_keep(self)
+        halves = self._kept(self, self.halves) if keep else in_full_precision(self.halves)
         images = max(1, BLOCK // (self.moved_a_pixel() * x.shape[2] * x.shape[3]))
         if images >= len(x) or x.device.type != "cpu":
             return from_columns(self.map_columns(to_columns(x), *halves), x)
@@ -122,7 +126,7 @@ class ByFactors(ChannelMap):
         return dense - factors if faster(factors, moved, dense, self._device()) else 0
 
     def _device(self) -> torch.device:
-        return next(self.parameters()).device
+        return getattr(self, self.factor).device  # replicas of torch.nn.parallel have tensors there, no parameters
 
     def _apply(self, fn, recurse=True) -> "ByFactors":
         self.__dict__.pop("_spared", None)  # the device decides, too

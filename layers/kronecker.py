@@ -20,6 +20,8 @@ from layers.spec import ConvSpec
 class Kronecker(ByFactors):
     """Σ_r A_r⊗B_r: parameters (o₁, r, i₁) and (o₂, r, i₂)."""
 
+    factor = "a"
+
     def __init__(self, spec: ConvSpec, rank: int, key: int = 0):
         super().__init__(spec)
         self.inputs, self.outputs = even_split(spec.in_channels), even_split(spec.out_channels)

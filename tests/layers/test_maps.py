@@ -182,6 +182,25 @@ def test_layouts_and_blocks_of_columns(conv, monkeypatch):
     assert torch.equal(from_columns(to_columns(x), x), x)
 
 
+@pytest.mark.parametrize("conv", ["Butterfly", "Monarch_16", "BTT_1", "Kronecker_1"])
+def test_factors_that_are_kept_follow_the_parameters(conv):
+    """Of a wide map, which takes them without gradients too; and a replica's tensors are no parameters."""
+    made, x = block(conv, ConvSpec(640, 640, 1), name="a").map, torch.randn(2, 640, 8, 8)
+    for _ in range(2):
+        with torch.no_grad():
+            out, again = made(x), made(x)
+            assert torch.equal(out, again)
+            assert not made.forms_halves or [*made._kept._record.formed] == ["halves"]
+            expected = F.conv2d(x, made._kernel())
+            assert (out - expected).norm() < 1e-5 * expected.norm()
+            next(made.parameters()).mul_(2)
+    replica = made._replicate_for_data_parallel()
+    for name, parameter in made.named_parameters():
+        setattr(replica, name, parameter * 1)
+    replica.bias = None
+    torch.testing.assert_close(replica(x), made(x))
+
+
 def test_which_way_is_decided_by_shapes_and_device():
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert faster(1000, 10, 2000, cpu) and not faster(1000, 10, 1480, cpu) and not faster(1000, 10, 2000, gpu)
