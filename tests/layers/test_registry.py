@@ -23,6 +23,9 @@ from system.errors import RequestError
         ("HashedDecimate", ConvName("HashedDecimate"), "HashedDecimate"),
         ("Generic_1e-05", ConvName("Generic", (1e-05,)), "Generic_1e-05"),
         ("Shuffle_04", ConvName("Shuffle", (4,)), "Shuffle_4"),
+        ("Butterfly", ConvName("Butterfly"), "Butterfly"),
+        ("BTT_02", ConvName("BTT", (2,)), "BTT_2"),
+        ("Tucker_0.5_9", ConvName("Tucker", (0.5, 9)), "Tucker_0.5_9"),
     ],
 )
 def test_parse(text, name, canonical):
@@ -62,6 +65,9 @@ def test_parse(text, name, canonical):
         ("Tucker_0.8_10", "2 <= d <= 9"),
         ("CP_0.8_4_1", "2 <= d <= 9"),
         ("TensorTrain_x_4", "0 < s <= 1"),
+        ("Butterfly_2", "not of the form Butterfly"),
+        ("Monarch", "not of the form Monarch_b (b >= 1, whole)"),
+        ("Kronecker_0", "r >= 1, whole"),
         ("HashedDecimate_0.1", "not of the form HashedDecimate"),
     ],
 )
