@@ -27,6 +27,10 @@ constant, the rest are exact.
     Tucker              1.000
     CP                  1.000
     Shuffle             1.000
+    Butterfly           1.000
+    Monarch             1.000
+    BTT                 1.000
+    Kronecker           1.000
 """
 
 import re

@@ -21,6 +21,7 @@ from models.build import build
 CONVS = [
     "Conv", "Sep", "Generic_0.1", "LR_0.1", "Hashed_0.1", "HashedDecimate", "SepHashed_0.1", "SepHashedFull_0.1",
     "SepHashedDecimate", "ACDC", "OriginalACDC", "PermutedACDC", "TensorTrain_0.8", "Tucker_0.5", "CP_0.5", "Shuffle_4",
+    "Butterfly", "Monarch_4", "BTT_2", "Kronecker_4",
 ]  # fmt: skip
 NETWORKS = {
     "WRN-28-10": ["cifar10", "--wrn_depth", "28", "--wrn_width", "10"],

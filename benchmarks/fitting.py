@@ -26,7 +26,7 @@ from weights import approximation
 
 CONVS = [
     "Sep", "Generic_0.3", "LR_0.3", "SepHashed_0.3", "SepHashedDecimate", "TensorTrain_0.8", "Tucker_0.5", "CP_0.5",
-    "Shuffle_4", "ACDC",
+    "Shuffle_4", "ACDC", "Butterfly", "Monarch_4", "BTT_2", "Kronecker_4",
 ]  # fmt: skip
 HEADERS = ["conv", "layers", "mean error", "times Sep's", "CPU, s", "times Generic_0.3", "clock, s"]
 

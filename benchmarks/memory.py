@@ -31,7 +31,8 @@ from training.step import TrainStep
 NETWORKS = ["WRN_50_2", "MobileNetV2"]
 CONVS = (
     "Conv Sep Generic_0.1 LR_0.1 Hashed_0.1 HashedDecimate SepHashed_0.1 SepHashedFull_0.1 SepHashedDecimate ACDC "
-    "OriginalACDC PermutedACDC TensorTrain_0.5 Tucker_0.5 CP_0.5 Shuffle_4"
+    "OriginalACDC PermutedACDC TensorTrain_0.5 Tucker_0.5 CP_0.5 Shuffle_4 "
+    "Butterfly Monarch_4 BTT_2 Kronecker_4"
 ).split()
 BATCHES = 1, 3
 

@@ -153,7 +153,7 @@ def _whole_numbers(config: dict, number: Whole) -> range:
         return range(number.least, LONGEST + 1)
     network = reference(config).network
     specs = [blocks.spec_of(network.get_submodule(layer)) for layer in blocks.swappable(network)]
-    return range(number.least, max(spec.out_channels for spec in specs) + 1)
+    return range(number.least, max(max(spec.in_channels, spec.out_channels) for spec in specs) + 1)
 
 
 def _closest_whole(cost: Cost, target: int, whole: range) -> tuple[int | None, float, float]:

@@ -73,7 +73,8 @@ class Family:
     ordinary: bool = False
 
 
-SHARE, DIMENSIONS, LENGTH = Fraction(), Whole("d", 2, 6, default=3), Whole("L", 2, default=12)
+SHARE, DIMENSIONS, LENGTH = Fraction(), Whole("d", 2, 9, default=3), Whole("L", 2, default=12)
+RANK = Whole("r", 1, of_channels=True)
 FAMILIES = {
     "Conv": Family("layers.dense:Conv", ordinary=True),
     "Sep": Family("layers.dense:Pointwise"),
@@ -91,6 +92,10 @@ FAMILIES = {
     "Tucker": Family("layers.tensor:Tucker", (SHARE, DIMENSIONS)),
     "CP": Family("layers.tensor:CP", (SHARE, DIMENSIONS)),
     "Shuffle": Family("layers.shuffle:Shuffle", (Whole("g", 1, of_channels=True),)),
+    "Butterfly": Family("layers.butterfly:Butterfly"),
+    "Monarch": Family("layers.monarch:Monarch", (Whole("b", 1, of_channels=True),)),
+    "BTT": Family("layers.btt:BTT", (RANK,)),
+    "Kronecker": Family("layers.kronecker:Kronecker", (RANK,)),
 }
 
 

@@ -6,6 +6,8 @@ by a matrix n_j×R_j in every dimension. CP (Hitchcock 1927): Σ_r Π_j F_j[x_j,
 
     TensorTrain(ConvSpec(64, 128, 1), 0.5, 3).matrix().shape       # (128, 64), folded to 32×32×8
 
+With d = 2 the matrix is not folded: n = (o, i).
+
 The matrix is formed once per batch, unless a bond falls between its rows and its columns (o = n₁…n_j). Then it is the
 product of an o×r and an r×i matrix, which are applied one after the other where that costs less.
 """
@@ -62,7 +64,8 @@ class TensorForm(ChannelMap):
     def __init__(self, spec: ConvSpec, fraction: float, d: int):
         super().__init__(spec)
         self.fraction = fraction
-        self.sizes = dimensions(self.in_channels * self.out_channels, d)
+        i, o = self.in_channels, self.out_channels
+        self.sizes = (o, i) if d == 2 else dimensions(i * o, d)
         prefixes = [math.prod(self.sizes[:j]) for j in range(1, d)]
         self.aligned = self.out_channels in prefixes
         self.bond = prefixes.index(self.out_channels) + 1 if self.aligned else d - 1
@@ -168,7 +171,7 @@ class Tucker(TensorForm):
     """Factors n_j×R_j with R_j = round(s·n_j), and a core R_1×…×R_d in train form: Σ n_j·R_j + Σ t_{j−1}·R_j·t_j.
 
     The core's bonds, from the right, are t_j = min(full_j, R_{j+1}·t_{j+1}), full_j = min(n_1…n_j, n_{j+1}…n_d), so
-    its train form is exact.
+    its train form is exact. R_1 is at most t_1: the first core is a matrix R_1×t_1, and more rows add nothing.
     """
 
     def __init__(self, spec: ConvSpec, fraction: float, d: int = 3, key: int = 0):
@@ -179,14 +182,15 @@ class Tucker(TensorForm):
 
     def ranks(self) -> list[int]:
         """Return R_1 … R_d."""
-        return [rank(self.fraction, size) for size in self.sizes]
+        return [size[1] for size in self.shapes()[: len(self.sizes)]]
 
     def shapes(self) -> list[tuple[int, ...]]:
         """Return n_j×R_j, then t_{j−1}×R_j×t_j."""
-        ranks, bonds = self.ranks(), [1]
+        ranks, bonds = [rank(self.fraction, size) for size in self.sizes], [1]
         for j in range(len(ranks) - 1, 0, -1):
             full = min(math.prod(self.sizes[:j]), math.prod(self.sizes[j:]))
             bonds.insert(0, min(full, ranks[j] * bonds[0]))
+        ranks[0] = min(ranks[0], bonds[0])
         bonds.insert(0, 1)
         return [*zip(self.sizes, ranks), *zip(bonds, ranks, bonds[1:])]
 
@@ -215,11 +219,14 @@ class Tucker(TensorForm):
 
     @torch.no_grad()
     def approximate(self, matrix: Tensor) -> bool:
-        """Take the higher-order singular value decomposition: De Lathauwer, De Moor & Vandewalle 2000."""
+        """Take the higher-order singular value decomposition: De Lathauwer, De Moor & Vandewalle 2000.
+
+        Of a matrix (d = 2) that is its truncated singular value decomposition.
+        """
         factors, core = tensor_fit.tucker(self.folded(matrix), self.ranks())
         put_into_corner(self.factors, factors)
         put_into_corner(self.cores, tensor_fit.tensor_train(core, [len(place) for place in self.cores[1:]]))
-        return False
+        return len(self.sizes) == 2
 
 
 class CP(TensorForm):
@@ -248,9 +255,12 @@ class CP(TensorForm):
 
     @torch.no_grad()
     def approximate(self, matrix: Tensor) -> bool:
-        """Take alternating least squares from the leading singular vectors: Kolda & Bader 2009, figure 3.3."""
+        """Take alternating least squares from the leading singular vectors: Kolda & Bader 2009, figure 3.3.
+
+        Of a matrix (d = 2) take its truncated singular value decomposition.
+        """
         put_into_corner(self.factors, tensor_fit.canonical(self.folded(matrix), self.bond_rank()))
-        return False
+        return len(self.sizes) == 2
 
 
 def khatri_rao(factors: list[Tensor]) -> Tensor:

@@ -50,8 +50,12 @@ def tucker(tensor: Tensor, ranks: list[int]) -> tuple[list[Tensor], Tensor]:
 def canonical(tensor: Tensor, rank: int) -> list[Tensor]:
     """Take alternating least squares from the leading singular vectors: Kolda & Bader 2009, figure 3.3.
 
-    Where a dimension has fewer than `rank` of them, the others are drawn. Returns factors n_j×R.
+    Where a dimension has fewer than `rank` of them, the others are drawn. A matrix is the product of two cores.
+    Returns factors n_j×R.
     """
+    if tensor.ndim == 2:
+        left, right = tensor_train(tensor, [rank])
+        return [left[0], right[:, :, 0].t()]
     generator = torch.Generator().manual_seed(0)
     factors = []
     for j, size in enumerate(tensor.shape):

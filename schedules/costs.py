@@ -32,7 +32,7 @@ from system.errors import RequestError
 
 SHARES = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5, 0.7, 1.0)
 LENGTHS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-GROUPS = (1, 2, 4, 8, 16, 32, 64)
+COUNTS = (1, 2, 4, 8, 16, 32, 64)  # of groups, blocks or terms
 DIMENSIONS = (3, 4)  # of tensor forms
 NARROWER = (0.8, 0.6, 0.45, 0.33, 0.25, 0.18, 0.125, 0.09, 0.0625)  # times the width that was asked for
 CONTROL = "narrower"
@@ -128,8 +128,8 @@ def settings(number: Fraction | Whole | None) -> Sequence[float | None]:
     match number:
         case None:
             return (None,)
-        case Whole(symbol="g"):
-            return GROUPS
+        case Whole(of_channels=True):
+            return COUNTS
         case Whole():
             return LENGTHS
     return SHARES

@@ -131,7 +131,7 @@ REQUESTS = [
     (T + "--conv Shuffle_0", "conv 'Shuffle_0' is not"),
     (T + "--conv Shuffle_-1", "conv 'Shuffle_-1' is not"),
     (T + "--conv TensorTrain_4_0.8", "conv 'TensorTrain_4_0.8' is not"),
-    (T + "--conv TensorTrain_0.8_7", "(0 < s <= 1, 2 <= d <= 6; 3 if left out)"),
+    (T + "--conv TensorTrain_0.8_10", "(0 < s <= 1, 2 <= d <= 9; 3 if left out)"),
     (T + "--conv TensorTrain_x_4", "conv 'TensorTrain_x_4' is not"),
     (T + "--conv HashedDecimate_0.1", "conv 'HashedDecimate_0.1' is not of the form HashedDecimate"),
     (T + "--conv " + "S" * 5000, "unknown conv"),

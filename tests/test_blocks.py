@@ -11,13 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from families import CONVS, ONE_EACH
+from kernels import counted_and_seen
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import blocks
 from blocks import block
 from layers import separable
-from layers.acdc import ACDC
 from layers.registry import FAMILIES, parse_conv
 from layers.spec import ConvSpec, ImpossibleShare
 
@@ -89,26 +89,16 @@ def test_parameters(conv, shape):
     assert bool(structured) == (parse_conv(conv).family not in ("Conv", "Sep"))
 
 
-def transforms(made, rows):
-    """Multiply-adds of ACDC's cosine transforms by FFT: the only operation that torch's counter does not see."""
-    n, factors = made.map.square.size, len(made.map.a)
-    return round(factors * 2 * 2.5 * n * math.log2(n) * rows)
-
-
 @cases
 def test_exact_mult_adds_are_what_runs(conv, shape):
-    """ACDC runs the way that is faster on the machine, and is counted as the one of fewer multiply-adds."""
+    """Maps that know which way is faster run that one, and are counted as the one of fewer multiply-adds."""
     made = make(conv, shape)
     for batch, side in ((1, 4), (3, 8), (16, 16)):
         with FlopCounterMode(display=False) as counter:  # with gradients: without them matrices are kept
             pixels = made(torch.randn(batch, shape[0], side, side))[:, 0].numel()
         told, ran = made.exact_mult_adds(side, side, batch), counter.get_total_flops() // 2
-        if isinstance(getattr(made, "map", None), ACDC):
-            depthwise, dense = made._depthwise_entries() * pixels, shape[0] * shape[1] * pixels
-            assert ran - depthwise in (0, dense)
-            assert told - depthwise == min(transforms(made, pixels), transforms(made, shape[0]) + dense)
-        else:
-            assert told == ran
+        counted, seen = counted_and_seen(getattr(made, "map", None), pixels) or (0, 0)
+        assert told - counted == ran - seen
 
 
 def channel_map(made):

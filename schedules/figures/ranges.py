@@ -16,13 +16,13 @@ from schedules.figures.style import INK, MUTED, SMALL, TINY, drawing, human, log
 from schedules.figures.tradeoff import SIZE
 
 SHORT = 14.0  # points of the longest line to a label: among so many points, longer ones would cross
-PANELS = {"s": "share s of the numbers", "L": "length L", "g": "at most g groups"}
+PANELS = {"s": "share s of the numbers", "L": "length L", "g": "g groups, b blocks, r terms"}
 
 
 def symbol(family: str) -> str:
-    """Return the symbol of a family's number: s, L, g, or "" where it has none."""
+    """Return the panel of a family's number: s, L, or g for all that channels bound; "" where it has none."""
     numbers = FAMILIES[family.partition("_x_")[0]].numbers if family.partition("_x_")[0] in FAMILIES else ()
-    return numbers[0].symbol if numbers else ""
+    return "" if not numbers else "g" if getattr(numbers[0], "of_channels", False) else numbers[0].symbol
 
 
 def curves_of(rows: list) -> dict[str, list]:

@@ -77,6 +77,10 @@ class Look(NamedTuple):
 
 HOURGLASS = [(-1, -1), (1, -1), (-1, 1), (1, 1), (-1, -1)]
 LYING_DIAMOND = [(-1, 0), (0, 0.6), (1, 0), (0, -0.6), (-1, 0)]
+LYING_HOURGLASS = [(-1, -1), (-1, 1), (1, -1), (1, 1), (-1, -1)]
+CROWN = [(-1, -1), (-1, 1), (-0.45, 0), (0, 1), (0.45, 0), (1, 1), (1, -1), (-1, -1)]
+BAR = [(-1, -0.45), (1, -0.45), (1, 0.45), (-1, 0.45), (-1, -0.45)]
+ANGLE = [(-1, -1), (1, -1), (1, 0), (0, 0), (0, 1), (-1, 1), (-1, -1)]
 LOOKS = {
     "Conv": Look("#555555", "s", 5.2),
     "Sep": Look("#8c564b", "D", 5.0),
@@ -94,9 +98,13 @@ LOOKS = {
     "Tucker": Look("#aa3377", (4, 1, 0), 8.4),
     "CP": Look("#b8900a", "*", 8.4),
     "Shuffle": Look("#cc3311", HOURGLASS, 5.6),
+    "Butterfly": Look("#5c6bc0", LYING_HOURGLASS, 6.0),
+    "Monarch": Look("#8a5a00", CROWN, 6.4),
+    "BTT": Look("#546e7a", BAR, 6.4),
+    "Kronecker": Look("#00838f", ANGLE, 5.6),
 }
 TURNED = {"TensorTrain": LYING_DIAMOND, "Tucker": (4, 1, 45), "CP": (5, 1, 36)}  # of tensor forms with d other than 3
-SHADES = {"2": -0.5, "4": -0.28, "5": 0.22, "6": 0.38}  # towards black or white, by d
+SHADES = {"2": -0.5, "4": -0.28, "5": 0.14, "6": 0.26, "7": 0.38, "8": 0.5, "9": 0.62}  # towards black or white, by d
 OWN = ("8", "H", (6, 1, 0), (8, 1, 0))  # of a user's modules
 OWN_COLOURS = ("#ee3377", "#d0569a", "#b03060")
 

@@ -79,7 +79,7 @@ def test_what_the_figures_show():
     reference = costs.reference_cost(config, rows)
     assert reference.conv == "Conv"
     shuffled = [row.cost.params for row in rows if row.family == "Shuffle"]
-    assert len(shuffled) == len(costs.GROUPS) and shuffled == sorted(shuffled, reverse=True)
+    assert len(shuffled) == len(costs.COUNTS) and shuffled == sorted(shuffled, reverse=True)
     figure = plane(rows, reference, "here")
     (control,) = (line for line in figure.axes[0].lines if line.get_gid() == "control")
     assert control.get_xydata()[0].tolist() == [reference.cost.params, reference.cost.mult_adds_exact]

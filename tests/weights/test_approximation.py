@@ -97,7 +97,7 @@ def adam(conv, i, o, k, kernel):
 
 
 CLOSED = ("Conv", "Sep", "Generic_0.5", "LR_0.5", "Hashed_0.5", "SepHashed_0.5", "TensorTrain_0.5_3")
-HALVES = sorted({half_its_range(conv, 12, 8, 3) for conv in CONVS} - {"Shuffle_1", "Shuffle_3"})
+HALVES = sorted({half_its_range(conv, 12, 8, 3) for conv in CONVS})
 HALVES = [
     conv for conv in HALVES if "lACDC" not in conv and "dACDC" not in conv and not conv.endswith("5_4")
 ]  # as others
