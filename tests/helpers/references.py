@@ -15,6 +15,6 @@ class Reference:
         return getattr(import_module(self._name), attribute)
 
 
-torchvision, transforms, datasets_of_sklearn = map(
-    Reference, ("torchvision", "torchvision.transforms", "sklearn.datasets")
-)
+torchvision, transforms = Reference("torchvision"), Reference("torchvision.transforms")
+datasets_of_sklearn, tntorch = Reference("sklearn.datasets"), Reference("tntorch")
+statistics_of_scipy, transforms_of_scipy = Reference("scipy.stats"), Reference("scipy.fft")
