@@ -129,7 +129,7 @@ def _classifier(theirs: Sequence[Module]) -> Module:
     maps = [module for module in theirs if module.shape and module.kind != "batch-norm"] or list(theirs)
     linear = [module for module in maps if len(module.shape) == 2]
     linear = [module for module in linear if "aux" not in module.name] or linear
-    named = next((module for module in maps if module.name == "classifier"), None)
+    named = next((module for module in maps if module.name in ("classifier", "classifier.1")), None)
     return named or (linear[0] if len(linear) == 1 else maps[-1])
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import blocks
@@ -210,3 +211,30 @@ def test_initial_weights_depend_on_seed_and_name_alone():
         assert not torch.equal(dense.get_parameter(name), other.get_parameter(name))
     assert dense.groups[2][1].conv1.weight.std().item() == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.05)
     assert dense.classifier.bias.abs().sum() == 0 and dense.bn.running_var.eq(1).all() and dense.bn.weight.eq(1).all()
+
+
+@torch.no_grad()
+def test_resnet9_from_its_definition():
+    """Functions of torch on its tensors in the order of registration: units, pools, residuals, and logits times 0.125."""
+    network = build({"network": "ResNet9"}, classes=10)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1), module.bias.normal_(0, 0.1)
+    parts = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear))]
+    *units, last = [*zip(parts[:-1:2], parts[1::2]), parts[-1]]
+
+    def unit(x):
+        conv, norm = units.pop(0)
+        x = F.conv2d(x, conv.weight, padding=1)
+        return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias).relu()
+
+    x, expected = torch.randn(2, 3, 32, 32), []
+    found, y = network.eval()(x), unit(x)
+    for residual in (True, False, True):
+        y = F.max_pool2d(unit(y), 2)
+        y = y + unit(unit(y)) if residual else y
+        expected.append(y)
+    expected.append(0.125 * F.max_pool2d(y, 4).flatten(1) @ last.weight.T)
+    for a, b in zip((*found.taps, found.logits), expected, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    assert not units

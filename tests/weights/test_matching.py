@@ -207,6 +207,7 @@ SORTED = {
     "more than ten blocks": (lambda: ForeignWRN(12, (4, 8, 16)).state_dict(), config),
     "WRN-50-2": (lambda: torchvision.models.wide_resnet50_2().state_dict(), lambda: imagenet("WRN_50_2")),
     "MobileNetV2": (lambda: torchvision.models.mobilenet_v2().state_dict(), lambda: imagenet("MobileNetV2")),
+    "SqueezeNet": (lambda: torchvision.models.squeezenet1_1().state_dict(), lambda: imagenet("SqueezeNet")),
 }
 
 
