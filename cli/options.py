@@ -95,7 +95,7 @@ def _resolve_network(options: argparse.Namespace) -> None:
         _check_image_size(options, 64, 1024)
     _check_budget(options)
     of_dataset = DATASETS[options.dataset].presets if options.data_folder is None else {}
-    for name, value in {**NETWORKS[options.network].presets, **of_dataset}.items():
+    for name, value in {**NETWORKS[options.network].presets_for(vars(options)), **of_dataset}.items():
         if getattr(options, name, 0) is None:
             setattr(options, name, value)
     options.conv = None if options.module is not None else _conv(options.conv, options)
@@ -118,16 +118,14 @@ def _look_at_own_folder(options: argparse.Namespace) -> None:
 
 def _check_network_flags(options: argparse.Namespace) -> None:
     """Raise RequestError where the network does not take the dataset, or a flag that was given."""
-    side = NETWORKS[options.network].side
-    if options.data_folder is None and DATASETS[options.dataset].side != side:
-        fits = [name for name, dataset in DATASETS.items() if dataset.side == side]
+    sides = NETWORKS[options.network].sides
+    if options.data_folder is None and (side := DATASETS[options.dataset].side) not in sides:
+        fits = [name for name, dataset in DATASETS.items() if dataset.side in sides]
         raise RequestError(f"--network {options.network} takes {', '.join(fits)}, not {options.dataset}")
+    if options.image_size is not None and options.data_folder is None and options.dataset != "imagenet":
+        size = f"{options.dataset} has images of {side}×{side}"
+        raise RequestError(f"--image_size {options.image_size}: {size}; it goes with imagenet and folder:PATH")
     for flag, networks in owners().items():
-        if flag == "image_size" and options.data_folder is not None:
-            continue
-        if flag == "image_size" and options.image_size is not None and options.network not in networks:
-            size = f"{options.dataset} has images of {side}×{side}"
-            raise RequestError(f"--image_size {options.image_size}: {size}; it goes with imagenet and folder:PATH")
         if options.network not in networks and getattr(options, flag, None) is not None:
             raise RequestError(f"--{flag} is not a flag of --network {options.network}, but of {', '.join(networks)}")
 

@@ -156,9 +156,17 @@ def _linear(linear: nn.Linear, shape: Size, batch: int) -> Pass:
 
 
 def _max_pool(pool: nn.MaxPool2d, shape: Size) -> Pass:
-    window = ConvSpec(1, 1, pool.kernel_size, pool.stride, pool.padding, pool.dilation)
-    output = Size([*shape[:2], *map(window.output_side, shape[2:])])
+    output = Size([*shape[:2], *(_pooled_side(pool, side) for side in shape[2:])])
     return Pass(output, output.numel() * pool.kernel_size**2)
+
+
+def _pooled_side(pool: nn.MaxPool2d, side: int) -> int:
+    """Return the rows (or columns) of a max-pool's output."""
+    if not pool.ceil_mode:
+        return ConvSpec(1, 1, pool.kernel_size, pool.stride, pool.padding, pool.dilation).output_side(side)
+    reach = pool.dilation * (pool.kernel_size - 1) + 1
+    windows = -((reach - side - 2 * pool.padding) // pool.stride) + 1  # division rounded up
+    return windows - ((windows - 1) * pool.stride >= side + pool.padding)  # none begins in the padding behind
 
 
 def _parameters(module: nn.Module) -> int:

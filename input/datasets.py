@@ -130,6 +130,6 @@ DATASETS = {
     "imagenet": Dataset(
         1000, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), True, 1_281_167, "input.places:imagenet",
         other_way="image-net.org gives it, --imagenet_loc names a folder or shards", title="ImageNet", test_images=50_000,
-        presets=dict(cutout=0),
+        presets=dict(cutout=0, image_size=224),
     ),
 }  # fmt: skip

@@ -39,7 +39,9 @@ def reference(config: dict) -> nn.Module:
 
 def size_of(config: dict) -> tuple[tuple[str, object], ...]:
     """Return the entries of a configuration from which `plain` builds its network."""
-    return tuple((flag, config[flag]) for flag in ("network", *NETWORKS[config["network"]].building_flags))
+    entry = NETWORKS[config["network"]]
+    keys = ("network", *(["dataset"] if entry.others else []), *entry.building_flags)
+    return tuple((key, config[key]) for key in keys)
 
 
 def plain(config: dict, classes: int) -> nn.Module:

@@ -12,8 +12,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from input import datasets
 from system.arguments import Flag, number
 from system.errors import RequestError
+
+
+@dataclass(frozen=True)
+class OtherSide:
+    """How a network differs on images of another side: in further arguments of its class, and in presets."""
+
+    arguments: Mapping[str, Any]
+    presets: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,7 @@ class Network:
 
     target:  "module:Class"; the class is called with `classes` and the arguments of `size` and `taps`.
     side:    rows and columns of the images that it takes.
+    others:  other sides of a dataset's images for which there is a form of it.
     size:    which flag gives which argument of the class; these flags determine the parameter count.
     taps:    the same for arguments that only choose which features are tapped.
     width:   the flag of `size` by which the network meets a budget, if one does.
@@ -42,6 +52,12 @@ class Network:
     takes: tuple[str, ...] = ()
     read_size: str | None = None
     title: str | None = None
+    others: Mapping[int, OtherSide] = field(default_factory=dict)
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Return the sides of the datasets' images that it takes."""
+        return (self.side, *self.others)
 
     @property
     def flags(self) -> tuple[Flag, ...]:
@@ -65,7 +81,18 @@ class Network:
 
     def arguments(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keyword arguments of its class for a configuration, but for `classes`."""
-        return {argument: config[flag.dest] for argument, flag in {**self.size, **self.taps}.items()}
+        own = {argument: config[flag.dest] for argument, flag in {**self.size, **self.taps}.items()}
+        return {**own, **other.arguments} if (other := self._other(config)) else own
+
+    def presets_for(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return its presets for the dataset of a configuration."""
+        return {**self.presets, **other.presets} if (other := self._other(config)) else dict(self.presets)
+
+    def _other(self, config: Mapping[str, Any]) -> OtherSide | None:
+        """Return how it differs for the dataset of a configuration. A folder's images are small."""
+        if not self.others or datasets.is_own(config["dataset"]):
+            return None
+        return self.others.get(datasets.DATASETS[config["dataset"]].side)
 
     def describe(self, config: Mapping[str, Any]) -> str:
         """Return `WideResNet (wrn_depth 16, wrn_width 2)`."""
@@ -163,7 +190,15 @@ def describe(config: Mapping[str, Any]) -> str:
 WRN_DEPTH = Flag("--wrn_depth", number(int, 1, 10_000), "6n + 4 (preset: 40)")
 WRN_WIDTH = Flag("--wrn_width", number(float, 0, 1000, above=True), "times 16, 32, 64 channels (preset: 2)")
 AT_SPLIT = Flag("--AT_split", number(int, 1, 10_000), "parts of a group that each give an attention map (preset: 1)")
-WIDTH_MULT = Flag("--width_mult", number(float, 0, 100, above=True), "times MobileNetV2's channels (preset: 1)")
+WIDTH_MULT = Flag(
+    "--width_mult", number(float, 0, 100, above=True),
+    "times the channels of CifarResNet50, MobileNetV1 and MobileNetV2 (preset: 1)",
+)  # fmt: skip
+# The recipe of "reliable-train" for 32×32 images.
+SMALL_IMAGES = dict(
+    conv="Conv", batch_size=128, epochs=180, lr=0.1, schedule="step", epoch_step=[60, 120], lr_decay_ratio=0.1,
+    weight_decay=5e-4,
+)  # fmt: skip
 
 register(
     Network(
@@ -188,21 +223,56 @@ register(
 )  # fmt: skip
 register(
     Network(
-        "WRN_50_2", "models.resnet:WRN_50_2", side=224, takes=("image_size",),
+        "WRN_50_2", "models.resnet:WRN_50_2", side=224,
         presets=dict(
             conv="Conv", batch_size=256, epochs=90, lr=0.1, schedule="step", epoch_step=[30, 60], lr_decay_ratio=0.1,
-            weight_decay=1e-4, image_size=224,
+            weight_decay=1e-4,
         ),
     )
 )  # fmt: skip
 register(
     Network(
-        "MobileNetV2", "models.mobilenetv2:MobileNetV2", side=224, takes=("image_size",),
+        "MobileNetV2", "models.mobilenetv2:MobileNetV2", side=224,
         presets=dict(
             conv="Conv", width_mult=1.0, batch_size=256, epochs=150, lr=0.05, schedule="cosine", weight_decay=4e-5,
-            image_size=224,
         ),
         size={"multiplier": WIDTH_MULT},
         width="width_mult", read_size="models.mobilenetv2:read_size",
+    )
+)  # fmt: skip
+register(
+    Network(
+        "ResNet9", "models.resnet9:ResNet9", side=32,
+        presets=dict(conv="Conv", batch_size=512, epochs=24, lr=0.2, schedule="cosine", weight_decay=5e-4),
+    )
+)  # fmt: skip
+register(Network("CifarResNet18", "models.cifarresnet:CifarResNet18", side=32, presets=SMALL_IMAGES))
+register(
+    Network(
+        "CifarResNet50", "models.cifarresnet:CifarResNet50", side=32,
+        presets=dict(SMALL_IMAGES, width_mult=1.0),
+        size={"multiplier": WIDTH_MULT},
+        width="width_mult", read_size="models.cifarresnet:read_size",
+    )
+)  # fmt: skip
+register(Network("VGG16", "models.vgg:VGG16", side=32, presets=SMALL_IMAGES))
+register(
+    Network(
+        "MobileNetV1", "models.mobilenetv1:MobileNetV1", side=32,
+        presets=dict(SMALL_IMAGES, width_mult=1.0),
+        size={"multiplier": WIDTH_MULT},
+        width="width_mult", read_size="models.mobilenetv1:read_size",
+        others={
+            224: OtherSide({"stem_stride": 2}, dict(batch_size=256, epochs=150, lr=0.05, schedule="cosine", weight_decay=4e-5)),
+        },
+    )
+)  # fmt: skip
+register(Network("AllConv", "models.allconv:AllConv", side=32, presets=SMALL_IMAGES))
+register(Network("MCifarNet", "models.mcifarnet:MCifarNet", side=32, presets=SMALL_IMAGES))
+register(
+    Network(
+        "SqueezeNet", "models.squeezenet:SqueezeNet", side=224,
+        # Without batch-norm it diverges at 0.04, the rate of its authors for a batch of 512.
+        presets=dict(conv="Conv", batch_size=256, epochs=90, lr=0.01, schedule="cosine", weight_decay=2e-4),
     )
 )  # fmt: skip

@@ -11,15 +11,18 @@ from torch import Tensor, nn
 
 from models.output import Output
 
-EXPANSION = 2  # output channels of a bottleneck for each of its 3×3
+EXPANSION = 2  # output channels of a bottleneck for each of its 3×3, here
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3 with the stride, 1×1, each with batch-norm, added to the input (by a 1×1 where the shape changes)."""
+    """1×1, 3×3 with the stride, 1×1, each with batch-norm, added to the input (by a 1×1 where the shape changes).
 
-    def __init__(self, in_channels: int, width: int, stride: int):
+    The 3×3 has `width` channels, the output `expansion` times as many.
+    """
+
+    def __init__(self, in_channels: int, width: int, stride: int, expansion: int = EXPANSION):
         super().__init__()
-        out_channels = width * EXPANSION
+        out_channels = width * expansion
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu1 = nn.ReLU(inplace=True)
@@ -35,7 +38,7 @@ class Bottleneck(nn.Module):
             self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, in_channels, H, W) to (B, 2·width, H / stride, W / stride)."""
+        """Map (B, in_channels, H, W) to (B, expansion·width, H / stride, W / stride)."""
         residual = self.relu1(self.bn1(self.conv1(x)))
         residual = self.relu2(self.bn2(self.conv2(residual)))
         residual = self.bn3(self.conv3(residual))

@@ -1,10 +1,23 @@
-"""Read the size of a network off the shapes of its weights: what the networks' own `read_size` share. Imports no torch.
+"""Widths of networks, and how they are read off the shapes of weights (the networks' `read_size`). Imports no torch.
 
+multiplied(64, 0.75)                         # 48
 list(decimals(0.34, 0.36))[:3]               # [0.35, 0.34, 0.345]
 """
 
 import math
 from collections.abc import Iterator
+
+from system.errors import RequestError
+
+
+def multiplied(channels: int, multiplier: float) -> int:
+    """Return int(multiplier · channels). Raise RequestError, about --width_mult, where that leaves none or is too large.
+
+    A network asks for its narrowest layer.
+    """
+    if not 1 / channels <= multiplier <= 100:
+        raise RequestError(f"--width_mult {multiplier:g}: at least 1/{channels} and at most 100 is allowed here")
+    return int(multiplier * channels)
 
 
 def decimals(low: float, high: float) -> Iterator[float]:

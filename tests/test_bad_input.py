@@ -107,11 +107,15 @@ REQUESTS = [
     (T + "--wrn_width -2", "'-2' is not a number"),
     (T + "--AT_split 0", "'0' is not a whole number of at least 1"),
     (T + "--AT_split 7", "--AT_split 7"),
-    (T + "--width_mult 1", "--width_mult is not a flag of --network WideResNet, but of MobileNetV2"),
+    (T + "--width_mult 1", "--width_mult is not a flag of --network WideResNet, but of MobileNetV2, CifarResNet50, MobileNetV1"),
     (C + "--network DARTS --wrn_width 2", "--wrn_width is not a flag of --network DARTS"),
     (C + "--drop_path_prob 0.2", "--drop_path_prob is not a flag of --network WideResNet, but of DARTS"),
     (C + "--network DARTS --drop_path_prob 1", "'1' is not a number of at least 0 and at most 0.99"),
     (C + "--network MobileNetV2", "--network MobileNetV2 takes imagenet, not cifar10"),
+    (C + "--network MobileNetV1 --image_size 64", "--image_size 64: cifar10 has images of 32×32; it goes with imagenet and folder:PATH"),
+    (C + "--network ResNet8", "unknown network 'ResNet8'; did you mean 'ResNet9'?"),
+    (C + "--network ResNet9 --width_mult 2", "--width_mult is not a flag of --network ResNet9, but of MobileNetV2, CifarResNet50"),
+    (T + "--network CifarResNet50 --width_mult 0.01", "--width_mult 0.01: at least 1/64 and at most 100 is allowed here"),
     ("imagenet teacher -t x", "--network WideResNet takes cifar10"),
     # convolutions
     (T + "--conv SepHahsed_0.1", "unknown conv 'SepHahsed_0.1'; did you mean SepHashed_s (0 < s <= 1)?"),
@@ -264,6 +268,18 @@ COUNTS = [
     ("cifar10 --lr 3", "unknown flag '--lr'"),
     ("imagenet --network DARTS", "--network DARTS takes cifar10"),
     ("imagenet --network MobileNetV2 --width_mult 0", "'0' is not a number above 0"),
+    (
+        "imagenet --network MobileNetV1 --width_mult 0.03",
+        "--width_mult 0.03: at least 1/32 and at most 100 is allowed here",
+    ),
+    (
+        "imagenet --network ResNet9",
+        "--network ResNet9 takes cifar10, cifar100, cifar100coarse, fashionmnist, digits, not imagenet",
+    ),
+    (
+        "cifar10 --network CifarResNet18 --budget 1e6",
+        "--conv Conv has no number to find, and --network CifarResNet18 no width that could vary",
+    ),
     ("cifar10 --conv ACDC --budget 1", "is out of reach for ACDC"),
     ("cifar10 --compare SepHashed_0.1 --budget 5e5", "conv 'SepHashed_0.1': a budget finds the number"),
 ]

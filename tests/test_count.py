@@ -35,7 +35,7 @@ def request(*arguments):
 
 
 def test_the_published_table_is_there():
-    assert len(ROWS) == 226 and {row["network"] for row in ROWS} == set(NETWORKS)
+    assert len(ROWS) == 226 and len({row["network"] for row in ROWS}) == 4  # counting/test_networks.py has the others
     assert set(FAMILIES) - {row["conv"].split("_")[0] for row in ROWS} == UNPUBLISHED
 
 
@@ -59,6 +59,7 @@ def unseen(network, layers, batch):
 
 
 PASSES = [("WideResNet", 128), ("DARTS", 1), ("WRN_50_2", 128), ("MobileNetV2", 7)]
+OTHERS = [each for each in NETWORKS if each not in dict(PASSES)]
 ALIKE = [conv for conv in ONE_EACH if conv.startswith(("OriginalACDC", "PermutedACDC"))]  # whose counts are ACDC's
 
 
@@ -73,7 +74,8 @@ ALIKE = [conv for conv in ONE_EACH if conv.startswith(("OriginalACDC", "Permuted
     + [
         (conv, "WideResNet", 1)
         for conv in ("ACDC", "ACDC_2", "Generic_0.1", "TensorTrain_0.5_4", "Tucker_0.1", "Shuffle_8")
-    ],
+    ]
+    + [(conv, OTHERS[place % len(OTHERS)], 3) for place, conv in enumerate(ONE_EACH)],
 )
 def test_exact_counts_are_what_torch_sees(conv, network, batch):
     """A forward pass of every network; without numbers, where that is faster."""

@@ -9,7 +9,7 @@ from data import find, labels_of, load_data
 from distributed import launch
 from distributed.process_group import Ranks
 from input import datasets
-from models.registry import NETWORKS, describe
+from models.registry import describe
 from record.identity import name_of
 from system.configuration import Configuration
 from training.device import precision_of, to_device
@@ -55,7 +55,7 @@ def as_trained(request: Configuration, trained: Origin) -> Configuration:
     if own and not resize:
         size, resize = datasets.side_of(config), True
     if not own:
-        size = size or config.get("image_size") or NETWORKS[network].presets.get("image_size")
+        size = size or config.get("image_size") or datasets.DATASETS[request.dataset].presets.get("image_size")
     dataset = datasets.of(config)
     return request | {
         "network": network,

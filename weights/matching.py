@@ -129,7 +129,7 @@ def _classifier(theirs: Sequence[Module]) -> Module:
     maps = [module for module in theirs if module.shape and module.kind != "batch-norm"] or list(theirs)
     linear = [module for module in maps if len(module.shape) == 2]
     linear = [module for module in linear if "aux" not in module.name] or linear
-    named = next((module for module in maps if module.name == "classifier"), None)
+    named = next((module for module in maps if module.name in ("classifier", "classifier.1")), None)
     return named or (linear[0] if len(linear) == 1 else maps[-1])
 
 
@@ -150,16 +150,17 @@ def _places(config: dict, classes: int) -> dict[str, Tensor]:
 def candidates(theirs: Sequence[Module], last: Module, config: dict) -> Iterator[dict]:
     """Yield configurations of dense networks that the modules may be of, likeliest first; `last` is the classifier."""
     asked = NETWORKS[config["network"]]
-    possible = [each for each in NETWORKS.values() if datasets.is_own(config["dataset"]) or each.side == asked.side]
+    own, side = datasets.is_own(config["dataset"]), datasets.of(config).side
+    possible = [each for each in NETWORKS.values() if own or side in each.sides]
     same = {key: config.get(key) for key in ("dataset", "data_classes", "image_size", "seed")}
     unset = dict.fromkeys((*size_flags(), *tap_flags()))
     for network in sorted(possible, key=lambda each: each is not asked):
         of_size = config if network is asked else network.presets
-        own = {flag: of_size[flag] for flag in network.size_flags}
-        own |= {flag: network.presets[flag] for flag in network.tap_flags}
+        flags = {flag: of_size[flag] for flag in network.size_flags}
+        flags |= {flag: network.presets[flag] for flag in network.tap_flags}
         rest = {"network": network.name, "conv": network.presets["conv"], "module": None, "where": ""}
         for size in ({}, *sizes(network, theirs, last)):
-            yield {**same, **rest, **unset, **own, **size}
+            yield {**same, **rest, **unset, **flags, **size}
 
 
 def sizes(network: Network, theirs: Sequence[Module], last: Module) -> Iterator[dict]:

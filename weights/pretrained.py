@@ -26,7 +26,7 @@ from weights.state_dict import State
 
 DATASET = "imagenet"  # what all published weights here were trained on
 POSSIBLE = {
-    "torchvision": ["mobilenet_v2", "wide_resnet50_2"],
+    "torchvision": ["mobilenet_v2", "wide_resnet50_2", "squeezenet1_1"],
     "timm": [*(f"mobilenetv2_{width}" for width in ("035", "050", "075", "100", "140")), "wide_resnet50_2"],
 }
 RECIPE = "IMAGENET1K_V1"

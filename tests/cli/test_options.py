@@ -27,6 +27,15 @@ def test_presets():
     assert (student.alpha, student.beta, student.temperature) == (0.0, 1000.0, 4.0)
 
 
+def test_presets_of_a_network_for_images_of_two_sides():
+    small, large = (resolve(f"{dataset} teacher -t x --network MobileNetV1") for dataset in ("cifar10", "imagenet"))
+    assert (small.schedule, small.epoch_step, small.epochs, small.weight_decay) == ("step", [60, 120], 180, 5e-4)
+    assert (large.schedule, large.epoch_step, large.epochs, large.weight_decay) == ("cosine", None, 150, 4e-5)
+    assert (small.image_size, small.cutout, large.image_size, large.cutout) == (None, 16, 224, 0)
+    assert resolve("imagenet teacher -t x --network MobileNetV1 --schedule step").epoch_step == [50, 100]  # of 150
+    assert resolve("imagenet teacher -t x --network MobileNetV1 --image_size 128").image_size == 128
+
+
 def test_a_given_flag_wins():
     options = resolve(
         "digits student -t x -s y --batch_size 5 --epochs 7 --lr 1e-3 --schedule step --epoch_step [3] --weight_decay 0 "

@@ -26,14 +26,64 @@ def loaded(state, asked):
 
 
 @torch.no_grad()
-def same_outputs(theirs, ours, tapped, side):
+def same_outputs(theirs, ours, tapped, side, tolerance=1e-4):
     features, x = [], torch.randn(2, 3, side, side)
-    for module in tapped:
-        module.register_forward_hook(lambda module, inputs, output: features.append(output))
+    keep = lambda module, inputs, output: features.append(output)  # noqa: E731
+    hooks = [module.register_forward_hook(keep) for module in tapped]
     expected, (logits, taps, _) = theirs(x), ours(x)
+    for hook in hooks:
+        hook.remove()
     assert len(taps) == len(features)
     for a, b in zip([logits, *taps], [expected, *features]):
-        assert a.shape == b.shape and (a - b).abs().max() <= 1e-4 * b.abs().max() and b.std() > 0
+        assert a.shape == b.shape and (a - b).abs().max() <= tolerance * b.abs().max() and b.std() > 0
+
+
+def of_small_images(name):
+    """A residual network of torchvision with a stem for 32×32 images."""
+    network = torchvision.models.get_model(name, num_classes=10)
+    network.conv1, network.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+    return network
+
+
+@pytest.mark.parametrize("name, network", [("resnet18", "CifarResNet18"), ("resnet50", "CifarResNet50")])
+def test_torchvisions_residual_networks_are_ours_on_small_images(name, network):
+    theirs = drawn(of_small_images(name))
+    ours, found = loaded(theirs.state_dict(), config("--network", network, dataset="cifar10"))
+    assert found.config["network"] == network
+    same_outputs(theirs, ours, tapped_in(theirs), 16, 1e-5)
+
+
+def test_torchvisions_squeezenet_is_ours():
+    """Also on images for which a max-pool rounds its output up."""
+    theirs = drawn(torchvision.models.squeezenet1_1())
+    ours, found = loaded(theirs.state_dict(), imagenet("WRN_50_2"))
+    assert found.config["network"] == "SqueezeNet"
+    assert theirs.state_dict().keys() == ours.state_dict().keys()
+    for side in (224, 70):
+        same_outputs(theirs, ours, [theirs.features[place] for place in (4, 7, 12)], side, 1e-5)
+
+
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_vgg_of_a_library_is_ours(library):
+    models = torchvision.models if library == "torchvision" else pytest.importorskip("timm").models
+    with torch.device("meta"):  # its own classifier has 124 million numbers
+        features = models.vgg16_bn().features
+    for module in features.to_empty(device="cpu").modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    theirs = drawn(nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10)))
+    ours, found = loaded(theirs.state_dict(), config("--network", "VGG16", dataset="cifar10"))
+    assert found.config["network"] == "VGG16"
+    same_outputs(theirs, ours, [theirs[0][place] for place in (5, 12, 22, 32, 42)], 32, 1e-5)  # before each pool
+
+
+@pytest.mark.parametrize("name, width", [("mobilenetv1_100", 1), ("mobilenetv1_125", 1.25)])
+def test_timms_first_mobilenet_is_ours(name, width):
+    """Of timm's only the activation differs, which stops at 6."""
+    theirs = drawn(pytest.importorskip("timm").create_model(name, act_layer=nn.ReLU))
+    ours, found = loaded(theirs.state_dict(), imagenet("MobileNetV1"))
+    assert found.config["width_mult"] == width
+    same_outputs(theirs, ours, list(theirs.blocks), 224, 1e-5)
 
 
 def tapped_in(network):
@@ -157,6 +207,7 @@ SORTED = {
     "more than ten blocks": (lambda: ForeignWRN(12, (4, 8, 16)).state_dict(), config),
     "WRN-50-2": (lambda: torchvision.models.wide_resnet50_2().state_dict(), lambda: imagenet("WRN_50_2")),
     "MobileNetV2": (lambda: torchvision.models.mobilenet_v2().state_dict(), lambda: imagenet("MobileNetV2")),
+    "SqueezeNet": (lambda: torchvision.models.squeezenet1_1().state_dict(), lambda: imagenet("SqueezeNet")),
 }
 
 

@@ -1,0 +1,82 @@
+"""Every conv on every network: built at once, run both ways, copied, pickled, saved and loaded.
+
+In the short set are every conv on three networks that differ in kind, and on each other one that is not large two convs, which
+take turns; the long set has the rest.
+"""
+
+import copy
+import io
+import pickle
+import time
+
+import pytest
+import torch
+from families import ONE_EACH
+
+from cli import options
+from layers.init import materialise
+from models.build import build
+from models.registry import NETWORKS
+
+SIZES = {
+    "WideResNet": ["--wrn_depth", "16", "--wrn_width", "2"],
+    "MobileNetV1": ["--width_mult", "0.25"],
+    "MobileNetV2": ["--width_mult", "0.75"],  # the last 1×1 and the classifier have 1280 channels all the same
+    "CifarResNet50": ["--width_mult", "0.25"],
+}
+# 3×3 and strides; only 1×1, of which the last have many channels and a bias; biases at 3×3 and 1×1.
+KINDS = ("WideResNet", "MobileNetV2", "AllConv")
+LARGE = ("WRN_50_2", "DARTS", "VGG16", "CifarResNet18", "ResNet9")
+REST = [each for each in NETWORKS if each not in (*KINDS, *LARGE)]
+ALIKE = ("HashedDecimate", "OriginalACDC")  # Hashed with a tenth, ACDC without a permutation: not on what is slow
+
+
+def is_short(conv: str, network: str) -> bool:
+    if network in KINDS:
+        return True
+    turn, other = divmod(ONE_EACH.index(conv), 2)
+    return network in REST and not other and turn % len(REST) == REST.index(network)
+
+
+def made(network, conv):
+    dataset = "cifar10" if NETWORKS[network].side == 32 else "imagenet"
+    flags = [dataset, "--network", network, "--conv", conv, *SIZES.get(network, [])]
+    return materialise(build(options.counting(flags)), seed=0)
+
+
+@pytest.mark.parametrize(
+    "conv, network",
+    [
+        pytest.param(conv, each, marks=() if is_short(conv, each) else pytest.mark.long)
+        for conv in ONE_EACH
+        for each in NETWORKS
+        if conv not in ALIKE or each not in LARGE
+    ],
+)
+def test_every_conv_on_every_network(conv, network):
+    """Builds at once, runs forward and backward (on small images), and is copied, pickled, saved and loaded."""
+    began = time.perf_counter()
+    trained = made(network, conv)
+    assert time.perf_counter() - began < 60  # not a matter of minutes, as decomposing would be
+    assert "meta" not in {tensor.device.type for tensor in trained.state_dict().values()}
+    output = trained(torch.randn(2, 3, 32, 32))
+    losses = [output.logits, *output.taps, *([output.auxiliary_logits] if network == "DARTS" else [])]
+    sum(part.square().mean() for part in losses).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in trained.parameters())
+    for parameter in trained.parameters():
+        parameter.grad = None
+
+    stored, state = io.BytesIO(), trained.state_dict()
+    torch.save(state, stored)
+    assert stored.tell() <= 4 * sum(tensor.numel() for tensor in state.values()) + 500 * len(state)
+    assert all(t.untyped_storage().nbytes() == t.numel() * t.element_size() for t in state.values())
+    if network == "WRN_50_2" or (network == "DARTS" and conv != "Sep"):
+        return  # these are large, and have no other blocks than the others
+    stored.seek(0)
+    fresh = made(network, conv)
+    fresh.load_state_dict(torch.load(stored, weights_only=True))
+    others = [fresh, copy.deepcopy(trained), pickle.loads(pickle.dumps(trained))]
+    x = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        expected = trained.eval()(x).logits
+        assert all(torch.equal(other.eval()(x).logits, expected) for other in others)
