@@ -61,7 +61,7 @@ def to_columns(x: Tensor) -> Tensor:
     """Return the channels of (B, C, H, W) as rows, (C, B·H·W)."""
     if x.is_contiguous(memory_format=torch.channels_last):
         return _Turned.apply(x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]))
-    return x.transpose(0, 1).reshape(x.shape[1], -1)
+    return x.transpose(0, 1).reshape(x.shape[1], -1).contiguous()  # of one strided pixel, reshape returns a view
 
 
 def from_columns(x: Tensor, like: Tensor) -> Tensor:

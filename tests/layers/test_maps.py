@@ -182,6 +182,13 @@ def test_layouts_and_blocks_of_columns(conv, monkeypatch):
     assert torch.equal(from_columns(to_columns(x), x), x)
 
 
+@pytest.mark.parametrize("conv", ALL)
+def test_a_stride_that_leaves_one_pixel(conv):
+    """Its columns are a view that is not contiguous."""
+    made, x = block(conv, ConvSpec(256, 512, 1, stride=2)), torch.randn(2, 256, 2, 2)
+    torch.testing.assert_close(made(x), F.conv2d(x, made.weight(), stride=2), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("conv", ["Butterfly", "Monarch_16", "BTT_1", "Kronecker_1"])
 def test_factors_that_are_kept_follow_the_parameters(conv):
     """Of a wide map, which takes them without gradients too; and a replica's tensors are no parameters."""

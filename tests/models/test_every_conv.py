@@ -20,7 +20,7 @@ from models.registry import NETWORKS
 
 SIZES = {
     "WideResNet": ["--wrn_depth", "16", "--wrn_width", "2"],
-    "MobileNetV1": ["--width_mult", "0.25"],
+    "MobileNetV1": ["--width_mult", "0.5"],
     "MobileNetV2": ["--width_mult", "0.75"],  # the last 1×1 and the classifier have 1280 channels all the same
     "CifarResNet50": ["--width_mult", "0.25"],
 }
