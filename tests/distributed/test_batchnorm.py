@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 import torch.distributed as dist
-from children import context
+from children import context, started
 from ranks import free_port
 from torch import nn
 
@@ -55,9 +55,7 @@ def test_it_is_batch_norm_over_the_whole_batch(count, layout):
         shares = [results(norm, x, gradient)]
     else:
         queue, port = context.Queue(), free_port()
-        members = [context.Process(target=member, args=(rank, count, port, layout, queue)) for rank in range(count)]
-        for each in members:
-            each.start()
+        members = [started(member, rank, count, port, layout, queue) for rank in range(count)]
         shares = [[torch.from_numpy(a) for a in found] for _, found in sorted(queue.get(timeout=60) for _ in members)]
         for each in members:
             each.join(60)

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["children", "main"])
+PLACES = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "helpers")])
 
 STAGES = [
     "loading", "record", "step", "evaluation", "checkpoint half written", "digest not written", "previous linked",
@@ -32,8 +33,7 @@ class Child:
         self.folder.mkdir(exist_ok=True)
         for old in self.folder.iterdir():
             old.unlink()
-        self.process = context.Process(target=_run, args=(arguments, cwd, self.folder, pause, prepare))
-        self.process.start()
+        self.process = started(_run, arguments, cwd, self.folder, pause, prepare)
         self.pid = self.process.pid
 
     def reaches_pause(self, timeout: float = 60) -> bool:
@@ -78,6 +78,20 @@ class Child:
         return self._read("stderr")
 
 
+def started(target, *arguments):
+    """A process of the context. Python 3.11's server finds what it is to import on PYTHONPATH alone."""
+    process = context.Process(target=target, args=arguments)
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = PLACES
+    try:
+        process.start()
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+    return process
+
+
 def _run(arguments: tuple[str, ...], cwd: Path, output: Path, pause: tuple | None, prepare) -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(output / name, os.O_WRONLY | os.O_CREAT), number)
@@ -92,7 +106,8 @@ def _run(arguments: tuple[str, ...], cwd: Path, output: Path, pause: tuple | Non
     multiprocessing.set_start_method("fork", force=True)  # of its own children, as where it is started by hand
     tqdm.set_lock(threading.RLock())  # its own would be a semaphore that nobody takes away when this is killed
     os.chdir(cwd)
-    os.environ.pop("DATA_DIR", None)
+    for name in ("DATA_DIR", "PYTHONPATH"):
+        os.environ.pop(name, None)
     torch.set_num_threads(1)
     if pause is not None:
         _install(output / "paused", *pause)

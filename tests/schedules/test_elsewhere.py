@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from children import context
+from children import context, started
 from queued import begin, jobs, states, train
 
 from record import lock, outcome
@@ -20,8 +20,7 @@ def held(name):
     """While another process has the run."""
     (Path("runs") / name).mkdir(parents=True, exist_ok=True)
     ours, theirs = context.Pipe()
-    process = context.Process(target=_hold, args=(name, os.getcwd(), theirs))
-    process.start()
+    process = started(_hold, name, os.getcwd(), theirs)
     try:
         assert ours.recv() == "held"
         yield process
@@ -94,9 +93,7 @@ def _look(folder, until):
 def test_a_look_at_a_lock_does_not_keep_others_from_it(workplace):
     """Four processes do nothing else, while the lock is taken and let go."""
     lock.take("t").close()
-    watchers = [context.Process(target=_look, args=(str(workplace), "enough")) for _ in range(4)]
-    for watcher in watchers:
-        watcher.start()
+    watchers = [started(_look, str(workplace), "enough") for _ in range(4)]
     try:
         deadline, taken = time.monotonic() + 1, 0
         while time.monotonic() < deadline:

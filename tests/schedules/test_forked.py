@@ -70,7 +70,7 @@ def test_a_job_is_as_if_it_were_started_alone(teacher, launcher, workplace):
     assert launcher.ended() == [("stopped", 143)] and "stopped by SIGTERM" in Path("runs/stopped/log").read_text()
 
     process = start(launcher, "lost", *LONG)
-    wait_for(lambda: process.poll() is None and Path("runs/lost/lock").exists())
+    wait_for(lambda: process.poll() is None and Path("checkpoints/lost.pt").exists())
     os.kill(int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
     assert ends(launcher) == {"lost": 143} and "stopped by SIGTERM" in Path("runs/lost/log").read_text()
     assert not isinstance(start(launcher, "alone", "--what"), Forked) and ends(launcher) == {"alone": 2}
