@@ -26,13 +26,8 @@ def main() -> int:
             else:
                 package.mkdir()
                 (package / "__init__.py").symlink_to(ROOT / f"{name}.py")
-        command = [
-            Path(sys.executable).with_name("lint-imports"),
-            "--config",
-            ROOT / ".importlinter",
-            "--no-cache",
-            "--no-logo",
-        ]
+        Path(folder, ".importlinter").symlink_to(ROOT / ".importlinter")
+        command = [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--no-logo"]
         return subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": folder}).returncode
 
 
