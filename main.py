@@ -42,11 +42,11 @@ import torch
 from distributed.process_group import Ranks, join
 from distributed.stop import Stop
 from training import autotune, dry_run, teacher_cache
-from training.device import choose_device, recompute_or_compile
+from training.device import choose_device, compile_all
 from training.evaluation import evaluate_trained
 from training.loop import fit
 from training.prepare import approximate_start, assemble, prepare, schedule_of
-from training.report import Report, advice
+from training.report import Report, advice, aside
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,13 +65,13 @@ def train(request: Configuration, device: torch.device, ranks: Ranks) -> int:
     step, report = assemble(prepared, device, ranks), Report(ranks)
     report.announce(prepared, step)
     if request.autotune:
-        with advice(request, device, ranks):
+        with advice(request, device, ranks), aside(request):
             report.say(autotune.settle(step, data, prepared.found.state))
     networks = [step.model, *step.criterion.networks()]
 
     if request.dry_run:
         with advice(request, device, ranks):
-            recompute_or_compile(request, networks, data.side)
+            compile_all(request, networks, data.side)
             report.estimate(prepared, dry_run.measure(step, data))
         return 0
 
@@ -80,7 +80,7 @@ def train(request: Configuration, device: torch.device, ranks: Ranks) -> int:
         report.beginning(run, request.resume)
         if resumed is None:
             report.say(approximate_start(prepared, step))
-        recompute_or_compile(request, networks, data.side)
+        compile_all(request, networks, data.side)
         if resumed is None or resumed["epoch"] < config.epochs:
             teacher_cache.fill(step, data)
         with Stop(ranks) as stop, ranks.watched():

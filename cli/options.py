@@ -170,7 +170,7 @@ def _check_run_flags(options: argparse.Namespace) -> None:
     """Raise RequestError for flags that contradict each other or the size of the dataset."""
     if options.json and not options.dry_run:
         raise RequestError("--json goes with --dry_run")
-    for flag in ("dry_run", "resume", "init_from") if options.evaluate else ():
+    for flag in ("dry_run", "resume", "init_from", "autotune") if options.evaluate else ():
         if getattr(options, flag):
             raise RequestError(f"--evaluate only tests a trained network, --{flag} does not go with it")
     if options.fit_effort is not None and options.init_from is None:

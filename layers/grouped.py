@@ -9,8 +9,8 @@ the time of grouped convolutions. layers/monarch.py, layers/btt.py and layers/bu
         def middle(self): return 3, 2                                           # s, t: 6 = 3·2
 
 Whether the matrix is formed or the two are applied in training follows from shapes and the kind of device alone, so that
-a resumed run decides as before: `faster` weighs the multiply-adds of both ways and the numbers that only the second
-one moves. Without gradients, where the matrix is kept, it decides in the same way whether that is used.
+a resumed run decides as before: `faster` weighs the multiply-adds of both ways, and the numbers that only the factors
+move. Without gradients, where the matrix is kept, the same rule says whether the factors are faster still.
 """
 
 import math
@@ -88,7 +88,7 @@ class ByFactors(ChannelMap):
 
     @abstractmethod
     def halves(self) -> tuple[Tensor, Tensor]:
-        """Return the two factors as `map_columns` takes them: views of the parameters, unless `forms_halves`."""
+        """Return the two factors as `map_columns` takes them: the parameters in another shape, unless `forms_halves`."""
 
     @abstractmethod
     def map_columns(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -116,7 +116,9 @@ class ByFactors(ChannelMap):
         return min(self.published_a_pixel(), self.in_channels * self.out_channels) * out_pixels
 
     def applies_factors(self, pixels: int) -> bool:
-        """Return whether applying the factors takes less time than forming the matrix and applying that."""
+        """Return whether applying the factors takes less time than forming the matrix and applying that. Never to no pixel."""
+        if not pixels:
+            return False
         moved = self.moved_a_pixel() * pixels
         return faster(self.factor_mult_adds(pixels), moved, self._rebuilt(pixels), self._device())
 

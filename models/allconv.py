@@ -1,9 +1,9 @@
 """AllConv: a small network of convolutions alone, for 32×32 images.
 
 Springenberg et al. 2015, Striving for simplicity (1412.6806): as All-CNN-C with a quarter of the channels, batch-norm
-and a linear classifier. Nine convolutions with bias, 3×3 but for the last two, of which the third and the sixth halve the image; each with
-batch-norm (but for the last) and ReLU; the mean over pixels; the classifier. Swappable are all convolutions but the
-first. Parameter count for 10 classes: 89,674.
+and a linear classifier. Nine convolutions with bias: seven of 3×3, then two of 1×1. The third and the sixth halve the
+image. Each has batch-norm (but for the last) and ReLU; then come the mean over pixels and the classifier. Swappable are
+all convolutions but the first. Parameter count for 10 classes: 89,674.
 
     logits, taps, _ = AllConv(classes=10)(torch.randn(2, 3, 32, 32))
 """

@@ -82,7 +82,11 @@ class Network:
     def arguments(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keyword arguments of its class for a configuration, but for `classes`."""
         own = {argument: config[flag.dest] for argument, flag in {**self.size, **self.taps}.items()}
-        return {**own, **other.arguments} if (other := self._other(config)) else own
+        return {**own, **self.arguments_of_side(config)}
+
+    def arguments_of_side(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return those that follow from the side of the dataset's images."""
+        return other.arguments if (other := self._other(config)) else {}
 
     def presets_for(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return its presets for the dataset of a configuration."""

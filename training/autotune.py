@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from input.batches import Batch, Feed
+from system.errors import MachineFault
 from training import teacher_cache
 from training.dry_run import full_batches
 from training.optim import sgd
@@ -20,6 +21,7 @@ from training.step import TrainStep
 
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 STEPS = 2  # timed in a turn
+MARGIN = 0.05  # what another choice has to gain: times of one step scatter by as much
 ROUNDS, PATIENCE = 5, 20.0  # rounds over all choices, the first to warm up; no further one after so many seconds
 Choice = tuple[str, bool]  # the layout, and whether products and convolutions of a GPU are rounded to TF32
 
@@ -31,12 +33,26 @@ def settle(step: TrainStep, data: Feed, resumed: dict | None) -> str:
     """
     arrange, begun = Arrangement(step), step.ranks.broadcast((resumed or {}).get("autotuned"))
     if begun is not None:
-        arrange((begun["layout"], begun["tf32"]))
+        arrange(_kept(begun))
         return f"autotune: {_words(arrange.choice)}, as when the run began"
     spent = _measure(step, data, arrange)
-    arrange(step.ranks.broadcast(min(spent, key=spent.get)))
+    arrange(step.ranks.broadcast(_best(spent)))
     others = ", ".join(f"{_words(each)} {spent[each]:.4g}" for each in spent if each != arrange.choice)
     return f"autotune: {_words(arrange.choice)}, {spent[arrange.choice]:.4g} s a step ({others})"
+
+
+def _best(spent: dict[Choice, float]) -> Choice:
+    """Return the fastest choice, but the first, which a run without --autotune has, unless another is faster by MARGIN."""
+    first, fastest = next(iter(spent)), min(spent, key=spent.get)
+    return fastest if spent[fastest] < (1 - MARGIN) * spent[first] else first
+
+
+def _kept(begun: dict) -> Choice:
+    """Return the choice that a run began with. Raise MachineFault where it is none."""
+    layout, tf32 = begun.get("layout"), begun.get("tf32")
+    if layout not in LAYOUTS or type(tf32) is not bool:
+        raise MachineFault(f"the checkpoint does not fit this run: autotuned is {begun}")
+    return layout, tf32
 
 
 def _words(choice: Choice) -> str:
@@ -79,9 +95,7 @@ def _is_autocast(step: TrainStep) -> bool:
 def _measure(step: TrainStep, data: Feed, arrange: Arrangement) -> dict[Choice, float]:
     """Return the median seconds of a training step by each choice, in turns, after which weights and generators are as before."""
     weights = {name: tensor.clone() for name, tensor in step.model.state_dict().items()}
-    cache = teacher_cache.cache_of(step)
-    if cache is not None:
-        step.criterion.cache = None
+    teacher_cache.fill(step, data, 1)  # what is kept of the batch is asked again before the first epoch
     trial = TrainStep(
         step.model, step.criterion, sgd(step.model, [], 0.0, 0.9, 0.0, 1.0), (), step.precision, step.parts
     )
@@ -91,8 +105,6 @@ def _measure(step: TrainStep, data: Feed, arrange: Arrangement) -> dict[Choice, 
             turns.append({choice: _seconds(trial, batch, arrange, choice) for choice in arrange.choices})
     trial.optimizer.zero_grad()
     step.model.load_state_dict(weights)
-    if cache is not None:
-        step.criterion.cache = cache
     return {choice: median(turn[choice] for turn in turns[1:]) for choice in arrange.choices}
 
 

@@ -5,8 +5,8 @@ network = to_device(network, device)
 with precision_of(request, device)(): network(x)
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -17,7 +17,6 @@ from layers.base import ChannelMap
 from layers.strided import slice_strided
 from system.configuration import Configuration
 from system.errors import RequestError
-from training.recompute import recompute
 
 SIZES = 64  # of batches that a network is compiled for, in training and evaluation, a teacher's that shares its code included
 
@@ -53,13 +52,8 @@ def to_device(network: nn.Module, device: torch.device) -> nn.Module:
     return network.to(device, memory_format=torch.channels_last)
 
 
-def recompute_or_compile(request: Configuration, networks: list[nn.Module], side: int) -> None:
-    """Do what --checkpoint_activations (to the first network, which is trained) and --compile (to all) ask for.
-
-    Args: side: rows and columns of the images.
-    """
-    if request.checkpoint_activations:
-        recompute(networks[0])
+def compile_all(request: Configuration, networks: list[nn.Module], side: int) -> None:
+    """Compile the networks where --compile asks for it. Args: side: rows and columns of the images."""
     if request.compile:
         for network in networks:
             compile_for(network, side, **compile_options(request, next(network.parameters()).device))
@@ -96,3 +90,17 @@ def precision_of(request: Configuration, device: torch.device) -> Callable[[], A
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = request.precision == "tf32"
     torch.backends.cudnn.benchmark = True
     return partial(torch.autocast, device.type, torch.bfloat16) if request.precision == "bf16" else nullcontext
+
+
+@contextmanager
+def strict() -> Iterator[None]:
+    """Within it fp32 is strict on a GPU too, whatever the precision of training."""
+    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = False
+    try:
+        yield
+    finally:
+        for place, allowed in zip(places, before):
+            place.allow_tf32 = allowed

@@ -40,9 +40,10 @@ from system.configuration import Configuration
 from system.errors import RequestError
 from system.hashing import key
 from training import registry, teacher_cache
-from training.device import precision_of, to_device
+from training.device import precision_of, strict, to_device
 from training.optim import sgd
 from training.rates import Cosine, Schedule, Step
+from training.recompute import recompute
 from training.report import versions
 from training.step import TrainStep
 from weights import approximation
@@ -202,6 +203,8 @@ def assemble(prepared: Prepared, device: torch.device, ranks: Ranks) -> TrainSte
     cosine_costs.adopt(ranks.broadcast(ranks.on_first(lambda: speeds_of(prepared, device))))
     if config.sync_bn:
         synchronise(network)
+    if config.checkpoint_activations:
+        recompute(network)
     teacher = prepared.teacher and to_device(prepared.teacher.network, device)
     criterion, callbacks = registry.criterion(config, teacher), registry.callbacks(config)
     scale = 1.0 if config.nocrswd else prepared.costs["crs_ratio"] * config.crs_factor
@@ -234,7 +237,8 @@ def approximate_start(prepared: Prepared, step: TrainStep) -> str:
     if prepared.start is None or not step.ranks.is_first:
         return ""
     start = to_device(prepared.start.network, prepared.data.device)
-    rows = approximation.approximate_network(step.model, start, prepared.config.fit_effort or 1.0)
+    with strict():
+        rows = approximation.approximate_network(step.model, start, prepared.config.fit_effort or 1.0)
     return approximation.table(rows) if rows else f"all weights are those of {prepared.config.init_from}"
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,11 @@ from weights.origin import Origin
 
 if TYPE_CHECKING:
     from training.prepare import Prepared
+
+
+def aside(config: Configuration) -> AbstractContextManager:
+    """Return a context in which what is printed goes to stderr where --json leaves standard output to one object."""
+    return redirect_stdout(sys.stderr) if config.json else nullcontext()
 
 
 class Report:
@@ -59,7 +64,7 @@ class Report:
         """
         if not self.speaks:
             return
-        with redirect_stdout(sys.stderr) if prepared.config.json else nullcontext():
+        with aside(prepared.config):
             self._announce_training(prepared, step)
             self._announce_origins(prepared)
 

@@ -167,6 +167,9 @@ def init_fault(config: dict, start: dict) -> str:
     for flag in ("network", *sorted(NETWORKS[config["network"]].size_flags)):
         if config[flag] != start.get(flag):
             return f"{flag} is {config[flag]} here, {start.get(flag)} there"
+    network = NETWORKS[config["network"]]
+    if network.arguments_of_side(config) != network.arguments_of_side(start):
+        return f"{network.name} has another form for images of {config['dataset']} than for those of {start['dataset']}"
     return ""
 
 

@@ -194,7 +194,7 @@ def test_one_process_for_each_gpu_by_itself(workplace):
         [sys.executable, "-c", script, *DIGITS, *flags], cwd=workplace, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    first = start("--batch_size", "800")
+    first = start("--batch_size", "400")
     out, err = first.communicate(timeout=100)
     assert first.returncode == 0 and err == "" and out.count("epoch 2/2") == 1 and "on 2 processes" in out
     refused = start("--conv", "Nonsense")

@@ -79,7 +79,7 @@ class Child:
 
 
 def started(target, *arguments):
-    """A process of the context. Python 3.11's server finds what it is to import on PYTHONPATH alone."""
+    """A process of the context. Python 3.11's server imports only what PYTHONPATH leads to."""
     process = context.Process(target=target, args=arguments)
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = PLACES

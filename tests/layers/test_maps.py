@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from kernels import check, make
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from blocks import block, build_block
 from layers.grouped import even_split, faster, from_columns, to_columns
@@ -235,3 +236,18 @@ def test_parameters_of_the_study_of_ranks_and_dimensions():
             built = [build_block(parse_conv(conv), ConvSpec(i, o, 3, padding=1)) for i, o in RESNET9]
         assert stem + batch_norms + classifier + sum(b.parameter_count() for b in built) == expected, conv
         assert all(b.parameter_count() == sum(p.numel() for p in nn.ModuleList([b]).parameters()) for b in built)
+
+
+@pytest.mark.parametrize("conv", ["Butterfly", "Monarch_4", "BTT_2", "Kronecker_3"])
+@pytest.mark.parametrize("i, o", [(16, 36), (60, 20)])
+def test_both_ways_cost_what_is_told(conv, i, o):
+    """Each by itself, whichever would run; and no pixel at all is mapped to none."""
+    part = block(conv, ConvSpec(i, o, 1), name="a").map
+    for run, told in (
+        (lambda: part.apply_factors(torch.randn(3, i, 2, 5)), part.factor_mult_adds(30)),
+        (part.matrix, part.rebuild_mult_adds()),
+    ):
+        with FlopCounterMode(display=False) as counter:
+            run()
+        assert counter.get_total_flops() // 2 == told
+    assert part(torch.randn(0, i, 2, 2)).shape == (0, o, 2, 2)

@@ -9,7 +9,8 @@ from results import rows_of, same, saved
 from small_runs import TINY
 
 import main
-from training import autotune
+from system.errors import MachineFault
+from training import autotune, recompute
 
 RUN = ["digits", "student", "-t", "t", *TINY, "--train_size", "64", "--conv", "Hashed_0.5"]
 
@@ -61,3 +62,24 @@ def test_a_run_is_tuned_once(teacher, tmp_path, monkeypatch, capsys, measured):
     assert main.main([*plain, "-s", "s", "--autotune", "--resume"]) == 0
     assert "autotune: contiguous, as when the run began" in capsys.readouterr().out and len(measured["steps"]) == 2
     assert same(saved(tmp_path, "s"), whole)
+
+
+def test_times_that_are_near_each_other_change_nothing():
+    first, second, third = ("channels_last", False), ("contiguous", False), ("channels_last", True)
+    assert autotune._best({first: 1.0, second: 0.96, third: 0.97}) == first
+    assert autotune._best({first: 1.0, second: 0.94, third: 0.9}) == third
+
+
+def test_what_a_damaged_checkpoint_says_is_no_choice():
+    with pytest.raises(MachineFault, match="autotuned is {'layout': 'x'}"):
+        autotune._kept({"layout": "x"})
+
+
+def test_a_dry_run_as_json_is_one_object(workplace, capsys, measured):
+    """Activations are recomputed as autotune measures."""
+    flags = ["--checkpoint_activations", "--autotune", "--dry_run", "--json"]
+    assert main.main(["digits", "teacher", "-t", "d", *TINY, *flags]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["batch_size"] == 32 and "autotune: " in err
+    (step,) = measured["steps"]
+    assert step.model.get_submodule(step.model.segments()[0]).forward.func is recompute._forward
