@@ -11,7 +11,7 @@ all convolutions but the first. Parameter count for 10 classes: 89,674.
 from torch import Tensor, nn
 
 from models.output import Output
-from models.units import unit
+from models.units import through, unit
 
 # output channels, kernel size and stride of each convolution
 LAYERS = [(24, 3, 1), (24, 3, 1), (24, 3, 2), (48, 3, 1), (48, 3, 1), (48, 3, 2), (48, 3, 1), (48, 1, 1), (48, 1, 1)]
@@ -34,11 +34,7 @@ class AllConv(nn.Module):
 
     def forward(self, x: Tensor) -> Output:
         """Map images (B, 3, H, W) to `Output`."""
-        taps = []
-        for index, layer in enumerate(self.features):
-            x = layer(x)
-            if index in self.tapped:
-                taps.append(x)
+        x, taps = through(self.features, self.tapped, x)
         return Output(self.classifier(x.mean((2, 3))), taps)
 
     def swappable(self) -> list[str]:

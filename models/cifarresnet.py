@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from models.output import Output
 from models.resnet import Bottleneck
 from models.sizes import decimals, multiplied
+from models.units import shortcut
 
 BASE = 64  # channels of the stem
 EXPANSION = 4  # output channels of a bottleneck for each of its 3×3
@@ -42,10 +43,7 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.relu2 = nn.ReLU(inplace=True)
-        self.shortcut = None
-        if in_channels != width or stride != 1:
-            conv = nn.Conv2d(in_channels, width, 1, stride, bias=False)
-            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(width))
+        self.shortcut = shortcut(in_channels, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, width, H / stride, W / stride)."""

@@ -11,7 +11,7 @@ classes: 1,296,074.
 from torch import Tensor, nn
 
 from models.output import Output
-from models.units import unit
+from models.units import through, unit
 
 # output channels, stride and padding of each convolution
 LAYERS = [(64, 1, 0), (64, 1, 1), (128, 2, 1), (128, 1, 1), (128, 1, 1), (192, 2, 1), (192, 1, 1), (192, 1, 1)]
@@ -32,11 +32,8 @@ class MCifarNet(nn.Module):
 
     def forward(self, x: Tensor) -> Output:
         """Map images (B, 3, H, W) to `Output`."""
-        taps = []
-        for index in range(len(LAYERS)):
-            x = self.get_submodule(f"conv{index}")(x)
-            if index in self.tapped:
-                taps.append(x)
+        layers = (self.get_submodule(f"conv{index}") for index in range(len(LAYERS)))
+        x, taps = through(layers, self.tapped, x)
         return Output(self.logits(x.mean((2, 3), keepdim=True)).flatten(1), taps)
 
     def swappable(self) -> list[str]:

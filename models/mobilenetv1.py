@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.output import Output
 from models.sizes import decimals, multiplied
+from models.units import through
 
 # output channels and stride of each separable convolution
 LAYERS = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
@@ -72,11 +73,7 @@ class MobileNetV1(nn.Module):
     def forward(self, x: Tensor) -> Output:
         """Map images (B, 3, H, W) to `Output`."""
         x = self.relu(self.bn1(self.conv1(x)))
-        taps = []
-        for index, layer in enumerate(self.layers):
-            x = layer(x)
-            if index in self.tapped:
-                taps.append(x)
+        x, taps = through(self.layers, self.tapped, x)
         return Output(self.linear(x.mean((2, 3))), taps)
 
     def swappable(self) -> list[str]:

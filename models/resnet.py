@@ -10,6 +10,7 @@ shortcuts. Parameter count for 1000 classes, as torchvision's: 68,883,240.
 from torch import Tensor, nn
 
 from models.output import Output
+from models.units import shortcut
 
 EXPANSION = 2  # output channels of a bottleneck for each of its 3×3, here
 
@@ -32,10 +33,7 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu3 = nn.ReLU(inplace=True)
-        self.shortcut = None
-        if in_channels != out_channels or stride != 1:
-            conv = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
-            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+        self.shortcut = shortcut(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, expansion·width, H / stride, W / stride)."""

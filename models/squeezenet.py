@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.output import Output
+from models.units import through
 
 POOL = "pool"
 # squeezed channels and those of each expanding convolution of a fire, or a max-pool
@@ -60,11 +61,7 @@ class SqueezeNet(nn.Module):
 
     def forward(self, x: Tensor) -> Output:
         """Map images (B, 3, H, W) to `Output`."""
-        taps = []
-        for index, layer in enumerate(self.features):
-            x = layer(x)
-            if index in self.tapped:
-                taps.append(x)
+        x, taps = through(self.features, self.tapped, x)
         return Output(self.classifier(x).mean((2, 3)), taps)
 
     def swappable(self) -> list[str]:
