@@ -16,7 +16,7 @@ from layers.kept import Kept, may_keep
 from layers.scale import draw_normal
 from layers.seeded import Seeded
 from layers.spec import ConvSpec, ImpossibleShare
-from system.hashing import permutation
+from system.hashing import hash_order
 
 
 class _Share(torch.autograd.Function):
@@ -54,13 +54,16 @@ class SharedNumbers(Seeded):
         self.numbers = nn.Parameter(torch.empty(count))
         self._kept = Kept()
 
+    def _positions(self) -> Tensor:
+        """Return of each entry the position (int64) whose hash puts it in order."""
+        return torch.arange(self.entries, device=self.numbers.device)
+
     def _find_structure(self) -> tuple[Tensor, Tensor]:
         """Return (index, order), both (entries,) int32: the number of each entry, the entry at each place."""
-        device = self.numbers.device
-        order = permutation(self.entries, self.key, device)
-        index = torch.empty_like(order)
-        index[order] = torch.arange(self.entries, device=device) % self.count
-        return index.int(), order.int()
+        found = hash_order(self._positions(), self.key)
+        in_turn = torch.arange(self.count, dtype=torch.int32, device=found.device)
+        by_place = in_turn.repeat(-(-self.entries // self.count))[: self.entries]
+        return torch.empty_like(by_place).scatter_(0, found, by_place), found.int()
 
     def forward(self) -> Tensor:
         """Return the entries (n,)."""
@@ -110,12 +113,9 @@ class SharedKernel(SharedNumbers):
         super().__init__(spec.entries, count, key)
         self.spec = spec
 
-    def _find_structure(self) -> tuple[Tensor, Tensor]:
-        """Return (index, order) as `SharedNumbers` does, of places in that order."""
-        index, order = super()._find_structure()
-        i, area = self.spec.in_channels, self.spec.kernel_size**2
-        row, inside = order // (i * area), order % (i * area)  # of (o, i, ky, kx)
-        return self._channels_last(index), (row * area + inside % area) * i + inside // area
+    def _positions(self) -> Tensor:
+        """Return the positions of the entries in (o, i, ky, kx), by which they are put in order."""
+        return self._channels_last(super()._positions())
 
     def _channels_last(self, entries: Tensor) -> Tensor:
         return entries.view(self.spec.out_channels, self.spec.in_channels, -1).transpose(1, 2).flatten()

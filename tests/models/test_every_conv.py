@@ -66,12 +66,12 @@ def test_every_conv_on_every_network(conv, network):
     for parameter in trained.parameters():
         parameter.grad = None
 
+    if network in LARGE and (network, conv) != ("DARTS", "Sep"):
+        return  # they have no other blocks than the others
     stored, state = io.BytesIO(), trained.state_dict()
     torch.save(state, stored)
     assert stored.tell() <= 4 * sum(tensor.numel() for tensor in state.values()) + 500 * len(state)
     assert all(t.untyped_storage().nbytes() == t.numel() * t.element_size() for t in state.values())
-    if network in LARGE and (network, conv) != ("DARTS", "Sep"):
-        return  # they have no other blocks than the others
     stored.seek(0)
     fresh = made(network, conv)
     fresh.load_state_dict(torch.load(stored, weights_only=True))
