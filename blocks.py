@@ -207,10 +207,14 @@ def _check_seed(model, state, prefix, metadata, strict, missing, unexpected, err
         errors.append(f"saved with seed {saved}, but this network's layers are hashed by {model.substitution_seed}")
 
 
-def structured_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Return every parameter that a replacement (or a user's own convolution) names as structured, once each."""
+def structured_parameters(model: nn.Module) -> dict[nn.Parameter, int]:
+    """Return every parameter that a replacement (or a user's own convolution) names as structured, with its degree.
+
+    That is how many parameters its map multiplies; 1 where a user's own convolution does not say.
+    """
     found = {}
     for module in model.modules():
         if hasattr(module, "structured_parameters") and not isinstance(module, ChannelMap):
-            found.update({id(parameter): parameter for parameter in module.structured_parameters()})
-    return list(found.values())
+            degree = module.degree if isinstance(module, Replacement) else 1
+            found.update(dict.fromkeys(module.structured_parameters(), degree))
+    return found

@@ -57,7 +57,7 @@ def peak(config: dict, batch: int, recomputes: bool = False, teacher: dict | Non
     step = TrainStep(network, criterion, optimizer)
     for _ in range(2):
         tracked = MemTracker()
-        tracked.track_external(*modules, *optimizer.velocity.values())
+        tracked.track_external(*modules, *(each for state in optimizer.state.values() for each in state.values()))
         with tracked:
             step(whole)
     return tracked.get_tracker_snapshot("peak")[cpu]["Total"]

@@ -52,6 +52,11 @@ class Replacement(nn.Module, ABC):
         """Return the parameters whose weight decay is scaled by the compression ratio (1906.00859, section 3)."""
         return []
 
+    @property
+    def degree(self) -> int:
+        """How many structured parameters are multiplied: with all of them times c, the map is c^degree times as large."""
+        return 1
+
     def auxiliary_losses(self) -> dict[str, Tensor]:
         """Return losses (scalars) by name that training adds to its own, as of the last forward pass."""
         return {}

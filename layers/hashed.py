@@ -173,6 +173,11 @@ class SepHashedDecimate(Block):
         """Return all parameters."""
         return list(self.parameters())
 
+    @property
+    def degree(self) -> int:
+        """The filters times the matrix."""
+        return 2
+
     def parameter_count(self) -> int:
         """Return the stored numbers of both parts + i + o."""
         return self.depthwise.count + self.pointwise.count + self.spec.in_channels + self.spec.out_channels

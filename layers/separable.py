@@ -53,6 +53,11 @@ class Separable(Block):
         """Return those of the map: the depthwise filters decay as dense ones do."""
         return self.map.structured_parameters()
 
+    @property
+    def degree(self) -> int:
+        """The number of factors of the map."""
+        return self.map.degree
+
     def _depthwise_entries(self) -> int:
         return 0 if self.depthwise is None else self.spec.in_channels * self.spec.kernel_size**2
 

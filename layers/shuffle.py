@@ -90,6 +90,11 @@ class Shuffle(Block):
         """Return the weights of the three convolutions."""
         return [self.reduce, self.depthwise, self.expand]
 
+    @property
+    def degree(self) -> int:
+        """The number of convolutions."""
+        return 3
+
     def parameter_count(self) -> int:
         """Return i·m/g + m·k² + m·o/g + b."""
         i, o, k, m = self.spec.in_channels, self.spec.out_channels, self.spec.kernel_size, self.middle

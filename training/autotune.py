@@ -112,7 +112,7 @@ def _seconds(trial: TrainStep, batch: Batch, arrange: Arrangement, choice: Choic
     """Return the seconds of a step: the mean of STEPS, after one that pays for the change of layout."""
     wait = torch.cuda.synchronize if batch.x.is_cuda else lambda: None
     arrange(choice)
-    trial.optimizer.velocity.clear()  # of another layout
+    trial.optimizer.state.clear()  # of another layout
     trial.model.train()
     trial(batch)
     wait()

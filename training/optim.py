@@ -1,29 +1,41 @@
-"""The optimizer: SGD in parameter groups, with compression-ratio scaled weight decay (CRS).
+"""The optimizers: SGD, Adam and AdamW in parameter groups, with compression-ratio scaled weight decay (CRS).
 
 CRS (Gray, Crowley & Storkey 2019, 1906.00859, section 3): the parameters of structured maps decay with weight_decay ×
 ratio, ratio = parameters of this network / of the same network with its ordinary convolutions. All else decays with
 weight_decay.
 
-    optimizer = sgd(model, structured_parameters(model), lr=0.1, momentum=0.9, weight_decay=5e-4, scale=0.05)
+    groups = parameter_groups(model, {structured.weight: 0.5}, weight_decay=5e-4, scale=0.05)
+    optimizer = SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
+
+torch.optim's classes do the same with the same state, but import torch's compiler when they are made: that takes as
+long as `import torch`.
 """
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 from torch.optim.sgd import sgd as update
 
+BETA2, EPS = 0.999, 1e-8  # of Adam: Kingma & Ba 2015, algorithm 1
 
-class SGD:
-    """Stochastic gradient descent with momentum: v ← μ·v + g + λ·w, w ← w − lr·v (Sutskever et al. 2013, as torch.optim.SGD has it).
 
-    torch.optim.SGD does the same with the same state, but imports torch's compiler when it is made: that takes as long as
-    `import torch`.
+class Optimizer(ABC):
+    """What the optimizers share: groups, rates, and a state by parameter, which is saved as torch.optim saves it.
 
-    Args: groups: each a dict of `name`, `params` and `weight_decay`.
+    Args: groups: each a dict of `name`, `params`, `weight_decay` and, where its learning rate is not that of the
+    schedule, `lr_factor`.
     """
 
-    def __init__(self, groups: list[dict], lr: float, momentum: float):
+    needs: tuple[str, ...]  # the tensors in the state of a parameter that has moved
+
+    def __init__(self, groups: Iterable[dict], lr: float, momentum: float):
         self.param_groups = [{**group, "lr": lr, "momentum": momentum} for group in groups if group["params"]]
-        self.velocity: dict[nn.Parameter, Tensor] = {}
+        set_learning_rate(self, lr)
+        self.state: dict[nn.Parameter, dict[str, Tensor]] = {}
         self._rates: dict[int, tuple[float, Tensor]] = {}  # by the number of a group, as `_rate` keeps them
 
     def zero_grad(self) -> None:
@@ -38,11 +50,13 @@ class SGD:
         for number, group in enumerate(self.param_groups):
             moved = [parameter for parameter in group["params"] if parameter.grad is not None]
             for parameters in (
-                [parameter for parameter in moved if parameter in self.velocity],
-                [parameter for parameter in moved if parameter not in self.velocity],  # whose first gradient this is
+                [parameter for parameter in moved if parameter in self.state],
+                [parameter for parameter in moved if parameter not in self.state],  # whose first gradient this is
             ):
                 if parameters:
                     self._update(parameters, group, self._rate(number, parameters[0].device))
+                    # fused kernels do not, and layers/kept.py looks at it
+                    torch.autograd.graph.increment_version(parameters)
 
     def _rate(self, number: int, device: torch.device) -> float | Tensor:
         """Return a group's rate: on a GPU a tensor that stays where it is, so that a captured graph reads what it is by then.
@@ -57,64 +71,137 @@ class SGD:
             self._rates[number] = (lr, rate.fill_(lr))
         return rate
 
+    @abstractmethod
     def _update(self, parameters: list[nn.Parameter], group: dict, lr: float | Tensor) -> None:
-        velocity = [self.velocity.get(parameter) for parameter in parameters]
-        update(
-            parameters, [parameter.grad for parameter in parameters], velocity, fused=True,
-            weight_decay=group["weight_decay"], momentum=group["momentum"], lr=lr,
-            dampening=0.0, nesterov=False, maximize=False,
-        )  # fmt: skip
-        if group["momentum"]:
-            self.velocity.update(zip(parameters, velocity))
-        torch.autograd.graph.increment_version(parameters)  # fused kernels do not, and layers/kept.py looks at it
+        """Move parameters that all have a state, or of which none has one yet; keep what the next step needs."""
 
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
     def state_dict(self) -> dict:
-        """Return the groups, with numbers for their parameters, and `momentum_buffer` by these numbers, as torch.optim.SGD does."""
+        """Return the groups, with numbers for their parameters, and the state by these numbers, as torch.optim does."""
         parameters = self._parameters()
         number = {parameter: position for position, parameter in enumerate(parameters)}
         groups = [{**group, "params": [number[each] for each in group["params"]]} for group in self.param_groups]
-        moved = [parameter for parameter in parameters if parameter in self.velocity]
-        return {
-            "state": {number[each]: {"momentum_buffer": self.velocity[each]} for each in moved},
-            "param_groups": groups,
-        }
+        moved = [parameter for parameter in parameters if parameter in self.state]
+        return {"state": {number[each]: dict(self.state[each]) for each in moved}, "param_groups": groups}
 
     def load_state_dict(self, state: dict) -> None:
-        """Put back what `state_dict` returned, of this class or of torch.optim.SGD. Raise ValueError where it is another network's."""
+        """Put back what `state_dict` returned, of this class or of torch's. Raise ValueError where it is another network's."""
         for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
             if len(group["params"]) != len(saved["params"]):
                 raise ValueError(
                     f"{len(saved['params'])} parameters in the group {group['name']}, not {len(group['params'])}"
                 )
-            group |= {name: saved[name] for name in ("lr", "momentum", "weight_decay")}
+            group |= {name: saved[name] for name in ("lr", "momentum", "weight_decay") if name in saved}
         parameters = self._parameters()
-        self.velocity = {}
+        self.state = {}
         for number, saved in state["state"].items():
-            parameter, velocity = parameters[number], saved["momentum_buffer"]
-            if velocity is None:  # torch's, before the first step
+            if any(saved[name] is None for name in self.needs):  # torch's, before the first step
                 continue
-            if velocity.shape != parameter.shape:
-                raise ValueError(f"a momentum of {tuple(velocity.shape)} for a parameter of {tuple(parameter.shape)}")
-            self.velocity[parameter] = torch.empty_like(parameter).copy_(velocity)  # fused kernels want equal strides
+            self.state[parameters[number]] = {name: _like(parameters[number], name, saved[name]) for name in self.needs}
+
+
+def _like(parameter: nn.Parameter, name: str, saved: Tensor) -> Tensor:
+    """Return a copy of a saved tensor where its parameter lies; fused kernels want equal strides."""
+    if name == "step":
+        return torch.empty((), dtype=torch.float32, device=parameter.device).copy_(saved)
+    if saved.shape != parameter.shape:
+        raise ValueError(
+            f"a {name.replace('_buffer', '')} of {tuple(saved.shape)} for a parameter of {tuple(parameter.shape)}"
+        )
+    return torch.empty_like(parameter).copy_(saved)
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum: v ← μ·v + g + λ·w, w ← w − lr·v (Sutskever et al. 2013, as torch has it).
+
+    With `nesterov` w ← w − lr·(g + λ·w + μ·v), which needs a momentum above 0.
+    """
+
+    needs = ("momentum_buffer",)
+
+    def __init__(self, groups: Iterable[dict], lr: float, momentum: float, nesterov: bool = False):
+        super().__init__(groups, lr, momentum)
+        self.nesterov = nesterov
+
+    def _update(self, parameters: list[nn.Parameter], group: dict, lr: float | Tensor) -> None:
+        velocity = [self.state.get(parameter, {}).get("momentum_buffer") for parameter in parameters]
+        update(
+            parameters, [parameter.grad for parameter in parameters], velocity, fused=True,
+            weight_decay=group["weight_decay"], momentum=group["momentum"], lr=lr,
+            dampening=0.0, nesterov=self.nesterov, maximize=False,
+        )  # fmt: skip
+        if group["momentum"]:
+            self.state.update((each, {"momentum_buffer": its}) for each, its in zip(parameters, velocity))
+
+
+class Adam(Optimizer):
+    """Adam: Kingma & Ba 2015 (1412.6980), algorithm 1, with β₁ the momentum. The weight decay is a part of the gradient."""
+
+    needs = ("step", "exp_avg", "exp_avg_sq")
+    decoupled = False
+
+    def _update(self, parameters: list[nn.Parameter], group: dict, lr: float | Tensor) -> None:
+        for parameter in parameters:
+            if parameter not in self.state:
+                step = torch.zeros((), dtype=torch.float32, device=parameter.device)
+                means = (torch.zeros_like(parameter), torch.zeros_like(parameter))
+                self.state[parameter] = dict(zip(self.needs, (step, *means)))
+        steps, means, squares = ([self.state[each][name] for each in parameters] for name in self.needs)
+        adam(
+            parameters, [parameter.grad for parameter in parameters], means, squares, [], steps, fused=True,
+            decoupled_weight_decay=self.decoupled, amsgrad=False, beta1=group["momentum"], beta2=BETA2, lr=lr,
+            weight_decay=group["weight_decay"], eps=EPS, maximize=False,
+        )  # fmt: skip
+
+
+class AdamW(Adam):
+    """Adam with w ← w − lr·λ·w apart from the gradient: Loshchilov & Hutter 2019 (1711.05101), algorithm 2."""
+
+    decoupled = True
+
+
+def parameter_groups(
+    model: nn.Module, structured: Mapping[nn.Parameter, float], weight_decay: float, scale: float
+) -> list[dict]:
+    """Return all parameters of a model in groups that decay, and learn, alike.
+
+    Args: structured: the structured parameters, which decay with weight_decay × scale, each with the factor on its
+    learning rate. All others decay with weight_decay and learn at the rate of the schedule.
+    """
+    rest = [parameter for parameter in model.parameters() if parameter not in structured]
+    groups = [{"name": "plain", "params": rest, "weight_decay": weight_decay}]
+    for factor in dict.fromkeys([1.0, *sorted(structured.values(), reverse=True)]):
+        alike = [parameter for parameter, its in structured.items() if its == factor]
+        slow = {} if factor == 1 else {"lr_factor": factor}
+        groups.append({"name": "structured", "params": alike, "weight_decay": weight_decay * scale, **slow})
+    return groups
 
 
 def sgd(
-    model: nn.Module, structured: list[nn.Parameter], lr: float, momentum: float, weight_decay: float, scale: float
+    model: nn.Module, structured: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float, scale: float
 ) -> SGD:
     """Return SGD without Nesterov, in two groups: `structured` decays with weight_decay × scale, all else with weight_decay."""
-    chosen = {id(parameter) for parameter in structured}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
-    groups = [
-        {"name": "plain", "params": rest, "weight_decay": weight_decay},
-        {"name": "structured", "params": structured, "weight_decay": weight_decay * scale},
-    ]
-    return SGD(groups, lr, momentum)
+    return SGD(parameter_groups(model, dict.fromkeys(structured, 1.0), weight_decay, scale), lr, momentum)
 
 
-def set_learning_rate(optimizer: SGD, lr: float) -> None:
-    """Give every group the schedule's rate; its weight decay stays its own."""
+def optimizer_of(config: Mapping[str, Any], groups: Iterable[dict]) -> Optimizer:
+    """Return the optimizer that a configuration asks for."""
+    match config["optimizer"]:
+        case "adam":
+            return Adam(groups, config["lr"], config["momentum"])
+        case "adamw":
+            return AdamW(groups, config["lr"], config["momentum"])
+    return SGD(groups, config["lr"], config["momentum"], nesterov=bool(config["nesterov"]))
+
+
+def kept_tensors(config: Mapping[str, Any]) -> int:
+    """Return how many tensors of the size of a parameter the optimizer of a configuration keeps for it."""
+    return 2 if config["optimizer"] else 1 if config["momentum"] else 0
+
+
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
+    """Give every group the schedule's rate times its factor; its weight decay stays its own."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_factor", 1.0)

@@ -16,7 +16,7 @@ from distributed.process_group import ALONE, Ranks
 from input.batches import Batch
 from training.callbacks import Callback
 from training.metrics import Measured
-from training.optim import SGD
+from training.optim import Optimizer
 
 Precision = Callable[[], AbstractContextManager]
 
@@ -36,7 +36,7 @@ class TrainStep:
         self,
         model: nn.Module,
         criterion: Criterion,
-        optimizer: SGD,
+        optimizer: Optimizer,
         callbacks: Sequence[Callback] = (),
         precision: Precision = nullcontext,
         parts: int = 1,

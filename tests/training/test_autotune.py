@@ -24,7 +24,7 @@ def measured(monkeypatch):
         before = copy.deepcopy(step.model.state_dict()), torch.get_rng_state()
         spent = autotune_measure(step, data, arrange)
         assert same(dict(step.model.state_dict()), dict(before[0])) and torch.equal(torch.get_rng_state(), before[1])
-        assert not step.optimizer.velocity and all(p.grad is None for p in step.model.parameters())
+        assert not step.optimizer.state and all(p.grad is None for p in step.model.parameters())
         assert set(spent) == {("channels_last", False), ("contiguous", False)} and min(spent.values()) > 0
         seen["steps"].append(step)
         return {**spent, seen["fastest"]: 0.0}

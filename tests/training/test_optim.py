@@ -1,18 +1,23 @@
-"""Weight decay groups by published numbers, and schedules by their definitions."""
+"""Weight decay groups by published numbers; optimizers and schedules by torch's and by their definitions."""
 
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
+from families import ONE_EACH
+from torch.optim import lr_scheduler
 
 import blocks
 from cli import options
 from layers.init import materialise
+from layers.spec import ConvSpec
 from main import schedule_of
 from models.build import build
-from training.optim import SGD, set_learning_rate, sgd
-from training.rates import Cosine, Step
+from training.optim import SGD, Adam, AdamW, parameter_groups, set_learning_rate, sgd
+from training.prepare import learning_rate_factors
+from training.rates import Cosine, Linear, Restarts, Step
 
 # How many numbers of WRN-28-10 decay with the ratio (the specification's integers, not what the blocks say).
 SCALED = {"Conv": 0, "Sep": 0, "SepHashed_0.1": 411_136, "Generic_0.1": 832_256, "Shuffle_4": 540_320,
@@ -47,60 +52,155 @@ def test_rates_and_decays_after_steps(conv):
     ]
 
 
-@pytest.mark.parametrize("momentum", [0.9, 0.0])
-def test_it_is_torchs_sgd(momentum):
-    """To the bit, and each goes on from the state of the other."""
-    networks = [
-        materialise(network("Generic_0.5", "--wrn_depth", "10", "--wrn_width", "0.25"), seed=0) for _ in range(2)
-    ]
+def parameters():
+    """Two groups of three parameters each, one of them channels-last."""
+    torch.manual_seed(0)
+    shapes = [(7, 5), (3,), (4, 3, 3, 3), (8, 2), (1,), (2, 6, 3, 3)]
+    made = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    made[2].data = made[2].data.to(memory_format=torch.channels_last)
+    return made
+
+
+OPTIMIZERS = {
+    "SGD": (SGD, {"momentum": 0.9}, torch.optim.SGD, {"momentum": 0.9}),
+    "SGD without momentum": (SGD, {"momentum": 0.0}, torch.optim.SGD, {}),
+    "Nesterov": (SGD, {"momentum": 0.8, "nesterov": True}, torch.optim.SGD, {"momentum": 0.8, "nesterov": True}),
+    "Adam": (Adam, {"momentum": 0.9}, torch.optim.Adam, {}),
+    "AdamW": (AdamW, {"momentum": 0.85}, torch.optim.AdamW, {"betas": (0.85, 0.999)}),
+}
+every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
+
+
+@every_optimizer
+def test_it_is_torchs(name):
+    """To the bit over 20 steps at changing rates, and each goes on from the state of the other."""
+    cls, own, reference, its = OPTIMIZERS[name]
+    pair = [parameters(), parameters()]
     groups = [
-        [{"params": ps[:5], "weight_decay": 5e-4, "name": "plain"}, {"params": ps[5:], "weight_decay": 1e-4, "name": "structured"}]
-        for ps in ([*each.parameters()] for each in networks)
+        [{"params": ps[:3], "weight_decay": 5e-2, "name": "plain"}, {"params": ps[3:], "weight_decay": 1e-2, "name": "structured"}]
+        for ps in pair
     ]  # fmt: skip
-    ours, theirs = SGD(groups[0], 0.1, momentum), torch.optim.SGD(groups[1], 0.1, momentum, fused=True)
-    networks[0].load_state_dict(networks[1].state_dict())
-    for step in range(4):
-        if step == 2:
-            theirs_then = copy.deepcopy(theirs.state_dict())
-            defaults = {
-                "dampening": 0,
-                "nesterov": False,
-                "maximize": False,
-                "foreach": None,
-                "differentiable": False,
-                "fused": True,
-            }
-            state = copy.deepcopy(ours.state_dict())
-            theirs.load_state_dict({**state, "param_groups": [defaults | group for group in state["param_groups"]]})
+    ours, theirs = cls(groups[0], 0.1, **own), reference(groups[1], lr=0.1, fused=True, **its)
+    for step in range(20):
+        if step == 10:
+            theirs_then, ours_then = copy.deepcopy(theirs.state_dict()), copy.deepcopy(ours.state_dict())
+            merged = zip(theirs_then["param_groups"], ours_then["param_groups"])
+            theirs.load_state_dict({**ours_then, "param_groups": [{**both[0], "lr": both[1]["lr"]} for both in merged]})
             ours.load_state_dict(theirs_then)
-        for built, optimizer in zip(networks, (ours, theirs)):
-            optimizer.zero_grad()
-            torch.manual_seed(step)
-            built(torch.randn(2, 3, 32, 32)).logits.square().sum().backward()
+        set_learning_rate(ours, 0.1 / (1 + step))
+        for group in theirs.param_groups:
+            group["lr"] = 0.1 / (1 + step)
+        torch.manual_seed(step)
+        for mine, other in zip(*pair):
+            other.grad = torch.randn_like(other)
+            mine.grad = other.grad.clone()
+        ours.step(), theirs.step()
+        assert all(map(torch.equal, *pair))
+    assert ours.state_dict()["state"].keys() == (set() if "without" in name else set(range(6)))
+
+
+def test_kept_matrices_see_every_optimizer():
+    """The version counters are those that layers/kept.py looks at on a GPU."""
+    for cls, own, *_ in OPTIMIZERS.values():
+        (parameter, *_) = parameters()
+        optimizer = cls([{"name": "plain", "params": [parameter], "weight_decay": 0.1}], 0.1, **own)
+        for _ in range(2):
+            before, parameter.grad = parameter._version, torch.ones_like(parameter)
             optimizer.step()
-        assert all(map(torch.equal, *(each.parameters() for each in networks)))
+            assert parameter._version > before
 
 
-def test_a_rate_in_a_tensor_is_the_rate(monkeypatch):
-    """As on a GPU: to the bit, in the same tensor when it changes."""
-    gpu, updated = type("Device", (), {"type": "cuda"}), []
-    monkeypatch.setattr(torch, "empty", lambda shape, device: torch.zeros(shape))
-    monkeypatch.setattr(OnGPU, "_rate", lambda self, number, device: SGD._rate(self, number, gpu), raising=False)
-    for cls in (SGD, OnGPU):
+def test_factors_on_the_rate_of_structured_parameters():
+    """Of degree 6 a sixth, in a group of its own; 0 groups more where nothing is asked."""
+    built = materialise(network("Tucker_0.5", "--wrn_depth", "10", "--wrn_width", "0.5"), seed=0)
+    structured = blocks.structured_parameters(built)
+    assert set(structured.values()) == {6}
+    optimizers = {
+        asked: SGD(parameter_groups(built, learning_rate_factors(built, asked), 5e-4, 0.2), 0.3, 0.9)
+        for asked in (None, 0.5, "auto")
+    }
+    for asked, factor in ((None, 1.0), (0.5, 0.5), ("auto", 1 / 6)):
+        set_learning_rate(optimizers[asked], 0.1)
+        plain, slow = optimizers[asked].param_groups
+        assert (plain["lr"], slow["lr"]) == (0.1, 0.1 * factor) and set(slow["params"]) == set(structured)
+        assert (plain["weight_decay"], slow["weight_decay"]) == (5e-4, 5e-4 * 0.2)
+    assert [group["params"] for group in optimizers[None].state_dict()["param_groups"]] == [
+        group["params"] for group in optimizers["auto"].state_dict()["param_groups"]
+    ]
+    mixed = parameter_groups(built, dict(zip(structured, [0.5, 1.0, 0.25, 0.5])), 0.0, 1.0)
+    assert [(group["name"], group.get("lr_factor"), len(group["params"])) for group in mixed[1:]] == [
+        ("structured", None, 1), ("structured", 0.5, 2), ("structured", 0.25, 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("conv", ONE_EACH)
+def test_the_degree_of_every_family(conv):
+    """With the structured parameters twice as large, the kernel is 2^degree times as large."""
+    made = blocks.block(conv, ConvSpec(8, 16, 3, padding=1))
+    structured, before = blocks.structured_parameters(made), made.weight().detach().clone()
+    with torch.no_grad():
+        for parameter in structured:
+            parameter.mul_(2)
+    (degree,) = set(structured.values()) or {0}
+    torch.testing.assert_close(made.weight().detach(), before * 2.0**degree, rtol=1e-4, atol=1e-6)
+
+
+def by_torch(make, positions):
+    """The rates that a scheduler of torch gives at these epochs, of which some are parts."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    scheduler = make(optimizer)
+    found = []
+    for position in positions:
+        optimizer.step()
+        scheduler.step(position)
+        found.append(scheduler.get_last_lr()[0])
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:The epoch parameter")
+def test_schedules_of_every_step_are_torchs():
+    """At every step of 7 an epoch, as the loop asks for it, and exactly the full rate where a cycle begins."""
+    steps = 7
+    for first, mult, epochs in ((1, 1, 12), (3, 1, 29), (3, 2, 29), (10, 2, 49), (2, 3, 30)):
+        schedule, points = Restarts(0.4, first, mult, epochs), [[0, 0], [2.5, 0.4], [epochs - 1, 0.05]]
+        positions = [epoch + step / steps for epoch in range(epochs) for step in range(steps)]
+        shares = [(epoch + step / steps) / epochs for epoch in range(epochs) for step in range(steps)]
+        np.testing.assert_allclose(
+            [schedule(t) for t in shares],
+            by_torch(lambda optimizer: lr_scheduler.CosineAnnealingWarmRestarts(optimizer, first, mult), positions),
+            atol=1e-9,
+        )
+        assert all(schedule(epoch / epochs) == 0.4 for epoch in [0, *schedule.restarts()])
+        assert schedule.restarts()[:2] == [each for each in (first, first + first * mult) if each < epochs]
+
+        def factor(position, points=points):
+            return float(np.interp(position, *zip(*points))) / 0.4
+
+        np.testing.assert_allclose(
+            [Linear(points, epochs)(t) for t in shares],
+            by_torch(lambda optimizer, factor=factor: lr_scheduler.LambdaLR(optimizer, factor), positions),
+            atol=1e-9,
+        )
+
+
+@every_optimizer
+def test_a_rate_in_a_tensor_is_the_rate(name, monkeypatch):
+    """As on a GPU: to rounding of the rate, in the same tensor when it changes."""
+    gpu, updated, empty = type("Device", (), {"type": "cuda"}), [], torch.empty
+    cls, own, *_ = OPTIMIZERS[name]
+    on_gpu = type("OnGPU", (cls,), {"_rate": lambda self, number, device: cls._rate(self, number, gpu)})
+    monkeypatch.setattr(torch, "empty", lambda shape, device: empty(shape))
+    for each in (cls, on_gpu):
         parameter, kept = torch.nn.Parameter(torch.linspace(-1, 1, 99)), set()
-        optimizer = cls([{"name": "plain", "params": [parameter], "weight_decay": 0.5}], 0.0, 0.9)
+        optimizer = each([{"name": "plain", "params": [parameter], "weight_decay": 0.5}], 0.0, **own)
         for lr in (0.1, 0.1, 0.03):
             set_learning_rate(optimizer, lr)
             parameter.grad = torch.cos(parameter.detach())
             optimizer.step()
-            kept.add(id(optimizer._rate(0, parameter.device)) if cls is OnGPU else 0)
+            kept.add(id(optimizer._rate(0, parameter.device)) if each is on_gpu else 0)
         updated.append(parameter.detach())
         assert len(kept) == 1
-    assert torch.equal(*updated)
-
-
-class OnGPU(SGD):
-    """As it would be on a GPU."""
+    torch.testing.assert_close(*updated, rtol=0, atol=0 if cls is SGD else 1e-7)
 
 
 def test_a_first_gradient_that_comes_late():
