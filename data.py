@@ -61,7 +61,9 @@ def _read(request: Configuration, source: Source, device: torch.device, share: S
     dataset = datasets.of(request)
     dataset = replace(dataset, std=dataset.std_of.get(request.network, dataset.std))
     moves = request.augment != "none"
-    augmentation = Augmentation(crop=moves, flip=moves and dataset.flip, cutout=request.cutout)
+    augmentation = Augmentation(
+        moves, moves and dataset.flip, request.cutout, bool(request.cutout_inside), request.pad == "reflect"
+    )
     found = source.read(request.workers or torch.get_num_threads(), keep=not (request.dry_run or request.evaluate))
     measured = {}
     if isinstance(found, OwnImages):
@@ -79,7 +81,7 @@ def _read(request: Configuration, source: Source, device: torch.device, share: S
     else:
         data = Data(found, dataset, plan)
         data.facts = facts.of_images(found) | measured
-    data.test_every = request.test_every or 1
+    data.test_every, data.reestimate_bn = request.test_every or 1, request.reestimate_bn or 0
     if share.rank == 0:
         for note in _notes(found, source.where):
             print(f"warning: {note}", file=sys.stderr)

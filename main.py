@@ -45,7 +45,8 @@ from training import autotune, dry_run, teacher_cache
 from training.device import choose_device, compile_all
 from training.evaluation import evaluate_trained
 from training.loop import fit
-from training.prepare import approximate_start, assemble, prepare, schedule_of
+from training.prepare import approximate_start, assemble, prepare
+from training.rates import schedule_of
 from training.report import Report, advice, aside
 
 
@@ -77,18 +78,19 @@ def train(request: Configuration, device: torch.device, ranks: Ranks) -> int:
 
     with prepared.record(ranks, step.autotuned) as run, advice(request, device, ranks, run):
         resumed = ranks.broadcast(run.state)
-        report.beginning(run, request.resume)
+        report.beginning(run, prepared)
         if resumed is None:
             report.say(approximate_start(prepared, step))
         compile_all(request, networks, data.side)
-        if resumed is None or resumed["epoch"] < config.epochs:
+        if resumed is None or resumed["epoch"] < prepared.until:
             teacher_cache.fill(step, data)
         with Stop(ranks) as stop, ranks.watched():
-            often = {"checkpoint_every": request.checkpoint_every, "should_stop": stop}
-            for row, state in fit(step, data, schedule_of(config), config.epochs, resumed, **often):
+            ends = {"until": prepared.until, "checkpoint_every": request.checkpoint_every, "should_stop": stop}
+            for row, state in fit(step, data, schedule_of(config), config.epochs, resumed, **ends):
                 report.epoch(run.save(row, state), config.epochs)
-                if stop() and state["epoch"] < config.epochs:
+                if stop() and state["epoch"] < prepared.until:
                     stop.interrupt()
+            run.note_early_end()
             report.result(run)
     return 0
 

@@ -17,7 +17,21 @@ from input.datasets import DATASETS, PREFIX, is_own
 from layers.registry import FAMILIES, form
 from models import registry as networks
 from models.registry import NETWORKS
-from system.arguments import Flag, amount, choice, filename, gpus, milestones, number, pattern, source, words
+from system.arguments import (
+    Flag,
+    Switch,
+    amount,
+    choice,
+    factor,
+    filename,
+    gpus,
+    milestones,
+    number,
+    pattern,
+    points,
+    source,
+    words,
+)
 from training import registry
 from training.registry import CALLBACKS, LOSSES
 
@@ -74,6 +88,10 @@ RUN = (
     Flag(
         "--checkpoint_every", number(int, 1, 10**9), metavar="STEPS",
         help="keep a checkpoint within an epoch too (after each epoch there is one)",
+    ),
+    Flag(
+        "--until", number(int, 1, 10**6), metavar="EPOCH",
+        help="end after so many epochs, with the schedule of all; a later --until, or none, goes on",
     ),
     Flag("--evaluate", action="store_true", help="only test what -t (student mode: -s) names, write nothing"),
     Flag(
@@ -134,7 +152,12 @@ DATA = (
         "--augment", choice("augmentation", ["full", "crop", "none"]), default="full",
         help="full: crop, flip and cutout; crop: without cutout; none",
     ),
-    Flag("--cutout", number(int, 0, 64), metavar="PIXELS", help="side of the square cut out (preset: 16)"),
+    Flag("--cutout", number(int, 0, 64), metavar="PIXELS", help="side of the square cut out (preset: 16; ResNet9 8)"),
+    Flag("--cutout_inside", action=Switch, help="the square lies wholly in the image (preset of ResNet9)"),
+    Flag(
+        "--pad", choice("padding", ["zero", "reflect"]),
+        help="what an image is padded by before the crop: zero | reflect, its own pixels (preset: zero; ResNet9 reflect)",
+    ),
 )  # fmt: skip
 OPTIMISATION = (
     Flag("--epochs", number(int, 1, 10**6), help="(preset: by network; digits 30)"),
@@ -142,12 +165,25 @@ OPTIMISATION = (
         "--test_every", number(int, 1, 10**6), metavar="EPOCHS",
         help="test after every so many epochs, and after the last (default: 1)",
     ),
-    Flag("--batch_size", number(int, 1, 10**6), help="(preset: by network; digits 64)"),
-    Flag("--lr", number(float, 0, 1e30, above=True), help="initial learning rate (preset: by network)"),
-    Flag("--momentum", number(float, 0, 1), default=0.9, help="of SGD"),
     Flag(
-        "--schedule", choice("schedule", ["step", "cosine"]),
-        help="step | cosine to 0 (preset: by network; digits cosine)",
+        "--reestimate_bn", number(int, 0, 10**6), metavar="N",
+        help="test at the end also with batch-norm's statistics taken anew from N training batches",
+    ),
+    Flag("--batch_size", number(int, 1, 10**6), help="(preset: by network; digits 64)"),
+    Flag("--optimizer", choice("optimizer", ["sgd", "adam", "adamw"]), help="sgd | adam | adamw (default: sgd)"),
+    Flag(
+        "--lr", number(float, 0, 1e30, above=True),
+        help="initial learning rate, the highest of a linear schedule (preset: by network; adam and adamw 0.001)",
+    ),
+    Flag("--momentum", number(float, 0, 1), help="of sgd; β₁ of adam and adamw (default: 0.9)"),
+    Flag("--nesterov", action=Switch, help="Nesterov's momentum (preset of ResNet9)"),
+    Flag(
+        "--structured_lr", factor, metavar="FACTOR",
+        help="times the learning rate of structured parameters; auto: 1 / the number of their map's factors (default: 1)",
+    ),
+    Flag(
+        "--schedule", choice("schedule", ["step", "cosine", "sgdr", "linear"]),
+        help="step | cosine to 0 | sgdr, cosines with restarts | linear between points (preset: by network; digits cosine)",
     ),
     Flag(
         "--epoch_step", milestones, metavar="JSON",
@@ -156,6 +192,13 @@ OPTIMISATION = (
     Flag(
         "--lr_decay_ratio", number(float, 0, 1, above=True),
         help="times the rate at each step (preset: by network)",
+    ),
+    Flag("--restart_epochs", number(int, 1, 10**6), metavar="EPOCHS", help="of the first cycle of sgdr (default: 10)"),
+    Flag("--restart_mult", number(int, 1, 10**6), metavar="N", help="times as long is each next cycle (default: 2)"),
+    Flag(
+        "--lr_points", points, metavar="JSON",
+        help="epochs and learning rates between which linear draws straight lines, '[[0,0],[5,0.4],[24,0]]' (preset of "
+        "ResNet9, in proportion to --epochs and --lr)",
     ),
     *CALLBACKS["clip_gradient"].flags,
     *CALLBACKS["drop_path"].flags,

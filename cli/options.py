@@ -9,6 +9,7 @@ A flag that the user gave always wins over a preset. A contradiction is one line
 import argparse
 from collections.abc import Sequence
 
+from cli import recipes
 from cli.flags import counting_parser, training_parser
 from input import datasets, facts
 from input.datasets import DATASETS, LARGEST_SIDE, PREFIX, is_own
@@ -20,8 +21,6 @@ from system.errors import RequestError
 from training import registry
 from weights.sources import WEIGHTS_FILES, check_run_name, check_source, is_published
 
-CUTOUT = 16  # pixels, of a 32×32 image: DeVries & Taylor 2017 (1708.04552)
-
 
 def training(arguments: Sequence[str] | None = None) -> Configuration:
     """Return the resolved options of one run, every field with its value. Raise RequestError where they contradict."""
@@ -29,11 +28,12 @@ def training(arguments: Sequence[str] | None = None) -> Configuration:
     given = {name for name, value in vars(options).items() if value is not None}
     _check_names(options)
     _resolve_network(options)
-    _check_schedule_flags(options, given)
+    recipes.check_schedule_flags(options, given)
     _check_data_flags(options)
     _check_run_flags(options)
-    _resolve_schedule(options, given)
-    _resolve_cutout(options)
+    recipes.resolve_optimizer(options, given)
+    recipes.resolve_schedule(options, given)
+    recipes.resolve_augmentation(options, given)
     _check_machine_flags(options)
     _resolve_defaults(options, given)
     registry.check(vars(options))
@@ -150,12 +150,6 @@ def _check_budget(options: argparse.Namespace) -> None:
         flag_for_budget(options.network, str(name))
 
 
-def _check_schedule_flags(options: argparse.Namespace, given: set[str]) -> None:
-    for flag in ("epoch_step", "lr_decay_ratio"):
-        if flag in given and options.schedule != "step":
-            raise RequestError(f"--{flag} goes with --schedule step, not {options.schedule}")
-
-
 def _check_data_flags(options: argparse.Namespace) -> None:
     """Raise RequestError for a flag of another dataset."""
     if options.imagenet_loc is not None and options.dataset != "imagenet":
@@ -170,35 +164,17 @@ def _check_run_flags(options: argparse.Namespace) -> None:
     """Raise RequestError for flags that contradict each other or the size of the dataset."""
     if options.json and not options.dry_run:
         raise RequestError("--json goes with --dry_run")
-    for flag in ("dry_run", "resume", "init_from", "autotune") if options.evaluate else ():
+    for flag in ("dry_run", "resume", "init_from", "autotune", "until", "reestimate_bn") if options.evaluate else ():
         if getattr(options, flag):
             raise RequestError(f"--evaluate only tests a trained network, --{flag} does not go with it")
+    if options.until is not None and options.until > options.epochs:
+        raise RequestError(f"--until {options.until}: at most the {options.epochs} epochs of the run are allowed")
     if options.fit_effort is not None and options.init_from is None:
         raise RequestError(f"--fit_effort {options.fit_effort:g} goes with --init_from: nothing else is fitted")
     if options.nocrswd and options.crs_factor is not None:
         raise RequestError(f"--crs_factor {options.crs_factor:g} contradicts --nocrswd")
     if images := datasets.of(vars(options)).train_images:  # those of a folder are counted when it is read
         check_sizes(images, options.val_size, options.train_size, options.dataset)
-
-
-def _resolve_schedule(options: argparse.Namespace, given: set[str]) -> None:
-    """Set the steps of a step schedule, in proportion to the epochs. Raise RequestError where they are unknown."""
-    if options.schedule != "step":
-        options.epoch_step = options.lr_decay_ratio = None
-    elif options.epoch_step is None or options.lr_decay_ratio is None:
-        raise RequestError(f"--schedule step on {options.network} needs --epoch_step and --lr_decay_ratio")
-    elif "epoch_step" not in given:
-        preset = NETWORKS[options.network].presets
-        options.epoch_step = [-(-step * options.epochs // preset["epochs"]) for step in preset["epoch_step"]]  # up
-
-
-def _resolve_cutout(options: argparse.Namespace) -> None:
-    """Set the cutout's side, at most half a folder's images. Raise RequestError if --augment does not allow it."""
-    if options.augment != "full" and options.cutout:
-        raise RequestError(f"--cutout {options.cutout} goes with --augment full, not {options.augment}")
-    if options.cutout is None:
-        side = options.image_size if options.data_folder is not None else None
-        options.cutout = min(CUTOUT, side // 2 if side else CUTOUT) if options.augment == "full" else 0
 
 
 def _check_machine_flags(options: argparse.Namespace) -> None:
@@ -214,6 +190,12 @@ def _resolve_defaults(options: argparse.Namespace, given: set[str]) -> None:
         options.grad_accum = None
     if options.test_every == 1:
         options.test_every = None
+    if options.until == options.epochs:
+        options.until = None
+    if options.reestimate_bn == 0:
+        options.reestimate_bn = None
+    if options.structured_lr == 1:
+        options.structured_lr = None
     if options.fit_effort == 1:
         options.fit_effort = None
     if options.evaluate and "image_size" not in given and options.data_folder is None:

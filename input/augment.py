@@ -18,11 +18,16 @@ PLACES = 2 * CROP_MARGIN + 1  # of a crop, in each direction
 
 @dataclass(frozen=True)
 class Augmentation:
-    """crop: zero-pad by 4 and crop (1605.07146, section 3); flip: left-right, one in two; cutout: side in pixels."""
+    """crop: pad by 4 and crop (1605.07146, section 3); flip: left-right, one in two; cutout: side in pixels.
+
+    cutout_inside: the square never hangs over the edge; reflect: padded by the image's own pixels instead of zeros.
+    """
 
     crop: bool = True
     flip: bool = True
     cutout: int = 16
+    cutout_inside: bool = False
+    reflect: bool = False
 
 
 def augment(images: Tensor, numbers: Tensor, augmentation: Augmentation, seed: int, epoch: int, normalise) -> Tensor:
@@ -41,23 +46,25 @@ def draw(numbers: Tensor, augmentation: Augmentation, height: int, width: int, s
     """Return what `apply` needs for images of these numbers (N,), such as all of an epoch: (4, N) int64.
 
     Of each image: the first row of the crop; its first column, plus 2 · CROP_MARGIN + 1 where it is flipped; row and
-    column of the cutout's centre.
+    column of the cutout's centre, or of its first pixel where it lies inside.
     """
     bits, centres = (hash64(numbers, key(seed, epoch, what)) for what in ("crop and flip", "cutout"))
     rows, columns = (below(PLACES, bits, field) * augmentation.crop for field in (0, 1))
     columns += PLACES * augmentation.flip * below(2, bits, 2)
-    return torch.stack([rows, columns, below(height, centres, 0), below(width, centres, 1)])
+    beyond = augmentation.cutout - 1 if augmentation.cutout_inside and augmentation.cutout else 0
+    squares = (below(side - beyond, centres, field) for field, side in enumerate((height, width)))
+    return torch.stack([rows, columns, *squares])
 
 
 def apply(images: Tensor, draws: Tensor, augmentation: Augmentation, normalise) -> Tensor:
     """Do with a batch of bytes (B, H, W, 3) what was drawn for it (4, B); return floats (B, 3, H, W), channels-last.
 
     Cutout (DeVries & Taylor 2017, 1708.04552): a square of zeros after normalisation. It is centred on any pixel, so it
-    may hang over the edge.
+    may hang over the edge, unless it is to lie inside.
     """
     batch, height, width, _ = images.shape
-    tables = _tables(height, width, augmentation.cutout, images.device)
-    if augmentation.crop:
+    tables = _tables(height, width, augmentation, images.device)
+    if augmentation.crop and not augmentation.reflect:
         images = torch.nn.functional.pad(images, (0, 0, *[CROP_MARGIN] * 4))
     if augmentation.crop or augmentation.flip:
         each = torch.arange(batch, device=images.device)
@@ -72,21 +79,30 @@ def apply(images: Tensor, draws: Tensor, augmentation: Augmentation, normalise) 
 class _Tables(NamedTuple):
     """What each draw means for the rows or columns of an image: two kernels a batch, where arithmetic would take many."""
 
-    rows: Tensor  # (first rows, H): the rows of the padded image
+    rows: Tensor  # (first rows, H): the rows of the padded image, or those of the image that they reflect
     columns: Tensor  # (first columns, first columns flipped; W)
-    cut_rows: Tensor  # (centres, H): whether the cutout covers it
+    cut_rows: Tensor  # (centres or first rows, H): whether the cutout covers it
     cut_columns: Tensor
 
 
 @lru_cache(8)
-def _tables(height: int, width: int, cutout: int, device: torch.device) -> _Tables:
+def _tables(height: int, width: int, augmentation: Augmentation, device: torch.device) -> _Tables:
     rows, columns, first = torch.arange(height), torch.arange(width), torch.arange(PLACES)[:, None]
-    places = (first + rows, torch.cat([first + columns, first + columns.flip(0)]))
-    return _Tables(*(table.to(device) for table in (*places, _windows(height, cutout), _windows(width, cutout))))
+    places = [first + rows, torch.cat([first + columns, first + columns.flip(0)])]
+    if augmentation.crop and augmentation.reflect:
+        places = [_reflected(table - CROP_MARGIN, side) for table, side in zip(places, (height, width))]
+    windows = (_windows(side, augmentation.cutout, augmentation.cutout_inside) for side in (height, width))
+    return _Tables(*(table.to(device) for table in (*places, *windows)))
 
 
-def _windows(side: int, length: int) -> Tensor:
-    """Return (side, side) bool: for each centre the `length` places around it."""
-    centres = torch.arange(side)
-    offset = centres - (centres - length // 2)[:, None]
+def _reflected(places: Tensor, side: int) -> Tensor:
+    """Return the places of a row of `side` pixels that places before and behind it reflect; its ends are not repeated."""
+    return (side - 1) - ((side - 1) - places.abs()).abs()
+
+
+def _windows(side: int, length: int, inside: bool) -> Tensor:
+    """Return (places, side) bool: for each centre, or with `inside` for each first place, the `length` places of it."""
+    places = torch.arange(side)
+    first = places - (0 if inside else length // 2)
+    offset = places - first[:, None]
     return (offset >= 0) & (offset < length)

@@ -86,7 +86,8 @@ class Feed(ABC):
 
     `training`, `validation` (None unless held out) and `test` are splits. `facts` are those of the whole dataset
     (input/facts.py), which the caller that loads it sets. `test_every` is the number of epochs from one evaluation to the
-    next.
+    next. `reestimate_bn` is the number of training batches from which the last test takes batch-norm's statistics anew,
+    beside the plain one; 0: there is no such test.
     """
 
     training: Split
@@ -94,6 +95,7 @@ class Feed(ABC):
     test: Split
     facts: dict = {}
     test_every: int = 1
+    reestimate_bn: int = 0
 
     def __init__(self, side: int, mean: Sequence[float], std: Sequence[float], plan: BatchPlan):
         self.side, self.device, self.share = side, torch.device(plan.device), plan.share

@@ -21,6 +21,8 @@ NOT_IDENTITY = (
     "json",
     "checkpoint_every",
     "test_every",
+    "reestimate_bn",
+    "until",
     "checkpoint_activations",
     "cache_teacher",
     "budget",

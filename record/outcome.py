@@ -1,4 +1,4 @@
-"""How the last process of a run ended where it did not end well: runs/NAME/end.json, until the run goes on.
+"""How the last process of a run ended before the run was finished: runs/NAME/end.json, until the run goes on.
 
     note(RUNS / "wrn.teacher", 143, "stopped by SIGTERM; ...", epochs=2, steps=17)
     read(RUNS / "wrn.teacher")            # {"status": 143, "cause": "stopped", "resumable": True, "epochs": 2, "steps": 17, ...}
@@ -19,7 +19,7 @@ from system.files import write_atomically
 
 ANSWER = "SWAPCONV_END"  # environment variable: the file in which a launched process says how it ended
 CAUSES = {
-    RequestError.exit_status: "request", Diverged.exit_status: "diverged", MachineFault.exit_status: "machine", 130: "stopped", 143: "stopped",
+    0: "until", RequestError.exit_status: "request", Diverged.exit_status: "diverged", MachineFault.exit_status: "machine", 130: "stopped", 143: "stopped",
 }  # fmt: skip
 
 

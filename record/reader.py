@@ -4,7 +4,7 @@
     run.state, run.epochs_done, run.last["test_top1_error"]         # ("finished", 30, 2.36)
 
 A state is `finished`, `running` (a process of this machine or of its file system holds the lock), `diverged`, `failed`,
-or `incomplete`: stopped, killed, or without power, so that the same command goes on. Imports no torch.
+or `incomplete`: ended by --until, stopped, killed, or without power, so that the same command goes on. Imports no torch.
 """
 
 import json
@@ -86,7 +86,7 @@ class Record:
             return "running"
         if self.fault:
             return "failed"
-        if self.end is None or self.end["cause"] in ("stopped", "killed"):
+        if self.end is None or self.end["cause"] in ("stopped", "killed", "until"):
             return "incomplete"
         return "diverged" if self.end["cause"] == "diverged" else "failed"
 

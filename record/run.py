@@ -154,16 +154,23 @@ class Run:
         """Return whether all epochs are done."""
         return len(self.rows) >= self.config["epochs"]
 
-    def beginning(self) -> str:
-        """Say where a resumed run begins."""
+    def beginning(self, until: int) -> str:
+        """Say where a resumed run begins that is to have `until` epochs this time."""
         if self.is_finished():
             return f"{self.name} is finished, nothing is left to do"
+        if self.state and self.state["epoch"] >= until:
+            return f"{self.progress()} are done, nothing is left to do until then"
         return f"resuming after {self.progress()}" if self.state else "nothing to resume: starting"
 
     def note_end(self, status: int, reason: str) -> None:
         """Write how the process ends where it does not end well, with what is kept of the run."""
         kept = (self.state["epoch"], self.state["step"]) if self.state else (0, 0)
         outcome.note(self.folder, status, reason, *kept)
+
+    def note_early_end(self) -> None:
+        """Write that the process has ended as --until says, where epochs are left."""
+        if not self.is_finished():
+            self.note_end(0, f"ended by --until; {self.progress()} are kept")
 
     def _plot(self, row: dict) -> None:
         """Write TensorBoard's points in this thread: its own writer would hide a full disk in another one."""
@@ -193,3 +200,6 @@ class Unrecorded:
     def save(self, row: dict | None, state: dict) -> dict | None:
         """Return the row and keep nothing."""
         return row
+
+    def note_early_end(self) -> None:
+        """Write nothing."""

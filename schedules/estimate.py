@@ -155,14 +155,12 @@ def report(measured: Sequence[Measured], slots: int, price: float | None) -> str
             rows.append([name, len(jobs), None, None, None, None, None, "no: see below"])
             faults.append(f"{name}: {fault}")
             continue
-        epochs = [
-            place.job.options.epochs - (record.epochs_done if (record := place.record()) else 0) for place in jobs
-        ]
+        epochs = [place.job.epochs - (record.epochs_done if (record := place.record()) else 0) for place in jobs]
         hours = (sum(epochs) * said["epoch_seconds"] + len(jobs) * said["start_seconds"]) / 3600
         total += hours * max(1, jobs[0].job.gpus)
         beside = slots if said["device"] == "cpu" else 1
         fits = said["peak_bytes"] * beside < said["memory_bytes"] and said["disk_bytes"] < said["free_disk_bytes"]
-        each = said["start_seconds"] + said["epoch_seconds"] * jobs[0].job.options.epochs
+        each = said["start_seconds"] + said["epoch_seconds"] * jobs[0].job.epochs
         rows.append([
             name, len(jobs), f"{said['params']:,}", duration(said["train_seconds"]), f"{said['peak_bytes'] / 1e9:.2f}",
             duration(each), duration(3600 * hours), "yes" if fits else "no",

@@ -59,6 +59,14 @@ class Place:
         """Read what its run has left so far."""
         return read(self.folder)
 
+    def is_done(self, record: Record | None) -> bool:
+        """Return whether its run has all epochs that the job asks for."""
+        if record is None:
+            return False
+        return (
+            record.state == "finished" or self.job.options.until is not None and record.epochs_done >= self.job.epochs
+        )
+
     def checkpoint(self) -> int:
         """Return when its checkpoint was last written, in nanoseconds; 0 where there is none."""
         try:
@@ -109,9 +117,9 @@ class Queue:
                 yield place
 
     def _look(self, place: Place) -> None:
-        """Set the state of a job that does not run here: finished, diverged, trained elsewhere, or waiting."""
+        """Set the state of a job that does not run here: finished (or as far as its --until), diverged, trained elsewhere, or waiting."""
         record = place.record()
-        if record is not None and record.state == "finished":
+        if place.is_done(record):
             place.state = FINISHED
         elif record is not None and record.state == "diverged":  # it would diverge again
             place.state, place.reason = DIVERGED, record.reason
@@ -139,7 +147,7 @@ class Queue:
         """
         place = self.places[name]
         record = place.record()
-        if record is not None and record.state == "finished":
+        if place.is_done(record):
             place.state, place.reason = FINISHED, ""
             return place
         answer = outcome.answered(place.folder, status)

@@ -43,9 +43,17 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
 
 
 def repeat(record: Record | None, job: Job | None = None) -> str:
-    """Return the command that goes on with a run, or begins it; "" where nobody recorded it."""
+    """Return the command that goes on with a run, or begins it; "" where nobody recorded it.
+
+    One that its --until has ended goes on to its last epoch.
+    """
     arguments = list(job.arguments) if job else record.document.get("argv", [])[1:]
     arguments = [each for each in arguments if each not in ("-r", "--resume", "--dry_run")]
+    if record is not None and record.end is not None and record.end["cause"] == "until":
+        dropped = {place + step for place, each in enumerate(arguments) if each == "--until" for step in (0, 1)}
+        arguments = [
+            each for place, each in enumerate(arguments) if place not in dropped and not each.startswith("--until=")
+        ]
     return f"python main.py {shlex.join(arguments)} --resume" if arguments else ""
 
 

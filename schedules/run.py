@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     queue = Queue(jobs, request.retries)
     if queue.count(FINISHED) == len(jobs):
-        print(f"all {len(jobs)} runs are finished, nothing is left to do")
+        print(f"all {len(jobs)} runs are finished{_early(queue)}, nothing is left to do")
         return 0
     launcher = launchers.build(request.launcher, request)
     _check_size(jobs, launcher)
@@ -184,6 +184,13 @@ def _kept(place: Place) -> str:
     return f"stopped: {outcome.progress(place.end['epochs'], place.end['steps'], place.job.options.epochs)} are kept"
 
 
+def _early(queue: Queue) -> str:
+    """Say how many of the finished jobs have epochs left behind their --until; "" where none has."""
+    done = [place.record() for place in queue.places.values() if place.state == FINISHED]
+    early = sum(record is not None and record.state != "finished" for record in done)
+    return f", {early} of them as far as --until" if early else ""
+
+
 def report(queue: Queue) -> int:
     """Print why jobs failed or were not started, with the ends of their logs; return 0 where all are finished.
 
@@ -199,7 +206,7 @@ def report(queue: Queue) -> int:
             print(f"{place.job.name} was not started: {place.reason}")
     failed, diverged, blocked = queue.count(FAILED), queue.count(DIVERGED), queue.count(BLOCKED)
     rest = f", {blocked} could not be started" if blocked else ""
-    finished = f"{queue.count(FINISHED)} of {len(queue.places)} runs are finished"
+    finished = f"{queue.count(FINISHED)} of {len(queue.places)} runs are finished{_early(queue)}"
     if failed:
         raise MachineFault(f"{finished}, {failed} failed, {diverged} diverged{rest}")
     if diverged:

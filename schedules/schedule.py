@@ -50,6 +50,11 @@ class Job:
         needs |= {self.options.teacher_checkpoint: "teacher"} if self.options.mode == "student" else {}
         return {source: what for source, what in needs.items() if is_run(source)}
 
+    @property
+    def epochs(self) -> int:
+        """The epochs after which its process ends: those of --until, if they are given."""
+        return self.options.until or self.options.epochs
+
     def command(self) -> list[str]:
         """Return the argv of its process: this interpreter, this main.py, and --resume.
 

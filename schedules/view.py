@@ -90,7 +90,7 @@ class View:
         """Show the result of a job, and count its time and its epochs."""
         self.event(place.job.name, result(place.record()), "green")
         self.seconds += time.monotonic() - place.began
-        self.epochs += place.job.options.epochs - place.epochs
+        self.epochs += place.job.epochs - place.epochs
 
     def left(self) -> str:
         """Return in words how long the rest takes, at the mean time of an epoch so far; "" where nothing is known."""
@@ -101,7 +101,7 @@ class View:
         for place in self.queue.places.values():
             if place.state in (WAITING, RUNNING):
                 since = time.monotonic() - place.began if place.state == RUNNING else 0.0
-                seconds += max(0.0, pace * (place.job.options.epochs - place.epochs) - since)
+                seconds += max(0.0, pace * (place.job.epochs - place.epochs) - since)
         return f"; about {duration(seconds / running)} left"
 
     def _row(self, place: Place) -> list[str]:
@@ -137,7 +137,8 @@ def _percent(row: dict, metric: str) -> str:
 
 
 def result(record: Record) -> str:
-    """Return the error and the time of a finished run in words."""
+    """Return the error and the time of a run that is finished, or as far as its --until, in words."""
     seconds = sum(row.get("seconds", 0.0) for row in record.rows)
     error = _percent(record.tested, "test_top1_error") or "unknown"
-    return f"finished: error {error} in {duration(seconds)}"
+    end = "finished" if record.state == "finished" else f"{record.epochs_done} of {record.epochs_planned} epochs"
+    return f"{end}: error {error} in {duration(seconds)}"

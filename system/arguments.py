@@ -31,7 +31,7 @@ class Flag:
     help: str = ""
     default: Any = None
     metavar: str | None = None
-    action: str | None = None
+    action: str | Callable[..., argparse.Action] | None = None
     short: str | None = None
 
     @property
@@ -45,6 +45,18 @@ class Flag:
         given = {"type": self.type, "default": self.default, "metavar": self.metavar, "action": self.action}
         given = {keyword: value for keyword, value in given.items() if value is not None}
         group.add_argument(*names, help=self.help, **given)
+
+
+class Switch(argparse.Action):
+    """A flag without a value that `--no_NAME` turns off, where a preset turns it on. None: it was not given."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **keywords):
+        self.off = [f"--no_{name.removeprefix('--')}" for name in option_strings]
+        super().__init__([*option_strings, *self.off], dest, nargs=0, **keywords)
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Note what was given."""
+        setattr(namespace, self.dest, option_string not in self.off)
 
 
 def choice(what: str, allowed: Sequence[str]) -> Callable[[str], str]:
@@ -98,6 +110,32 @@ def milestones(text: str) -> list[int]:
     if not whole or epochs != sorted(set(epochs)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a JSON list of rising epochs, such as '[60,120,160]'")
     return epochs
+
+
+def points(text: str) -> list[list[float]]:
+    """Take a JSON list of pairs [epoch, rate] in rising order, from epoch 0 on, with a rate above 0."""
+    try:
+        pairs = json.loads(text)
+    except (ValueError, RecursionError):
+        pairs = None
+    numbers = isinstance(pairs, list) and all(
+        isinstance(pair, list) and [type(each) in (int, float) and 0 <= each <= 1e30 for each in pair] == [True] * 2
+        for pair in pairs
+    )  # nan is not at least 0
+    epochs = [pair[0] for pair in pairs] if numbers else []
+    if epochs[:1] != [0] or epochs != sorted(set(epochs)) or not any(rate for _, rate in pairs):
+        example = "'[[0,0],[5,0.4],[24,0]]'"
+        wanted = f"a JSON list of rising epochs, the first 0, each with a rate, one above 0, such as {example}"
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    return pairs
+
+
+def factor(text: str) -> float | str:
+    """Take a number above 0, or `auto`."""
+    try:
+        return text if text == "auto" else number(float, 0, 1e6, above=True)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor auto")
 
 
 def gpus(text: str) -> list[int]:

@@ -117,7 +117,9 @@ def test_neither_counting_nor_training_nor_fitting_imports_what_it_does_not_need
     training = ["digits", "teacher", "-t", "t", *TINY, "--epochs", "1"]
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import count, main\n"
     code += f"for conv in {ONE_EACH}: count.main(['cifar10', '--conv', conv])\n"
-    code += f"main.main({training})\nimport torch, blocks\nfrom layers.spec import ConvSpec\n"
+    code += (
+        f"main.main({training} + ['--optimizer', 'adamw'])\nimport torch, blocks\nfrom layers.spec import ConvSpec\n"
+    )
     code += f"for conv in {ONE_EACH}: blocks.block(conv, ConvSpec(16, 16, 3), name='a')"
     code += ".approximate(torch.randn(16, 16, 3, 3), effort=0.1)\n"
     code += "print({'torch._dynamo', 'torch.distributed.fsdp', 'sympy', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules))"

@@ -81,18 +81,28 @@ def _peak(device: torch.device) -> int:
 
 
 def estimate(
-    measured: Measured, data: Feed, costs: dict, epochs: int, done: tuple[int, int], disk: tuple[int, int]
+    measured: Measured,
+    data: Feed,
+    costs: dict,
+    epochs: tuple[int, int],
+    done: tuple[int, int],
+    disk: tuple[int, int],
 ) -> dict:
     """Return what the run would take, ready for JSON.
 
-    Args: done: of the `epochs`, those that are over, and steps of the next; disk: bytes that the run needs and that are free.
-    `epoch_seconds` is the mean over all epochs, of which those that test take longer.
+    Args: epochs: those of the run, and after how many of them it ends this time; done: those that are over, and steps of
+    the next; disk: bytes that the run needs and that are free. `epoch_seconds` is the mean over all epochs, of which those
+    that test take longer.
     """
+    epochs, until = epochs
     steps = data.steps(data.training)
     tests = sum(data.steps(split) for split in (data.test, data.validation) if split is not None)
     training, testing = steps * measured.train_seconds, tests * measured.test_seconds
     tested = [epoch for epoch in range(epochs) if data.evaluated(epoch, epochs)]
-    ahead = (epochs - done[0]) * training - done[1] * measured.train_seconds
+    ahead = (until - done[0]) * training - done[1] * measured.train_seconds
+    ahead += testing * sum(done[0] <= epoch < until for epoch in tested)
+    if data.reestimate_bn and until == epochs:
+        ahead += (data.reestimate_bn + data.steps(data.test)) * measured.test_seconds
     return {
         "params": costs["params"],
         "mult_adds": costs["mult_adds"],
@@ -109,7 +119,8 @@ def estimate(
         "epochs": epochs,
         "epochs_done": done[0],
         "tests": len(tested),
-        "seconds": ahead + testing * sum(epoch >= done[0] for epoch in tested),
+        "until": until,
+        "seconds": max(0.0, ahead),
     }
 
 
@@ -123,7 +134,7 @@ def _memory(device: torch.device) -> int:
 def report(of: dict) -> str:
     """Return an estimate as a table for a person."""
     where = f"on {of['device']}" if of["device"] != "cpu" else "of this process"
-    ahead = of["epochs"] - of["epochs_done"]
+    ahead = max(0, of["until"] - of["epochs_done"])
     rows = [
         ["parameters", f"{of['params']:,}"],
         ["mult-adds an image", f"{of['mult_adds']:.5E} published, {of['mult_adds_exact']:.5E} exact"],
@@ -136,7 +147,8 @@ def report(of: dict) -> str:
             "the run",
             f"{duration(of['seconds'])} for {ahead:,} epochs"
             + (f", {of['tests']:,} of which test" * (of["tests"] < of["epochs"]))
-            + (f", {of['epochs_done']} are done" * (ahead < of["epochs"])),
+            + (f", {of['epochs_done']} are done" * (of["epochs_done"] > 0))
+            + (f", until epoch {of['until']} of {of['epochs']}" * (of["until"] < of["epochs"])),
         ],
     ]
     return tabulate(rows, tablefmt="plain", disable_numparse=True)

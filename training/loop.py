@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -23,7 +24,8 @@ from input.batches import Feed
 from system.errors import Diverged
 from training.metrics import Meter, errors, means
 from training.optim import set_learning_rate
-from training.rates import Schedule
+from training.rates import Schedule, changes_within
+from training.reestimation import reestimated
 from training.state import load_state, save_state
 from training.step import Precision, TrainStep, count_hits
 
@@ -71,14 +73,14 @@ def fit(
     for epoch in range(first, epochs if until is None else min(until, epochs)):
         step.t = epoch / epochs
         lr = schedule(step.t)
-        meter.when = f"epoch {epoch + 1}/{epochs} at learning rate {lr:g}"
+        meter.when = f"epoch {epoch + 1}/{epochs} at learning rate {_rates(schedule, epoch, epochs, data)}"
         set_learning_rate(step.optimizer, lr)
         for callback in step.callbacks:
             callback.before_epoch(step)
         if meter.steps:  # of an epoch that was begun before: what before_epoch did since comes before these steps
             load_state(resumed, step, meter)
         was_trained = meter.steps == data.steps(data.training)  # resumed from a state that was kept in the evaluation
-        for _ in train_one_epoch(step, data, epoch, epochs, meter, is_due):
+        for _ in train_one_epoch(step, data, schedule, epoch, epochs, meter, is_due):
             yield Progress(None, save_state(epoch, step, meter))
         step.t = (epoch + 1) / epochs
         for callback in step.callbacks if not was_trained else ():
@@ -86,16 +88,31 @@ def fit(
         row = {"epoch": epoch, "lr": lr, **meter.metrics()}
         if meter.images < len(data.training):
             row["train_left_out"] = len(data.training) - meter.images
-        for name, split in data.evaluated(epoch, epochs):
-            metrics = evaluate(step.model, data, split, step.precision, should_stop, step.ranks)
+        for name, test in _tests(step, data, epoch, epochs):
+            metrics = test(should_stop=should_stop)
             if metrics is None:
                 yield Progress(None, save_state(epoch, step, meter))
-                metrics = evaluate(step.model, data, split, step.precision, ranks=step.ranks)
+                metrics = test()
             row |= _named(name, metrics, meter.when)
         for callback in step.callbacks:
             row |= callback.metrics()
         meter = Meter(step.ranks, meter.when)
         yield Progress(row, save_state(epoch + 1, step, meter))
+
+
+def _rates(schedule: Schedule, epoch: int, epochs: int, data: Feed) -> str:
+    """Return the learning rate of an epoch in words, of one that changes within it that of its first and last step."""
+    steps = data.steps(data.training)
+    last = f" to {schedule((epoch + (steps - 1) / steps) / epochs):g}" if changes_within(schedule) else ""
+    return f"{schedule(epoch / epochs):g}{last}"
+
+
+def _tests(step: TrainStep, data: Feed, epoch: int, epochs: int) -> Iterator[tuple[str, Callable]]:
+    """Yield what is evaluated after an epoch: a name, and a function that takes `should_stop` and returns what `evaluate` does."""
+    for name, split in data.evaluated(epoch, epochs):
+        yield name, partial(evaluate, step.model, data, split, step.precision, ranks=step.ranks)
+    if data.reestimate_bn and epoch + 1 == epochs:
+        yield "test_reestimated", partial(evaluate_reestimated, step, data, epochs)
 
 
 def _named(split: str, metrics: dict[str, float], when: str) -> dict[str, float]:
@@ -106,15 +123,21 @@ def _named(split: str, metrics: dict[str, float], when: str) -> dict[str, float]
 
 
 def train_one_epoch(
-    train_step: TrainStep, data: Feed, epoch: int, epochs: int, meter: Meter, is_due: Callable[[int], bool]
-) -> Iterator[None]:
-    """Train on what `meter` has not yet seen of the training split; yield after the steps that are due."""
+    train_step: TrainStep, data: Feed, schedule: Schedule, epoch: int, epochs: int, meter: Meter,
+    is_due: Callable[[int], bool],
+) -> Iterator[None]:  # fmt: skip
+    """Train on what `meter` has not yet seen of the training split; yield after the steps that are due.
+
+    The learning rate is set before each step where the schedule changes it within an epoch.
+    """
     train_step.model.train()
     began, first, steps = time.perf_counter(), meter.steps, data.steps(data.training)
     name, disable = f"epoch {epoch + 1}/{epochs}", None if train_step.ranks.is_first else True
     with tqdm(total=steps, initial=first, desc=name, unit="batch", disable=disable, leave=False) as bar:
         for number, batch in enumerate(data.train(epoch, first), start=first + 1):
             train_step.t = (epoch + (number - 1) / steps) / epochs
+            if changes_within(schedule):
+                set_learning_rate(train_step.optimizer, schedule(train_step.t))
             meter.add(train_step(batch))
             if number % train_step.print_freq == 0 or number == steps:
                 means = meter.read()
@@ -158,3 +181,16 @@ def evaluate(
     loss, *hits, images = ranks.all_reduce(torch.cat([sums, sums.new_full((1,), images)])).tolist()
     left_out = {"left_out": len(split) - int(images)} if images < len(split) else {}
     return means({"loss": loss, **errors(hits, int(images))}, int(images)) | left_out
+
+
+def evaluate_reestimated(
+    step: TrainStep, data: Feed, epochs: int, should_stop: Callable[[], bool] = never
+) -> dict[str, float] | None:
+    """Return what `evaluate` does of the test images, with batch-norm's statistics taken anew from training batches.
+
+    Those are the first of the epochs that would follow, with their augmentation. Everything is as before then.
+    """
+    with reestimated(step.model, data, epochs, should_stop, step.ranks) as is_whole:
+        if not is_whole:
+            return None
+        return evaluate(step.model, data, data.test, step.precision, should_stop, step.ranks)

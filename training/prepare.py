@@ -41,9 +41,9 @@ from system.errors import RequestError
 from system.hashing import key
 from training import registry, teacher_cache
 from training.device import precision_of, strict, to_device
-from training.optim import sgd
-from training.rates import Cosine, Schedule, Step
+from training.optim import kept_tensors, optimizer_of, parameter_groups
 from training.recompute import recompute
+from training.reestimation import norms
 from training.report import versions
 from training.step import TrainStep
 from weights import approximation
@@ -57,7 +57,7 @@ class Prepared:
 
     `config` is what identifies it and its checkpoint keeps: the request with what its budget found, digests of what it comes from,
     and facts of its data. `network` is on the meta device; `start` is what --init_from names; `disk` are the bytes that the
-    checkpoints need and that are free.
+    checkpoints need and that are free; `until` is the number of epochs after which it ends, this time.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Prepared:
     data: Feed
     disk: tuple[int, int] | None
     resume: bool
+    until: int
 
     @property
     def done(self) -> tuple[int, int]:
@@ -119,13 +120,15 @@ def prepare(request: Configuration, device: torch.device, ranks: Ranks) -> Prepa
     with ranks.all_or_none():
         config, budgeted = budget.resolve(request)
         source, costs, network = find(request), summary(config), build(config)
+        if config.reestimate_bn and not norms(network):
+            raise RequestError(f"--reestimate_bn {config.reestimate_bn}: {config.network} has no batch-norm")
         teacher = build_teacher(request, network) if request.mode == "student" else None
         start = start_of(config, network, found) if request.init_from else None
         config = identified(config, teacher, start)
         disk = None
         if ranks.is_first:
             refuse(name, config, found, request.resume)
-            disk = disk_room(name, network, request.momentum)
+            disk = disk_room(name, network, kept_tensors(request))
     check_alike(config, ranks)
     with cache.deferred() if ranks.world_size == 1 else nullcontext():  # other ranks wait for what rank 0 keeps
         data = load_data(request, source, device, ranks)
@@ -140,12 +143,13 @@ def prepare(request: Configuration, device: torch.device, ranks: Ranks) -> Prepa
                     check_classes(request.teacher_checkpoint, "teacher", teacher.config, config)
     check_parts(config, data, ranks)
     return Prepared(
-        name, config, found, budgeted, costs, network, teacher, start, source, data, disk, resume=request.resume
-    )
+        name, config, found, budgeted, costs, network, teacher, start, source, data, disk,
+        resume=request.resume, until=request.until or request.epochs,
+    )  # fmt: skip
 
 
 def identified(config: Configuration, teacher: Origin | None, start: Origin | None) -> Configuration:
-    """Return the configuration with digests of what the run comes from, and without what changes nothing: `resume`."""
+    """Return the configuration with digests of what the run comes from, and without what changes nothing."""
     digests = {}
     if config["module"]:
         digests["module_digest"] = files.file_digest(config["module"])
@@ -153,7 +157,7 @@ def identified(config: Configuration, teacher: Origin | None, start: Origin | No
         digests["teacher_digest"] = teacher.digest
     if start is not None:
         digests["init_digest"] = start.digest
-    return Configuration({name: value for name, value in config.items() if name != "resume"}) | digests
+    return Configuration({name: value for name, value in config.items() if name not in ("resume", "until")}) | digests
 
 
 def check_alike(config: Configuration, ranks: Ranks) -> None:
@@ -208,12 +212,23 @@ def assemble(prepared: Prepared, device: torch.device, ranks: Ranks) -> TrainSte
     teacher = prepared.teacher and to_device(prepared.teacher.network, device)
     criterion, callbacks = registry.criterion(config, teacher), registry.callbacks(config)
     scale = 1.0 if config.nocrswd else prepared.costs["crs_ratio"] * config.crs_factor
-    structured = blocks.structured_parameters(network)
-    optimizer = sgd(network, structured, config.lr, config.momentum, config.weight_decay, scale)
+    factors = learning_rate_factors(network, config.structured_lr)
+    optimizer = optimizer_of(config, parameter_groups(network, factors, config.weight_decay, scale))
     precision, parts = precision_of(config, device), config.grad_accum or 1
     if config.cache_teacher:
         criterion.cache = teacher_cache.reserve(criterion, prepared.data, precision)
     return TrainStep(network, criterion, optimizer, callbacks, precision, parts, ranks, config.print_freq)
+
+
+def learning_rate_factors(network: nn.Module, asked: float | str | None) -> dict[nn.Parameter, float]:
+    """Return the factor on the learning rate of each structured parameter: what is asked, or with "auto" 1 / its degree.
+
+    A step of a map of d factors moves all of them, and so the map about d times as far as one of a single factor.
+    """
+    degrees = blocks.structured_parameters(network)
+    if asked == "auto":
+        return {parameter: 1 / degree for parameter, degree in degrees.items()}
+    return dict.fromkeys(degrees, 1.0 if asked is None else asked)
 
 
 def speeds_of(prepared: Prepared, device: torch.device) -> cosine_costs.Speeds | None:
@@ -246,10 +261,3 @@ def seed_everything(seed: int, ranks: Ranks) -> None:
     """Seed the common generators, from which drop-path draws; on each rank with other numbers, for its other images."""
     seed = seed if ranks.is_first else key(seed, ranks.rank)
     random.seed(seed), np.random.seed(seed % 2**32), torch.manual_seed(seed)
-
-
-def schedule_of(config: Configuration) -> Schedule:
-    """Return the learning-rate schedule that a configuration asks for."""
-    if config.schedule == "cosine":
-        return Cosine(config.lr)
-    return Step(config.lr, tuple(epoch / config.epochs for epoch in config.epoch_step), config.lr_decay_ratio)

@@ -27,7 +27,7 @@ from models.registry import NETWORKS
 from record.run import Run, Unrecorded
 from system.configuration import Configuration
 from system.errors import Diverged, Interrupted, MachineFault, is_out_of_memory, of_system
-from training import dry_run, teacher_cache
+from training import dry_run, rates, teacher_cache
 from training.step import TrainStep
 from weights.classes import print_data_difference
 from weights.origin import Origin
@@ -85,7 +85,8 @@ class Report:
             )
         if (cache := teacher_cache.cache_of(step)) is not None:
             self.say(cache.line())
-        for line in (_of_data(prepared, step.ranks), *_of_decay(step), _of_options(prepared.config)):
+        schedule = rates.describe(prepared.config)
+        for line in (_of_data(prepared, step.ranks), *_of_decay(step), schedule, _of_options(prepared.config)):
             self.say(line)
 
     def _announce_origins(self, prepared: Prepared) -> None:
@@ -102,10 +103,10 @@ class Report:
             name = prepared.name
             self.say(f"the record of the run {name!r} does not say on which data it was begun: from now on it does")
 
-    def beginning(self, run: Run | Unrecorded, resume: bool) -> None:
+    def beginning(self, run: Run | Unrecorded, prepared: Prepared) -> None:
         """Print where a resumed run begins."""
-        if resume and self.speaks:
-            self.say(run.beginning())
+        if prepared.resume and self.speaks:
+            self.say(run.beginning(prepared.until))
 
     def epoch(self, row: dict | None, epochs: int) -> None:
         """Print an epoch's row of metrics in one line; nothing within an epoch."""
@@ -113,17 +114,26 @@ class Report:
             self.say(epoch_line(row, epochs))
 
     def result(self, run: Run | Unrecorded) -> None:
-        """Print the errors of the last epoch and the best."""
-        if self.speaks:
-            last = run.rows[-1]
+        """Print the errors of the last epoch that was tested and the best, and what goes on with a run that is not finished."""
+        if not self.speaks:
+            return
+        last = next((row for row in reversed(run.rows) if "test_top1_error" in row), None)
+        if last is not None:
             top1, top5, best = (last[f"{name}_error"] for name in ("test_top1", "test_top5", "best_test_top1"))
-            self.say(f"Error@1 {top1:.2f} Error@5 {top5:.2f} (best Error@1 {best:.2f})")
+            after = "" if last is run.rows[-1] else f" after epoch {last['epoch'] + 1}"
+            self.say(f"Error@1 {top1:.2f} Error@5 {top5:.2f} (best Error@1 {best:.2f}){after}")
+            if "test_reestimated_top1_error" in last:
+                top1, top5 = (last[f"test_reestimated_{name}_error"] for name in ("top1", "top5"))
+                self.say(f"Error@1 {top1:.2f} Error@5 {top5:.2f} with batch-norm's statistics taken anew")
+        if not run.is_finished():
+            self.say(f"{run.progress()}: the same command with a later --until, or none, and --resume goes on")
 
     def estimate(self, prepared: Prepared, measured: dry_run.Measured) -> None:
         """Print what the run would take, as a table or as JSON."""
         if self.speaks:
-            config = prepared.config
-            of = dry_run.estimate(measured, prepared.data, prepared.costs, config.epochs, prepared.done, prepared.disk)
+            config, data = prepared.config, prepared.data
+            epochs = (config.epochs, prepared.until)
+            of = dry_run.estimate(measured, data, prepared.costs, epochs, prepared.done, prepared.disk)
             self.say(json.dumps(of) if config.json else dry_run.report(of))
 
 
@@ -153,7 +163,8 @@ def _of_data(prepared: Prepared, ranks: Ranks) -> str:
 def _of_decay(step: TrainStep) -> Iterator[str]:
     for group in step.optimizer.param_groups:
         count = sum(parameter.numel() for parameter in group["params"])
-        yield f"weight decay {group['weight_decay']:.3g} on {count:,} {group['name']} parameters"
+        slow = f", {group['lr_factor']:.3g} of the learning rate" if "lr_factor" in group else ""
+        yield f"weight decay {group['weight_decay']:.3g} on {count:,} {group['name']} parameters{slow}"
 
 
 def _of_options(config: Mapping) -> str:

@@ -21,7 +21,7 @@ class StoppedAfterwards(Ranks):
 
 
 def test_a_signal_before_the_others_know_is_noted(workplace):
-    fields = dict.fromkeys(["budget", "network", "teacher", "start", "source", "data", "disk"])
+    fields = dict.fromkeys(["budget", "network", "teacher", "start", "source", "data", "disk", "until"])
     run = Prepared(name="t", config=Configuration({"epochs": 3}), found=find("t"), costs={}, resume=False, **fields)
     with pytest.raises(Interrupted), run.record(StoppedAfterwards()):
         pass
