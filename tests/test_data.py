@@ -63,6 +63,22 @@ def test_an_epoch_started_late_draws_the_same():
     assert all(torch.equal(last[n], image) for n, image in by_image(data().train(3)).items())
 
 
+def test_a_reflected_crop_is_that_of_a_padded_image():
+    """By torch's padding, and NumPy's."""
+    reflected = Augmentation(cutout=0, reflect=True)
+    zeros = by_image(data(augmentation=Augmentation(cutout=0)).train(3))
+    for number, image in by_image(data(augmentation=reflected).train(3)).items():
+        whole = torch.from_numpy(images().train[number - 1]).float().permute(2, 0, 1)
+        padded = torch.nn.functional.pad(whole, [4] * 4, mode="reflect")
+        assert (padded.numpy() == np.pad(whole, ((0, 0), (4, 4), (4, 4)), mode="reflect")).all()
+        bits = hash64(torch.tensor(number - 1), key(0, 3, "crop and flip"))
+        row, column = int(below(9, bits, 0)), int(below(9, bits, 1))
+        crop = padded[:, row : row + 32, column : column + 32]
+        assert torch.equal(image, crop.flip(2) if below(2, bits, 2) else crop)
+        within = zeros[number] != 0
+        assert torch.equal(image[within], zeros[number][within])  # where no padding is seen they are the same
+
+
 def test_crop_and_flip_are_those_of_the_definition():
     crops = by_image(data(augmentation=Augmentation(cutout=0), count=200).train(0))
     seen_rows, seen_columns, flips = set(), set(), 0
@@ -115,6 +131,20 @@ def slices(number, augmentation, seed=0, epoch=2):
 def test_no_flip_without_flip():
     for image in by_image(data(augmentation=Augmentation(flip=False, cutout=0)).train(0)).values():
         assert (image[2, 8:24, 8:24].diff(dim=1) == 1).all()
+
+
+@pytest.mark.parametrize("length", [16, 5, 1, 32])
+def test_cutout_inside_is_a_whole_square_anywhere(length):
+    first = []
+    augmentation = Augmentation(False, False, length, cutout_inside=True)
+    for image in by_image(data(augmentation=augmentation, count=250).train(0)).values():
+        cut = (image == 0).all(0)
+        rows, columns = cut.any(1).nonzero().flatten().tolist(), cut.any(0).nonzero().flatten().tolist()
+        assert rows == [*range(rows[0], rows[0] + length)] and columns == [*range(columns[0], columns[0] + length)]
+        assert int((image == 0).sum()) == 3 * length**2
+        first.append((rows[0], columns[0]))
+    for places in zip(*first):
+        assert (min(places), max(places)) == (0, 32 - length) and len(set(places)) >= min(33 - length, 14)
 
 
 @pytest.mark.parametrize("length", [16, 5, 1])

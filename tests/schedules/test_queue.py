@@ -7,6 +7,7 @@ import pytest
 from queued import TINY, begin, jobs, states, train
 
 import schedules.job_queue
+import schedules.run
 from cli import options
 from record import outcome, reader
 from schedules.job_queue import BLOCKED, DIVERGED, FAILED, FINISHED, RUNNING, WAITING, Queue, tail
@@ -159,6 +160,20 @@ def test_finished_runs_are_skipped(workplace):
     assert (queue.places["a"].state, queue.places["a"].reason) == (DIVERGED, "it ended with 3")  # and would again
     train("s", 3), train("a", 3), train("b", 3)
     assert Queue(jobs("t", "s<t", "a", "b"), 0).is_over()
+
+
+def test_a_job_is_done_with_the_epochs_of_its_until(workplace):
+    """Though its run is not finished: it is neither tried again nor failed, and a student of it may start."""
+    (until,) = parse([["python", "main.py", "digits", "teacher", "-t", "t", *TINY, "--until", "2"]])[0]
+    queue = Queue([until, *jobs("s<t")], 0)
+    assert begin(queue) == ["t"] and until.epochs == 2
+    train("t", 2, 0)
+    assert queue.ended("t", 0).state == FINISHED and begin(queue) == ["s"]
+    assert reader.read(Path("runs/t")).state == "incomplete"
+    again = Queue([until], 0)
+    assert states(again) == {"t": FINISHED} and again.skipped == 1
+    assert schedules.run.report(again) == 0
+    assert states(Queue(jobs("t"), 0)) == {"t": WAITING}  # without --until there is more to do
 
 
 def test_damaged_folders_do_not_stop_the_queue(workplace):
