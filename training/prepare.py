@@ -41,7 +41,8 @@ from system.errors import RequestError
 from system.hashing import key
 from training import registry, teacher_cache
 from training.device import precision_of, strict, to_device
-from training.optim import kept_tensors, optimizer_of, parameter_groups
+from training.optim import kept_tensors, optimizer_of, parameter_groups, set_learning_rate
+from training.rates import schedule_of
 from training.recompute import recompute
 from training.reestimation import norms
 from training.report import versions
@@ -214,6 +215,7 @@ def assemble(prepared: Prepared, device: torch.device, ranks: Ranks) -> TrainSte
     scale = 1.0 if config.nocrswd else prepared.costs["crs_ratio"] * config.crs_factor
     factors = learning_rate_factors(network, config.structured_lr)
     optimizer = optimizer_of(config, parameter_groups(network, factors, config.weight_decay, scale))
+    set_learning_rate(optimizer, schedule_of(config)(0.0))  # a dry run takes its steps at it
     precision, parts = precision_of(config, device), config.grad_accum or 1
     if config.cache_teacher:
         criterion.cache = teacher_cache.reserve(criterion, prepared.data, precision)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -167,7 +168,7 @@ def test_schedules_of_every_step_are_torchs():
         shares = [(epoch + step / steps) / epochs for epoch in range(epochs) for step in range(steps)]
         np.testing.assert_allclose(
             [schedule(t) for t in shares],
-            by_torch(lambda optimizer: lr_scheduler.CosineAnnealingWarmRestarts(optimizer, first, mult), positions),
+            by_torch(partial(lr_scheduler.CosineAnnealingWarmRestarts, T_0=first, T_mult=mult), positions),
             atol=1e-9,
         )
         assert all(schedule(epoch / epochs) == 0.4 for epoch in [0, *schedule.restarts()])
@@ -178,7 +179,7 @@ def test_schedules_of_every_step_are_torchs():
 
         np.testing.assert_allclose(
             [Linear(points, epochs)(t) for t in shares],
-            by_torch(lambda optimizer, factor=factor: lr_scheduler.LambdaLR(optimizer, factor), positions),
+            by_torch(partial(lr_scheduler.LambdaLR, lr_lambda=factor), positions),
             atol=1e-9,
         )
 
