@@ -1,10 +1,11 @@
 """What only a GPU can show: blocks, kept matrices and compiled runs there do what they do on a CPU.
 
-    python tests/gpu.py [blocks | kept | runs ...] [--jobs 8] [--convs Sep,ACDC_3]
+    python tests/gpu.py [blocks | kept | runs | recipes ...] [--jobs 8] [--convs Sep,ACDC_3]
 
 `blocks`: value and gradients of every family against the same block on the CPU in double precision. `kept`: no change of a parameter
 escapes, and captured graphs form anew. `runs`: a student of every family, taught on digits; compiled it must have the losses of the
-eager run, killed and resumed those of the whole one. The exit status is 1 where anything differs.
+eager run, killed and resumed those of the whole one. `recipes`: the same of one family by every optimizer. The exit status is
+1 where anything differs.
 """
 
 import argparse
@@ -27,11 +28,16 @@ from tabulate import tabulate
 
 from blocks import block
 from layers.spec import ConvSpec
-from training.optim import sgd
+from training.optim import Adam, parameter_groups, sgd
 
 GPU = torch.device("cuda")
 SPECS = {"k3": ConvSpec(64, 96, 3, padding=1), "k1, stride 2": ConvSpec(96, 64, 1, stride=2)}
 NETWORK = ["--wrn_depth", "10", "--wrn_width", "1", "--train_size", "800", "--epochs", "3", "--lr", "0.001"]
+RECIPES = {
+    "Nesterov": "--nesterov --schedule sgdr --restart_epochs 1",
+    "Adam": "--optimizer adam --schedule sgdr --restart_epochs 1 --structured_lr auto",
+    "AdamW": "--optimizer adamw --reestimate_bn 4",
+}
 CLOSE = {"eager": 5e-3, "resumed": 5e-3}  # relative difference of an epoch's loss, of sums in other orders
 
 
@@ -63,11 +69,15 @@ def blocks(convs: list[str], jobs: int) -> tuple[list[dict], bool]:
     return rows, any(row["bad"] for row in rows)
 
 
-def _by_the_optimizer(made):
-    optimizer = sgd(made, [], 0.1, 0.9, 0.0, 1.0)
+def _by_the_optimizer(made, make=lambda made: sgd(made, [], 0.1, 0.9, 0.0, 1.0)):
+    optimizer = make(made)
     for parameter in made.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
+
+
+def _by_adam(made):
+    _by_the_optimizer(made, lambda made: Adam(parameter_groups(made, {}, 0.0, 1.0), 0.1, 0.9))
 
 
 def _in_place(made):
@@ -94,7 +104,7 @@ def _to_the_cpu_and_back(made):
 def kept(convs: list[str], jobs: int) -> tuple[list[dict], bool]:
     rows, spec = [], SPECS["k3"]
     for conv in [conv for conv in convs if conv not in ("Conv", "Sep")]:
-        for change in (_by_the_optimizer, _in_place, _loaded, _swapped, _to_the_cpu_and_back):
+        for change in (_by_the_optimizer, _by_adam, _in_place, _loaded, _swapped, _to_the_cpu_and_back):
             made = block(conv, spec, name="a").eval().to(GPU)
             x = torch.randn(2, spec.in_channels, 8, 8, device=GPU)
             with torch.inference_mode():
@@ -152,10 +162,10 @@ def _apart(one: list[dict], other: list[dict]) -> float:
     return max(abs(a["train_loss"] - b["train_loss"]) / abs(a["train_loss"]) for a, b in zip(one, other, strict=True))
 
 
-def _run(conv: str, folder: Path) -> dict:
-    shutil.copytree(folder / "taught", own := folder / conv)
-    flags = ["student", "-t", "t", "--conv", conv, "--alpha", "0.3", "-s"]
-    began, row = time.perf_counter(), {"conv": conv}
+def _run(conv: str, folder: Path, recipe: str = "") -> dict:
+    shutil.copytree(folder / "taught", own := folder / (recipe or conv))
+    flags = ["student", "-t", "t", "--conv", conv, "--alpha", "0.3", *RECIPES.get(recipe, "").split(), "-s"]
+    began, row = time.perf_counter(), {"conv": conv} | ({"recipe": recipe} if recipe else {})
     try:
         _trained(own, "eager", *flags, "eager")
         _trained(own, "compiled", *flags, "compiled", "--compile")
@@ -169,18 +179,27 @@ def _run(conv: str, folder: Path) -> dict:
     return row | {"bad": any(apart[name] > limit for name, limit in CLOSE.items())}
 
 
-def runs(convs: list[str], jobs: int) -> tuple[list[dict], bool]:
+def _students(students: list[tuple[str, str]], jobs: int) -> tuple[list[dict], bool]:
+    """The rows of students of one teacher, each by a conv and a recipe."""
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(jobs) as pool:
         folder = Path(place)
         (folder / "taught").mkdir()
         _trained(folder / "taught", "t", "teacher", "-t", "t")
-        rows = list(pool.map(lambda conv: _run(conv, folder), convs))
+        rows = list(pool.map(lambda student: _run(student[0], folder, student[1]), students))
     return rows, any(row["bad"] for row in rows)
+
+
+def runs(convs: list[str], jobs: int) -> tuple[list[dict], bool]:
+    return _students([(conv, "") for conv in convs], jobs)
+
+
+def recipes(convs: list[str], jobs: int) -> tuple[list[dict], bool]:
+    return _students([("Tucker_0.5", recipe) for recipe in RECIPES], jobs)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    checks = {"blocks": blocks, "kept": kept, "runs": runs}
+    checks = {"blocks": blocks, "kept": kept, "runs": runs, "recipes": recipes}
     parser.add_argument("checks", nargs="*", choices=[*checks, []], default=[], metavar="CHECK")
     parser.add_argument("--convs", default=",".join(ONE_EACH))
     parser.add_argument("--jobs", type=int, default=8, help="runs at once")
