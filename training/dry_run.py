@@ -100,7 +100,8 @@ def estimate(
     training, testing = steps * measured.train_seconds, tests * measured.test_seconds
     tested = [epoch for epoch in range(epochs) if data.evaluated(epoch, epochs)]
     ahead = (until - done[0]) * training - done[1] * measured.train_seconds
-    ahead += testing * sum(done[0] <= epoch < until for epoch in tested)
+    tests_ahead = sum(done[0] <= epoch < until for epoch in tested)
+    ahead += testing * tests_ahead
     if data.reestimate_bn and until == epochs:
         ahead += (data.reestimate_bn + data.steps(data.test)) * measured.test_seconds
     return {
@@ -119,6 +120,7 @@ def estimate(
         "epochs": epochs,
         "epochs_done": done[0],
         "tests": len(tested),
+        "tests_left": tests_ahead,
         "until": until,
         "seconds": max(0.0, ahead),
     }
@@ -146,7 +148,7 @@ def report(of: dict) -> str:
         [
             "the run",
             f"{duration(of['seconds'])} for {ahead:,} epochs"
-            + (f", {of['tests']:,} of which test" * (of["tests"] < of["epochs"]))
+            + (f", {of['tests_left']:,} of which test" * (of["tests_left"] < ahead))
             + (f", {of['epochs_done']} are done" * (of["epochs_done"] > 0))
             + (f", until epoch {of['until']} of {of['epochs']}" * (of["until"] < of["epochs"])),
         ],

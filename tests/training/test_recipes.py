@@ -2,20 +2,25 @@
 
 import json
 
+import torch
 from results import rows_of, same_run, saved
 
 import main
 import schedules.list
 from cli import options
+from distributed.process_group import ALONE
+from input.augment import Augmentation
 from record import reader
 from record.identity import differences
 from record.paths import RUNS
+from training.optim import SGD, Adam
+from training.prepare import assemble, prepare
 
 SMALL = "--wrn_depth 10 --wrn_width 0.25 --train_size 48 --batch_size 16 --epochs 3".split()
 RECIPE = [
     *"digits teacher -t r --conv Tucker_0.5 --structured_lr auto --optimizer adamw --schedule linear --reestimate_bn 2".split(),
     *"--lr_points [[0,0],[2,0.02],[3,0]] --cutout_inside --pad reflect".split(),
-    *SMALL,
+    *SMALL, "--test_every", "3",
 ]  # fmt: skip
 NEITHER = {"lr_points": None, "epoch_step": None, "restart_epochs": None, "restart_mult": None, "lr_decay_ratio": None}
 
@@ -46,7 +51,7 @@ def test_a_run_that_until_ends_goes_on(workplace, capsys, monkeypatch):
     assert (record.state, record.reason) == ("incomplete", "ended by --until; 1 of 3 epochs are kept")
     assert (end["status"], end["cause"], end["resumable"], end["epochs"], end["steps"]) == (0, "until", True, 1, 0)
     assert main.main([*RECIPE, "--until", "2", "--resume", "--dry_run"]) == 0
-    assert "for 1 epochs, 1 are done, until epoch 2 of 3" in capsys.readouterr().out
+    assert "for 1 epochs, 0 of which test, 1 are done, until epoch 2 of 3" in capsys.readouterr().out
     assert main.main([*RECIPE, "--until", "2", "--resume"]) == 0
     capsys.readouterr()
     with monkeypatch.context() as patch:
@@ -123,11 +128,16 @@ def test_defaults_are_neutral():
 
 
 def test_every_setting_reaches_the_run(workplace):
-    """The loss of one epoch of three steps is another one with each."""
-    command = [*"digits teacher -t plain --conv Generic_0.5".split(), *SMALL[:-1], "1", "--lr", "0.01"]
-    losses = {}
-    for flags in ("", "--optimizer adam", "--nesterov", "--structured_lr 0.5", "--pad reflect", "--cutout_inside"):
-        name = flags.replace(" ", "") or "plain"
-        assert main.main([*command, "-t", name.strip("-"), *flags.split()]) == 0
-        losses[flags] = rows_of(workplace, name.strip("-"))[0]["train_loss"]
-    assert len(set(losses.values())) == len(losses), losses
+    def made(flags):
+        request = options.training([*"digits teacher -t r --conv Generic_0.5".split(), *SMALL, *flags.split()])
+        prepared = prepare(request, torch.device("cpu"), ALONE)
+        return assemble(prepared, torch.device("cpu"), ALONE), prepared.data
+
+    step, data = made("--nesterov --structured_lr auto --pad reflect --cutout_inside --lr 0.2 --reestimate_bn 3")
+    optimizer = step.optimizer
+    assert (type(optimizer), optimizer.nesterov, data.reestimate_bn) == (SGD, True, 3)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.2, 0.1]
+    assert data.augmentation == Augmentation(True, False, 16, cutout_inside=True, reflect=True)
+    step, data = made("--optimizer adam --schedule linear --lr_points [[0,0.01],[3,0]] --momentum 0.8")
+    assert (type(step.optimizer), data.reestimate_bn, data.augmentation) == (Adam, 0, Augmentation(True, False, 16))
+    assert [(group["lr"], group["momentum"]) for group in step.optimizer.param_groups] == [(0.01, 0.8)] * 2
