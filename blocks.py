@@ -2,6 +2,7 @@
 
     network = build("WideResNet", classes=10, depth=16, width=1.0)           # models, on any device, meta too
     substitute(network, parse_conv("SepHashed_0.1"), seed=0)                 # every swappable convolution
+    substitute(network, parse_name("groups.0=Conv,.*=SepHashed_0.1"))        # each as the first pattern says
     block("Generic_0.1", ConvSpec(64, 128, 3, padding=1))                    # one block by hand
 
 A block is chosen by a name (layers/registry.py says which class builds it) or built by the user's own class
@@ -33,7 +34,7 @@ constant, the rest are exact.
     Kronecker           1.000
 """
 
-import re
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Protocol
 
@@ -42,6 +43,7 @@ from torch import Tensor, nn
 
 from layers.base import ChannelMap, Replacement
 from layers.init import initialise
+from layers.mixed import MixedName, found_in
 from layers.registry import ConvName, parse_conv
 from layers.seeded import Seeded
 from layers.separable import Separable
@@ -140,33 +142,44 @@ def swappable(model: nn.Module) -> list[str]:
 def chosen(model: nn.Module, where: str) -> list[str]:
     """Return the swappable names in which the regular expression `where` is found. Raise RequestError if none is."""
     candidates = swappable(model)
-    names = [name for name in candidates if re.search(where, name)]
+    names = [name for name in candidates if found_in(where, name)]
     if not names:
         there = f"such as {candidates[0]!r}" if candidates else "and there are none"
         raise RequestError(f"--where {where!r} matches none of the layers that can be swapped, {there}")
     return names
 
 
-def substitute(model: nn.Module, conv: ConvName | Builder, where: str = "", seed: int = 0) -> list[str]:
+def decided(conv: ConvName | MixedName | Builder, names: Sequence[str]) -> dict[str, ConvName | Builder | None]:
+    """Return what replaces each layer, None where nothing does. Raise RequestError for a pattern that decides none."""
+    return conv.decide(names) if isinstance(conv, MixedName) else dict.fromkeys(names, conv)
+
+
+def stays(module: nn.Module, conv: ConvName | Builder | None) -> bool:
+    """Return whether a module stays as it is: nothing replaces it, or it is the ordinary convolution asked for."""
+    return conv is None or (isinstance(conv, ConvName) and conv.is_ordinary and isinstance(module, nn.Conv2d))
+
+
+def substitute(model: nn.Module, conv: ConvName | MixedName | Builder, where: str = "", seed: int = 0) -> list[str]:
     """Replace, in place, every swappable module whose dotted name `where` is found in; initialise the new blocks.
 
-    An ordinary convolution that `conv` asks for stays as it is. Returns the dotted names that are of `conv` now. Raises
-    RequestError where a layer cannot take it, with the layer's name, or where `where` matches nothing.
+    An ordinary convolution that `conv` asks for stays as it is. Returns the dotted names that are of `conv` now: of a
+    mixed one, those that a pattern decides. Raises RequestError where a layer cannot take it, with the layer's name, or
+    where `where` or a pattern matches nothing.
     """
-    names = chosen(model, where)
+    convs = decided(conv, chosen(model, where))
     places: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         places.setdefault(module, []).append(name)
-    for name in names:
+    for name, each in convs.items():
         old = model.get_submodule(name)
-        if isinstance(conv, ConvName) and conv.is_ordinary and isinstance(old, nn.Conv2d):
+        if stays(old, each):
             continue
-        new = _replacement(old, conv, seed, name)
+        new = _replacement(old, each, seed, name)
         for place in places.get(old, ()):
             model.set_submodule(place, new)
     if any(isinstance(module, Seeded) for module in model.modules()):
         _remember_seed(model, seed)
-    return names
+    return [name for name, each in convs.items() if each is not None]
 
 
 def _replacement(old: nn.Module, conv: ConvName | Builder, seed: int, name: str) -> nn.Module:

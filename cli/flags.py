@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cli.command import Parser
 from input.datasets import DATASETS, PREFIX, is_own
+from layers.mixed import several
 from layers.registry import FAMILIES, form
 from models import registry as networks
 from models.registry import NETWORKS
@@ -30,7 +31,6 @@ from system.arguments import (
     pattern,
     points,
     source,
-    words,
 )
 from training import registry
 from training.registry import CALLBACKS, LOSSES
@@ -47,6 +47,10 @@ def dataset(text: str) -> str:
     return choice("dataset", [*DATASETS, f"{PREFIX}PATH"])(text)
 
 
+MIXED = (
+    "; or mixed, PATTERN=NAME,PATTERN=NAME…, as 'groups.0=Conv,.*=SepHashed_0.1': the first pattern that a layer's "
+    "dotted name matches (as --where) decides, and a layer that none matches stays as the network has it"
+)
 IMAGE_SIZE = Flag(
     "--image_size", number(int, 1, 1024), metavar="PIXELS",
     help="rows and columns of an ImageNet image (preset: 224), or of those of a folder:PATH (preset: their own)",
@@ -212,7 +216,7 @@ COUNTING = (
         help="images that share a rebuilt matrix, in the exact count",
     ),
     Flag("--table", action="store_true", help="a row per layer too"),
-    Flag("--compare", words, metavar="A,B,C", help="one table of these convs side by side"),
+    Flag("--compare", several, metavar="A,B,C", help="one table of these convs side by side; A;B;C where one is mixed"),
     Flag("--json", action="store_true", help="everything as one JSON object"),
 )  # fmt: skip
 
@@ -265,7 +269,7 @@ def add_network_flags(parser: Parser) -> None:
         Flag("--network", choice("network", list(NETWORKS)), " | ".join(NETWORKS), default="WideResNet"),
         *networks.flags(),
         IMAGE_SIZE,
-        Flag("--conv", help="; ".join(map(form, FAMILIES)) + f" (preset: {preset})"),
+        Flag("--conv", help="; ".join(map(form, FAMILIES)) + f" (preset: {preset}){MIXED}"),
         MODULE,
         *SWAPS,
     )

@@ -14,7 +14,7 @@ from cli.flags import counting_parser, training_parser
 from input import datasets, facts
 from input.datasets import DATASETS, LARGEST_SIDE, PREFIX, is_own
 from input.splits import check_sizes
-from layers.registry import parse_conv, parse_family
+from layers.mixed import parse_name, parse_open
 from models.registry import NETWORKS, flag_for_budget, owners, reference_conv
 from system.configuration import Configuration
 from system.errors import RequestError
@@ -53,8 +53,8 @@ def counting(arguments: Sequence[str] | None = None) -> Configuration:
 
 
 def _conv(text: str, options: argparse.Namespace) -> str:
-    """Return a conv's canonical name, or its family's where a budget is to find the number."""
-    return str(parse_family(text) if options.budget or options.budget_mult_adds else parse_conv(text))
+    """Return a conv's canonical name, or that of what is open where a budget is to find the number."""
+    return str(parse_open(text) if options.budget or options.budget_mult_adds else parse_name(text))
 
 
 def _check_names(options: argparse.Namespace) -> None:
@@ -145,7 +145,7 @@ def _check_budget(options: argparse.Namespace) -> None:
         raise RequestError("--budget and --budget_mult_adds: give one of them")
     if options.module is not None:
         raise RequestError("a budget finds the number of a --conv, or its network's width: --module has none")
-    name = parse_family(options.conv or reference_conv(options.network))
+    name = parse_open(options.conv or reference_conv(options.network))
     if not getattr(options, "compare", None) and name.number is None:
         flag_for_budget(options.network, str(name))
 

@@ -3,12 +3,13 @@
     config, found = resolve({..., "conv": "SepHashed", "budget": 500_000, "budget_mult_adds": None})
     config["conv"], found.achieved               # of WRN-28-10: ("SepHashed_0.03299", 500_005)
 
-Costs rise with s, L and the width and fall with g, in steps. Whole numbers are tried one after the other. Floats are
+Of a mixed name, all families without their numbers get the same one. Costs rise with s, L and the width and fall with g, in steps. Whole numbers are tried one after the other. Floats are
 found by bisection: of the two steps next to the budget the closer one is taken, and of the numbers on it the shortest
 decimal. Where two steps are equally close, the smaller number is taken.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
@@ -16,10 +17,11 @@ from typing import NamedTuple
 import torch
 
 import blocks
-from counting.costs import count, parameter_count, partition, reference
+from counting.costs import Swap, built, count, parameter_count, partition, reference
 from counting.sides import check_side
 from input.datasets import side_of
-from layers.registry import OpenName, Whole, parse_family
+from layers.mixed import MixedName, parse_open
+from layers.registry import ConvName, OpenName, Whole
 from layers.spec import ImpossibleShare
 from models.build import build
 from models.registry import NETWORKS, flag_for_budget
@@ -56,14 +58,14 @@ class Found(NamedTuple):
 def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
     """Return the configuration with the number that its budget asks for, and how close it comes.
 
-    A configuration without a budget is returned as it is, with None. Raises RequestError where the budget is out of
-    reach, with what is in reach.
+    A configuration without a budget, or whose budget has been allocated already, is returned as it is, with None. Raises
+    RequestError where the budget is out of reach, with what is in reach.
     """
     asked, exact = config["budget"] or config["budget_mult_adds"], config["budget"] is None
-    if asked is None:
+    if asked is None or is_allocated(config):
         return config, None
     per = batch if exact else 1  # exact costs are whole numbers for a whole batch
-    name = parse_family(config["conv"])
+    name = parse_open(config["conv"])
     varies = flag_for_budget(config["network"], str(name)) if name.number is None else "conv"
     flags = (*OF_A_NETWORK, *NETWORKS[config["network"]].building_flags)
     fixed = {key: config.get(key) for key in flags} | {varies: None}
@@ -94,8 +96,13 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
     return config, Found(asked, cost(value) / per if rest else whole, unit, setting, share)
 
 
+def is_allocated(config: dict) -> bool:
+    """Return whether --allocate has found the numbers of a configuration: then it holds the conv that was asked for."""
+    return isinstance(config.get("allocate"), str)
+
+
 @cache
-def _cost(fixed: tuple[tuple[str, object], ...], name: OpenName, exact: bool, batch: int) -> Cost:
+def _cost(fixed: tuple[tuple[str, object], ...], name: OpenName | MixedName, exact: bool, batch: int) -> Cost:
     """Return a function from the number, or the width, to the cost of the network.
 
     The function remembers what it has counted, and equal requests get the same function, so that budgets share it.
@@ -119,24 +126,50 @@ def _of_width(config: dict, exact: bool, batch: int) -> float:
     return parameter_count(network) - (parameter_count(network.auxiliary) if hasattr(network, "auxiliary") else 0)
 
 
-def _of_number(config: dict, name: OpenName, exact: bool, batch: int) -> Cost:
-    """Return a function from the family's number to the cost of the network. Only the swapped layers change."""
+class Division(NamedTuple):
+    """What of a network's cost no number changes, and the layers whose number is open, each with its name."""
+
+    fixed: int
+    open: list[tuple[Swap, OpenName]]
+
+
+def divide(config: dict, name: OpenName | MixedName, exact: bool = False, batch: int = 128) -> Division:
+    """Divide a network by what an open name leaves to a budget of parameters, or of exact multiply-adds of a batch.
+
+    Raises RequestError where a layer cannot take what is fixed for it.
+    """
     of = partition(config, batch)
-    kinds, first = of.kinds, of.first
-    fixed = sum(layer.exact_of_batch if exact else layer.parameters for layer in of.staying)
+    layers, varying = list(of.staying), []
+    names = blocks.decided(name, [swap.name for swap in of.swaps])
+    for swap in of.swaps:
+        match names[swap.name]:
+            case OpenName() as own:
+                varying.append((swap, own))
+            case own if blocks.stays(swap.module, own):
+                layers += swap.layers
+            case ConvName() as own:
+                layers.append(swap.by(built(own, swap).block, batch))
+    return Division(sum(layer.exact_of_batch if exact else layer.parameters for layer in layers), varying)
+
+
+def _of_number(config: dict, name: OpenName | MixedName, exact: bool, batch: int) -> Cost:
+    """Return a function from the family's number to the cost of the network. Only the layers that it is of change."""
+    fixed, varying = divide(config, name, exact, batch)
+    kinds = Counter((own, swap.spec, swap.calls) for swap, own in varying)
+    first = {(own, swap.spec): swap.name for swap, own in reversed(varying)}
 
     def cost(value: float) -> float:
-        conv, total, too_large = name.named(value), fixed, False
-        for (spec, calls), times in kinds.items():
+        total, too_large = fixed, False
+        for (own, spec, calls), times in kinds.items():
             try:
                 with torch.device("meta"):
-                    block = blocks.build_block(conv, spec)
+                    block = blocks.build_block(own.named(value), spec)
             except ImpossibleShare as error:
                 if not error.too_large:
                     return -math.inf
                 too_large = True
             except ValueError as error:
-                raise RequestError(f"layer {first[spec]!r} ({spec.in_channels} -> {spec.out_channels}): {error}")
+                raise RequestError(f"layer {first[own, spec]!r} ({spec.in_channels} -> {spec.out_channels}): {error}")
             else:
                 costs = (
                     [block.exact_mult_adds(*sides, batch) for sides in calls] if exact else [block.parameter_count()]

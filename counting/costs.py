@@ -23,7 +23,8 @@ from counting.shapes import Layer, kind
 from counting.sides import check_side
 from input import datasets
 from input.datasets import side_of
-from layers.registry import ConvName, parse_conv
+from layers.mixed import parse_name
+from layers.registry import ConvName
 from layers.seeded import Seeded
 from layers.spec import ConvSpec
 from layers.user import of_module
@@ -170,16 +171,18 @@ def costs_of(config: dict, batch: int = 128) -> Costs:
     parts = partition(config, batch)
     if config["module"] or not parts.complete:
         return count(build(config), side_of(config), batch)
-    conv, reference_costs = parse_conv(config["conv"]), reference(config, batch).costs
-    blocks_of: dict[ConvSpec, Built] = {}
+    reference_costs = reference(config, batch).costs
+    convs = blocks.decided(parse_name(config["conv"]), [swap.name for swap in parts.swaps])
+    blocks_of: dict[tuple[ConvName, ConvSpec], Built] = {}
     replaced: dict[str, Layer] = {}
     sanity, stored = reference_costs.sanity, reference_costs.stored_bytes
     for swap in parts.swaps:
-        if conv.is_ordinary and isinstance(swap.module, nn.Conv2d):
-            continue  # as blocks.substitute leaves it
-        if swap.spec not in blocks_of:
-            blocks_of[swap.spec] = _built(conv, swap)
-        new = blocks_of[swap.spec]
+        conv = convs[swap.name]
+        if blocks.stays(swap.module, conv):
+            continue
+        if (conv, swap.spec) not in blocks_of:
+            blocks_of[conv, swap.spec] = built(conv, swap)
+        new = blocks_of[conv, swap.spec]
         replaced[swap.name] = swap.by(new.block, batch)
         sanity += new.parameters - swap.parameters
         stored += new.stored - swap.stored
@@ -199,7 +202,8 @@ class Built(NamedTuple):
     stored: int
 
 
-def _built(conv: ConvName, swap: Swap) -> Built:
+def built(conv: ConvName, swap: Swap) -> Built:
+    """Return the block of `conv` for a swap. Raise RequestError where the layer cannot take it."""
     try:
         with torch.device("meta"):
             block = blocks.build_block(conv, swap.spec)

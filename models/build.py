@@ -17,14 +17,14 @@ from torch import nn
 import blocks
 from input import datasets
 from layers.init import undrawn
-from layers.registry import parse_conv
+from layers.mixed import parse_name
 from layers.user import UserConv
 from models.registry import NETWORKS
 
 
 def build(config: dict) -> nn.Module:
     """Return the network with its swaps, on the meta device. Raise RequestError where a layer cannot take them."""
-    conv = UserConv(config["module"]) if config["module"] else parse_conv(config["conv"])
+    conv = UserConv(config["module"]) if config["module"] else parse_name(config["conv"])
     with torch.device("meta"):
         network = plain(config, datasets.of(config).classes)
         blocks.substitute(network, conv, config["where"], config["seed"])

@@ -27,6 +27,7 @@ NOT_IDENTITY = (
     "cache_teacher",
     "budget",
     "budget_mult_adds",
+    "allocate",
     "data_folder",  # the path; digests identify what lies there
     "data_resize",
     "data_mean",

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from cli import flags
 from models.registry import NETWORKS, reference_conv, size_flags, tap_flags, width_flag
 from record.identity import NOT_IDENTITY, dataset_key
+from schedules.rows import asked
 from training import registry
 
 ROLES = {"teacher_checkpoint", "student_checkpoint", "seed", "mode", "conv", "module", "help", "dataset", "network"}
@@ -108,7 +109,7 @@ def but_for_teaching(run: Run) -> tuple:
     """Return a key that is equal for a run with a teacher and the same network alone, whatever their seeds."""
     rest = setup(run, without=(*flags_of_teaching(), "epochs"))
     settings = str({name: _plain(value) for name, value in rest.items()})
-    return (*_key(run), run.get("conv"), run.get("module"), settings)
+    return (*_key(run), asked(run), run.get("module"), settings)
 
 
 def _plain(value) -> str:

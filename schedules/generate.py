@@ -30,7 +30,8 @@ from cli import flags as cli_flags
 from cli import options as cli_options
 from cli.command import Parser
 from input.datasets import PREFIX, is_own
-from layers.registry import FAMILIES, OpenName, parse_conv, parse_family
+from layers.mixed import MixedName, in_file_names, parse_name, parse_open, several
+from layers.registry import FAMILIES, OpenName, parse_family
 from models.registry import reference_conv, width_flag
 from schedules.schedule import Job, parse
 from schedules.studies import STUDIES, Study
@@ -98,7 +99,7 @@ def _parser() -> Parser:
         help="a trained network that teaches (as -t of main.py), instead of one of the study's own",
     )
     parser.add_argument(
-        "--convs", type=lambda text: text.split(","), metavar="A,B,C", help="instead of the study's settings"
+        "--convs", type=several, metavar="A,B,C", help="instead of the study's settings; A;B;C where one is mixed"
     )
     group = parser.add_argument_group(
         "budgets", "instead of settings: each family at each budget, as near as its number comes"
@@ -106,7 +107,7 @@ def _parser() -> Parser:
     group.add_argument("--budgets", type=budgets, metavar="PARAMETERS", help="such as 3e5,1e6 or 3e5:3e6:5")
     group.add_argument("--budgets_mult_adds", type=budgets, metavar="MULT_ADDS", help="the same for exact mult-adds")
     group.add_argument(
-        "--families", type=lambda text: text.split(","), metavar="A,B,C",
+        "--families", type=several, metavar="A,B,C",
         help="such as SepHashed,TensorTrain_x_4; Conv is the network at another width, the control (default: all)",
     )  # fmt: skip
     return parser
@@ -160,20 +161,20 @@ def settings(study: Study, request: Configuration) -> list[Setting]:
     """Return the settings that the study compares."""
     if request.budgets or request.budgets_mult_adds:
         return _that_meet(study, request)
-    convs = [str(parse_conv(text)) for text in request.convs or study.convs]
-    chosen = [Setting(("--conv", conv), conv.lower()) for conv in dict.fromkeys(convs)]
+    convs = [str(parse_name(text)) for text in request.convs or study.convs]
+    chosen = [Setting(("--conv", conv), in_file_names(conv)) for conv in dict.fromkeys(convs)]
     return chosen + ([_of_width(study.control.split())] if study.control and not request.convs else [])
 
 
 def _of_width(flags: Sequence[str], budget: int | None = None, conv: str = "") -> Setting:
-    return Setting(tuple(flags), f"{f'{conv.lower()}_' * bool(conv)}width_{flags[1].removesuffix('.0')}", budget)
+    return Setting(tuple(flags), f"{f'{in_file_names(conv)}_' * bool(conv)}width_{flags[1].removesuffix('.0')}", budget)
 
 
 def _that_meet(study: Study, request: Configuration) -> list[Setting]:
     """Return each family's nearest setting to each budget, and print which budgets a family cannot meet."""
     config = _config(study, request)
     network, exact = config["network"], request.budgets is None
-    names = [parse_family(text) for text in request.families] if request.families else _families(network)
+    names = [parse_open(text) for text in request.families] if request.families else _families(network)
     found: dict[tuple[str, ...], Setting] = {}
     for name in names:
         if name.number is None and width_flag(network) is None:
@@ -194,7 +195,7 @@ def _that_meet(study: Study, request: Configuration) -> list[Setting]:
     return list(found.values())
 
 
-def _nearest(config: Configuration, name: OpenName, asked: int, exact: bool) -> tuple[Setting | None, str]:
+def _nearest(config: Configuration, name: OpenName | MixedName, asked: int, exact: bool) -> tuple[Setting | None, str]:
     """Return a family's setting that meets a budget, and it in words; or None, and why no setting meets it."""
     from counting.budget import OutOfReach, resolve
 
@@ -208,7 +209,7 @@ def _nearest(config: Configuration, name: OpenName, asked: int, exact: bool) -> 
     if abs(result.achieved - asked) > TOLERANCE * asked:
         return None, f"{result.setting} comes nearest with {result.achieved:,}"
     if name.number is not None:
-        return Setting(("--conv", achieved["conv"]), achieved["conv"].lower(), asked), result.setting
+        return Setting(("--conv", achieved["conv"]), in_file_names(achieved["conv"]), asked), result.setting
     flag = width_flag(config["network"])
     other = str(name) if str(name) != reference_conv(config["network"]) else ""
     return _of_width((f"--{flag}", repr(achieved[flag]), "--conv", str(name)), asked, other), result.setting

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from statistics import mean, stdev
 
 from record.identity import NOT_IDENTITY, dataset_key
-from schedules.rows import LEADING, METRICS
+from schedules.rows import LEADING, METRICS, asked
 
 # What the runs of one group may differ in.
 NOT_OF_GROUP = {
@@ -72,6 +72,7 @@ def _key(each: dict, by_name: dict[str, dict], apart: Collection[str], depth: in
     if "dataset" not in each:  # without a configuration, only the name is known
         return each["name"]
     own = {key: value for key, value in each.items() if value and key not in NOT_OF_GROUP | {*LEADING, "rows"}}
+    own |= {"conv": conv} if (conv := asked(each)) else {}
     own["dataset"] = dataset_key(own["dataset"], own.get("data_digest"))
     origins = [each.get("init_from"), each.get("teacher_checkpoint") if each["taught"] else None]
     known = [

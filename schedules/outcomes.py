@@ -15,10 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
+from layers.mixed import brief
 from models.registry import reference_conv, size_flags
 from record.identity import dataset_key, name_of
 from schedules import comparable, table
 from schedules.comparable import Comparison, comparisons, differing, flags_of_teaching, network_name, setup
+from schedules.rows import asked
 from schedules.table import COSTS, MEASURES, Run, finite, printable
 from system.errors import RequestError
 
@@ -241,7 +243,7 @@ def _alike(one: tuple, other: tuple) -> bool:
 
 
 def _teacher_label(group: Group) -> str:
-    conv = _conv(group.first)
+    conv = shown_conv(group.first)
     reference = reference_conv(group.first["network"])
     return f"teacher {network_name(group.first)}" + ("" if conv in ("Conv", reference) else f" {conv}")
 
@@ -265,7 +267,7 @@ def _label(groups: list[Group], all_groups: Sequence[Group]) -> None:
         parts = [network_name(group.first)] * several + [_words(name, mine[name], group) for name in unusual]
         group.line = (group.family, group.taught, str(mine))
         group.suffix = "" if group.role else ", ".join(parts)
-        group.label = network_name(group.first) if group.role else _conv(group.first)
+        group.label = network_name(group.first) if group.role else shown_conv(group.first)
         if group.role == "teacher":
             group.label = _teacher_label(group)
         group.label += f" ({group.suffix})" if group.suffix else ""
@@ -286,9 +288,11 @@ def _setup(group: Group, groups: Sequence[Group]) -> dict:
     return setup(group.first) | {"taught by": known}
 
 
-def _conv(run: Run) -> str:
-    """Return the run's conv, such as `SepHashed_0.1`, or the file name of a user's module."""
-    return printable(run.get("conv") or PurePath(run.get("module") or run["family"]).name)
+def shown_conv(run: Run) -> str:
+    """Return the run's conv, such as `SepHashed_0.1`, a mixed one in brief, or the file name of a user's module."""
+    if run.get("conv"):
+        return printable(brief(asked(run)))
+    return printable(PurePath(run.get("module") or run["family"]).name)
 
 
 def _words(name: str, value, group: Group) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from schedules.figures.captions import measure_name
 from schedules.figures.style import FAINT, INK, MUTED, PAPER, human, look
-from schedules.outcomes import Group, Run, Study, network_name
+from schedules.outcomes import Group, Run, Study, network_name, shown_conv
 
 TEMPLATE = Path(__file__).with_name("page.html")
 GENERATOR = '<meta name="generator" content="swapconv">'  # not in page.html, which is no page yet
@@ -104,7 +104,7 @@ def _run(run: Run, group: Group | None, measure: str, usual: dict[str, str]) -> 
     if not run["network"]:  # it ended before it had a configuration
         shown |= dict.fromkeys(("dataset", "network", "taught"))
     else:
-        shown["conv"] = run.get("conv") or run["family"]
+        shown["conv"] = shown_conv(run) if run.get("conv") else run["family"]
         if network_name(run) != usual.get(run["network"], network_name(run)):
             shown["conv"] += f", {network_name(run)}"
     if not run.get("epochs_planned"):

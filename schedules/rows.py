@@ -9,7 +9,7 @@ A row holds the columns of LEADING, then the run's whole configuration, and as `
 from collections.abc import Sequence
 from contextlib import suppress
 
-from layers.registry import FAMILIES, OpenName, parse_conv, parse_family
+from layers.mixed import opened, parse_name, parse_open
 from record.reader import Record
 from schedules.schedule import Job
 from system.errors import RequestError
@@ -28,18 +28,31 @@ LEADING = (
 def family(config: dict) -> str | None:
     """Return the family of a run's blocks, the curve that the run is a point of; None where nothing says it.
 
-    Tensors of other than three dimensions have a family for each number of dimensions, such as `TensorTrain_x_4`.
+    Tensors of other than three dimensions have a family for each number of dimensions, such as `TensorTrain_x_4`. That
+    of a mixed name is the name without its numbers; where --allocate finds them, it is what was asked for.
     """
     if config.get("module"):
         return f"module {config['module']}"
     if not config.get("conv"):
         return None
+    if config.get("allocate"):
+        return f"{open_conv(config)} allocated"
     if config.get("budget") or config.get("budget_mult_adds"):  # before the run begins, the conv has no number yet
         with suppress(RequestError):
-            return str(parse_family(config["conv"]))
-    name = parse_conv(config["conv"])
-    numbers = FAMILIES[name.family].numbers
-    return str(OpenName(name.family, numbers[0] if numbers else None, name.numbers[1:]))
+            return str(parse_open(config["conv"]))
+    return str(opened(parse_name(config["conv"])))
+
+
+def open_conv(config: dict) -> str:
+    """Return the conv whose numbers --allocate finds, or has found."""
+    return config["allocate"] if isinstance(config["allocate"], str) else config["conv"]
+
+
+def asked(config: dict) -> str | None:
+    """Return a run's conv as it was asked for, which is equal for all seeds; --allocate finds other numbers for each."""
+    if config.get("allocate"):
+        return f"{open_conv(config)} allocated at {config.get('budget')}"
+    return config.get("conv")
 
 
 def row(record: Record) -> dict:

@@ -95,11 +95,6 @@ def amount(text: str) -> int:
     return int(value)
 
 
-def words(text: str) -> list[str]:
-    """Take a list of words with commas between them: `A,B,C`."""
-    return text.replace(" ", "").split(",")
-
-
 def milestones(text: str) -> list[int]:
     """Take a JSON list of rising epochs."""
     try:

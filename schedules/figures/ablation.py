@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from schedules.figures.captions import caption, cut, family_name, measure_name
+from schedules.figures.captions import caption, cut, measure_name
 from schedules.figures.style import FAINT, HOLLOW, INK, MUTED, PAPER, SMALL, TINY, drawing, log_ticks, look
 from schedules.figures.tradeoff import SIZE
-from schedules.outcomes import Group, Pair, setup
+from schedules.outcomes import Group, Pair, setup, shown_conv
+from schedules.rows import asked
 
 Row = tuple[str, dict[float, Group]]
 
@@ -30,13 +31,13 @@ def rows(pair: Pair) -> list[Row]:
     for group in pair.groups:
         run = group.first
         rest = setup(run, without=("nocrswd", "crs_factor"))
-        key = (group.family, run.get("conv"), run.get("module"), group.taught, str(rest))
+        key = (group.family, asked(run), run.get("module"), group.taught, str(rest))
         by_setting.setdefault(key, {})[strength(group)] = group
     found = []
     for arms in by_setting.values():
         if len(arms) > 1:
             group = arms[max(arms)]
-            base = group.first.get("conv") or family_name(group.family)
+            base = shown_conv(group.first)
             found.append((base, dict(sorted(arms.items()))))
     return sorted(found, key=lambda row: _gain(row[1]))
 

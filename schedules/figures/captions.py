@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from layers.mixed import brief
 from layers.registry import FAMILIES
 from schedules.comparable import counted, images
 from schedules.figures.style import MUTED, SMALL, TINY
@@ -69,11 +70,13 @@ def families(groups: Sequence[Group]) -> list[str]:
     """Return the families of the groups in the order of the registry, users' modules last."""
     order = {name: rank for rank, name in enumerate(FAMILIES)}
     found = {group.family for group in groups}
-    return sorted(found, key=lambda family: (order.get(family.partition("_x_")[0], len(order)), family))
+    return sorted(found, key=lambda family: (order.get(family.split(" ")[0].partition("_x_")[0], len(order)), family))
 
 
 def family_name(family: str) -> str:
-    """Return a family in words, such as `TensorTrain, d = 4`; for a module, the name of its file."""
+    """Return a family in words, such as `TensorTrain, d = 4`; for a module, the name of its file, in brief if mixed."""
+    if "=" in family and not family.startswith("module "):
+        return brief(family)
     base, _, dimensions = family.partition("_x_")
     if family.startswith("module "):
         name = family.replace("\\", "/").rstrip("/").split("/")[-1].removeprefix("module ")

@@ -12,9 +12,10 @@ from blocks import build_block, spec_of, swappable
 from cli import options
 from counting import costs as counting_costs
 from counting.budget import resolve
+from layers.mixed import parse_name
 from layers.registry import FAMILIES, ConvName, Fraction, parse_conv
 from layers.spec import ImpossibleShare
-from models.build import reference
+from models.build import build, reference
 from system.errors import RequestError
 
 WRN_28_10 = ["cifar10", "--wrn_depth", "28", "--wrn_width", "10"]
@@ -243,3 +244,70 @@ def test_every_family_has_budgets():
     heads = {name.split("_")[0] for name in OPEN}
     assert heads == {family for family, about in FAMILIES.items() if about.numbers}
     assert set(FAMILIES) - heads == {"Conv", "Sep", "HashedDecimate", "SepHashedDecimate", "Butterfly"}
+
+
+@pytest.mark.parametrize(
+    "network, conv",
+    [
+        ("WideResNet", "groups.0=Conv,groups.1.0=SepHashed_0.2"),  # the rest stays
+        ("WideResNet", "conv1=Hashed_0.1,.*=Tucker_0.5"),
+        ("DARTS", "preprocess0=Conv,separable=SepHashed_0.2,.*=Generic_0.25"),
+    ],
+)
+def test_counts_of_a_mixed_network_are_those_of_its_parts(network, conv):
+    config = request("cifar10", "--network", network, "--conv", conv)
+    built, counted = counting_costs.count(build(config), 32), counting_costs.costs_of(config)
+    assert counted.layers == built.layers
+    assert (counted.sanity, counted.stored_bytes) == (built.sanity, built.stored_bytes)
+    names = [(regex, str(name)) for regex, name in parse_name(conv).parts]
+    alone = [
+        {layer.name: layer.parameters for layer in counting_costs.costs_of(config | {"conv": name}).layers}
+        for _, name in names
+    ]
+    swaps = {swap.name for swap in counting_costs.partition(config).swaps}
+    for layer in built.layers:
+        place = next((at for at, (regex, _) in enumerate(names) if re.search(regex, layer.name)), None)
+        if place is not None and layer.name in swaps:
+            assert layer.parameters == alone[place][layer.name]
+
+
+@pytest.mark.parametrize("unit", ["params", "mult_adds_exact"])
+def test_one_number_for_all_open_layers_of_a_mixed_network(unit):
+    """No neighbouring number comes closer, and what is fixed stays."""
+    flags = ["cifar10", "--wrn_depth", "10", "--wrn_width", "2", "--conv"]
+    conv = "groups.0.0.conv1=Generic_0.5,groups.2=Generic,.*=LR"
+    costs = {s: counting_costs.summary(request(*flags, conv.replace("Generic,", f"Generic_{s},").replace("LR", f"LR_{s}")))[unit]
+             for s in [round(0.05 * n, 2) for n in range(1, 21)]}  # fmt: skip
+    for asked in (30_000, 55_000) if unit == "params" else (4_000_000, 7_000_000):
+        budget = "--budget" if unit == "params" else "--budget_mult_adds"
+        resolved, found = resolve(request(*flags, conv, budget, str(asked)))
+        names = [str(name) for _, name in parse_name(resolved["conv"]).parts]
+        assert names[0] == "Generic_0.5" and names[1].split("_")[1] == names[2].split("_")[1]
+        assert found.achieved == counting_costs.summary(resolved)[unit] and found.setting == resolved["conv"]
+        assert abs(found.achieved - asked) <= min(abs(cost - asked) for cost in costs.values())
+
+
+def test_budgets_of_mixed_names_that_cannot_be(capsys):
+    flags = ["cifar10", "--wrn_depth", "16", "--wrn_width", "1"]
+    with pytest.raises(RequestError, match=r"L \(.*\) and s \(.*\) are open: give one of them, or --allocate"):
+        request(*flags, "--conv", "groups.0=ACDC,.*=SepHashed", "--budget", "2e4")
+    with pytest.raises(
+        RequestError, match="5 parameters is out of reach for .*Conv.*=SepHashed .*: 17,229 to 35,114 are in reach"
+    ):
+        resolve(request(*flags, "--conv", "groups.0=Conv,.*=SepHashed", "--budget", "5"))
+    with pytest.raises(RequestError, match="layer 'groups.0.0.conv1' .*cannot be Hashed_0.0001"):
+        resolve(request(*flags, "--conv", "groups.0=Hashed_0.0001,.*=SepHashed", "--budget", "2e4"))
+    resolved, found = resolve(request(*flags, "--conv", "groups.0=Conv,.*=Sep", "--budget", "2e4"))
+    assert resolved["wrn_width"] < 1 and found.setting.startswith("groups.0=Conv,.*=Sep with --wrn_width 0.")
+    assert count.main([*flags, "--compare", "groups.0=Conv,.*=SepHashed;ACDC", "--budget", "2e4", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["conv"].split("_")[0] for row in rows] == ["groups.0=Conv,.*=SepHashed", "ACDC"]
+
+
+def test_where_narrows_what_patterns_see():
+    flags = ["cifar10", "--wrn_depth", "10", "--conv", "conv1=Sep,groups.2=Generic_0.5", "--where"]
+    kinds = {layer.name: layer.kind for layer in counting_costs.costs_of(request(*flags, "groups.[12]")).layers}
+    assert kinds["groups.0.0.conv1"] == "Conv2d" and "Pointwise" in kinds["groups.1.0.conv1"]
+    assert "Generic" in kinds["groups.2.0.conv2"] and kinds["groups.1.0.conv2"] == "Conv2d"
+    with pytest.raises(RequestError, match="'groups.2' matches none"):
+        counting_costs.costs_of(request(*flags, "groups.0"))
