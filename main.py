@@ -42,6 +42,7 @@ import torch
 from distributed.process_group import Ranks, join
 from distributed.stop import Stop
 from training import autotune, dry_run, teacher_cache
+from training.allocate import allocate
 from training.device import choose_device, compile_all
 from training.evaluation import evaluate_trained
 from training.loop import fit
@@ -61,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(request: Configuration, device: torch.device, ranks: Ranks) -> int:
     """Train what a request asks for, or say what that would take. Return the exit status."""
+    request = allocate(request, device, ranks)
     prepared = prepare(request, device, ranks)
     config, data = prepared.config, prepared.data
     step, report = assemble(prepared, device, ranks), Report(ranks)

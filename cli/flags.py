@@ -88,6 +88,10 @@ RUN = (
         "--fit_effort", number(float, 0, 1000, above=True), metavar="TIMES",
         help="times the work of these fits (default: 1)",
     ),
+    Flag(
+        "--allocate", action="store_true",
+        help="with --budget and --init_from: give each layer a number of its own, by what its errors cost that network",
+    ),
     Flag("--resume", short="-r", action="store_true", help="go on from the last checkpoint, if there is one"),
     Flag(
         "--checkpoint_every", number(int, 1, 10**9), metavar="STEPS",

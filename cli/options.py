@@ -14,7 +14,7 @@ from cli.flags import counting_parser, training_parser
 from input import datasets, facts
 from input.datasets import DATASETS, LARGEST_SIDE, PREFIX, is_own
 from input.splits import check_sizes
-from layers.mixed import parse_name, parse_open
+from layers.mixed import MixedName, parse_name, parse_open
 from models.registry import NETWORKS, flag_for_budget, owners, reference_conv
 from system.configuration import Configuration
 from system.errors import RequestError
@@ -146,7 +146,10 @@ def _check_budget(options: argparse.Namespace) -> None:
     if options.module is not None:
         raise RequestError("a budget finds the number of a --conv, or its network's width: --module has none")
     name = parse_open(options.conv or reference_conv(options.network))
-    if not getattr(options, "compare", None) and name.number is None:
+    if getattr(options, "allocate", False):
+        if not isinstance(name, MixedName) and name.number is None or isinstance(name, MixedName) and not name.numbers:
+            raise RequestError(f"--conv {name} has no number that --allocate could find for each layer")
+    elif not getattr(options, "compare", None) and name.number is None:
         flag_for_budget(options.network, str(name))
 
 
@@ -164,13 +167,17 @@ def _check_run_flags(options: argparse.Namespace) -> None:
     """Raise RequestError for flags that contradict each other or the size of the dataset."""
     if options.json and not options.dry_run:
         raise RequestError("--json goes with --dry_run")
-    for flag in ("dry_run", "resume", "init_from", "autotune", "until", "reestimate_bn") if options.evaluate else ():
+    no_test = ("dry_run", "resume", "init_from", "allocate", "autotune", "until", "reestimate_bn")
+    for flag in no_test if options.evaluate else ():
         if getattr(options, flag):
             raise RequestError(f"--evaluate only tests a trained network, --{flag} does not go with it")
     if options.until is not None and options.until > options.epochs:
         raise RequestError(f"--until {options.until}: at most the {options.epochs} epochs of the run are allowed")
     if options.fit_effort is not None and options.init_from is None:
         raise RequestError(f"--fit_effort {options.fit_effort:g} goes with --init_from: nothing else is fitted")
+    for flag in ("budget", "init_from") if options.allocate else ():
+        if getattr(options, flag) is None:
+            raise RequestError(f"--allocate shares a --budget by what --init_from knows: give --{flag} too")
     if options.nocrswd and options.crs_factor is not None:
         raise RequestError(f"--crs_factor {options.crs_factor:g} contradicts --nocrswd")
     if images := datasets.of(vars(options)).train_images:  # those of a folder are counted when it is read

@@ -15,6 +15,7 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 import blocks
 from counting.costs import Swap, built, count, parameter_count, partition, reference
@@ -22,7 +23,7 @@ from counting.sides import check_side
 from input.datasets import side_of
 from layers.mixed import MixedName, parse_open
 from layers.registry import ConvName, OpenName, Whole
-from layers.spec import ImpossibleShare
+from layers.spec import ConvSpec, ImpossibleShare
 from models.build import build
 from models.registry import NETWORKS, flag_for_budget
 from system.errors import RequestError
@@ -73,7 +74,7 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
     if name.number is None:
         steps = _closest_float(cost, asked * per, 0.01, WIDEST, WIDTH_STEP)
     elif isinstance(name.number, Whole):
-        steps = _closest_whole(cost, asked * per, _whole_numbers(config, name.number))
+        steps = _closest_whole(cost, asked * per, whole_numbers(config, name.number))
     else:
         steps = _closest_float(cost, asked * per, SMALLEST, 1.0)
     unit = "exact mult-adds" if exact else "parameters"
@@ -161,26 +162,34 @@ def _of_number(config: dict, name: OpenName | MixedName, exact: bool, batch: int
     def cost(value: float) -> float:
         total, too_large = fixed, False
         for (own, spec, calls), times in kinds.items():
-            try:
-                with torch.device("meta"):
-                    block = blocks.build_block(own.named(value), spec)
-            except ImpossibleShare as error:
-                if not error.too_large:
-                    return -math.inf
+            block = block_or_limit(own.named(value), spec, first[own, spec])
+            if block == -math.inf:
+                return block
+            if block == math.inf:
                 too_large = True
-            except ValueError as error:
-                raise RequestError(f"layer {first[own, spec]!r} ({spec.in_channels} -> {spec.out_channels}): {error}")
-            else:
-                costs = (
-                    [block.exact_mult_adds(*sides, batch) for sides in calls] if exact else [block.parameter_count()]
-                )
-                total += times * sum(costs)
+                continue
+            costs = [block.exact_mult_adds(*sides, batch) for sides in calls] if exact else [block.parameter_count()]
+            total += times * sum(costs)
         return math.inf if too_large else total
 
     return cost
 
 
-def _whole_numbers(config: dict, number: Whole) -> range:
+def block_or_limit(conv: ConvName, spec: ConvSpec, layer: str) -> nn.Module | float:
+    """Return the block of a layer on the meta device; −inf where it cannot be so small, inf where not so large.
+
+    Raises RequestError where the layer cannot be of the family.
+    """
+    try:
+        with torch.device("meta"):
+            return blocks.build_block(conv, spec)
+    except ImpossibleShare as error:
+        return math.inf if error.too_large else -math.inf
+    except ValueError as error:
+        raise RequestError(f"layer {layer!r} ({spec.in_channels} -> {spec.out_channels}): {error}")
+
+
+def whole_numbers(config: dict, number: Whole) -> range:
     """Return the numbers to try: up to LONGEST, or up to the most channels where more change nothing."""
     if not number.of_channels:
         return range(number.least, LONGEST + 1)
@@ -206,22 +215,27 @@ def _closest_float(
     cost: Cost, target: int, low: float, high: float, step: float = 0.0
 ) -> tuple[float | None, float, float]:
     """Return the same for a float from `low` to `high`: the shortest decimal on the closest step."""
-    least = cost(_threshold(lambda value: cost(value) == -math.inf, low, high, step)[1])
-    most = cost(_threshold(lambda value: cost(value) < math.inf, low, high, step)[0])
+    least = cost(threshold(lambda value: cost(value) == -math.inf, low, high, step)[1])
+    most = cost(threshold(lambda value: cost(value) < math.inf, low, high, step)[0])
     if not least <= target <= most:
         return None, least, most
-    neighbours = [cost(value) for value in _threshold(lambda value: cost(value) <= target, low, high, step)]
+    neighbours = [cost(value) for value in threshold(lambda value: cost(value) <= target, low, high, step)]
     closest = min((each for each in neighbours if math.isfinite(each)), key=lambda each: abs(each - target))
-    before, first = _threshold(lambda value: cost(value) < closest, low, high, step)
+    return shortest(cost, closest, low, high, step), least, most
+
+
+def shortest(cost: Cost, wanted: float, low: float, high: float, step: float = 0.0) -> float:
+    """Return the shortest decimal of what the cost `wanted` is reached by; the smallest of these."""
+    before, first = threshold(lambda value: cost(value) < wanted, low, high, step)
     numerator, denominator = before.as_integer_ratio()
     for digits in range(0 if high > 1 else 1, 20):  # a share of 1 is not shorter than one of 0.1
         decimal = -(-numerator * 10**digits // denominator) / 10**digits
-        if decimal <= high and cost(decimal) == closest:
-            return decimal, least, most
-    return first, least, most
+        if decimal <= high and cost(decimal) == wanted:
+            return decimal
+    return first
 
 
-def _threshold(holds: Callable[[float], bool], low: float, high: float, step: float) -> tuple[float, float]:
+def threshold(holds: Callable[[float], bool], low: float, high: float, step: float = 0.0) -> tuple[float, float]:
     """Return neighbours: `holds` is true of the first and false of the second. At an end both are the same value."""
     if holds(high):
         return high, high

@@ -15,7 +15,7 @@ from counting.sides import check_side
 from distill import check_taps
 from input.datasets import is_known, other_classes
 from layers.user import of_module
-from models.registry import NETWORKS
+from models.registry import NETWORKS, reference_conv
 from record.checkpoint import digest, load_run
 from record.paths import checkpoint_path
 from schedules.schedule import Fault, Job, another_run, conflicts, faulty, load, recorded
@@ -31,6 +31,20 @@ def shape(config: dict) -> tuple:
     """Return a key that is equal for configurations whose networks differ in their random numbers alone."""
     flags = ("dataset", "data_classes", "image_size", "network", *NETWORKS[config["network"]].building_flags)
     return tuple(config.get(key) for key in (*flags, "conv", "module", "where", "budget", "budget_mult_adds"))
+
+
+def resolved(config: dict) -> dict:
+    """Return a configuration with the number that its budget finds.
+
+    The numbers that --allocate finds need trained weights: there it is one for all, or nothing is swapped where there is
+    none. Attention maps are the same.
+    """
+    try:
+        return budget.resolve(config)[0]
+    except RequestError:
+        if not config.get("allocate"):
+            raise
+        return config | {"conv": reference_conv(config["network"])} | WITHOUT_BUDGET
 
 
 def checked(path: str) -> list[Job]:
@@ -68,7 +82,7 @@ class _Networks:
         config = job.options
         try:
             own = self._taps_of(config)
-            if config["budget"] or config["budget_mult_adds"]:
+            if (config["budget"] or config["budget_mult_adds"]) and not config["allocate"]:
                 yield from another_run(job.name, budget.resolve(config)[0])
         except RequestError as error:
             yield str(error)
@@ -80,10 +94,10 @@ class _Networks:
         """Return the attention maps of a network, on the meta device; raise RequestError where it cannot be built."""
         if (key := shape(config)) not in self.taps:
             try:
-                resolved = budget.resolve(config)[0]
-                check_side(resolved)
+                network = resolved(config)
+                check_side(network)
                 with of_module(config):
-                    self.taps[key] = output_of(resolved).taps
+                    self.taps[key] = output_of(network).taps
             except RequestError as error:
                 self.taps[key] = error
         return _value(self.taps[key])

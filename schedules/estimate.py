@@ -18,14 +18,13 @@ from typing import NamedTuple
 from tabulate import tabulate
 from tqdm import tqdm
 
-from counting.budget import resolve
 from input import datasets
 from input.datasets import PREFIX, is_own
 from layers.init import materialise
 from models.build import build
 from record import checkpoint, outcome
 from record.paths import checkpoint_path
-from schedules.check import shape
+from schedules.check import resolved, shape
 from schedules.job_queue import FINISHED, Place, Queue
 from schedules.launchers.local import Local
 from schedules.schedule import Job, recorded
@@ -134,7 +133,7 @@ def _measure(group: list[Place], made: dict[str, Job], folder: Path, local: Loca
 
 def _save_untrained(path: Path, config: dict) -> None:
     """Write a checkpoint as of a finished run, with the weights that the run begins with."""
-    config, _ = resolve(config)
+    config = dict(resolved(config))
     if config["module"]:
         config["module"] = os.path.abspath(config["module"])
         config["module_digest"] = system_files.file_digest(config["module"])

@@ -23,6 +23,7 @@ from counting.costs import warn_of_uncounted
 from distributed import launch
 from distributed.process_group import Ranks
 from input import datasets, facts
+from layers.mixed import brief
 from models.registry import NETWORKS
 from record.run import Run, Unrecorded
 from system.configuration import Configuration
@@ -138,7 +139,7 @@ class Report:
 
 
 def _of_network(prepared: Prepared) -> str:
-    costs, conv = prepared.costs, prepared.config["conv"] or prepared.config["module"]
+    costs, conv = prepared.costs, brief(prepared.config["conv"] or "") or prepared.config["module"]
     return (
         f"{prepared.name}: {conv} on {prepared.config.network}, {costs['params']:,} parameters ({costs['crs_ratio']:.4f} of the "
         f"reference), {costs['mult_adds_exact']:.4E} mult-adds an image"
@@ -149,7 +150,7 @@ def _of_teacher(teacher: Origin) -> str:
     config = teacher.config
     error = "" if teacher.test_error is None else f", test error {teacher.test_error:.2f}%"
     name = NETWORKS[config["network"]].short_name(config)
-    return f"taught by {config.get('conv') or config.get('module')} on {name}{error}"
+    return f"taught by {brief(config.get('conv') or '') or config.get('module')} on {name}{error}"
 
 
 def _of_data(prepared: Prepared, ranks: Ranks) -> str:
