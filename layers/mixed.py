@@ -190,12 +190,17 @@ def in_file_names(conv: str) -> str:
 
 
 def brief(conv: str) -> str:
-    """Return a conv as figures show it: a long mixed name by its families and a digest.
+    """Return a conv as figures show it: a long mixed name by the names in it, or else its families, and a digest.
 
     >>> brief("a=Conv,.*=SepHashed_0.1")
     'a=Conv,.*=SepHashed_0.1'
+    >>> brief("groups.0.[01].conv1=Conv,groups.1=SepHashed_0.1,.*=Conv")
+    'mixed Conv+SepHashed_0.1 0529'
     """
     if "=" not in conv or len(conv) <= SHORT:
         return conv
-    families = [part.rpartition("=")[2].split("_")[0] for part in _split(conv)]
-    return f"mixed {'+'.join(dict.fromkeys(families))[:SHORT]} {zlib.crc32(conv.encode()):08x}"
+    names = dict.fromkeys(part.rpartition("=")[2] for part in _split(conv))
+    shown = "+".join(names)
+    if len(shown) > SHORT:
+        shown = "+".join(dict.fromkeys(name.split("_")[0] for name in names))[:SHORT]
+    return f"mixed {shown} {zlib.crc32(conv.encode()) >> 16:04x}"

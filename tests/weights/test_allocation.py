@@ -178,25 +178,20 @@ def test_a_run_begins_with_an_allocation_and_goes_on_with_it(teacher, workplace,
     shutil.copytree(teacher / "checkpoints", "checkpoints")
     run = ["digits", "student", "-t", "t", "-s", "s", *TINY, "--init_from", "t", "--allocate", "--fit_effort", "0.02"]
     run += ["--conv", "SepHashed", "--budget"]
-    assert main.main([*run, "1750", "--dry_run", "--json"]) == 0
-    said = capsys.readouterr()
-    assert json.loads(said.out)["params"] <= 1750 and "one number for all: SepHashed_0." in said.err
-    assert main.main([*run, "1750", "--epochs", "1"]) == 0
-    told = capsys.readouterr().out
-    config = load_run("s", "run")["config"]
+    assert main.main([*run, "1750", "--epochs", "1", "--train_size", "32"]) == 0
+    told, config = capsys.readouterr().out, load_run("s", "run")["config"]
     assert config["allocate"] == "SepHashed" and config["conv"].startswith("groups.0.0.conv1=SepHashed_")
     assert re.search(r"groups.0.0.conv1 +SepHashed_", told) and "s: mixed SepHashed " in told
+    assert "one number for all: SepHashed_0." in told and summary(config)["params"] <= 1750
 
     monkeypatch.setattr(training_allocate.allocation, "allocate", None)  # never again
-    assert main.main([*run, "1750", "--epochs", "1", "--resume"]) == 0
+    assert main.main([*run, "1750", "--epochs", "1", "--train_size", "32", "--resume"]) == 0
     assert f"allocated when the run was begun: {config['conv']}" in capsys.readouterr().out
-    assert main.main(["digits", "teacher", "-t", "again", *TINY, "--epochs", "1", "--conv", config["conv"]]) == 0
-    assert (
-        main.main(["digits", "student", "-t", "s", "-s", "of.s", *TINY, "--epochs", "1", "--conv", "groups.0=Sep"]) == 0
-    )
-    assert "taught by mixed SepHashed " in capsys.readouterr().out
+    taught = ["digits", "student", "-t", "s", "-s", "of.s", *TINY, "--conv", "groups.0=Sep", "--dry_run", "--json"]
+    assert main.main(taught) == 0
+    said = capsys.readouterr()
+    assert "taught by mixed SepHashed " in said.err and json.loads(said.out)
     assert main.main(["digits", "teacher", "-t", "s", "--evaluate"]) == 0
     assert config["conv"] in capsys.readouterr().out
-    flags = [flag for flag in TINY[:4] if flag != "--train_size"]
-    assert count.main(["digits", *flags, "--conv", config["conv"], "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["params"] <= 1750
+    flags = ["digits", "--wrn_depth", "10", "--wrn_width", "0.25", "--conv", config["conv"], "--json"]
+    assert count.main(flags) == 0 and json.loads(capsys.readouterr().out)["params"] == summary(config)["params"]
