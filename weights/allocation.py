@@ -1,7 +1,9 @@
 """Share a budget of parameters among the layers of a network, by what errors in each cost a trained network.
 
 Each layer of an open name gets a number of its own. To a number belong the layer's parameters, the relative error e of the
-kernel that is fitted to the trained one, and the rise of the loss, ½·s·e² with the layer's sensitivity s (sensitivity.py).
+kernel that is fitted to the trained one, and its cost −½·s·log(1 − e²) with the layer's sensitivity s (sensitivity.py): to
+second order the rise of the loss, ½·s·e². The sum of ½·s·e² itself has a flat least, at which large layers are left with
+next to nothing, and such networks trained worse than with one number for all (research-log.md).
 Along the lower convex hulls of these curves the step of the steepest fall a parameter is always the next, until nothing fits.
 That is the best choice for each budget that steps of the hulls end at (Shoham & Gersho 1988, Efficient bit allocation for
 an arbitrary set of quantizers). The curves are refined around what is chosen, and the choice is made again.
@@ -27,7 +29,7 @@ from layers.registry import ConvName, OpenName, Whole
 from models.build import build
 from system.errors import RequestError, SwapconvError
 from weights import approximation
-from weights.curve import Curve, Point, hull
+from weights.curve import Curve, Point, hull, weighted
 from weights.sensitivity import sensitivities
 
 ROUNDS = 2  # of refining the curves around what is chosen
@@ -44,27 +46,32 @@ class Row(NamedTuple):
     sensitivity: float
 
     @property
-    def rise(self) -> float:
-        """The expected rise of the loss."""
-        return self.sensitivity * self.error**2 / 2
+    def cost(self) -> float:
+        """What the error costs."""
+        return weighted(self.error, self.sensitivity)
 
 
 class Allocation(NamedTuple):
-    """The mixed name that meets the budget, a row for each layer that it gave a number, and the sums.
+    """The mixed name that meets the budget, a row for each layer that it gave a number, and the parameters in all.
 
-    `uniform`: the same for one common number of all layers, its name, parameters and rise; None where none meets the budget.
+    `uniform`: the same with one number for all layers, that which comes closest to the budget; None where none does.
     """
 
-    conv: MixedName
+    conv: ConvName | MixedName
     rows: list[Row]
     asked: int
     achieved: int
-    uniform: tuple[str, int, float] | None
+    uniform: "Allocation | None" = None
+
+    @property
+    def cost(self) -> float:
+        """What the errors of all these layers cost, which is least."""
+        return sum(row.cost for row in self.rows)
 
     @property
     def rise(self) -> float:
-        """The expected rise of the loss by the errors of all these layers."""
-        return sum(row.rise for row in self.rows)
+        """The rise of the loss that these errors let expect to second order: the sum of ½·s·e²."""
+        return sum(row.sensitivity * row.error**2 / 2 for row in self.rows)
 
 
 def allocate(config: dict, trained: nn.Module, batches: Iterable[Tensor]) -> Allocation:
@@ -91,16 +98,21 @@ def allocate(config: dict, trained: nn.Module, batches: Iterable[Tensor]) -> All
     uniform = _uniform(config)
     one = blocks.decided(uniform, layers) if uniform else {}
     chosen, alike = _search(curves, room, [one[curve.layer] for curve in curves if one])
-    rows = [
-        Row(curve.layer, curve.name(point), point.parameters, point.error, curve.sensitivity)
-        for curve, point in zip(curves, chosen)
-    ]
+    rows = _rows(curves, chosen)
     conv = mixed(name, {row.layer: row.conv for row in rows}, layers)
     achieved = fixed + sum(row.parameters for row in rows)
     if (counted := summary({**config, "conv": str(conv)})["params"]) != achieved:
         raise SwapconvError(f"the layers of {conv} add up to {achieved} parameters, the network has {counted}")
-    level = (str(uniform), fixed + _parameters(alike), _rise(alike)) if uniform else None
-    return Allocation(conv, rows, config["budget"], achieved, level)
+    asked = config["budget"]
+    level = Allocation(uniform, _rows(curves, alike), asked, fixed + _parameters(alike)) if uniform else None
+    return Allocation(conv, rows, asked, achieved, level)
+
+
+def _rows(curves: Sequence[Curve], points: Sequence[Point]) -> list[Row]:
+    return [
+        Row(curve.layer, curve.name(point), point.parameters, point.error, curve.sensitivity)
+        for curve, point in zip(curves, points)
+    ]
 
 
 def _curve(config: dict, swap: Swap, name: OpenName) -> Curve:
@@ -129,8 +141,8 @@ def _parameters(points: Iterable[Point]) -> int:
     return sum(point.parameters for point in points)
 
 
-def _rise(points: Iterable[Point]) -> float:
-    return sum(point.rise for point in points)
+def _cost(points: Iterable[Point]) -> float:
+    return sum(point.cost for point in points)
 
 
 def mixed(name: OpenName | MixedName, found: Mapping[str, ConvName], layers: Sequence[str]) -> MixedName:
@@ -177,14 +189,14 @@ def _search(curves: list[Curve], room: int, uniform: Sequence[ConvName]) -> tupl
             chosen = share_out([curve.points() for curve in curves], room)
             numbers = [curve.between(point) for curve, point in zip(curves, chosen)]
     chosen = _fill(curves, chosen, room)
-    return (alike if alike and _parameters(alike) <= room and _rise(alike) < _rise(chosen) else chosen), alike
+    return (alike if alike and _parameters(alike) <= room and _cost(alike) < _cost(chosen) else chosen), alike
 
 
 def share_out(curves: Sequence[Sequence[Point]], room: int) -> list[Point]:
     """Return a point of each curve, with at most `room` parameters in all, by steps along the hulls, the steepest first.
 
     >>> cheap, dear = [Point(1, 8.0), Point(2, 4.0), Point(4, 1.0)], [Point(1, 3.0), Point(3, 1.0)]
-    >>> [(point.parameters, point.rise) for point in share_out([cheap, dear], 5)]
+    >>> [(point.parameters, point.cost) for point in share_out([cheap, dear], 5)]
     [(4, 1.0), (1, 3.0)]
     """
     hulls = [hull(points) for points in curves]
@@ -201,7 +213,7 @@ def share_out(curves: Sequence[Sequence[Point]], room: int) -> list[Point]:
 
 
 def _fill(curves: list[Curve], chosen: list[Point], room: int) -> list[Point]:
-    """Give what is left to layers whose number can be larger for it, those first whose loss falls most for a parameter."""
+    """Give what is left to layers whose number can be larger for it, those first whose cost falls most for a parameter."""
     chosen, left = list(chosen), room - _parameters(chosen)
     slopes = [
         min((point.slope_to(each) for each in curve.points() if each.parameters > point.parameters), default=0.0)
@@ -209,7 +221,7 @@ def _fill(curves: list[Curve], chosen: list[Point], room: int) -> list[Point]:
     ]
     for which in sorted(range(len(curves)), key=slopes.__getitem__):
         number = curves[which].largest(chosen[which].parameters + left)
-        if number is not None and (point := curves[which].fit(number)).rise < chosen[which].rise:
+        if number is not None and (point := curves[which].fit(number)).cost < chosen[which].cost:
             left -= point.parameters - chosen[which].parameters
             chosen[which] = point
     return chosen
@@ -217,13 +229,14 @@ def _fill(curves: list[Curve], chosen: list[Point], room: int) -> list[Point]:
 
 def report(found: Allocation) -> str:
     """Return the layers as a table, their sums, and the same for one number of all layers."""
-    rows = [[row.layer, row.conv, row.parameters, row.error, row.sensitivity, row.rise] for row in found.rows]
-    headers = ["layer", "conv", "parameters", "relative error", "sensitivity", "rise of the loss"]
+    rows = [[row.layer, row.conv, row.parameters, row.error, row.sensitivity, row.cost] for row in found.rows]
+    headers = ["layer", "conv", "parameters", "relative error", "sensitivity", "cost"]
     lines = [tabulate(rows, headers, intfmt=",", floatfmt=("", "", "", ".4f", ".3e", ".3e"))]
-    lines.append(
-        f"budget: {found.asked:,} parameters asked, {found.achieved:,} achieved, expected rise of the loss {found.rise:.4g}"
-    )
-    if found.uniform is not None:
-        conv, parameters, rise = found.uniform
-        lines.append(f"one number for all: {conv}, {parameters:,} parameters, expected rise of the loss {rise:.4g}")
+    lines.append(f"budget: {found.asked:,} parameters asked, {found.achieved:,} achieved; {_sums(found)}")
+    if (one := found.uniform) is not None:
+        lines.append(f"one number for all: {one.conv}, {one.achieved:,} parameters; {_sums(one)}")
     return "\n".join(lines)
+
+
+def _sums(found: Allocation) -> str:
+    return f"cost {found.cost:.4g}, rise of the loss to second order {found.rise:.4g}"

@@ -3,7 +3,7 @@
 curve = Curve("groups.0.0.conv1", parse_family("SepHashed"), spec)
 curve.limit(2_000), curve.prepare((kernel, bias), sensitivity=1.7, seed=0)
 point = curve.fit(0.25)
-point.parameters, point.error, point.rise
+point.parameters, point.error, point.cost
 """
 
 import math
@@ -21,20 +21,29 @@ from layers.spec import ConvSpec
 from system.hashing import key
 from weights.approximation import approximate_layer
 
+LOST = 1e-6  # a fit that keeps a smaller part of its kernel counts as one that keeps this
 STEP = 10 ** (1 / 3)  # from one share to the next that is looked at first
 
 
 class Point(NamedTuple):
-    """A number of a family in a layer: its parameters, the rise of the loss by the fit's relative error."""
+    """A number of a family in a layer: its parameters, and what the fit's relative error costs there."""
 
     parameters: int
-    rise: float
+    cost: float
     number: float | int = 0
     error: float = 0.0
 
     def slope_to(self, other: "Point") -> float:
-        """Return the rise to another point for each parameter more."""
-        return (other.rise - self.rise) / (other.parameters - self.parameters)
+        """Return how much the cost rises to another point for each parameter more."""
+        return (other.cost - self.cost) / (other.parameters - self.parameters)
+
+
+def weighted(error: float, sensitivity: float) -> float:
+    """Return what a relative error e costs: −½·s·log(1 − e²) with the sensitivity s, which is ½·s·e² where e is small.
+
+    A least-squares fit keeps the part 1 − e² of its kernel's squares. Layers follow each other, so these parts multiply.
+    """
+    return -sensitivity * math.log(max(1 - error**2, LOST)) / 2
 
 
 def hull(points: Iterable[Point]) -> list[Point]:
@@ -45,7 +54,7 @@ def hull(points: Iterable[Point]) -> list[Point]:
     """
     kept: list[Point] = []
     for point in sorted(points):
-        if kept and (point.rise >= kept[-1].rise or point.parameters == kept[-1].parameters):
+        if kept and (point.cost >= kept[-1].cost or point.parameters == kept[-1].parameters):
             continue
         while len(kept) > 1 and kept[-2].slope_to(kept[-1]) >= kept[-2].slope_to(point):
             kept.pop()
@@ -122,7 +131,7 @@ class Curve:
                 block = blocks.build_block(self.open.named(number), self.spec, key(self._seed, self.layer))
             initialise(block, self._seed, self.layer)
             error = approximate_layer(block, kernel, bias, self._effort)
-            self._points[parameters] = Point(parameters, self.sensitivity * error**2 / 2, number, error)
+            self._points[parameters] = Point(parameters, weighted(error, self.sensitivity), number, error)
         return self._points[parameters]
 
     def points(self) -> list[Point]:
