@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from blocks import BlockAsLinear, spec_of
 from layers.spec import ConvSpec
@@ -36,7 +37,7 @@ def sensitivities(network: nn.Module, layers: Sequence[str], batches: Iterable[T
     generator = torch.Generator().manual_seed(key("sensitivity", seed))
     specs = {name: _spec(network.get_submodule(name)) for name in layers}
     traces, images = dict.fromkeys(layers, 0.0), 0
-    for x in batches:
+    for x in tqdm(batches, desc="sensitivities", unit="batch", disable=None, leave=False):
         with torch.enable_grad(), _recorded(network, layers) as calls:
             scalar = _projected(network(x).logits.float(), generator)
         gradients = torch.autograd.grad(scalar, [y for _, _, y in calls], allow_unused=True)
