@@ -60,8 +60,11 @@ class BlockAsLinear(nn.Module):
         self.block = block
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (…, i) to (…, o), every vector as an image of one pixel."""
-        return self.block(x.reshape(-1, x.shape[-1], 1, 1)).reshape(*x.shape[:-1], -1)
+        """Map (…, i) to (…, o): the vectors of an image (tokens) are the pixels of a column, a view with channels last."""
+        if x.dim() < 3:
+            return self.block(x.reshape(-1, x.shape[-1], 1, 1)).reshape(*x.shape[:-1], -1)
+        y = self.block(x.reshape(x.shape[0], -1, 1, x.shape[-1]).permute(0, 3, 1, 2))
+        return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
 
 class Builder(Protocol):
@@ -156,14 +159,16 @@ def decided(conv: ConvName | MixedName | Builder, names: Sequence[str]) -> dict[
 
 def stays(module: nn.Module, conv: ConvName | Builder | None) -> bool:
     """Return whether a module stays as it is: nothing replaces it, or it is the ordinary convolution asked for."""
-    return conv is None or (isinstance(conv, ConvName) and conv.is_ordinary and isinstance(module, nn.Conv2d))
+    return conv is None or (
+        isinstance(conv, ConvName) and conv.is_ordinary and isinstance(module, (nn.Conv2d, nn.Linear))
+    )
 
 
 def substitute(model: nn.Module, conv: ConvName | MixedName | Builder, where: str = "", seed: int = 0) -> list[str]:
     """Replace, in place, every swappable module whose dotted name `where` is found in; initialise the new blocks.
 
-    An ordinary convolution that `conv` asks for stays as it is. Returns the dotted names that are of `conv` now: of a
-    mixed one, those that a pattern decides. Raises RequestError where a layer cannot take it, with the layer's name, or
+    An ordinary convolution or a Linear for which `conv` asks for `Conv` stays as it is. Returns the dotted names that are
+    of `conv` now: of a mixed one, those that a pattern decides. Raises RequestError where a layer cannot take it, with the layer's name, or
     where `where` or a pattern matches nothing.
     """
     convs = decided(conv, chosen(model, where))
@@ -175,6 +180,7 @@ def substitute(model: nn.Module, conv: ConvName | MixedName | Builder, where: st
         if stays(old, each):
             continue
         new = _replacement(old, each, seed, name)
+        new._forward_hooks.update(old._forward_hooks)  # by which a library's network taps its features
         for place in places.get(old, ()):
             model.set_submodule(place, new)
     if any(isinstance(module, Seeded) for module in model.modules()):

@@ -155,9 +155,11 @@ class Criterion(ABC):
         return []
 
     def loss_output(self, model: nn.Module, output: Output, y: Tensor, parts: dict[str, Tensor]) -> LossOutput:
-        """Add 0.4 of an auxiliary head's cross-entropy, where there is one, and every module's `auxiliary_losses()`; sum up."""
+        """Add 0.4 of each auxiliary head's cross-entropy and every module's `auxiliary_losses()`; sum up."""
         if output.auxiliary_logits is not None:
-            parts["auxiliary"] = AUXILIARY_WEIGHT * F.cross_entropy(output.auxiliary_logits.float(), y)
+            logits = output.auxiliary_logits.float()
+            heads = [logits] if logits.dim() == 2 else logits
+            parts["auxiliary"] = AUXILIARY_WEIGHT * sum(F.cross_entropy(head, y) for head in heads)
         if self._offers is None or not self._offers.hold(model):
             self._offers = _Offers(model)
         for module in self._offers.modules:

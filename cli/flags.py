@@ -17,6 +17,7 @@ from input.datasets import DATASETS, PREFIX, is_own
 from layers.mixed import several
 from layers.registry import FAMILIES, form
 from models import registry as networks
+from models.libraries import FORMS, check_name
 from models.registry import NETWORKS
 from system.arguments import (
     Flag,
@@ -32,6 +33,7 @@ from system.arguments import (
     points,
     source,
 )
+from system.errors import RequestError
 from training import registry
 from training.registry import CALLBACKS, LOSSES
 
@@ -51,6 +53,16 @@ MIXED = (
     "; or mixed, PATTERN=NAME,PATTERN=NAME…, as 'groups.0=Conv,.*=SepHashed_0.1': the first pattern that a layer's "
     "dotted name matches (as --where) decides, and a layer that none matches stays as the network has it"
 )
+
+
+def network(text: str) -> str:
+    """Take the name of a network here, or library:NAME."""
+    try:
+        return check_name(text, list(NETWORKS))
+    except RequestError as error:
+        raise ArgumentTypeError(str(error))
+
+
 IMAGE_SIZE = Flag(
     "--image_size", number(int, 1, 1024), metavar="PIXELS",
     help="rows and columns of an ImageNet image (preset: 224), or of those of a folder:PATH (preset: their own)",
@@ -270,7 +282,7 @@ def add_network_flags(parser: Parser) -> None:
     presets = {name: networks.reference_conv(name) for name in NETWORKS}
     preset = ", ".join(["Conv", *(f"for {name} {conv}" for name, conv in presets.items() if conv != "Conv")])
     flags = (
-        Flag("--network", choice("network", list(NETWORKS)), " | ".join(NETWORKS), default="WideResNet"),
+        Flag("--network", network, " | ".join([*NETWORKS, *FORMS]), default="WideResNet"),
         *networks.flags(),
         IMAGE_SIZE,
         Flag("--conv", help="; ".join(map(form, FAMILIES)) + f" (preset: {preset}){MIXED}"),

@@ -15,7 +15,7 @@ from input import datasets, facts
 from input.datasets import DATASETS, LARGEST_SIDE, PREFIX, is_own
 from input.splits import check_sizes
 from layers.mixed import MixedName, parse_name, parse_open
-from models.registry import NETWORKS, flag_for_budget, owners, reference_conv
+from models.registry import NETWORKS, flag_for_budget, owners, reference_conv, takes_flag
 from system.configuration import Configuration
 from system.errors import RequestError
 from training import registry
@@ -126,7 +126,7 @@ def _check_network_flags(options: argparse.Namespace) -> None:
         size = f"{options.dataset} has images of {side}×{side}"
         raise RequestError(f"--image_size {options.image_size}: {size}; it goes with imagenet and folder:PATH")
     for flag, networks in owners().items():
-        if options.network not in networks and getattr(options, flag, None) is not None:
+        if not takes_flag(options.network, networks) and getattr(options, flag, None) is not None:
             raise RequestError(f"--{flag} is not a flag of --network {options.network}, but of {', '.join(networks)}")
 
 

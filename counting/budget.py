@@ -25,6 +25,7 @@ from layers.mixed import MixedName, parse_open
 from layers.registry import ConvName, OpenName, Whole
 from layers.spec import ConvSpec, ImpossibleShare
 from models.build import build
+from models.output import auxiliary_parameters
 from models.registry import NETWORKS, flag_for_budget
 from system.errors import RequestError
 
@@ -124,7 +125,7 @@ def _of_width(config: dict, exact: bool, batch: int) -> float:
         return -math.inf
     if exact:
         return count(network, side_of(config), batch).exact_of_batch
-    return parameter_count(network) - (parameter_count(network.auxiliary) if hasattr(network, "auxiliary") else 0)
+    return parameter_count(network) - auxiliary_parameters(network)
 
 
 class Division(NamedTuple):

@@ -94,9 +94,8 @@ class Swap(NamedTuple):
 
     @property
     def calls(self) -> tuple[tuple[int, ...], ...]:
-        """The rows and columns of each image that it is given."""
-        sides = self.layers[0].calls if self.layers else ()
-        return tuple((1, 1) if isinstance(self.module, nn.Linear) else each for each in sides)
+        """The rows and columns of each image that it is given; of a Linear the vectors stand as rows."""
+        return tuple(self.layers[0].calls) if self.layers else ()
 
     def by(self, block: nn.Module, batch: int) -> Layer:
         """Return the costs of the block in its place."""
@@ -237,6 +236,7 @@ def summary(config: dict, batch: int = 128) -> dict:
         "auxiliary_params": costs.auxiliary,
         "crs_ratio": (costs.params + costs.auxiliary) / (reference_params + costs.auxiliary),
         "mult_adds": costs.mult_adds,
+        **({"outside_convention": costs.outside} if costs.outside else {}),
         "mult_adds_exact": costs.mult_adds_exact,
         "batch": costs.batch,
         "stored_bytes": costs.stored_bytes,

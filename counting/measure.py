@@ -7,14 +7,16 @@ Per image and in two conventions: as published tables count, and exactly (counti
 uses is not counted.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Size, nn
+from torch.func import functional_call
 
 from counting.shapes import Layer, placeholder, walk
-from models.output import Output
-from system.errors import SwapconvError
+from models.output import Output, auxiliary_parameters, is_auxiliary
+from system.errors import RequestError, SwapconvError, first_line
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,14 @@ class Costs:
         return sum(layer.parameters for layer in self.layers)
 
     @property
-    def mult_adds(self) -> int:
-        """Published multiply-adds per image."""
-        return sum(layer.mult_adds for layer in self.layers)
+    def mult_adds(self) -> int | None:
+        """Published multiply-adds per image; None where the convention does not know an operation."""
+        return total(layer.mult_adds for layer in self.layers)
+
+    @property
+    def outside(self) -> list[str]:
+        """Names of the operations that the published convention does not know, sorted."""
+        return sorted({name for layer in self.layers for name in layer.outside})
 
     @property
     def mult_adds_exact(self) -> int | float:
@@ -59,6 +66,12 @@ class Costs:
         return self
 
 
+def total(costs: Iterable[int | None]) -> int | None:
+    """Return the sum of costs; None where one of them is not known."""
+    known = list(costs)
+    return None if None in known else sum(known)
+
+
 def count(model: nn.Module, side: int, batch: int = 128) -> Costs:
     """Return the costs of a forward pass of a network, on the meta device or the CPU. It is left in evaluation mode.
 
@@ -70,11 +83,10 @@ def count(model: nn.Module, side: int, batch: int = 128) -> Costs:
 
 def counted(model: nn.Module, side: int, batch: int) -> tuple[Costs, Output]:
     """Return `count` of a network, and its output as `output_shapes` gives it."""
-    with walk(model.eval(), batch) as layers, torch.no_grad():
-        output = model(placeholder(Size([1, 3, side, side])))
-    stored = sum(tensor.nbytes for name, tensor in model.state_dict().items() if not name.startswith("auxiliary."))
-    auxiliary = parameter_count(model.auxiliary) if hasattr(model, "auxiliary") else 0
-    layers = [layer for layer in layers if not layer.name.startswith("auxiliary.")]
+    layers, output = passed(model.eval(), side, batch)
+    stored = sum(tensor.nbytes for name, tensor in model.state_dict().items() if not is_auxiliary(model, name))
+    auxiliary = auxiliary_parameters(model)
+    layers = [layer for layer in layers if not is_auxiliary(model, layer.name)]
     return Costs(layers, batch, parameter_count(model) - auxiliary, stored, auxiliary).checked(), output
 
 
@@ -85,5 +97,26 @@ def parameter_count(model: nn.Module) -> int:
 
 def output_shapes(model: nn.Module, side: int) -> Output:
     """Return the network's output for one RGB image, whose tensors have the right shapes over a single number."""
-    with walk(model.eval(), 1), torch.no_grad():
-        return model(placeholder(Size([1, 3, side, side])))
+    return passed(model.eval(), side)[1]
+
+
+def passed(model: nn.Module, side: int, batch: int = 1, images: int = 1) -> tuple[list[Layer], Output]:
+    """Return the layers of a network and its output for so many RGB images, of which only shapes are computed.
+
+    A foreign network runs on the meta device, wherever its weights are. Raises RequestError where it cannot, and what a
+    network of ours raises.
+    """
+    if not getattr(model, "foreign", False):
+        with walk(model, batch) as layers, torch.no_grad():
+            output = model(placeholder(Size([1, 3, side, side])))
+        return layers, output
+    from counting.operations import walk_operations  # imports torch's compiler
+
+    tensors = dict((*model.named_parameters(), *model.named_buffers()))
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    try:
+        with walk_operations(model, batch) as layers, torch.no_grad():
+            output = functional_call(model, shapes, (torch.empty(images, 3, side, side, device="meta"),))
+    except Exception as error:  # of the library's own code
+        raise RequestError(f"{model.made[1]} cannot be counted at {side}×{side}: {first_line(error)}")
+    return layers, output

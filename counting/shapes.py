@@ -25,7 +25,8 @@ from layers.spec import ConvSpec
 class Layer:
     """The costs of one layer: published mult-adds for one image, `exact_of_batch` for a whole batch.
 
-    `calls`: the rows and columns of each input that it was given.
+    `calls`: the rows and columns of each input that it was given; of a Linear, its vectors as the rows. `outside`: names
+    of operations in it that the published convention does not know, with which `mult_adds` is None.
     """
 
     name: str
@@ -33,9 +34,10 @@ class Layer:
     parameters: int
     input: Size | None = None
     output: Size | None = None
-    mult_adds: int = 0
+    mult_adds: int | None = 0
     exact_of_batch: int = 0
     calls: list[tuple[int, ...]] = field(default_factory=list)
+    outside: set[str] = field(default_factory=set)
 
     def as_json(self) -> dict:
         """Return the row of count.py --json."""
@@ -74,8 +76,8 @@ def walk(model: nn.Module, batch: int) -> Iterator[list[Layer]]:
             continue
         rule = _rule(module, batch)
         if rule is not None:
-            layers.append(Layer(name, kind(module), _parameters(module)))
-            module.forward = _recorder(rule, layers[-1])
+            layers.append(Layer(name, kind(module), rule_parameters(module)))
+            module.forward = recorder(rule, layers[-1])
             counted.append(module)
             inside.update(module.modules())  # the rule counts all of them
         elif own := sum(parameter.numel() for parameter in module.parameters(recurse=False)):
@@ -88,16 +90,19 @@ def walk(model: nn.Module, batch: int) -> Iterator[list[Layer]]:
             del module.forward
 
 
-def _recorder(rule: Callable[[Size], Pass], layer: Layer) -> Callable[[Tensor], Tensor]:
+def recorder(rule: Callable[[Size], Pass], layer: Layer) -> Callable[[Tensor], Tensor]:
+    """Return what stands for a layer's forward pass: it adds to the layer's costs and returns the shape alone."""
+    is_map = layer.kind == "Linear"
+
     def forward(x: Tensor) -> Tensor:
         done = rule(x.shape)
         if min(done.output) < 1:
             raise ValueError(f"nothing is left of the image after the layer {layer.name!r}")
         layer.input, layer.output = x.shape[1:], done.output[1:]
-        layer.calls.append(tuple(x.shape[2:]))
+        layer.calls.append((x.shape[:-1].numel(), 1) if is_map else tuple(x.shape[2:]))
         layer.mult_adds += done.mult_adds
         layer.exact_of_batch += done.exact_of_batch
-        return placeholder(done.output)
+        return x.new_empty(done.output) if x.is_meta else placeholder(done.output)
 
     return forward
 
@@ -109,25 +114,35 @@ def placeholder(shape: Size) -> Tensor:
 
 def _rule(module: nn.Module, batch: int) -> Callable[[Size], Pass] | None:
     """Return how a layer that has costs turns the shape of its input (1, …) into a Pass, else None."""
+    if (rule := plain_rule(module, batch)) is not None:
+        return rule
     match module:
-        case Replacement(spec=spec):
-            return lambda shape: Pass(
-                Size([1, spec.out_channels, *map(spec.output_side, shape[2:])]),
-                module.mult_adds(*shape[2:]),
-                module.exact_mult_adds(*shape[2:], batch),
-            )
-        case nn.Conv2d() if _plain(module, nn.Conv2d):
-            return lambda shape: _conv2d(module, shape, batch)
-        case nn.Linear() if _plain(module, nn.Linear):
-            return lambda shape: _linear(module, shape, batch)
         case nn.ReLU():
             return lambda shape: Pass(shape, mult_adds=shape.numel())
-        case nn.ReLU6() | nn.BatchNorm2d():
+        case nn.ReLU6() | nn.BatchNorm2d():  # a subclass of a batch-norm too
             return lambda shape: Pass(shape)
         case nn.MaxPool2d():
             return lambda shape: _max_pool(module, shape)
         case nn.AdaptiveAvgPool2d(output_size=1):
             return lambda shape: Pass(Size([*shape[:2], 1, 1]), mult_adds=shape.numel())
+    return None
+
+
+def plain_rule(module: nn.Module, batch: int) -> Callable[[Size], Pass] | None:
+    """Return the rule of a layer with weights, a convolution, a linear map, a batch-norm or a replacement, else None."""
+    match module:
+        case Replacement(spec=spec):
+            return lambda shape: Pass(
+                Size([shape[0], spec.out_channels, *map(spec.output_side, shape[2:])]),
+                shape[0] * module.mult_adds(*shape[2:]),
+                module.exact_mult_adds(*shape[2:], shape[0] * batch),
+            )
+        case nn.Conv2d() if _plain(module, nn.Conv2d):
+            return lambda shape: _conv2d(module, shape, batch)
+        case nn.Linear() if _plain(module, nn.Linear):
+            return lambda shape: _linear(module, shape, batch)
+        case nn.BatchNorm2d() if _plain(module, nn.BatchNorm2d):
+            return lambda shape: Pass(shape)
     return None
 
 
@@ -137,22 +152,33 @@ def _plain(module: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 def _conv2d(conv: nn.Conv2d, shape: Size, batch: int) -> Pass:
+    padding = _paddings(conv)
     sides = [
-        ConvSpec(1, 1, conv.kernel_size[axis], conv.stride[axis], conv.padding[axis], conv.dilation[axis])
-        for axis in (0, 1)
+        ConvSpec(1, 1, conv.kernel_size[axis], conv.stride[axis], padding[axis], conv.dilation[axis]) for axis in (0, 1)
     ]
-    height, width = (axis.output_side(side) for axis, side in zip(sides, shape[2:]))
-    published = [axis.published_side(side) for axis, side in zip(sides, shape[2:])]
+    height, width = (int(axis.output_side(side)) for axis, side in zip(sides, shape[2:]))
+    published = [int(axis.published_side(side)) for axis, side in zip(sides, shape[2:])]
     entries = conv.in_channels * conv.out_channels * conv.kernel_size[0] * conv.kernel_size[1] // conv.groups
-    output = Size([1, conv.out_channels, height, width])
+    output = Size([shape[0], conv.out_channels, height, width])
+    entries *= shape[0]
     return Pass(output, entries * published[0] * published[1], entries * height * width * batch)
+
+
+def _paddings(conv: nn.Conv2d) -> tuple[float, float]:
+    """Return how far a convolution pads, half of what both ends get together where that is said in words."""
+    match conv.padding:
+        case "valid":
+            return 0, 0
+        case "same":
+            return tuple(reach * (side - 1) / 2 for reach, side in zip(conv.dilation, conv.kernel_size))
+    return conv.padding
 
 
 def _linear(linear: nn.Linear, shape: Size, batch: int) -> Pass:
     if shape[-1] != linear.in_features:
         raise ValueError(f"a linear layer of {linear.in_features} inputs is given {shape[-1]}")
-    entries = linear.in_features * linear.out_features
-    return Pass(Size([*shape[:-1], linear.out_features]), _parameters(linear), entries * batch)
+    vectors, entries = shape[:-1].numel(), linear.in_features * linear.out_features
+    return Pass(Size([*shape[:-1], linear.out_features]), vectors * rule_parameters(linear), vectors * entries * batch)
 
 
 def _max_pool(pool: nn.MaxPool2d, shape: Size) -> Pass:
@@ -169,7 +195,7 @@ def _pooled_side(pool: nn.MaxPool2d, side: int) -> int:
     return windows - ((windows - 1) * pool.stride >= side + pool.padding)  # none begins in the padding behind
 
 
-def _parameters(module: nn.Module) -> int:
+def rule_parameters(module: nn.Module) -> int:
     """Return the parameters of a layer by the formula of its kind."""
     match module:
         case Replacement():
@@ -180,7 +206,7 @@ def _parameters(module: nn.Module) -> int:
         case nn.Linear():
             return module.out_features * (module.in_features + (module.bias is not None))
         case nn.BatchNorm2d():
-            return 2 * module.num_features
+            return 2 * module.num_features * module.affine
     return 0
 
 

@@ -6,9 +6,10 @@ check_side(config)                           # RequestError, with the sizes that
 from functools import cache
 
 import torch
-from torch import Size, nn
+from torch import nn
 
-from counting.shapes import Layer, placeholder, walk
+from counting.measure import passed
+from counting.shapes import Layer
 from input import datasets
 from models import build, registry
 from models.build import size_of
@@ -40,17 +41,17 @@ def _of_presets(config: dict, network: str) -> dict:
 
 def _unfit(config: dict, side: int) -> str:
     """Return why the network cannot be trained on images of a side; empty where it can."""
-    return _unfit_at(size_of(config), side)
+    return _unfit_at(size_of({**config, "image_size": side}), side)
 
 
 @cache
 def _unfit_at(size: tuple[tuple[str, object], ...], side: int) -> str:
-    with torch.device("meta"):
-        network = build.plain(dict(size), classes=2)
     try:
+        with torch.device("meta"):
+            network = build.plain(dict(size), classes=2)
         layers_in_training(network, side)
     except (RuntimeError, ValueError) as error:
-        return first_line(error)
+        return getattr(error, "why", None) or first_line(error)
     return ""
 
 
@@ -61,16 +62,14 @@ def layers_in_training(network: nn.Module, side: int) -> list[Layer]:
     """
     training = network.training
     try:
-        with walk(network.train(), 1) as layers, torch.no_grad():
-            network(placeholder(Size([1, 3, side, side])))
+        return passed(network.train(), side, images=2)[0]
     finally:
         network.train(training)
-    return layers
 
 
 def needs_two(network: nn.Module, side: int) -> bool:
     """Return whether a batch-norm in training gets one value a channel of each image, so that it needs two images."""
     return any(
-        layer.kind == "BatchNorm2d" and layer.input is not None and layer.input[1:] == (1, 1)
+        layer.kind.startswith("BatchNorm") and layer.input is not None and layer.input[1:] == (1, 1)
         for layer in layers_in_training(network, side)
     )

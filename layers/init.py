@@ -63,9 +63,15 @@ def undrawn() -> Iterator[None]:
 
 
 def materialise(model: nn.Module, seed: int) -> nn.Module:
-    """Give a network built on the meta device its memory (on the CPU) and its initial parameters."""
+    """Give a network built on the meta device its memory (on the CPU) and its initial parameters.
+
+    A network of a library (`foreign`) has a method of its own for them.
+    """
     model._apply(lambda tensor: _on_cpu(tensor) if tensor.is_meta else tensor)
-    initialise(model, seed)
+    if getattr(model, "foreign", False):
+        model.initialise(seed)
+    else:
+        initialise(model, seed)
     return model
 
 

@@ -39,9 +39,7 @@ def reference(config: dict) -> nn.Module:
 
 def size_of(config: dict) -> tuple[tuple[str, object], ...]:
     """Return the entries of a configuration from which `plain` builds its network."""
-    entry = NETWORKS[config["network"]]
-    keys = ("network", *(["dataset"] if entry.others else []), *entry.building_flags)
-    return tuple((key, config[key]) for key in keys)
+    return NETWORKS[config["network"]].key(config)
 
 
 def plain(config: dict, classes: int) -> nn.Module:

@@ -6,14 +6,18 @@
 A network is a plain nn.Module that returns `models.output.Output`. Its method `swappable()` lists by dotted name the
 convolutions that may be swapped, `segments()` the parts whose activations may be recomputed in the backward pass. A
 head that only training uses is its submodule `auxiliary`. To add one, write its file and register one entry.
+
+A name such as torchvision:resnet18 has an entry too, which NETWORKS makes of OF_LIBRARY (library.py builds it), but is
+none of those that it lists.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from input import datasets
-from system.arguments import Flag, number
+from models.libraries import FORMS, is_of_library
+from system.arguments import Flag, number, pattern
 from system.errors import RequestError
 
 
@@ -88,6 +92,11 @@ class Network:
         """Return those that follow from the side of the dataset's images."""
         return other.arguments if (other := self._other(config)) else {}
 
+    def key(self, config: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+        """Return the entries of a configuration from which `models.build.plain` builds it."""
+        keys = ("network", *(["dataset"] if self.others else []), *self.building_flags)
+        return tuple((key, config[key]) for key in keys)
+
     def presets_for(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return its presets for the dataset of a configuration."""
         return {**self.presets, **other.presets} if (other := self._other(config)) else dict(self.presets)
@@ -117,7 +126,31 @@ class Network:
         return f"{self.name} ×{width:g}" if unusual else self.name
 
 
-NETWORKS: dict[str, Network] = {}
+class LibraryEntry(Network):
+    """A network of a library, which is built by its name for the side of its images, whatever that is."""
+
+    def arguments(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keyword arguments of its builder, but for `classes`."""
+        return {"name": self.name, "side": datasets.side_of(config), "taps": config["taps"]}
+
+    def key(self, config: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+        """Return its name, the side of its images and --taps."""
+        return (("network", self.name), ("image_size", datasets.side_of(config)), ("taps", config["taps"]))
+
+
+class Networks(dict[str, Network]):
+    """The registered networks by name. A library's network is in it under its name, though not among those listed."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or is_of_library(name)
+
+    def __missing__(self, name: str) -> Network:
+        if not is_of_library(name):
+            raise KeyError(name)
+        return replace(OF_LIBRARY, name=name)
+
+
+NETWORKS = Networks()
 
 
 def register(network: Network) -> None:
@@ -137,7 +170,7 @@ def register(network: Network) -> None:
 
 def flags() -> tuple[Flag, ...]:
     """Return the flags that networks declare, each once, in the order of registration."""
-    return tuple(dict.fromkeys(flag for network in NETWORKS.values() for flag in network.flags))
+    return tuple(dict.fromkeys(flag for network in (*NETWORKS.values(), OF_LIBRARY) for flag in network.flags))
 
 
 def size_flags() -> tuple[str, ...]:
@@ -147,7 +180,7 @@ def size_flags() -> tuple[str, ...]:
 
 def tap_flags() -> tuple[str, ...]:
     """Return the keys of all flags that choose taps."""
-    return _each(network.tap_flags for network in NETWORKS.values())
+    return _each(network.tap_flags for network in (*NETWORKS.values(), OF_LIBRARY))
 
 
 def width_flags() -> tuple[str, ...]:
@@ -165,7 +198,14 @@ def owners() -> dict[str, list[str]]:
     for network in NETWORKS.values():
         for flag in (*network.building_flags, *network.takes):
             found.setdefault(flag, []).append(network.name)
+    for flag in OF_LIBRARY.building_flags:
+        found.setdefault(flag, []).extend(FORMS)
     return dict(sorted(found.items()))
+
+
+def takes_flag(network: str, owners_of_flag: Iterable[str]) -> bool:
+    """Return whether a network is among the owners of a flag, where a library's networks stand by their form."""
+    return network in owners_of_flag or (is_of_library(network) and FORMS[0] in owners_of_flag)
 
 
 def width_flag(network: str | None) -> str | None:
@@ -198,10 +238,21 @@ WIDTH_MULT = Flag(
     "--width_mult", number(float, 0, 100, above=True),
     "times the channels of CifarResNet50, MobileNetV1 and MobileNetV2 (preset: 1)",
 )  # fmt: skip
+TAPS = Flag(
+    "--taps", pattern, metavar="REGEX",
+    help="tap the modules whose dotted name this is found in (preset: the last feature of each resolution)",
+)  # fmt: skip
 # The recipe of "reliable-train" for 32×32 images.
 SMALL_IMAGES = dict(
     conv="Conv", batch_size=128, epochs=180, lr=0.1, schedule="step", epoch_step=[60, 120], lr_decay_ratio=0.1,
     weight_decay=5e-4,
+)  # fmt: skip
+LARGE_IMAGES = dict(
+    batch_size=256, epochs=90, lr=0.1, schedule="step", epoch_step=[30, 60], lr_decay_ratio=0.1, weight_decay=1e-4
+)
+OF_LIBRARY = LibraryEntry(
+    FORMS[0], "models.library:build", side=32, presets=dict(SMALL_IMAGES, taps=None), taps={"taps": TAPS},
+    others={224: OtherSide({}, LARGE_IMAGES)},
 )  # fmt: skip
 
 register(
@@ -227,11 +278,7 @@ register(
 )  # fmt: skip
 register(
     Network(
-        "WRN_50_2", "models.resnet:WRN_50_2", side=224,
-        presets=dict(
-            conv="Conv", batch_size=256, epochs=90, lr=0.1, schedule="step", epoch_step=[30, 60], lr_decay_ratio=0.1,
-            weight_decay=1e-4,
-        ),
+        "WRN_50_2", "models.resnet:WRN_50_2", side=224, presets=dict(conv="Conv", **LARGE_IMAGES),
     )
 )  # fmt: skip
 register(

@@ -30,6 +30,7 @@ from layers import cosine_costs
 from layers.base import ChannelMap
 from layers.init import materialise
 from models.build import build, reference
+from models.output import auxiliary_heads
 from record.checkpoint import disk_room
 from record.found import Found, refuse
 from record.found import find as find_run
@@ -189,7 +190,7 @@ def check_parts(config: Configuration, data: Feed, ranks: Ranks) -> None:
     network, last = reference(config), len(data.training) % data.batch_size or data.batch_size
     if not needs_two(network, data.side):
         return
-    what = "an auxiliary head" if hasattr(network, "auxiliary") else f"{config['network']} at {data.side}×{data.side}"
+    what = "an auxiliary head" if auxiliary_heads(network) else f"{config['network']} at {data.side}×{data.side}"
     for images in (min(data.batch_size, len(data.training)), last):
         share = images // ranks.world_size
         if share < 2 * max(1, min(config["grad_accum"] or 1, share)):

@@ -19,6 +19,7 @@ from distill import check_taps
 from input import datasets
 from layers.init import materialise
 from models.build import build
+from models.output import is_auxiliary
 from models.registry import NETWORKS
 from record.checkpoint import digest, is_checkpoint, load_file, load_run
 from record.found import Found, progress
@@ -121,9 +122,9 @@ def _from_elsewhere(source: str, config: dict, fetch: bool, teaches: bool) -> Or
     found = matching.match(source, pretrained.read(source, config["dataset"], fetch), config)
     network = materialise(build({**found.config, **_split_of_taps(config, found.config, teaches)}), config["seed"])
     network.load_state_dict(found.state, strict=False)  # what is missing keeps its initial values
-    headless = not any(name.startswith("auxiliary.") for name in found.state)
+    headless = not any(is_auxiliary(network, name) for name in found.state)
     state = network.state_dict().items()
-    weights = {name: tensor for name, tensor in state if not (headless and name.startswith("auxiliary."))}
+    weights = {name: tensor for name, tensor in state if not (headless and is_auxiliary(network, name))}
     if infinite := next((name for name, tensor in weights.items() if not tensor.isfinite().all()), None):
         raise RequestError(f"{source}: the weights that become {infinite} are not finite")
     return Origin(network, digest(weights), "", found.config, found.table)

@@ -1,0 +1,46 @@
+"""Names of networks that a library builds, as torchvision:resnet18. Imports no torch.
+
+    >>> is_of_library("torchvision:resnet18"), is_of_library("WideResNet")
+    (True, False)
+
+Whether a library has a network of that name shows when it is built (library.py).
+"""
+
+import re
+from collections.abc import Iterable
+
+from system.errors import RequestError, did_you_mean
+
+LIBRARIES = ("torchvision", "timm")
+FORMS = tuple(f"{library}:NAME" for library in LIBRARIES)
+
+
+def is_of_library(name: object) -> bool:
+    """Return whether a name is that of a library's network: library:NAME with letters, digits, - and _."""
+    library, _, network = name.partition(":") if isinstance(name, str) else ("", "", "")
+    return library in LIBRARIES and re.fullmatch(r"\w[\w-]*", network, re.ASCII) is not None
+
+
+def check_name(name: str, others: Iterable[str]) -> str:
+    """Return the name of a network if it is one of `others` or has the form of a library's.
+
+    Raises RequestError otherwise, with the nearest name.
+    """
+    if name in others or is_of_library(name):
+        return name
+    library, colon, network = name.partition(":")
+    known = ", ".join([*others, *FORMS])
+    if not colon:
+        raise RequestError(f"unknown network {name!r}{did_you_mean(name, others)} (known: {known})")
+    if library not in LIBRARIES:
+        hint = did_you_mean(library, LIBRARIES, lambda right: repr(f"{right}:{network}"))
+        raise RequestError(f"unknown network {name!r}{hint} (known: {known})")
+    if not network:
+        raise RequestError(
+            f"network {name!r} has no name after its colon: give one of the library's, as {library}:resnet18"
+        )
+    if re.fullmatch(r"\w[\w-]*[.:].*", network, re.ASCII):
+        bare = re.split("[.:]", network)[0]
+        weights = f"a network has no weights in its name: give {library}:{bare}, and weights by --init_from"
+        raise RequestError(f"network {name!r}: {weights}")
+    raise RequestError(f"network {name!r}: a name has letters, digits, - and _, as {library}:resnet18")
