@@ -72,6 +72,11 @@ def total(costs: Iterable[int | None]) -> int | None:
     return None if None in known else sum(known)
 
 
+def scientific(cost: int | float | None) -> str:
+    """Return a cost as `5.24564E+09`, or – where it is not known."""
+    return "–" if cost is None else f"{cost:.5E}"
+
+
 def count(model: nn.Module, side: int, batch: int = 128) -> Costs:
     """Return the costs of a forward pass of a network, on the meta device or the CPU. It is left in evaluation mode.
 

@@ -127,7 +127,9 @@ class _Operations(TorchDispatchMode):
         """Add what an operation costs by the published convention, or note that the convention does not know it."""
         if name in FREE or not self.has_begun or (name == "hardtanh" and args[1:3] == (0, 6)):
             return
-        if name == "relu":
+        if name == "convolution" and args[1].dim() == 4 and not args[6]:
+            row.mult_adds += _published_convolution(*args[:5])
+        elif name == "relu":
             row.mult_adds += output.numel()
         elif name in POOLED:
             first = output[0] if isinstance(output, tuple) else output
@@ -135,6 +137,13 @@ class _Operations(TorchDispatchMode):
             row.mult_adds += first.numel() * window[0] * window[1]
         elif not _of_numbers_alone(args):
             row.outside.add(name)
+
+
+def _published_convolution(x: Tensor, weight: Tensor, bias, stride: list[int], padding: list[int]) -> int:
+    """Return the kernel's entries times the pixels of the output without dilation, for (1, i, H, W)."""
+    sides = zip(x.shape[2:], weight.shape[2:], stride * 2, padding * 2)
+    rows, columns = ((side + 2 * pad - reach) // step + 1 for side, reach, step, pad in sides)
+    return weight.numel() * rows * columns
 
 
 def _of_numbers_alone(args: tuple) -> bool:

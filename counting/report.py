@@ -7,6 +7,7 @@ print(layer_table(costs["layers"], batch=128))
 
 from counting.budget import resolve
 from counting.costs import summary
+from counting.measure import scientific
 from system.errors import RequestError
 
 
@@ -23,8 +24,10 @@ def text(costs: dict) -> str:
     """Return the costs of one network, a line each."""
     auxiliary = f" + {costs['auxiliary_params']:,} of the auxiliary head in both" if costs["auxiliary_params"] else ""
     reference_params = f"of {costs['reference_params']:,} parameters{auxiliary}"
+    outside = costs.get("outside_convention")
     lines = [
-        f"Mult-Adds: {costs['mult_adds']:.5E}",
+        f"Mult-Adds: {scientific(costs['mult_adds'])}"
+        + (f" (the published convention does not know {', '.join(outside)})" if outside else ""),
         f"Params: {costs['params']:.5E}",
         f"Sanity check, parameters: {costs['params_sanity']:.5E}",
         f"Exact mult-adds: {costs['mult_adds_exact']:.5E} (per image, in batches of {costs['batch']})",
@@ -51,7 +54,7 @@ def layer_table(layers: list[dict], batch: int) -> str:
         for layer in layers
     ]  # fmt: skip
     headers = ["layer", "kind", "input", "output", "params", "mult-adds", "exact"]
-    return tabulate(rows, headers, intfmt=",", floatfmt=",.0f")
+    return tabulate(rows, headers, intfmt=",", floatfmt=",.0f", missingval="–")
 
 
 def compare(config: dict, convs: list[str], batch: int) -> list[dict]:
@@ -84,4 +87,6 @@ def comparison_table(rows: list[dict]) -> str:
     ]  # fmt: skip
     headers = ["conv", "params", "ratio", "mult-adds, published", "exact", "stored bytes", "why not"]
     width = max(map(len, shown))
-    return tabulate(shown, headers[:width], intfmt=",", floatfmt=("", "", ".6f", ",.0f", ",.0f", ",.0f", "")[:width])
+    formats = ("", "", ".6f", ",.0f", ",.0f", ",.0f", "")[:width]
+    missing = ("", "", "", "–", "", "", "")[:width]
+    return tabulate(shown, headers[:width], intfmt=",", floatfmt=formats, missingval=missing)

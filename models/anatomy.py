@@ -13,6 +13,7 @@ run in training are auxiliary heads.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import NamedTuple
 
 import torch
@@ -32,11 +33,18 @@ class Tap(NamedTuple):
     layout: Layout
 
 
+class Call(NamedTuple):
+    """The shapes of what a module was given and of what it returned; the first is empty where that was no tensor."""
+
+    given: torch.Size
+    returned: torch.Size
+
+
 @dataclass(frozen=True)
 class Anatomy:
     """Dotted names: of the stem, the heads, the auxiliary heads, what may be swapped, the segments; and the taps.
 
-    `called` are all modules that return a tensor in evaluation, in the order in which they end, with its shape;
+    `called` are all modules that return a tensor in evaluation, in the order in which they end, with what they return;
     `staying` counts convolutions that no conv can replace, by the reason.
     """
 
@@ -46,7 +54,7 @@ class Anatomy:
     swappable: tuple[str, ...]
     segments: tuple[str, ...]
     staying: dict[str, int]
-    called: dict[str, torch.Size]
+    called: dict[str, "Call"]
     taps: tuple[Tap, ...] = ()
 
     def tapped_at(self, where: str | None, what: str) -> "Anatomy":
@@ -57,14 +65,14 @@ class Anatomy:
         """
         if where is None:
             return self
-        found = {name: shape for name, shape in self.called.items() if name and re.search(where, name)}
+        found = {name: call for name, call in self.called.items() if re.search(where, name)}
         outer = [name for name in found if not any(name.startswith(f"{other}.") for other in found)]
         if not outer:
             there = ", ".join(repr(tap.name) for tap in self.taps[:3]) or repr(self.stem)
             raise RequestError(f"--taps {where!r} matches none of the modules that {what} runs, such as {there}")
-        layouts = {name: layout_of(found[name], IMAGES) for name in outer}
+        layouts = {name: layout_of(found[name].returned, IMAGES) for name in outer}
         if wrong := [name for name, layout in layouts.items() if layout is None]:
-            shape = "×".join(map(str, found[wrong[0]][1:]))
+            shape = "×".join(map(str, found[wrong[0]].returned[1:]))
             raise RequestError(f"--taps {where!r}: {wrong[0]} of {what} returns {shape} an image, no rows and columns")
         return replace(self, taps=tuple(Tap(name, layouts[name]) for name in outer))
 
@@ -83,6 +91,7 @@ def anatomy(network: nn.Module, side: int, heads: Iterable[str] = ()) -> Anatomy
     only_training = [name for name in training if name not in called and any(True for _ in modules[name].parameters())]
     auxiliary = tuple(_outermost([name for name in modules if name in only_training]))
     heads = tuple(dict.fromkeys([*(name for name in heads if name in modules), maps[-1]]))
+    before = dict(takewhile(lambda each: each[0] not in heads, called.items()))
     inner = [name for name in maps if name != maps[0] and name not in heads]
     swappable = tuple(name for name in modules if name in inner and _fault(modules[name]) is None)
     faults = [_fault(modules[name]) for name in inner]
@@ -91,22 +100,23 @@ def anatomy(network: nn.Module, side: int, heads: Iterable[str] = ()) -> Anatomy
         heads=heads,
         auxiliary=auxiliary,
         swappable=swappable,
-        segments=tuple(_segments(network, called)),
+        segments=tuple(_segments(network, called, heads)),
         staying={fault: faults.count(fault) for fault in dict.fromkeys(faults) if fault},
         called=called,
-        taps=tuple(_last_features(called, modules, side)),
+        taps=tuple(_last_features(before, modules, side)),
     )
 
 
-def _outputs(network: nn.Module, side: int) -> dict[str, torch.Size]:
-    """Run a network. Return the shapes of what its modules return, where that is a tensor, the last to end at the end."""
-    found: dict[str, torch.Size] = {}
+def _outputs(network: nn.Module, side: int) -> dict[str, Call]:
+    """Run a network. Return the calls of its modules that return a tensor, by name, the last to end at the end."""
+    found: dict[str, Call] = {}
 
     def note(name: str):
         def hook(module, inputs, output):
             found.pop(name, None)
             if isinstance(output, Tensor):
-                found[name] = output.shape
+                first = inputs[0] if inputs else None
+                found[name] = Call(first.shape if isinstance(first, Tensor) else torch.Size(), output.shape)
 
         return hook
 
@@ -136,29 +146,52 @@ def _outermost(names: Sequence[str]) -> list[str]:
     return [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
 
 
-def _last_features(called: dict[str, torch.Size], modules: dict[str, nn.Module], side: int) -> list[Tap]:
-    """Return the last feature of each resolution between that of the image and one pixel, in order."""
+def _last_features(called: dict[str, Call], modules: dict[str, nn.Module], side: int) -> list[Tap]:
+    """Return the last feature of each resolution between that of the image and one pixel, in order.
+
+    None is what a block computes on its way to another resolution, or at another one than that which it keeps, as an
+    attention matrix. `called` are the modules that end before the head.
+    """
+    blocks_of = {
+        name: (_side(call.given), _side(call.returned))
+        for name, call in called.items()
+        if type(modules[name]) is not nn.Sequential and None not in map(_side, call)
+    }
     found: dict[int, Tap] = {}
-    for name, shape in called.items():
+    for name, (_, shape) in called.items():
         layout = layout_of(shape, IMAGES)
         if layout is None or not 1 < layout.side < side or isinstance(modules[name], nn.AdaptiveAvgPool2d):
             continue  # what pools to a given size is of the classifier
         if layout.kind is not Kind.MAP and min(shape[1:]) == 1:
             continue  # a channel's weight, or one vector
+        around = [sides for block, sides in blocks_of.items() if name.startswith(f"{block}.")]
+        if any(there != layout.side and here in (layout.side, there) for here, there in around):
+            continue
         found.pop(layout.side, None)
         found[layout.side] = Tap(name, layout)
     return list(found.values())
 
 
-def _segments(network: nn.Module, called: dict[str, torch.Size]) -> list[str]:
-    """Return the parts of the outermost Sequentials that hold several layers and no head: those take one tensor."""
+def _side(shape: torch.Size) -> int | None:
+    layout = layout_of(shape, IMAGES)
+    return layout and layout.side
+
+
+def _segments(network: nn.Module, called: dict[str, Call], heads: Sequence[str]) -> list[str]:
+    """Return the parts of the outermost lists of modules that hold several layers, or else those of the network itself.
+
+    Each is given a tensor first; none holds a head, and none begins by changing its input in place, which could not be
+    computed again.
+    """
+
+    def fits(name: str, part: nn.Module) -> bool:
+        leaves = [each for each in part.modules() if not any(each.children())]
+        has_head = any(head.startswith(f"{name}.") for head in heads)
+        in_place = getattr(leaves[0], "inplace", False)
+        return name in called and bool(called[name].given) and len(leaves) > 1 and not has_head and not in_place
+
     found: list[str] = []
     for name, module in network.named_modules():
-        if isinstance(module, nn.Sequential) and not any(name.startswith(f"{outer}.") for outer in found):
-            parts = {f"{name}.{part}": child for part, child in module.named_children()}
-            found += [
-                part
-                for part, child in parts.items()
-                if part in called and sum(1 for each in child.modules() if not any(each.children())) > 1
-            ]
-    return found
+        if isinstance(module, (nn.Sequential, nn.ModuleList)) and not any(name.startswith(f"{o}.") for o in found):
+            found += [f"{name}.{part}" for part, child in module.named_children() if fits(f"{name}.{part}", child)]
+    return found or [name for name, child in network.named_children() if fits(name, child)]

@@ -144,9 +144,11 @@ def build(classes: int, name: str, side: int, taps: str | None = None) -> nn.Mod
     Args: taps: a regular expression that chooses the modules whose features are tapped, instead of the last of each
     resolution. Raises RequestError where there is no such library or network, or where it does not take the side.
     """
-    options, found = _known(name, side)
+    options, device, found = _known(name, side)
     found = found.tapped_at(taps, name)
-    network = _made(name, classes, options)
+    here = torch.get_default_device()
+    with torch.device(here if device == "meta" else device):
+        network = _made(name, classes, options).to(here)
     network.__class__ = _class_of(type(network))
     network.made, network.anatomy, network.tapped_features = (classes, name, options), found, {}
     for tap in found.taps:
@@ -155,8 +157,11 @@ def build(classes: int, name: str, side: int, taps: str | None = None) -> nn.Mod
 
 
 @cache
-def _known(name: str, side: int) -> tuple[tuple[tuple[str, object], ...], Anatomy]:
-    """Return the builder's options with which a network takes images of a side, and its anatomy then."""
+def _known(name: str, side: int) -> tuple[tuple[tuple[str, object], ...], str, Anatomy]:
+    """Return the builder's options with which a network takes images of a side, the device where it can be built, and its anatomy.
+
+    That is the meta device; the CPU where building it needs numbers.
+    """
     check_is_there(name)
     found, why = _first_that_fits(name, side)
     if found is None:
@@ -173,7 +178,7 @@ def _first_that_fits(name: str, side: int) -> tuple[tuple | None, str]:
             try:
                 with torch.device(device), _random_state_kept(), _quiet():
                     network = _made(name, 2, options)
-                    return (options, anatomy(network, side, _classifiers(network))), ""
+                    return (options, device, anatomy(network, side, _classifiers(network))), ""
             except TypeError as error:
                 if "unexpected keyword argument" not in str(error):
                     why = first_line(error)

@@ -44,7 +44,7 @@ class Cost(NamedTuple):
 
     params: int
     mult_adds_exact: float
-    mult_adds: int
+    mult_adds: int | None
 
 
 HEADER = ("family", "conv", "number", *Cost._fields)
@@ -94,23 +94,23 @@ def pricing(config: dict, batch: int = 128) -> Callable[[object], Cost]:
 
     from blocks import build_block
     from counting.costs import partition
+    from counting.measure import total
 
     of = partition(config, batch)
     kinds = of.kinds
-    fixed = [
-        sum(costs) for costs in zip(*((each.parameters, each.exact_of_batch, each.mult_adds) for each in of.staying))
-    ]
+    fixed = [sum(each.parameters for each in of.staying), sum(each.exact_of_batch for each in of.staying)]
+    published = total(each.mult_adds for each in of.staying)
 
     def price(conv) -> Cost:
-        total = list(fixed)
+        sums, known = list(fixed), 0
         for (spec, calls), times in kinds.items():
             with torch.device("meta"):
                 block = build_block(conv, spec)
-            total[0] += times * block.parameter_count()
+            sums[0] += times * block.parameter_count()
             for sides in calls:
-                total[1] += times * block.exact_mult_adds(*sides, batch)
-                total[2] += times * block.mult_adds(*sides)
-        return Cost(total[0], total[1] / batch, total[2])
+                sums[1] += times * block.exact_mult_adds(*sides, batch)
+                known += times * block.mult_adds(*sides)
+        return Cost(sums[0], sums[1] / batch, None if published is None else published + known)
 
     return price
 
@@ -198,7 +198,7 @@ def shown(rows: list[Row], reference: Row) -> str:
             name = convs[0] if len(convs) == 1 else f"{convs[0]} … {convs[-1]}"
             lines.append([name, cost.params, cost.params / reference.cost.params, cost.mult_adds_exact, cost.mult_adds])
     headers = ["conv", "params", "ratio", "mult-adds, exact", "published"]
-    text = tabulate(lines, headers, intfmt=",", floatfmt=("", ",.0f", ".4f", ",.0f", ",.0f"))
+    text = tabulate(lines, headers, intfmt=",", floatfmt=("", ",.0f", ".4f", ",.0f", ",.0f"), missingval="–")
     own = f"{reference.conv} ({reference.cost.params:,})"
     text += f"\n\nratio: parameters of the whole network, relative to those with {own}"
     if missing := left_out(rows):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from tabulate import tabulate
 
+from counting.measure import scientific
 from distributed.process_group import Ranks
 from input.batches import Batch, Feed
 from system.durations import duration
@@ -139,7 +140,7 @@ def report(of: dict) -> str:
     ahead = max(0, of["until"] - of["epochs_done"])
     rows = [
         ["parameters", f"{of['params']:,}"],
-        ["mult-adds an image", f"{of['mult_adds']:.5E} published, {of['mult_adds_exact']:.5E} exact"],
+        ["mult-adds an image", f"{scientific(of['mult_adds'])} published, {of['mult_adds_exact']:.5E} exact"],
         ["training step", f"{of['train_seconds']:.4g} s ({of['batch_size']} images, median of {of['repeats']})"],
         ["test step", f"{of['test_seconds']:.4g} s"],
         ["peak memory", f"{of['peak_bytes'] / 1e6:,.0f} MB {where}"],

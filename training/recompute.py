@@ -23,11 +23,11 @@ def recompute(network: nn.Module) -> None:
         segment.forward = partial(_forward, segment, segment.forward)
 
 
-def _forward(segment: nn.Module, forward: Callable, *inputs):
+def _forward(segment: nn.Module, forward: Callable, *inputs, **keywords):
     if not torch.is_grad_enabled():
-        return forward(*inputs)
+        return forward(*inputs, **keywords)
     contexts = lambda: (nullcontext(), _statistics_kept(segment))  # noqa: E731
-    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts)
+    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts, **keywords)
 
 
 @contextmanager
