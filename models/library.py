@@ -46,7 +46,7 @@ SIDES = (
     384,
     512,
 )  # tried, to say which is possible
-WITH_AUXILIARY = ("googlenet", "inception_v3")  # of torchvision
+WITH_AUXILIARY = ("torchvision:googlenet", "torchvision:inception_v3")
 
 
 class UnfitSide(RequestError):
@@ -193,6 +193,8 @@ def _first_that_fits(name: str, side: int) -> tuple[tuple | None, str]:
 def _options(name: str, side: int) -> Iterator[tuple[tuple[str, object], ...]]:
     """Yield options of a builder: its own defaults, then the image's side by the names that builders have for it."""
     yield ()
+    if name in WITH_AUXILIARY:  # the auxiliary head needs larger images than the network
+        yield (("aux_logits", False),)
     if name.startswith("timm:"):
         yield (("img_size", side),)
     else:
@@ -206,22 +208,23 @@ def _classifiers(network: nn.Module) -> Iterable[str]:
     return (noted,) if isinstance(noted, str) else tuple(noted or ())
 
 
-def check_is_there(name: str) -> None:
-    """Raise RequestError where the library is not installed or has no such classifier."""
+def check_is_there(name: str, asked: str = "") -> None:
+    """Raise RequestError where the library is not installed or has no such classifier; `asked` is what wants it."""
     library, _, network = name.partition(":")
-    there = _listed(library)
+    asked = asked or f"--network {name}"
+    try:
+        there = _listed(library)
+    except ImportError:
+        raise RequestError(f"{asked} needs {library}: pip install {library}")
     if network not in there:
         hint = did_you_mean(network, there, lambda right: repr(f"{library}:{right}"))
-        raise RequestError(f"--network {name}: {library} has no classifier {network!r}{hint}")
+        raise RequestError(f"{asked}: {library} has no {network!r}{hint}")
 
 
 @cache
 def _listed(library: str) -> frozenset[str]:
-    try:
-        with _quiet():
-            models = import_module("torchvision.models" if library == "torchvision" else "timm")
-    except ImportError:
-        raise RequestError(f"--network {library}:NAME needs {library}: pip install {library}")
+    with _quiet():
+        models = import_module("torchvision.models" if library == "torchvision" else "timm")
     return frozenset(models.list_models(models) if library == "torchvision" else models.list_models())
 
 
@@ -248,8 +251,8 @@ def _made(name: str, classes: int, options: Iterable[tuple[str, object]]) -> nn.
     with _quiet():
         if library == "timm":
             return import_module("timm").create_model(network, pretrained=False, num_classes=classes, **given)
-        if network in WITH_AUXILIARY:
-            given |= {"aux_logits": True, "transform_input": True, "init_weights": True}
+        if name in WITH_AUXILIARY:
+            given = {"aux_logits": True, "transform_input": True, "init_weights": True} | given
         return import_module("torchvision.models").get_model(network, weights=None, num_classes=classes, **given)
 
 

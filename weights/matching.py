@@ -12,8 +12,8 @@ weights are refused. What tensors do not show (strides, activations, epsilons) i
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pkgutil import resolve_name
-from typing import NamedTuple
 
 import torch
 from tabulate import tabulate
@@ -23,29 +23,38 @@ import blocks
 from input import datasets
 from layers.registry import parse_conv
 from models import build
+from models.libraries import is_of_library
 from models.registry import NETWORKS, Network, describe, size_flags, tap_flags
 from system.errors import RequestError
+from weights import of_library
 from weights.modules import Module, crossed, doubt, is_sorted, modules, shape_text
+from weights.of_library import Match
 from weights.ordering import Unclear, arrange
 from weights.sources import is_file
 
 LARGE_PART = 0.4  # a part with at least this share of the tensors is tried as the network
 
 
-class Match(NamedTuple):
-    """The network that weights fit: its configuration, its state by our names, and a table of the paired modules."""
-
-    config: dict
-    state: dict[str, Tensor]
-    table: str
-
-
 def match(source: str, state: Mapping[str, Tensor], config: dict) -> Match:
     """Return the network for the dataset of `config` that the weights called `source` fit.
 
     The network of `config` is tried with its flags, then in the sizes that the weights show, then the other networks.
-    Raises RequestError where none takes all of the weights and no others, or it has another number of classes.
+    Published weights are of the library's own network where that is asked for, or no network of ours takes them. Raises
+    RequestError where none takes all of the weights and no others, or it has another number of classes.
     """
+    tries = [(partial(of_library.fitted, name=name), of_library.Misfit) for name in of_library.possible(source, config)]
+    ours = (_of_ours, RequestError)
+    reason = None
+    for take, refusal in [*tries, ours] if is_of_library(config["network"]) else [ours, *tries]:
+        try:
+            return take(source, state, config=config)
+        except refusal as error:
+            reason = reason or error
+    raise reason
+
+
+def _of_ours(source: str, state: Mapping[str, Tensor], config: dict) -> Match:
+    """Return the network of ours that weights fit."""
     theirs, dataset = modules(state), config["dataset"]
     last = _classifier(theirs)
     wanted = datasets.of(config).classes

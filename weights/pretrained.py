@@ -12,23 +12,20 @@ library downloads them into its own cache, or finds them there. Reading a file (
 import hashlib
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import torch
 
 from input.datasets import DATASETS
+from models import library as models_library
 from system.errors import MachineFault, RequestError, did_you_mean, first_line
 from weights import files, state_dict
-from weights.sources import file_and_key, is_file
+from weights.sources import file_and_key, is_file, published_network
 from weights.state_dict import State
 
 DATASET = "imagenet"  # what all published weights here were trained on
-POSSIBLE = {
-    "torchvision": ["mobilenet_v2", "wide_resnet50_2", "squeezenet1_1"],
-    "timm": [*(f"mobilenetv2_{width}" for width in ("035", "050", "075", "100", "140")), "wide_resnet50_2"],
-}
 RECIPE = "IMAGENET1K_V1"
 
 
@@ -49,12 +46,11 @@ def shapes(source: str, dataset: str) -> State:
     if is_file(source):
         return of_file(source)
     library, name = _published(source, dataset)
+    _ = _entry(source, name) if library == "torchvision" else _timm(source, name)
     with torch.device("meta"):
-        if library == "torchvision":
-            from torchvision.models import get_model
-
-            return get_model(_entry(source, name)[0]).state_dict()
-        return _timm(source, name).create_model(name).state_dict()
+        return models_library.build(
+            DATASETS[DATASET].classes, published_network(source), DATASETS[DATASET].side
+        ).state_dict()
 
 
 def _published(source: str, dataset: str) -> tuple[str, str]:
@@ -65,29 +61,20 @@ def _published(source: str, dataset: str) -> tuple[str, str]:
     return library, name
 
 
-def _refuse(source: str, library: str, name: str, there: Iterable[str]) -> RequestError:
-    """Return the error for a name whose weights no network here can take."""
-    possible = ", ".join(f"{library}:{each}" for each in POSSIBLE[library])
-    if name in there:
-        return RequestError(f"{source}: no network here takes the weights of {name}, possible are {possible}")
-    hint = did_you_mean(name, POSSIBLE[library])
-    return RequestError(f"{source}: {library} has no {name!r}{hint} (possible: {possible})")
-
-
 def _entry(source: str, name: str):
     """Return a network of torchvision and an entry of its weights."""
-    from torchvision.models import get_model_weights, list_models
+    from torchvision.models import get_model_weights
 
     network, colon, entry = name.partition(":")
-    if network not in POSSIBLE["torchvision"]:
-        raise _refuse(source, "torchvision", network, list_models())
+    models_library.check_is_there(f"torchvision:{network}", source)
     entries = get_model_weights(network).__members__
-    if colon and entry not in entries:
-        known = ", ".join(entries)
+    entry = entry if colon else RECIPE
+    if entry not in entries:
+        known = ", ".join(entries) or "none"
         raise RequestError(
             f"{source}: {network} has no weights {entry!r}{did_you_mean(entry, entries)} (known: {known})"
         )
-    return network, entries[entry or RECIPE]
+    return network, entries[entry]
 
 
 def _of_torchvision(source: str, name: str, fetch: bool) -> State:
@@ -114,16 +101,15 @@ def _of_torchvision(source: str, name: str, fetch: bool) -> State:
 def _timm(source: str, name: str):
     """Return the package.
 
-    Raises RequestError where it is not installed, or has no such weights for a network of ours.
+    Raises RequestError where it is not installed, or has no such weights.
     """
     try:
         import timm
     except ImportError:
         raise RequestError(f"{source} needs timm: pip install timm")
     network, _, tag = name.partition(".")
+    models_library.check_is_there(f"timm:{network}", source)
     tags = {each.partition(".")[2] for each in timm.list_models(f"{network}.*", pretrained=True)}
-    if network not in POSSIBLE["timm"]:
-        raise _refuse(source, "timm", network, timm.list_models())
     if not tags:
         raise RequestError(f"{source}: timm publishes no weights of {network}")
     if tag and tag not in tags:

@@ -8,12 +8,10 @@ Imports no torch.
 
 import re
 
+from models.libraries import LIBRARIES
 from system.errors import RequestError, did_you_mean
 
 RUN_NAME = re.compile(r"[A-Za-z0-9._+-]{1,100}")
-
-
-LIBRARIES = ("torchvision", "timm")  # whose published weights may be named, as in torchvision:mobilenet_v2
 
 
 # The ends of names of files of weights, also of those that weights/files.py refuses.
@@ -29,6 +27,16 @@ def is_published(source: str) -> bool:
     """Return whether a source names weights that a library publishes."""
     library, colon, _ = source.partition(":")
     return bool(colon) and library in LIBRARIES
+
+
+def published_network(source: str) -> str:
+    """Return the name of the network that published weights are of, without that of the weights.
+
+    >>> published_network("torchvision:resnet50:IMAGENET1K_V2"), published_network("timm:resnet18.a1_in1k")
+    ('torchvision:resnet50', 'timm:resnet18')
+    """
+    library, _, name = source.partition(":")
+    return f"{library}:{name.partition('.' if library == 'timm' else ':')[0]}"
 
 
 def is_file(source: str) -> bool:

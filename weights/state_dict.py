@@ -25,6 +25,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "params
 NO_WEIGHTS = re.compile(r"optim|sched|scaler|rng|callbacks$|loops$|hyper_parameters|hparams|^args$|^config$|^stats$")
 COUNTERS = {"n_averaged", "num_updates", "updates", "step", "steps", "global_step", "epoch", "iteration", "initted"}
 CONVERTED = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float64: "float64"}
+INTEGERS = ("num_batches_tracked", "relative_position_index")  # the second in windows of attention
 ROLES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")  # as PyTorch's modules register them
 DEEPEST = 4
 

@@ -1,0 +1,83 @@
+"""Weights of a network that a library builds (models/library.py): they have its own names, so nothing is paired.
+
+    names = possible("timm:resnet18.a1_in1k", config)            # ["timm:resnet18"]
+    found = fitted("timm:resnet18.a1_in1k", state, names[0], config)
+
+A file that was saved from such a network has these names too.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from input import datasets
+from models import build
+from models.libraries import is_of_library
+from models.output import is_auxiliary
+from models.registry import NETWORKS, size_flags, tap_flags
+from system.errors import RequestError
+from weights.modules import shape_text
+from weights.sources import is_published, published_network
+
+
+class Match(NamedTuple):
+    """The network that weights fit: its configuration, its state by our names, and a text or table that tells how."""
+
+    config: dict
+    state: dict[str, Tensor]
+    table: str
+
+
+class Misfit(RequestError):
+    """The weights are not of the library's network."""
+
+
+def possible(source: str, config: dict) -> list[str]:
+    """Return the networks of libraries that weights may be of: the one that they are named by, or is asked for."""
+    name = published_network(source) if is_published(source) else config["network"]
+    return [name] if is_of_library(name) else []
+
+
+def fitted(source: str, state: Mapping[str, Tensor], name: str, config: dict) -> Match:
+    """Return the weights called `source` as those of the network library:NAME for the dataset of `config`.
+
+    Raises Misfit where they are of another network, RequestError where they are of other classes or for another side.
+    """
+    asked = {key: config.get(key) for key in ("dataset", "data_classes", "image_size", "seed")}
+    presets = {flag: NETWORKS[name].presets[flag] for flag in NETWORKS[name].building_flags}
+    there = {**asked, **dict.fromkeys((*size_flags(), *tap_flags())), **presets}
+    there |= {"network": name, "conv": "Conv", "module": None, "where": ""}
+    with torch.device("meta"):
+        network = build.plain(there, datasets.of(config).classes)
+    places = network.state_dict()
+    heads = {each for each in places if is_auxiliary(network, each)}
+    optional = {each for each in places if each.endswith("num_batches_tracked")}
+    missing = [each for each in places if each not in state and each not in heads | optional]
+    if partly := heads & state.keys():
+        missing += [each for each in places if each in heads - optional and each not in partly]
+    over = [each for each in state if each not in places]
+    if missing or over:
+        left = [(over, "of theirs are left over"), (missing, "of the network's are missing")]
+        shown = [f"{len(names):,} {what}, first {names[0]}" for names, what in left if names]
+        raise Misfit(f"{source} is no {name}: by their names {' and '.join(shown)}")
+    _check_shapes(source, state, name, network)
+    used = {each: tensor for each, tensor in state.items() if each in places}
+    lines = [f"{source} is a {name}: its {len(used):,} tensors have the library's own names"]
+    if heads and not partly:
+        lines.append("it has no auxiliary head, which only training uses: that keeps its initial weights")
+    return Match(there, used, "\n".join(lines))
+
+
+def _check_shapes(source: str, state: Mapping[str, Tensor], name: str, network: torch.nn.Module) -> None:
+    """Raise RequestError where a tensor has another shape, by its reason: other classes, or images of another side."""
+    heads = (*network.anatomy.heads, *network.auxiliary_heads())
+    for each, place in network.state_dict().items():
+        if each not in state or state[each].shape == place.shape:
+            continue
+        there, here = shape_text(state[each].shape), shape_text(place.shape)
+        if each.startswith(heads):
+            classes = f"{len(state[each])} classes, not of {len(place)}"
+            raise RequestError(f"{source} is a {name} of {classes} ({each} is {there} there, {here} here)")
+        raise RequestError(f"{source} is a {name} for other images: {each} is {there} there, {here} here")
