@@ -15,7 +15,8 @@ from input import datasets, facts
 from input.datasets import DATASETS, LARGEST_SIDE, PREFIX, is_own
 from input.splits import check_sizes
 from layers.mixed import MixedName, parse_name, parse_open
-from models.registry import NETWORKS, flag_for_budget, owners, reference_conv, takes_flag
+from models.libraries import takes_flag
+from models.registry import NETWORKS, flag_for_budget, owners, reference_conv
 from system.configuration import Configuration
 from system.errors import RequestError
 from training import registry

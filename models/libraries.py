@@ -7,7 +7,7 @@ Whether a library has a network of that name shows when it is built (library.py)
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from system.errors import RequestError, did_you_mean
 
@@ -44,3 +44,24 @@ def check_name(name: str, others: Iterable[str]) -> str:
         weights = f"a network has no weights in its name: give {library}:{bare}, and weights by --init_from"
         raise RequestError(f"network {name!r}: {weights}")
     raise RequestError(f"network {name!r}: a name has letters, digits, - and _, as {library}:resnet18")
+
+
+class WithLibraries(dict):
+    """The registered networks by name. A library's network is in it under its name, though not among those listed."""
+
+    def __init__(self, entry: Callable[[str], object]):
+        super().__init__()
+        self.entry = entry
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or is_of_library(name)
+
+    def __missing__(self, name: str) -> object:
+        if not is_of_library(name):
+            raise KeyError(name)
+        return self.entry(name)
+
+
+def takes_flag(network: str, owners_of_flag: Iterable[str]) -> bool:
+    """Return whether a network is among the owners of a flag, where a library's networks stand by their form."""
+    return network in owners_of_flag or (is_of_library(network) and FORMS[0] in owners_of_flag)

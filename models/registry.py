@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from input import datasets
-from models.libraries import FORMS, is_of_library
+from models.libraries import FORMS, WithLibraries
 from system.arguments import Flag, number, pattern
 from system.errors import RequestError
 
@@ -138,19 +138,7 @@ class LibraryEntry(Network):
         return (("network", self.name), ("image_size", datasets.side_of(config)), ("taps", config["taps"]))
 
 
-class Networks(dict[str, Network]):
-    """The registered networks by name. A library's network is in it under its name, though not among those listed."""
-
-    def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or is_of_library(name)
-
-    def __missing__(self, name: str) -> Network:
-        if not is_of_library(name):
-            raise KeyError(name)
-        return replace(OF_LIBRARY, name=name)
-
-
-NETWORKS = Networks()
+NETWORKS: dict[str, Network] = WithLibraries(lambda name: replace(OF_LIBRARY, name=name))
 
 
 def register(network: Network) -> None:
@@ -201,11 +189,6 @@ def owners() -> dict[str, list[str]]:
     for flag in OF_LIBRARY.building_flags:
         found.setdefault(flag, []).extend(FORMS)
     return dict(sorted(found.items()))
-
-
-def takes_flag(network: str, owners_of_flag: Iterable[str]) -> bool:
-    """Return whether a network is among the owners of a flag, where a library's networks stand by their form."""
-    return network in owners_of_flag or (is_of_library(network) and FORMS[0] in owners_of_flag)
 
 
 def width_flag(network: str | None) -> str | None:
