@@ -72,8 +72,7 @@ class Anatomy:
             raise RequestError(f"--taps {where!r} matches none of the modules that {what} runs, such as {there}")
         layouts = {name: layout_of(found[name].returned, IMAGES) for name in outer}
         if wrong := [name for name, layout in layouts.items() if layout is None]:
-            shape = "×".join(map(str, found[wrong[0]].returned[1:]))
-            raise RequestError(f"--taps {where!r}: {wrong[0]} of {what} returns {shape} an image, no rows and columns")
+            raise RequestError(f"--taps {where!r}: what {wrong[0]} of {what} returns has no rows and columns")
         return replace(self, taps=tuple(Tap(name, layouts[name]) for name in outer))
 
 

@@ -239,7 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder = Path(request.out)
     make_folders({"--out": folder} | ({"--csv": Path(request.csv).parent} if request.csv else {}))
     dataset = re.sub(r"[^\w.+-]+", "_", request.dataset)  # a folder may be called anything
-    name = f"costs.{dataset}.{network_name(request).replace(' ×', '-')}"
+    name = f"costs.{dataset}.{network_name(request).replace(' ×', '-').replace(':', '_')}"
     print()
     for (kind, format), contents in files.items():
         write(folder / f"{name}.{kind}.{format}", contents)

@@ -21,7 +21,7 @@ from record.identity import dataset_key, name_of
 from schedules import comparable, table
 from schedules.comparable import Comparison, comparisons, differing, flags_of_teaching, network_name, setup
 from schedules.rows import asked
-from schedules.table import COSTS, MEASURES, Run, finite, printable
+from schedules.table import COSTS, COUNTED, MEASURES, Run, finite, printable
 from system.errors import RequestError
 
 __all__ = ["MEASURES", "Group", "Pair", "Run", "Study", "network_name", "read", "setup"]
@@ -182,10 +182,13 @@ def _members(runs: list[Run], groups: list[Group], comparison: Comparison) -> li
 
 
 def _groups(runs: list[Run], measure: str) -> list[Group]:
-    """Return the groups of the finished runs with a result and costs, with the table's mean and deviation, if any."""
+    """Return the groups of the finished runs with a result and costs, with the table's mean and deviation, if any.
+
+    Published mult-adds may be unknown.
+    """
     members: dict[tuple, list[Run]] = {}
     for number, run in enumerate(runs):
-        whole = finite(run.get(measure)) and all(finite(run[cost]) and run[cost] > 0 for cost in COSTS)
+        whole = finite(run.get(measure)) and all(finite(run[cost]) and run[cost] > 0 for cost in COUNTED)
         if run["state"] == "finished" and whole:
             key = (run["dataset"], run["network"], run["group"] or f"run {number}")
             members.setdefault(key, []).append(run)

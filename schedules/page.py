@@ -17,6 +17,7 @@ from pathlib import Path
 from schedules.figures.captions import measure_name
 from schedules.figures.style import FAINT, INK, MUTED, PAPER, human, look
 from schedules.outcomes import Group, Run, Study, network_name, shown_conv
+from schedules.table import finite
 
 TEMPLATE = Path(__file__).with_name("page.html")
 GENERATOR = '<meta name="generator" content="swapconv">'  # not in page.html, which is no page yet
@@ -123,7 +124,7 @@ def _group(group: Group, measure: str) -> dict:
         "label": group.label, "taught": group.taught, "role": group.role, "runs": [run["name"] for run in group.runs],
         "error": round(group.error, 4), "std": group.std and round(group.std, 4),
         "colour": {"teacher": "--ink", "control": "--muted"}.get(group.role) or f"--c{look(group.family).colour[1:]}",
-        "costs": [[words, f"{human(group.cost[cost])}"] for cost, words in
+        "costs": [[words, human(value) if finite(value := group.cost[cost]) else "–"] for cost, words in
                   (("params", "parameters"), ("mult_adds_exact", "mult-adds, exact"), ("mult_adds", "mult-adds, published"))],
         "curve": [[epoch, round(error, 3)] for epoch, error in sorted({*curve[::-step]})],
     }  # fmt: skip

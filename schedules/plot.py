@@ -118,6 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
         if files is None:
             pair = study.pairs[place]
             why = {
+                "mult_adds": "the published convention does not know all that its networks run (--mult_adds exact does)",
                 "curves": "no run has kept its epochs (is the .json of the study beside it?)",
                 "crs": "no setting was trained with and without CRS (--nocrswd, --crs_factor)",
             }[kind]

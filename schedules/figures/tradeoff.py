@@ -37,6 +37,7 @@ from schedules.figures.style import (
     rule,
 )
 from schedules.outcomes import Group, Pair
+from schedules.table import finite
 
 NAMES = {"params": "parameters", "mult_adds": "mult-adds per image (published convention)",
          "mult_adds_exact": "mult-adds per image (exact)"}  # fmt: skip
@@ -49,8 +50,13 @@ Point = tuple[float, float]
 
 
 @drawing()
-def tradeoff(pair: Pair, cost: str, measure: str) -> Figure:
-    """Return the figure of one pair: the measure in % against `cost`, one of table.COSTS, on a logarithmic axis."""
+def tradeoff(pair: Pair, cost: str, measure: str) -> Figure | None:
+    """Return the figure of one pair: the measure in % against `cost`, one of table.COSTS, on a logarithmic axis.
+
+    None where the cost of a network is not known.
+    """
+    if not all(finite(group.cost[cost]) for group in pair.groups):
+        return None
     figure = Figure(SIZE)
     axes = figure.add_axes(AXES)
     points = {group.number: (group.cost[cost], group.error) for group in pair.groups}

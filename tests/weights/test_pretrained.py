@@ -117,14 +117,13 @@ def test_sources_that_are_not_there(source, told, workplace):
 
 
 PUBLISHED = [
-    ("torchvision:mobilenet_v3", "torchvision has no 'mobilenet_v3'; did you mean 'mobilenet_v2'?"),
-    ("torchvision:resnet18", "no network here takes the weights of resnet18, possible are torchvision:mobilenet_v2, torchvision:wide"),
+    ("torchvision:mobilenet_v4", "torchvision has no 'mobilenet_v4'; did you mean 'torchvision:mobilenet_v2'?"),
+    ("torchvision:regnet_y_128gf", "regnet_y_128gf has no weights 'IMAGENET1K_V1'; did you mean 'IMAGENET1K_SWAG_E2E_V1'?"),
     ("torchvision:mobilenet_v2:IMAGENET1K_V3", "has no weights 'IMAGENET1K_V3'; did you mean 'IMAGENET1K_V"),
     ("torchvision:mobilenet_v2:", "has no weights ''"),
 ]  # fmt: skip
 OF_TIMM = [
-    ("timm:wide_resnet50_3", "timm has no 'wide_resnet50_3'; did you mean 'wide_resnet50_2'?"),
-    ("timm:resnet18.tv_in1k", "no network here takes the weights of resnet18, possible are timm:mobilenetv2_035"),
+    ("timm:wide_resnet50_3", "timm has no 'wide_resnet50_3'; did you mean 'timm:wide_resnet50_2'?"),
     ("timm:wide_resnet50_2.tv_in1", "wide_resnet50_2 has no weights 'tv_in1'; did you mean 'tv_in1k'?"),
     ("timm:mobilenetv2_035", "timm publishes no weights of mobilenetv2_035"),
 ]
