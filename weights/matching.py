@@ -43,9 +43,9 @@ def match(source: str, state: Mapping[str, Tensor], config: dict) -> Match:
     RequestError where none takes all of the weights and no others, or it has another number of classes.
     """
     tries = [(partial(of_library.fitted, name=name), of_library.Misfit) for name in of_library.possible(source, config)]
-    ours = (_of_ours, RequestError)
+    ours = [(_of_ours, RequestError)] if of_library.is_ours(source) else []
     reason = None
-    for take, refusal in [*tries, ours] if is_of_library(config["network"]) else [ours, *tries]:
+    for take, refusal in [*tries, *ours] if is_of_library(config["network"]) else [*ours, *tries]:
         try:
             return take(source, state, config=config)
         except refusal as error:

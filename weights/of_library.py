@@ -34,6 +34,21 @@ class Misfit(RequestError):
     """The weights are not of the library's network."""
 
 
+# Published weights that networks of ours take.
+OURS = {
+    *(f"torchvision:{name}" for name in ("mobilenet_v2", "wide_resnet50_2", "squeezenet1_1")),
+    *(
+        f"timm:{name}"
+        for name in ("wide_resnet50_2", *(f"mobilenetv2_{width}" for width in ("035", "050", "075", "100", "140")))
+    ),
+}
+
+
+def is_ours(source: str) -> bool:
+    """Return whether a network of ours may take weights: those of a file, and some that libraries publish."""
+    return not is_published(source) or published_network(source) in OURS
+
+
 def possible(source: str, config: dict) -> list[str]:
     """Return the networks of libraries that weights may be of: the one that they are named by, or is asked for."""
     name = published_network(source) if is_published(source) else config["network"]
@@ -71,13 +86,13 @@ def fitted(source: str, state: Mapping[str, Tensor], name: str, config: dict) ->
 
 
 def _check_shapes(source: str, state: Mapping[str, Tensor], name: str, network: torch.nn.Module) -> None:
-    """Raise RequestError where a tensor has another shape, by its reason: other classes, or images of another side."""
+    """Raise RequestError where the classifier has another number of classes, Misfit where another tensor differs."""
     heads = (*network.anatomy.heads, *network.auxiliary_heads())
-    for each, place in network.state_dict().items():
-        if each not in state or state[each].shape == place.shape:
-            continue
-        there, here = shape_text(state[each].shape), shape_text(place.shape)
-        if each.startswith(heads):
-            classes = f"{len(state[each])} classes, not of {len(place)}"
-            raise RequestError(f"{source} is a {name} of {classes} ({each} is {there} there, {here} here)")
-        raise RequestError(f"{source} is a {name} for other images: {each} is {there} there, {here} here")
+    places = network.state_dict().items()
+    other = [(each, place) for each, place in places if each in state and state[each].shape != place.shape]
+    for each, place in sorted(other, key=lambda pair: pair[0].startswith(heads)):
+        shapes = f"{each} is {shape_text(state[each].shape)} there, {shape_text(place.shape)} here"
+        if not each.startswith(heads):
+            raise Misfit(f"{source} is no {name} for these images: {shapes}")
+        classes = f"{len(state[each])} classes, not of {len(place)}"
+        raise RequestError(f"{source} is a {name} of {classes} ({shapes})")

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from foreigners import imagenet
 from references import torchvision
 from results import rows_of, same_run, saved
 from samples import write_own
@@ -270,13 +271,10 @@ def test_its_own_weights(network, workplace, monkeypatch):
     for source, other, told in (
         ("w.pth", config(network), f"w.pth is a {network} of 1000 classes, not of 10 "),
         (network, config(network), f"{network} classifies imagenet, not digits"),
-        (
-            "w.pth",
-            config("torchvision:alexnet", dataset="imagenet"),
-            "is no torchvision:alexnet: by their names .* left over",
-        ),
+        ("torchvision:resnet18", imagenet("SqueezeNet"), "is no torchvision:resnet18: by their names .* left over"),
+        ("torchvision:shufflenet_v2_x1_0", asked, "is no .* for these images: stage2.0.* there, .* here"),
     ):
         with pytest.raises(RequestError, match=told):
             origin.origin(source, other, "run")
-    ours = origin.origin(network, config("SqueezeNet", dataset="imagenet"), "teacher", teaches=True)
+    ours = origin.origin(network, imagenet("SqueezeNet"), "teacher", teaches=True)
     assert ours.config["network"] == network  # no network of ours takes these
