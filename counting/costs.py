@@ -221,7 +221,8 @@ def summary(config: dict, batch: int = 128) -> dict:
     with of_module(config):
         check_side(config)
         costs = costs_of(config, batch)
-    reference_params = reference(config, batch).parameters - costs.auxiliary
+    bare = reference(config, batch)
+    reference_params = bare.parameters - costs.auxiliary
     return {
         "dataset": config["dataset"],
         "network": config["network"],
@@ -237,12 +238,21 @@ def summary(config: dict, batch: int = 128) -> dict:
         "crs_ratio": (costs.params + costs.auxiliary) / (reference_params + costs.auxiliary),
         "mult_adds": costs.mult_adds,
         **({"outside_convention": costs.outside} if costs.outside else {}),
+        **({"staying": bare.network.anatomy.staying} if getattr(bare.network, "foreign", False) else {}),
         "mult_adds_exact": costs.mult_adds_exact,
         "batch": costs.batch,
         "stored_bytes": costs.stored_bytes,
         "uncounted": [layer.name for layer in costs.layers if layer.input is None],
         "layers": [layer.as_json() for layer in costs.layers],
     }
+
+
+def staying(costs: dict) -> str:
+    """Return which convolutions of a library's network no conv can replace; empty where there are none, or none is asked."""
+    if costs["conv"] == "Conv" or not costs.get("staying"):
+        return ""
+    listed = ", ".join(f"{number} {what}" for what, number in costs["staying"].items())
+    return f"Not swapped: convolutions and linear maps that no conv replaces ({listed})"
 
 
 def warn_of_uncounted(costs: dict) -> None:

@@ -135,7 +135,7 @@ class _Operations(TorchDispatchMode):
             window = args[1] if len(args[1]) == 2 else (*args[1], *args[1])
             row.mult_adds += first.numel() * window[0] * window[1]
         elif not _of_numbers_alone(args):
-            row.outside.add(name)
+            row.outside.add(name.lstrip("_"))
 
 
 def _published_convolution(x: Tensor, weight: Tensor, bias, stride: list[int], padding: list[int]) -> int:

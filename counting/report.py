@@ -6,7 +6,7 @@ print(layer_table(costs["layers"], batch=128))
 """
 
 from counting.budget import resolve
-from counting.costs import summary
+from counting.costs import staying, summary
 from counting.measure import scientific
 from system.errors import RequestError
 
@@ -34,6 +34,7 @@ def text(costs: dict) -> str:
         f"Ratio to the reference network: {costs['crs_ratio']:.6f} ({reference_params})",
         f"Stored: {costs['stored_bytes']:,} bytes",
     ]
+    lines += filter(None, [staying(costs)])
     if budget := costs["budget"]:
         asked, achieved = f"{budget['asked']:,} {budget['unit']} asked", f"{budget['achieved']:,} achieved"
         share = budget["of_given_width"]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from counting.costs import warn_of_uncounted
+from counting.costs import staying, warn_of_uncounted
 from distributed import launch
 from distributed.process_group import Ranks
 from input import datasets, facts
@@ -79,6 +79,7 @@ class Report:
         self.say(_of_network(prepared))
         if teacher is not None:
             self.say(_of_teacher(teacher))
+        self.say(staying(prepared.costs))
         warn_of_uncounted(prepared.costs)
         if prepared.config.batch_size > (images := len(prepared.data.training)):
             self.warn(
