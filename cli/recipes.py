@@ -116,6 +116,8 @@ def resolve_augmentation(options: argparse.Namespace, given: set[str]) -> None:
         options.cutout = min(options.cutout, side // 2) if own else options.cutout
     if options.cutout_inside and "cutout_inside" in given and not options.cutout:
         raise RequestError("--cutout_inside goes with a --cutout above 0")
+    if options.cutout > side and "cutout_inside" not in given:
+        options.cutout_inside = None
     if options.cutout_inside and options.cutout > side:
         raise RequestError(f"--cutout {options.cutout} does not lie inside images of {side}×{side}")
     options.cutout_inside = bool(options.cutout_inside and options.cutout) or None

@@ -14,6 +14,7 @@ trained on.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -106,6 +107,11 @@ class Feed(ABC):
     @abstractmethod
     def train(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield shuffled, augmented, normalised batches of the training split, from batch number `first` on."""
+
+    def full_batches(self, epoch: int = 0) -> Iterator[Batch]:
+        """Yield batches of epochs from `epoch` on, without end; the last one of an epoch only if it is the only one."""
+        for following in count(epoch):
+            yield from islice(self.train(following), max(1, len(self.training) // self.batch_size))
 
     @abstractmethod
     def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:

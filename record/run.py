@@ -30,15 +30,16 @@ HISTORY = ("argv", "versions", "processes")  # what is recorded of every time th
 class Run:
     """The record of one run, held by this process alone while the context lasts.
 
-    The record of a finished run is only read, not a byte of it changes; a missing or wrong file of it is written again. `config` is what
+    The record of a finished run is only read, not a byte of it changes; a missing or wrong file of it is written again. So is that
+    of one that has the `until` epochs that it is to have this time. `config` is what
     identifies the run, `about` what is only recorded (argv, costs, versions). `state` is the last that was kept of the training,
     `rows` the metrics of its finished epochs.
     """
 
-    def __init__(self, name: str, config: Mapping, about: dict, found: Found, resume: bool):
+    def __init__(self, name: str, config: Mapping, about: dict, found: Found, resume: bool, until: int | None = None):
         self.name, self.config, self.folder = name, dict(config), RUNS / name
         self._lock, self._events = None, None
-        if self._shows(found, resume):
+        if self._shows(found, resume, until):
             return
         self._lock = lock.take(name)
         try:
@@ -58,17 +59,20 @@ class Run:
         self.state = found.state
         self.rows: list[dict] = list(self.state["rows"]) if self.state else []
 
-    def _shows(self, found: Found, resume: bool) -> bool:
-        """Return whether nothing is to be written, not even a lock: the run is finished and its record whole.
+    def _shows(self, found: Found, resume: bool, until: int | None) -> bool:
+        """Return whether nothing is to be written, not even a lock: the run is as far as it is to be and its record whole.
 
         Raise RequestError where another process holds it.
         """
         self._take(found)
-        if not (resume and self.state is not None and self.is_finished() and found.stamp == stamp_of(self.name)):
+        if not (resume and self.state is not None and found.stamp == stamp_of(self.name)):
+            return False
+        if not self.is_finished() and (until is None or self.state["epoch"] < until):
             return False
         refuse(self.name, self.config, found, resume)
         path = checkpoint_path(self.name)
-        return found.used == path and not partial_files(path) and outcome.read(self.folder) is None and self._is_whole()
+        is_clear = outcome.read(self.folder) is None or not self.is_finished()
+        return found.used == path and not partial_files(path) and is_clear and self._is_whole()
 
     def _is_whole(self) -> bool:
         """Return whether the folder says what the checkpoint does, to the point."""
@@ -157,7 +161,9 @@ class Run:
     def beginning(self, until: int) -> str:
         """Say where a resumed run begins that is to have `until` epochs this time."""
         if self.is_finished():
-            return f"{self.name} is finished, nothing is left to do"
+            unmet = self.config.get("reestimate_bn") and "test_reestimated_loss" not in self.rows[-1]
+            late = ": --reestimate_bn tests where the last epoch ends" if unmet else ""
+            return f"{self.name} is finished, nothing is left to do{late}"
         if self.state and self.state["epoch"] >= until:
             return f"{self.progress()} are done, nothing is left to do until then"
         return f"resuming after {self.progress()}" if self.state else "nothing to resume: starting"
@@ -169,7 +175,7 @@ class Run:
 
     def note_early_end(self) -> None:
         """Write that the process has ended as --until says, where epochs are left."""
-        if not self.is_finished():
+        if not self.is_finished() and self._lock is not None:
             self.note_end(0, f"ended by --until; {self.progress()} are kept")
 
     def _plot(self, row: dict) -> None:

@@ -45,16 +45,30 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
 def repeat(record: Record | None, job: Job | None = None) -> str:
     """Return the command that goes on with a run, or begins it; "" where nobody recorded it.
 
-    One that its --until has ended goes on to its last epoch.
+    It is the last that went on with it. An --until that the run has reached is left out.
     """
-    arguments = list(job.arguments) if job else record.document.get("argv", [])[1:]
+    last = record.document if record is not None else {}
+    for resumed in last.get("resumed", []):
+        last = resumed
+    arguments = list(job.arguments) if job else last.get("argv", [])[1:]
     arguments = [each for each in arguments if each not in ("-r", "--resume", "--dry_run")]
-    if record is not None and record.end is not None and record.end["cause"] == "until":
-        dropped = {place + step for place, each in enumerate(arguments) if each == "--until" for step in (0, 1)}
-        arguments = [
-            each for place, each in enumerate(arguments) if place not in dropped and not each.startswith("--until=")
-        ]
+    if record is not None:
+        arguments = _without_until(arguments, record.epochs_done)
     return f"python main.py {shlex.join(arguments)} --resume" if arguments else ""
+
+
+def _without_until(arguments: list[str], done: int) -> list[str]:
+    """Return arguments without the --until that are at most so many epochs."""
+    kept, rest = [], iter(arguments)
+    for each in rest:
+        flag, equals, value = each.partition("=")
+        if flag != "--until":
+            kept.append(each)
+            continue
+        value = value if equals else next(rest, "")
+        if not value.isdigit() or int(value) > done:
+            kept += [flag, value]
+    return kept
 
 
 def describe(name: str, record: Record | None, job: Job | None) -> tuple[list[str], list[str]]:

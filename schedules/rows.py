@@ -16,6 +16,7 @@ from system.errors import RequestError
 
 METRICS = (
     "test_top1_error", "test_top5_error", "best_test_top1_error", "best_test_top5_error", "val_top1_error", "val_top5_error",
+    "test_reestimated_top1_error", "test_reestimated_top5_error",
 )  # fmt: skip
 COSTS = ("params", "crs_ratio", "mult_adds", "mult_adds_exact", "stored_bytes")
 LEADING = (

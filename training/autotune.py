@@ -15,7 +15,6 @@ from torch import nn
 from input.batches import Batch, Feed
 from system.errors import MachineFault
 from training import teacher_cache
-from training.dry_run import full_batches
 from training.optim import sgd
 from training.step import TrainStep
 
@@ -99,7 +98,7 @@ def _measure(step: TrainStep, data: Feed, arrange: Arrangement) -> dict[Choice, 
     trial = TrainStep(
         step.model, step.criterion, sgd(step.model, [], 0.0, 0.9, 0.0, 1.0), (), step.precision, step.parts
     )
-    batch, began, turns = next(full_batches(data)), time.perf_counter(), []
+    batch, began, turns = next(data.full_batches()), time.perf_counter(), []
     with torch.random.fork_rng([data.device] if data.device.type == "cuda" else []):
         while step.ranks.broadcast(len(turns) < 2 or len(turns) < ROUNDS and time.perf_counter() - began < PATIENCE):
             turns.append({choice: _seconds(trial, batch, arrange, choice) for choice in arrange.choices})

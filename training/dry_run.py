@@ -7,8 +7,7 @@ measured.train_seconds, measured.test_seconds, measured.peak_bytes
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from statistics import median
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from tabulate import tabulate
 
 from counting.measure import scientific
 from distributed.process_group import Ranks
-from input.batches import Batch, Feed
+from input.batches import Feed
 from system.durations import duration
 from training import teacher_cache
 from training.loop import evaluate
@@ -41,7 +40,7 @@ class Measured(NamedTuple):
 
 def measure(step: TrainStep, data: Feed) -> Measured:
     """Train and test on one full batch, with everything that the loop does. Raise Diverged as it does."""
-    meter, batches, first = Meter(step.ranks, "the dry run"), full_batches(data), data.test.head(data.batch_size)
+    meter, batches, first = Meter(step.ranks, "the dry run"), data.full_batches(), data.test.head(data.batch_size)
 
     def train() -> None:
         step.model.train()
@@ -56,12 +55,6 @@ def measure(step: TrainStep, data: Feed) -> Measured:
         lambda: evaluate(step.model, data, first, step.precision, ranks=step.ranks), step.ranks
     )
     return Measured(train_seconds, test_seconds, _peak(data.device), repeats)
-
-
-def full_batches(data: Feed) -> Iterator[Batch]:
-    """Yield training batches without end; the last one of an epoch only if it is the only one."""
-    while True:
-        yield from islice(data.train(0), max(1, len(data.training) // data.batch_size))
 
 
 def _median_seconds(run: Callable[[], object], ranks: Ranks) -> tuple[float, int]:

@@ -91,7 +91,7 @@ class Prepared:
 
             def enter() -> Run:
                 run = stack.enter_context(
-                    Run(self.name, self.config, self._about(ranks, autotuned), self.found, self.resume)
+                    Run(self.name, self.config, self._about(ranks, autotuned), self.found, self.resume, self.until)
                 )
                 ranks.on_peer_loss(run.note_end)
                 return run

@@ -10,11 +10,12 @@ moment, as the statistics of Ioffe & Szegedy 2015 (1502.03167), algorithm 2, are
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count, islice
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from tqdm import tqdm
 
 from distributed.process_group import ALONE, Ranks
 from input.batches import Feed
@@ -70,7 +71,9 @@ def _means(
     length = 1 + sum(map(len, statistics))  # the number of batches, then their statistics
     sums = torch.zeros(length, dtype=torch.float64, device=data.device)
     with strict():
-        for batch in islice(_full_batches(data, epoch), data.reestimate_bn):
+        batches = islice(data.full_batches(epoch), data.reestimate_bn)
+        quiet = None if ranks.is_first else True
+        for batch in tqdm(batches, "batch-norm", data.reestimate_bn, leave=False, unit="batch", disable=quiet):
             model(batch.x)
             if batch.images:
                 sums += torch.cat([torch.ones(1, device=data.device), *statistics])
@@ -78,9 +81,3 @@ def _means(
                 return None
     counted, *means = ranks.all_reduce(sums).split([1, *map(len, statistics)])
     return [mean / counted for mean in means]
-
-
-def _full_batches(data: Feed, epoch: int) -> Iterator:
-    """Yield training batches without end; the last one of an epoch, which may be smaller, only if it is the only one."""
-    for following in count(epoch):
-        yield from islice(data.train(following), max(1, len(data.training) // data.batch_size))

@@ -3,7 +3,7 @@
 import json
 
 import torch
-from results import rows_of, same_run, saved
+from results import rows_of, same_run, saved, snapshot
 
 import main
 import schedules.list
@@ -43,7 +43,9 @@ def test_a_run_that_until_ends_goes_on(workplace, capsys, monkeypatch):
     assert "learning rate by epoch 0 at 0, 0.02 at 2, 0 at 3, straight between at every step" in said
     assert "structured parameters, 0.167 of the learning rate" in said
     before = saved(workplace, "r")
+    there = snapshot(workplace)
     assert main.main([*RECIPE, "--until", "1", "--resume"]) == 0
+    assert snapshot(workplace) == there
     assert "1 of 3 epochs are done, nothing is left to do until then" in capsys.readouterr().out
     assert saved(workplace, "r")["epoch"] == before["epoch"] == 1
     record = reader.read(RUNS / "r")
@@ -64,12 +66,13 @@ def test_a_run_that_until_ends_goes_on(workplace, capsys, monkeypatch):
     assert ["test_reestimated_loss" in row for row in rows_of(workplace, "r")] == [False, False, True]
 
 
-def test_the_command_that_goes_on_has_no_until():
+def test_the_command_that_goes_on_is_the_last_without_an_until_that_is_reached():
     record = reader.Record(RUNS / "r", {"argv": ["main.py", *SMALL, "--until", "2", "--until=1", "--resume"]}, [])
-    record.end = {"cause": "until"}
+    assert schedules.list.repeat(record) == f"python main.py {' '.join(SMALL)} --until 2 --until 1 --resume"
+    record.lines = [b"{}"] * 2
     assert schedules.list.repeat(record) == f"python main.py {' '.join(SMALL)} --resume"
-    record.end = {"cause": "stopped"}
-    assert "--until 2 --until=1 --resume" in schedules.list.repeat(record)
+    record.document["resumed"] = [{"argv": ["main.py", *SMALL]}, {"argv": ["main.py", *SMALL, "--until", "3", "-r"]}]
+    assert schedules.list.repeat(record) == f"python main.py {' '.join(SMALL)} --until 3 --resume"
 
 
 def test_the_preset_of_resnet9_and_what_overrides_it():
@@ -97,7 +100,7 @@ def test_the_preset_of_resnet9_and_what_overrides_it():
         "--augment none": (0, None, None),
         "--pad zero": (8, True, None),
         "--cutout 0": (0, None, "reflect"),
-        "--no_cutout_inside --cutout 40": (40, None, "reflect"),
+        "--cutout 40": (40, None, "reflect"),
     }.items():
         assert tuple(resolved(f"{resnet9} {flag}", *augmented).values()) == expected, flag
 
