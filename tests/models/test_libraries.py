@@ -222,7 +222,18 @@ def test_it_is_taught_by_its_like_and_resumed_to_the_bit(network, workplace):
     write_own(workplace / "leaves", count=2 if network == SMALL else 10, side=32)
     run = ["folder:leaves", "--network", network, "--batch_size", "3", "--epochs", "2", "--lr", "1e-3"]
     assert main.main([*run, "teacher", "-t", "t", "--epochs", "1" if network == SMALL else "4"]) == 0
-    student = [*run, "student", "-t", "t", "-s", "s", "--conv", "Generic_0.2", "--checkpoint_every", "1"]
+    student = [
+        *run,
+        "student",
+        "-t",
+        "t",
+        "-s",
+        "s",
+        "--conv",
+        "Generic_0.2",
+        "--checkpoint_every",
+        "1" if network == SMALL else "5",
+    ]
     assert main.main(student) == 0
     first, second = rows_of(workplace, "s")
     assert first["train_loss_attention"] > 0 and second["train_loss"] != first["train_loss"]
@@ -230,7 +241,7 @@ def test_it_is_taught_by_its_like_and_resumed_to_the_bit(network, workplace):
     whole = workplace / "whole"
     for folder in ("checkpoints", "runs"):
         shutil.copytree(workplace / folder, whole / folder)
-    (workplace / "checkpoints/s.pt.previous").replace(workplace / "checkpoints/s.pt")  # as a step earlier
+    (workplace / "checkpoints/s.pt.previous").replace(workplace / "checkpoints/s.pt")  # as some steps earlier
     assert saved(workplace, "s")["epoch"] == 1
     assert main.main([*student, "--resume"]) == 0
     assert same_run(whole, workplace, "s")
@@ -272,8 +283,8 @@ def test_its_own_weights(network, workplace, monkeypatch):
     for source, other, told in (
         ("w.pth", config(network), f"w.pth is a {network} of 1000 classes, not of 10 "),
         (network, config(network), f"{network} classifies imagenet, not digits"),
-        ("torchvision:resnet18", imagenet("SqueezeNet"), "is no torchvision:resnet18: by their names .* left over"),
-        ("torchvision:shufflenet_v2_x1_0", asked, "is no .* for these images: stage2.0.* there, .* here"),
+        ("torchvision:vgg11", imagenet("SqueezeNet"), "is no torchvision:vgg11: by their names .* left over"),
+        ("torchvision:shufflenet_v2_x1_0", asked, "is no .*(images: stage2.0.* there, .* here|names .* left over)"),
     ):
         with pytest.raises(RequestError, match=told):
             origin.origin(source, other, "run")
