@@ -143,17 +143,25 @@ def swappable(model: nn.Module) -> list[str]:
 
 
 def chosen(model: nn.Module, where: str) -> list[str]:
-    """Return the swappable names in which the regular expression `where` is found. Raise RequestError if none is."""
+    """Return the swappable names in which the regular expression `where` is found, none of a network without such layers.
+
+    Raise RequestError if it is found in none of those that there are, or is given where there are none.
+    """
     candidates = swappable(model)
     names = [name for name in candidates if found_in(where, name)]
-    if not names:
+    if not names and (where or candidates):
         there = f"such as {candidates[0]!r}" if candidates else "and there are none"
         raise RequestError(f"--where {where!r} matches none of the layers that can be swapped, {there}")
     return names
 
 
 def decided(conv: ConvName | MixedName | Builder, names: Sequence[str]) -> dict[str, ConvName | Builder | None]:
-    """Return what replaces each layer, None where nothing does. Raise RequestError for a pattern that decides none."""
+    """Return what replaces each layer, None where nothing does.
+
+    Raise RequestError for a pattern that decides none, or where there are no layers for another conv than the ordinary one.
+    """
+    if not names and not (isinstance(conv, ConvName) and conv.is_ordinary):
+        raise RequestError(f"--conv {conv}: the network has no convolution and no Linear layer that can be swapped")
     return conv.decide(names) if isinstance(conv, MixedName) else dict.fromkeys(names, conv)
 
 

@@ -34,10 +34,14 @@ class Tap(NamedTuple):
 
 
 class Call(NamedTuple):
-    """The shapes of what a module was given and of what it returned; the first is empty where that was no tensor."""
+    """The shapes of what a module was given and of what it returned; the first is empty where that was no tensor.
+
+    `normalised` says that a layer-norm over the channels of each pixel returned it: its attention map is flat.
+    """
 
     given: torch.Size
     returned: torch.Size
+    normalised: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,10 @@ def anatomy(network: nn.Module, side: int, heads: Iterable[str] = ()) -> Anatomy
     inner = [name for name in maps if name != maps[0] and name not in heads]
     swappable = tuple(name for name in modules if name in inner and _fault(modules[name]) is None)
     faults = [_fault(modules[name]) for name in inner]
+    unused = [
+        name for name, each in modules.items() if isinstance(each, nn.Linear) and name not in {**called, **training}
+    ]
+    faults += ["whose weights attention reads"] * len(unused)
     return Anatomy(
         stem=maps[0],
         heads=heads,
@@ -109,13 +117,19 @@ def anatomy(network: nn.Module, side: int, heads: Iterable[str] = ()) -> Anatomy
 def _outputs(network: nn.Module, side: int) -> dict[str, Call]:
     """Run a network. Return the calls of its modules that return a tensor, by name, the last to end at the end."""
     found: dict[str, Call] = {}
+    normalised: dict[int, Tensor] = {}  # by their memory, which they keep
 
     def note(name: str):
         def hook(module, inputs, output):
             found.pop(name, None)
             if isinstance(output, Tensor):
+                place = output.untyped_storage()._cdata
+                if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
+                    normalised[place] = output
                 first = inputs[0] if inputs else None
-                found[name] = Call(first.shape if isinstance(first, Tensor) else torch.Size(), output.shape)
+                found[name] = Call(
+                    first.shape if isinstance(first, Tensor) else torch.Size(), output.shape, place in normalised
+                )
 
         return hook
 
@@ -149,17 +163,22 @@ def _last_features(called: dict[str, Call], modules: dict[str, nn.Module], side:
     """Return the last feature of each resolution between that of the image and one pixel, in order.
 
     None is what a block computes on its way to another resolution, or at another one than that which it keeps, as an
-    attention matrix. `called` are the modules that end before the head.
+    attention matrix; nor what a layer-norm returns. `called` are the modules that end before the head.
     """
     blocks_of = {
         name: (_side(call.given), _side(call.returned))
         for name, call in called.items()
-        if type(modules[name]) is not nn.Sequential and None not in map(_side, call)
+        if type(modules[name]) is not nn.Sequential and None not in (_side(call.given), _side(call.returned))
     }
     found: dict[int, Tap] = {}
-    for name, (_, shape) in called.items():
+    for name, (_, shape, normalised) in called.items():
         layout = layout_of(shape, IMAGES)
-        if layout is None or not 1 < layout.side < side or isinstance(modules[name], nn.AdaptiveAvgPool2d):
+        if (
+            normalised
+            or layout is None
+            or not 1 < layout.side < side
+            or isinstance(modules[name], nn.AdaptiveAvgPool2d)
+        ):
             continue  # what pools to a given size is of the classifier
         if layout.kind is not Kind.MAP and min(shape[1:]) == 1:
             continue  # a channel's weight, or one vector

@@ -44,6 +44,9 @@ OURS = {
 }
 
 
+LARGE_SIDES_ONLY = ("AuxLogits.",)  # Inception's auxiliary head, which only training on large images has
+
+
 def is_ours(source: str) -> bool:
     """Return whether a network of ours may take weights: those of a file, and some that libraries publish."""
     return not is_published(source) or published_network(source) in OURS
@@ -72,7 +75,7 @@ def fitted(source: str, state: Mapping[str, Tensor], name: str, config: dict) ->
     missing = [each for each in places if each not in state and each not in heads | optional]
     if partly := heads & state.keys():
         missing += [each for each in places if each in heads - optional and each not in partly]
-    over = [each for each in state if each not in places]
+    over = [each for each in state if each not in places and not each.startswith(LARGE_SIDES_ONLY)]
     if missing or over:
         left = [(over, "of theirs are left over"), (missing, "of the network's are missing")]
         shown = [f"{len(names):,} {what}, first {names[0]}" for names, what in left if names]
