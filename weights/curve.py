@@ -147,19 +147,30 @@ class Curve:
         return list({self._parameters(number): number for number in numbers}.values())
 
     def between(self, point: Point) -> list[float | int]:
-        """Return the numbers half-way to the neighbours of a point, as far as they give other parameters."""
+        """Return numbers between a point and its neighbours, as far as there are any of other parameters."""
         points = self.points()
         at = points.index(point)
         found = []
         for other in points[max(0, at - 1) : at] + points[at + 1 : at + 2]:
-            middle = math.sqrt(point.number * other.number)
-            middle = round(middle) if self._whole is not None else float(f"{middle:.3g}")
-            if (
-                self._parameters(middle) not in {*self._points, math.inf, -math.inf}
-                and self._parameters(middle) <= self.most
-            ):
+            middle = self._middle(*sorted((point, other)))
+            if middle is not None and self._parameters(middle) <= self.most:
                 found.append(middle)
         return found
+
+    def _middle(self, less: Point, more: Point) -> float | int | None:
+        """Return the first number of parameters between those of two points that halving their ratio meets; None without.
+
+        Neither point need lie in the middle of its step: the smallest share of a rank of 1 is a tiny part of the largest.
+        """
+        low, high = less.number, more.number
+        while True:
+            middle = math.sqrt(low * high)
+            middle = round(middle) if self._whole is not None else float(f"{middle:.3g}")
+            if not min(low, high) < middle < max(low, high):
+                return None
+            if less.parameters < self._parameters(middle) < more.parameters:
+                return middle
+            low, high = (middle, high) if self._parameters(middle) <= less.parameters else (low, middle)
 
     def name(self, point: Point) -> ConvName:
         """Return the name of a point, with the shortest number that gives its parameters."""
