@@ -202,6 +202,11 @@ def test_a_run_begins_with_an_allocation_and_goes_on_with_it(teacher, workplace,
     monkeypatch.setattr(training_allocate.allocation, "allocate", None)  # never again
     assert main.main([*run, "1750", "--epochs", "1", "--train_size", "32", "--resume"]) == 0
     assert f"allocated when the run was begun: {config['conv']}" in capsys.readouterr().out
+    with pytest.raises(RequestError, match=r"conv was SepHashed allocated at 1750, is SepHashed allocated at 1800"):
+        main.main([*run, "1800", "--epochs", "1", "--train_size", "32", "--resume"])
+    with pytest.raises(RequestError, match="the run 's' is finished: show its result with --resume"):
+        main.main([*run, "1750", "--epochs", "1", "--train_size", "32"])
+    assert capsys.readouterr().out == ""
     taught = ["digits", "student", "-t", "s", "-s", "of.s", *TINY, "--conv", "groups.0=Sep", "--dry_run", "--json"]
     assert main.main(taught) == 0
     said = capsys.readouterr()
