@@ -8,7 +8,6 @@ point.parameters, point.error, point.cost
 
 import math
 from collections.abc import Iterable, Iterator
-from functools import cache
 from typing import NamedTuple
 
 from torch import Tensor
@@ -23,6 +22,7 @@ from weights.approximation import approximate_layer
 
 LOST = 1e-6  # a fit that keeps a smaller part of its kernel counts as one that keeps this
 STEP = 10 ** (1 / 3)  # from one share to the next that is looked at first
+_counted: dict[tuple[ConvName, ConvSpec], float] = {}  # parameters, alike for the layers of a shape; or a limit
 
 
 class Point(NamedTuple):
@@ -69,7 +69,6 @@ class Curve:
         self.layer, self.open, self.spec = layer, name, spec
         self.sensitivity = 0.0
         self._points: dict[int, Point] = {}
-        self._parameters = cache(self._count)
         if numbers is not None:
             self._whole = [each for each in _geometric(numbers) if math.isfinite(self._parameters(each))]
             self._smallest = min(self._whole, key=self._parameters, default=None)
@@ -78,9 +77,11 @@ class Curve:
             self._smallest = threshold(lambda share: self._parameters(share) == -math.inf, SMALLEST, 1.0)[1]
         self.limit(math.inf)
 
-    def _count(self, number: float | int) -> float:
-        block = block_or_limit(self.open.named(number), self.spec, self.layer)
-        return block if isinstance(block, float) else block.parameter_count()
+    def _parameters(self, number: float | int) -> float:
+        if (asked := (self.open.named(number), self.spec)) not in _counted:
+            block = block_or_limit(*asked, self.layer)
+            _counted[asked] = block if isinstance(block, float) else block.parameter_count()
+        return _counted[asked]
 
     @property
     def least(self) -> float:
