@@ -8,6 +8,7 @@ resolve the request -> prepare (everything that can be wrong is found here, noth
 
 import os
 import sys
+from contextlib import nullcontext
 
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # with PYTHONSAFEPATH Python does not
@@ -41,6 +42,7 @@ import torch
 
 from distributed.process_group import Ranks, join
 from distributed.stop import Stop
+from input import cache
 from training import autotune, dry_run, teacher_cache
 from training.allocate import allocate
 from training.device import choose_device, compile_all
@@ -62,8 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(request: Configuration, device: torch.device, ranks: Ranks) -> int:
     """Train what a request asks for, or say what that would take. Return the exit status."""
-    request = allocate(request, device, ranks)
-    prepared = prepare(request, device, ranks)
+    with cache.deferred() if ranks.world_size == 1 else nullcontext():  # nothing is left behind of what is refused
+        request = allocate(request, device, ranks)
+        prepared = prepare(request, device, ranks)
     config, data = prepared.config, prepared.data
     step, report = assemble(prepared, device, ranks), Report(ranks)
     report.announce(prepared, step)

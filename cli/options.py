@@ -139,7 +139,15 @@ def _check_image_size(options: argparse.Namespace, smallest: int, largest: int) 
 
 
 def _check_budget(options: argparse.Namespace) -> None:
-    """Raise RequestError for two budgets, or for one that nothing may vary to meet."""
+    """Raise RequestError for two budgets, for one that nothing may vary to meet, or for --allocate without what it needs."""
+    if getattr(options, "allocate", False):
+        if options.budget_mult_adds is not None:
+            raise RequestError(
+                "--budget_mult_adds does not go with --allocate, which shares parameters: give --budget instead"
+            )
+        for flag in ("budget", "init_from"):
+            if getattr(options, flag) is None:
+                raise RequestError(f"--allocate shares a --budget by what --init_from knows: give --{flag} too")
     if options.budget is None and options.budget_mult_adds is None:
         return
     if options.budget is not None and options.budget_mult_adds is not None:
@@ -176,9 +184,6 @@ def _check_run_flags(options: argparse.Namespace) -> None:
         raise RequestError(f"--until {options.until}: at most the {options.epochs} epochs of the run are allowed")
     if options.fit_effort is not None and options.init_from is None:
         raise RequestError(f"--fit_effort {options.fit_effort:g} goes with --init_from: nothing else is fitted")
-    for flag in ("budget", "init_from") if options.allocate else ():
-        if getattr(options, flag) is None:
-            raise RequestError(f"--allocate shares a --budget by what --init_from knows: give --{flag} too")
     if options.nocrswd and options.crs_factor is not None:
         raise RequestError(f"--crs_factor {options.crs_factor:g} contradicts --nocrswd")
     if images := datasets.of(vars(options)).train_images:  # those of a folder are counted when it is read

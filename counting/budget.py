@@ -3,9 +3,10 @@
     config, found = resolve({..., "conv": "SepHashed", "budget": 500_000, "budget_mult_adds": None})
     config["conv"], found.achieved               # of WRN-28-10: ("SepHashed_0.03299", 500_005)
 
-Of a mixed name, all families without their numbers get the same one. Costs rise with s, L and the width and fall with g, in steps. Whole numbers are tried one after the other. Floats are
-found by bisection: of the two steps next to the budget the closer one is taken, and of the numbers on it the shortest
-decimal. Where two steps are equally close, the smaller number is taken.
+Of a mixed name, all families without their numbers get the same one. Costs rise with s, L and the width and fall with g,
+in steps. Whole numbers are tried one after the other. Floats are found by bisection: of the two steps next to the budget
+the closer one is taken, and of the numbers on it the shortest decimal. Where two steps are equally close, the smaller
+number is taken.
 """
 
 import math
@@ -27,6 +28,7 @@ from layers.spec import ConvSpec, ImpossibleShare
 from models.build import build
 from models.output import auxiliary_parameters
 from models.registry import NETWORKS, flag_for_budget
+from record.identity import is_allocated
 from system.errors import RequestError
 
 Cost = Callable[[float], float]  # a whole number; −inf where a layer cannot be so small, +inf where not so large
@@ -96,11 +98,6 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
         config, setting = config | {"conv": str(name.named(value))}, str(name.named(value))
     whole, rest = divmod(cost(value), per)
     return config, Found(asked, cost(value) / per if rest else whole, unit, setting, share)
-
-
-def is_allocated(config: dict) -> bool:
-    """Return whether --allocate has found the numbers of a configuration: then it holds the conv that was asked for."""
-    return isinstance(config.get("allocate"), str)
 
 
 @cache

@@ -20,6 +20,8 @@ import numpy as np
 
 from system.errors import first_line
 
+_waiting: list[tuple[Path, dict[str, np.ndarray], str]] | None = None
+
 
 def place(path: Path, kind: str) -> Path:
     """Return where a cache lies: beside the file or folder, or in the user's cache folder where that is read-only."""
@@ -33,8 +35,12 @@ def place(path: Path, kind: str) -> Path:
 def load(cache: Path, names: Iterable[str]) -> dict[str, np.ndarray] | None:
     """Return the arrays of these names, checksums verified; None where one is missing or the file is damaged.
 
-    A name is missing from a cache of an earlier version. Damage is a warning on stderr.
+    A name is missing from a cache of an earlier version. Damage is a warning on stderr. What waits to be saved is there.
     """
+    names = list(names)
+    for waiting, arrays, _ in reversed(_waiting or []):
+        if waiting == cache and set(names) <= arrays.keys():
+            return {name: arrays[name] for name in names}
     if not cache.exists():
         return None
     try:
@@ -42,23 +48,22 @@ def load(cache: Path, names: Iterable[str]) -> dict[str, np.ndarray] | None:
             if damaged := archive.testzip():
                 raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
         with np.load(cache, allow_pickle=False) as stored:
-            names = list(names)
             return {name: stored[name] for name in names} if set(names) <= set(stored.files) else None
     except Exception as error:  # whatever a damaged file makes zipfile or numpy raise: the cache can be made anew
         print(f"warning: {cache} is damaged and is made anew: {first_line(error)}", file=sys.stderr)
         return None
 
 
-_waiting: list[tuple[Path, dict[str, np.ndarray], str]] | None = None
-
-
 @contextmanager
 def deferred() -> Iterator[None]:
     """Delay what `keep` saves until the end of this context; discard it where the context ends with an exception.
 
-    So a request that is refused leaves no file behind.
+    So a request that is refused leaves no file behind. Within another such context the end of that one counts.
     """
     global _waiting
+    if _waiting is not None:
+        yield
+        return
     _waiting = []
     try:
         yield

@@ -143,12 +143,18 @@ def _parts(text: str) -> list[tuple[str, str]]:
     parts = []
     for part in _split(text):
         regex, equals, name = (each.strip() for each in part.rpartition("="))
+        if not part.strip():
+            raise RequestError(f"conv {text!r} has a comma too many")
+        if ";" in part:
+            raise RequestError(f"conv {part!r}: the parts of a mixed name have commas between them, not semicolons")
         if not equals:
             several_names = "; several names that are to be compared have semicolons between them"
             raise RequestError(f"conv {part!r} of {text!r} is not of the form PATTERN=NAME{several_names}")
         if not regex or not regex.isprintable():
             what = "has no pattern" if not regex else "has a pattern with an unprintable character"
-            raise RequestError(f"conv {part!r} {what}: '.*={name}' is for all layers")
+            raise RequestError(f"conv {part!r} {what}: '.*={name or 'NAME'}' is for all layers")
+        if not name:
+            raise RequestError(f"conv {part!r} says no name after its '=', as Conv or SepHashed_0.1")
         try:
             pattern(regex)
         except argparse.ArgumentTypeError as error:

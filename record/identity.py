@@ -77,6 +77,23 @@ def differences(before: dict, now: dict) -> list[str]:
     return listed + facts.differences(before, now)
 
 
+def is_allocated(config: dict) -> bool:
+    """Return whether --allocate has found the numbers of a configuration: then it holds the conv that was asked for."""
+    return isinstance(config.get("allocate"), str)
+
+
+def open_conv(config: dict) -> str:
+    """Return the conv whose numbers --allocate finds, or has found."""
+    return config["allocate"] if is_allocated(config) else config["conv"]
+
+
+def asked(config: dict) -> str | None:
+    """Return a run's conv as it was asked for, which is equal for all seeds; --allocate finds other numbers for each."""
+    if config.get("allocate"):
+        return f"{open_conv(config)} allocated at {config.get('budget')}"
+    return config.get("conv")
+
+
 def name_of(config: dict) -> str | None:
     """Return the name of the run that a configuration is of."""
     return config.get("student_checkpoint" if config.get("mode") == "student" else "teacher_checkpoint")

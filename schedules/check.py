@@ -17,10 +17,12 @@ from input.datasets import is_known, other_classes
 from layers.user import of_module
 from models.registry import NETWORKS, reference_conv
 from record.checkpoint import digest, load_run
+from record.identity import is_allocated
 from record.paths import checkpoint_path
 from schedules.schedule import Fault, Job, another_run, conflicts, faulty, load, recorded
 from system.errors import MachineFault, RequestError, SwapconvError
 from weights import origin as weights_origin
+from weights.allocation import open_curves
 from weights.sources import is_run
 
 Taps = list[torch.Tensor]
@@ -30,20 +32,23 @@ WITHOUT_BUDGET = {"budget": None, "budget_mult_adds": None}  # a trained network
 def shape(config: dict) -> tuple:
     """Return a key that is equal for configurations whose networks differ in their random numbers alone."""
     flags = ("dataset", "data_classes", "image_size", "network", *NETWORKS[config["network"]].building_flags)
-    return tuple(config.get(key) for key in (*flags, "conv", "module", "where", "budget", "budget_mult_adds"))
+    return tuple(
+        config.get(key) for key in (*flags, "conv", "module", "where", "budget", "budget_mult_adds", "allocate")
+    )
 
 
 def resolved(config: dict) -> dict:
     """Return a configuration with the number that its budget finds.
 
-    The numbers that --allocate finds need trained weights: there it is one for all, or nothing is swapped where there is
-    none. Attention maps are the same.
+    The numbers that --allocate finds need trained weights: there it is one for all, or nothing is swapped where no single
+    number meets the budget. Attention maps are the same. Raises RequestError where --allocate could not meet it either.
     """
+    if not config.get("allocate") or is_allocated(config):
+        return budget.resolve(config)[0]
+    open_curves(config)
     try:
         return budget.resolve(config)[0]
-    except RequestError:
-        if not config.get("allocate"):
-            raise
+    except RequestError:  # several kinds of numbers are open, or the budget is out of reach for one
         return config | {"conv": reference_conv(config["network"])} | WITHOUT_BUDGET
 
 

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 
 from cli import flags
 from models.registry import NETWORKS, reference_conv, size_flags, tap_flags, width_flag
-from record.identity import NOT_IDENTITY, dataset_key
-from schedules.rows import asked
+from record.identity import NOT_IDENTITY, asked, dataset_key
 from training import registry
 
 ROLES = {"teacher_checkpoint", "student_checkpoint", "seed", "mode", "conv", "module", "help", "dataset", "network"}

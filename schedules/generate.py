@@ -145,6 +145,10 @@ def _check_flags(flags: Sequence[str]) -> None:
     for flag in flags:
         if flag.partition("=")[0] in own or flag[:2] in ("-t", "-s", "-r"):
             raise RequestError(f"{flag} after --: every job has its own")
+        if flag == "--allocate":
+            raise RequestError(
+                "--allocate after --: generate finds one number for all layers; write such jobs into the schedule"
+            )
 
 
 def _in_names(dataset: str) -> str:

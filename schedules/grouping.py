@@ -8,8 +8,8 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from statistics import mean, stdev
 
-from record.identity import NOT_IDENTITY, dataset_key
-from schedules.rows import LEADING, METRICS, asked
+from record.identity import NOT_IDENTITY, asked, dataset_key
+from schedules.rows import LEADING, METRICS
 
 # What the runs of one group may differ in.
 NOT_OF_GROUP = {

@@ -17,10 +17,9 @@ from pathlib import Path, PurePath
 
 from layers.mixed import brief
 from models.registry import reference_conv, size_flags
-from record.identity import dataset_key, name_of
+from record.identity import asked, dataset_key, name_of
 from schedules import comparable, table
 from schedules.comparable import Comparison, comparisons, differing, flags_of_teaching, network_name, setup
-from schedules.rows import asked
 from schedules.table import COSTS, COUNTED, MEASURES, Run, finite, printable
 from system.errors import RequestError
 

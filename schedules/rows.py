@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from layers.mixed import opened, parse_name, parse_open
+from record.identity import open_conv
 from record.reader import Record
 from schedules.schedule import Job
 from system.errors import RequestError
@@ -42,18 +43,6 @@ def family(config: dict) -> str | None:
         with suppress(RequestError):
             return str(parse_open(config["conv"]))
     return str(opened(parse_name(config["conv"])))
-
-
-def open_conv(config: dict) -> str:
-    """Return the conv whose numbers --allocate finds, or has found."""
-    return config["allocate"] if isinstance(config["allocate"], str) else config["conv"]
-
-
-def asked(config: dict) -> str | None:
-    """Return a run's conv as it was asked for, which is equal for all seeds; --allocate finds other numbers for each."""
-    if config.get("allocate"):
-        return f"{open_conv(config)} allocated at {config.get('budget')}"
-    return config.get("conv")
 
 
 def row(record: Record) -> dict:

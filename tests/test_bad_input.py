@@ -21,6 +21,7 @@ from system.errors import RequestError
 T = "digits teacher -t x "
 C = "cifar10 teacher -t x "
 S = "digits student -t t -s s --wrn_depth 10 --wrn_width 0.25 "
+ALLOCATE = S + "--conv SepHashed --budget 1750 --init_from t --allocate "
 
 # a request, and the part of the answer that names the value or what is allowed
 REQUESTS = [
@@ -177,7 +178,12 @@ REQUESTS = [
     (T + "--conv groups.0=ACDC,.*=SepHashed --budget 4e4", "a budget finds one number, but L (L >= 2, whole) and s"),
     (T + "--conv groups.0=ACDC_3,.*=Conv --budget 4e4", "a budget finds the numbers that are left out, so leave one out"),
     (T + "--conv SepHashed --budget 4e4 --allocate", "--allocate shares a --budget by what --init_from knows: give --init_from too"),
-    (T + "--conv SepHashed --init_from t --budget_mult_adds 4e6 --allocate", "give --budget too"),
+    (T + "--conv SepHashed --init_from t --budget_mult_adds 4e6 --allocate", "--budget_mult_adds does not go with --allocate, which shares parameters: give --budget instead"),
+    (T + "--conv SepHashed --init_from t --budget 4e4 --budget_mult_adds 4e6 --allocate", "give --budget instead"),
+    (T + "--conv SepHashed --init_from t --allocate", "--init_from knows: give --budget too"),
+    (ALLOCATE.replace("-t t", "-t nosuch"), "no teacher 'nosuch'"),
+    (T.replace("-t x", "-t T") + ALLOCATE.partition("-s s")[2], "the name 'T' differs from the existing run 't' in case alone"),
+    (T.replace("-t x", "-t t") + ALLOCATE.partition("-s s")[2], "the run 't' exists with another configuration (conv was Conv, is SepHashed allocated at 1750"),
     (T + "--conv Sep --init_from t --budget 4e4 --allocate", "--conv Sep has no number that --allocate could find"),
     (T + "--conv SepHashed --init_from t --budget 4e4 --allocate", "--init_from t: wrn_depth is 40 here, 10 there"),
     (T + "--conv SepHashed --init_from t --budget 10 --allocate --wrn_depth 10 --wrn_width 0.25", "is out of reach for SepHashed, a number a layer"),

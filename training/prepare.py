@@ -122,8 +122,7 @@ def prepare(request: Configuration, device: torch.device, ranks: Ranks) -> Prepa
     with ranks.all_or_none():
         config, budgeted = budget.resolve(request)
         source, costs, network = find(request), summary(config), build(config)
-        if config.reestimate_bn and not norms(network):
-            raise RequestError(f"--reestimate_bn {config.reestimate_bn}: {config.network} has no batch-norm")
+        check_norms(config, network)
         teacher = build_teacher(request, network) if request.mode == "student" else None
         start = start_of(config, network, found) if request.init_from else None
         config = identified(config, teacher, start)
@@ -134,10 +133,9 @@ def prepare(request: Configuration, device: torch.device, ranks: Ranks) -> Prepa
     check_alike(config, ranks)
     with cache.deferred() if ranks.world_size == 1 else nullcontext():  # other ranks wait for what rank 0 keeps
         data = load_data(request, source, device, ranks)
-        labels = labels_of(data)
-        config |= data.facts | (labels.record() if labels is not None else {})
+        config |= facts_of(data)
         with launch.printed_once():
-            check_meaning(name, labels, found, teacher, config)
+            check_meaning(name, labels_of(data), found, teacher, config)
         with ranks.all_or_none():
             if ranks.is_first:
                 refuse(name, config, found, request.resume)
@@ -160,6 +158,18 @@ def identified(config: Configuration, teacher: Origin | None, start: Origin | No
     if start is not None:
         digests["init_digest"] = start.digest
     return Configuration({name: value for name, value in config.items() if name not in ("resume", "until")}) | digests
+
+
+def facts_of(data: Feed) -> dict:
+    """Return what a run records of its data."""
+    labels = labels_of(data)
+    return data.facts | (labels.record() if labels is not None else {})
+
+
+def check_norms(config: Configuration, network: nn.Module) -> None:
+    """Raise RequestError where statistics of batch-norm are to be estimated, and the network has none."""
+    if config.reestimate_bn and not norms(network):
+        raise RequestError(f"--reestimate_bn {config.reestimate_bn}: {config.network} has no batch-norm")
 
 
 def check_alike(config: Configuration, ranks: Ranks) -> None:

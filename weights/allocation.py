@@ -2,8 +2,8 @@
 
 Each layer of an open name gets a number of its own. To a number belong the layer's parameters, the relative error e of the
 kernel that is fitted to the trained one, and its cost −½·s·log(1 − e²) with the layer's sensitivity s (sensitivity.py): to
-second order the rise of the loss, ½·s·e². The sum of ½·s·e² itself has a flat least, at which large layers are left with
-next to nothing, and such networks trained worse than with one number for all (research-log.md).
+second order the rise of the loss, ½·s·e². The sum of ½·s·e² itself is almost equal for many choices, and in the
+least one large layers are left with next to nothing: such networks trained worse than with one number for all (research-log.md).
 Along the lower convex hulls of these curves the step of the steepest fall a parameter is always the next, until nothing fits.
 That is the best choice for each budget that steps of the hulls end at (Shoham & Gersho 1988, Efficient bit allocation for
 an arbitrary set of quantizers). The curves are refined around what is chosen, and the choice is made again.
@@ -65,7 +65,7 @@ class Allocation(NamedTuple):
 
     @property
     def cost(self) -> float:
-        """What the errors of all these layers cost, which is least."""
+        """What the errors of all these layers cost: the sum that the choice makes small."""
         return sum(row.cost for row in self.rows)
 
     @property
@@ -82,10 +82,8 @@ def allocate(config: dict, trained: nn.Module, batches: Iterable[Tensor]) -> All
     the network cannot start from the trained one.
     """
     name, layers = parse_open(config["conv"]), [swap.name for swap in partition(config).swaps]
-    fixed, varying = budget.divide(config, name)
-    curves = [_curve(config, swap, own) for swap, own in varying]
+    fixed, curves = open_curves(config)
     room = config["budget"] - fixed
-    _check_reach(config, fixed, curves)
     cheapest = mixed(name, {curve.layer: curve.cheapest for curve in curves}, layers)
     try:
         approximation.check(build({**config, "conv": str(cheapest)}), trained)
@@ -106,6 +104,17 @@ def allocate(config: dict, trained: nn.Module, batches: Iterable[Tensor]) -> All
     asked = config["budget"]
     level = Allocation(uniform, _rows(curves, alike), asked, fixed + _parameters(alike)) if uniform else None
     return Allocation(conv, rows, asked, achieved, level)
+
+
+def open_curves(config: dict) -> tuple[int, list[Curve]]:
+    """Return the parameters that no number changes, and the curve of each layer whose number is open. Nothing is fitted.
+
+    Raises RequestError where a layer cannot be what it is to be, OutOfReach where the budget is.
+    """
+    fixed, varying = budget.divide(config, parse_open(config["conv"]))
+    curves = [_curve(config, swap, own) for swap, own in varying]
+    _check_reach(config, fixed, curves)
+    return fixed, curves
 
 
 def _rows(curves: Sequence[Curve], points: Sequence[Point]) -> list[Row]:

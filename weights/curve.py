@@ -8,7 +8,6 @@ point.parameters, point.error, point.cost
 
 import math
 from collections.abc import Iterable, Iterator
-from functools import cache
 from typing import NamedTuple
 
 from torch import Tensor
@@ -23,6 +22,7 @@ from weights.approximation import approximate_layer
 
 LOST = 1e-6  # a fit that keeps a smaller part of its kernel counts as one that keeps this
 STEP = 10 ** (1 / 3)  # from one share to the next that is looked at first
+_counted: dict[tuple[ConvName, ConvSpec], float] = {}  # parameters, alike for the layers of a shape; or a limit
 
 
 class Point(NamedTuple):
@@ -69,7 +69,6 @@ class Curve:
         self.layer, self.open, self.spec = layer, name, spec
         self.sensitivity = 0.0
         self._points: dict[int, Point] = {}
-        self._parameters = cache(self._count)
         if numbers is not None:
             self._whole = [each for each in _geometric(numbers) if math.isfinite(self._parameters(each))]
             self._smallest = min(self._whole, key=self._parameters, default=None)
@@ -78,9 +77,11 @@ class Curve:
             self._smallest = threshold(lambda share: self._parameters(share) == -math.inf, SMALLEST, 1.0)[1]
         self.limit(math.inf)
 
-    def _count(self, number: float | int) -> float:
-        block = block_or_limit(self.open.named(number), self.spec, self.layer)
-        return block if isinstance(block, float) else block.parameter_count()
+    def _parameters(self, number: float | int) -> float:
+        if (asked := (self.open.named(number), self.spec)) not in _counted:
+            block = block_or_limit(*asked, self.layer)
+            _counted[asked] = block if isinstance(block, float) else block.parameter_count()
+        return _counted[asked]
 
     @property
     def least(self) -> float:
@@ -147,19 +148,30 @@ class Curve:
         return list({self._parameters(number): number for number in numbers}.values())
 
     def between(self, point: Point) -> list[float | int]:
-        """Return the numbers half-way to the neighbours of a point, as far as they give other parameters."""
+        """Return numbers between a point and its neighbours, as far as there are any of other parameters."""
         points = self.points()
         at = points.index(point)
         found = []
         for other in points[max(0, at - 1) : at] + points[at + 1 : at + 2]:
-            middle = math.sqrt(point.number * other.number)
-            middle = round(middle) if self._whole is not None else float(f"{middle:.3g}")
-            if (
-                self._parameters(middle) not in {*self._points, math.inf, -math.inf}
-                and self._parameters(middle) <= self.most
-            ):
+            middle = self._middle(*sorted((point, other)))
+            if middle is not None and self._parameters(middle) <= self.most:
                 found.append(middle)
         return found
+
+    def _middle(self, less: Point, more: Point) -> float | int | None:
+        """Return the first number of parameters between those of two points that halving their ratio meets; None without.
+
+        Neither point need lie in the middle of its step: the smallest share of a rank of 1 is a tiny part of the largest.
+        """
+        low, high = less.number, more.number
+        while True:
+            middle = math.sqrt(low * high)
+            middle = round(middle) if self._whole is not None else float(f"{middle:.3g}")
+            if not min(low, high) < middle < max(low, high):
+                return None
+            if less.parameters < self._parameters(middle) < more.parameters:
+                return middle
+            low, high = (middle, high) if self._parameters(middle) <= less.parameters else (low, middle)
 
     def name(self, point: Point) -> ConvName:
         """Return the name of a point, with the shortest number that gives its parameters."""

@@ -113,8 +113,9 @@ def look(family: str) -> Look:
     """Return the look of a family. That of a user's module, or of an unknown family, depends on its name."""
     if family in LOOKS:
         return LOOKS[family]
-    if (base := family.removesuffix(" allocated")) in LOOKS:
-        return LOOKS[base]._replace(colour=_shade(LOOKS[base].colour, -0.4))
+    if (base := family.removesuffix(" allocated")) != family and (base in LOOKS or base.partition("_x_")[0] in TURNED):
+        own = look(base)
+        return own._replace(colour=_shade(own.colour, -0.4))
     base, _, dimensions = family.partition("_x_")
     if base in TURNED and dimensions in SHADES:
         size = LOOKS[base].size

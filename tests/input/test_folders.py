@@ -20,6 +20,7 @@ from input import folders
 from input.folders import look, read
 from schedules import collate, estimate, generate
 from schedules import run as schedules_run
+from system.errors import RequestError
 
 NETWORK = ["--wrn_depth", "10", "--wrn_width", "1", "--epochs", "2", "--batch_size", "8"]
 TEACHER = ["folder:leaves", "teacher", "-t", "t", *NETWORK]
@@ -268,3 +269,24 @@ def test_two_processes_read_the_same(leaves):
     config = saved(leaves.parent, "t")["config"]
     one = ["folder:leaves", "teacher", "-t", "t", "--evaluate"]
     assert main.main(one) == 0 and config["train_size"] == 16
+
+
+def test_an_allocation_that_is_refused_later_leaves_nothing_behind(trained, workplace, monkeypatch, capsys):
+    """And one that is not decodes the images once, although they are read for it and for the training."""
+    shutil.copytree(trained, workplace, dirs_exist_ok=True)
+    age(workplace / "leaves")
+    for kept in workplace.glob("*.npz"):
+        kept.unlink()
+    run = ["folder:leaves", "teacher", "-t", "a", *NETWORK, "--epochs", "1", "--init_from", "t", "--budget", "45000"]
+    run += ["--conv", "groups.2.0.conv2=Generic", "--allocate", "--fit_effort", "0.02"]
+    prepare = main.prepare
+
+    def refuse(*arguments):
+        prepare(*arguments)
+        raise RequestError("refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(main, "prepare", refuse)
+        assert refused(capsys, main.main, *run)[1] == "error: refused"
+    assert main.main(run) == 0 and capsys.readouterr().err.count("decoding") == 1
+    assert [path.name for path in workplace.glob("*.npz")] == ["leaves.decoded-12.npz"]

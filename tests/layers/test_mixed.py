@@ -56,9 +56,11 @@ def test_what_a_pattern_may_hold(text, canonical, patterns):
     "text, told",
     [
         ("layer1=Conv,Sep", "conv 'Sep' of 'layer1=Conv,Sep' is not of the form PATTERN=NAME"),
-        ("layer1=Conv,", "conv '' of"),
+        ("layer1=Conv,", "conv 'layer1=Conv,' has a comma too many"),
+        ("layer1=Conv;.*=Sep", "the parts of a mixed name have commas between them, not semicolons"),
         ("=Conv", "conv '=Conv' has no pattern: '.*=Conv' is for all layers"),
-        ("layer1=", "unknown conv ''"),
+        ("=", "conv '=' has no pattern: '.*=NAME' is for all layers"),
+        ("layer1=,.*=Sep", "conv 'layer1=' says no name after its '='"),
         ("layer1=SepHahsed_0.1", "unknown conv 'SepHahsed_0.1'; did you mean SepHashed_s"),
         ("layer1=SepHashed", "conv 'SepHashed' is not of the form SepHashed_s (0 < s <= 1)"),
         ("layer[1=Conv,.*=Sep", "conv 'layer[1=Conv': 'layer[1' is not a regular expression"),

@@ -55,6 +55,9 @@ def test_every_family_has_a_look_of_its_own():
     assert len({(look.colour, str(look.marker)) for look in looks.values()}) == len(families)
     assert len({look.colour for look in looks.values()} | {style.INK, style.MUTED, style.FAINT}) == len(families) + 3
     assert style.look("module mine.py") == style.look("module mine.py")
+    found = {family: style.look(f"{family} allocated") for family in families}
+    assert all(found[family].marker == looks[family].marker for family in families)
+    assert not {look.colour for look in found.values()} & {look.colour for look in looks.values()}
 
 
 def test_spread_keeps_order_and_distance():

@@ -58,9 +58,17 @@ def test_schedules(workplace, capsys):
     jobs, faults = parse(json.loads((workplace / "study.json").read_text()))
     mixed = [job for job in jobs if "=" in job.options.conv]
     assert not faults and {job.options.conv for job in mixed} == {"groups.0=Conv,.*=SepHashed_0.5"}
-    assert [re.sub("[0-9a-f]{8}", "", job.name) for job in mixed] and len(mixed) == 2
-    flags = "--only alone -- --init_from t --conv SepHashed --budget 9000 --allocate".split()
-    assert told(capsys, generate.main, "digits", *flags)[0] == 2  # every job has its own conv
+    assert [re.sub("[0-9a-f]{8}", "#", job.name) for job in mixed] == [
+        "digits.mixed_conv_sephashed_#.student",
+        "digits.mixed_conv_sephashed_#",
+    ]
+    for own in ("--conv SepHashed --budget 9000", "--budget 9000 --allocate"):
+        flags = f"--families SepHashed --budgets 3e4 -- --init_from t {own}".split()
+        status, _, err = told(capsys, generate.main, "digits", "-o", "other.json", *flags)
+        assert status == 2 and not (workplace / "other.json").exists()
+        assert (
+            "--conv after --: every job has its own" if "--conv" in own else "finds one number for all layers"
+        ) in err
 
 
 @pytest.mark.parametrize("convs", ["SepHashed_0.5,groups.0=Conv", "groups.9=Conv;Sep"])

@@ -147,6 +147,27 @@ def test_faults_that_only_the_networks_show(workplace, capsys):
     assert any(each.startswith("job 8: ") for each in faults[3:]) and f"{len(faults)} faults" in last
 
 
+def test_jobs_that_allocate(workplace, capsys):
+    """What no number a layer can mend is a fault; a budget that no single number meets, or several kinds of them, is none."""
+
+    def allocated(name, conv, budget):
+        return teacher(name, "--conv", conv, "--budget", budget, "--allocate", "--init_from", "t")
+
+    document = [
+        teacher("t"),
+        allocated("a", "zzz=Conv,.*=SepHashed", "1750"),
+        allocated("b", "SepHashed", "90"),
+        teacher("c", "--conv", "SepHashed", "--budget", "1550"),
+        allocated("d", "groups.0=Hashed_0.0001,.*=SepHashed", "1750"),
+        allocated("e", "groups.0=ACDC,.*=SepHashed", "1750"),
+        allocated("f", "SepHashed", "1550"),
+    ]
+    faults, _ = refused(capsys, schedules.run.main, write_schedule(document))
+    assert [each.partition(":")[0] for each in faults] == ["job 2", "job 3", "job 4", "job 5"]
+    assert "'zzz' matches none" in faults[0] and "for SepHashed, a number a layer" in faults[1]
+    assert "1,565 to" in faults[2] and "cannot be Hashed_0.0001" in faults[3]
+
+
 def test_maps_of_a_teacher_that_exists(workplace, capsys):
     """It may have been trained to a budget; main.py reports a damaged record."""
     from counting.budget import resolve
