@@ -102,9 +102,17 @@ def recorder(rule: Callable[[Size], Pass], layer: Layer) -> Callable[[Tensor], T
         layer.calls.append((x.shape[:-1].numel(), 1) if is_map else tuple(x.shape[2:]))
         layer.mult_adds += done.mult_adds
         layer.exact_of_batch += done.exact_of_batch
-        return x.new_empty(done.output) if x.is_meta else placeholder(done.output)
+        return _laid_out_as(x, done.output) if x.is_meta else placeholder(done.output)
 
     return forward
+
+
+def _laid_out_as(x: Tensor, shape: Size) -> Tensor:
+    """Return a tensor on the meta device that lies in memory as a convolution of `x` does: some networks look at it."""
+    last = torch.channels_last
+    if x.dim() == len(shape) == 4 and x.is_contiguous(memory_format=last) and not x.is_contiguous():
+        return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=last)
+    return x.new_empty(shape)
 
 
 def placeholder(shape: Size) -> Tensor:

@@ -142,7 +142,7 @@ def build_teacher(request: Configuration, student: nn.Module) -> Origin:
         try:
             check_taps(*(output_shapes(each, side).taps for each in (student, teacher.network)))
         except ValueError as error:
-            split = "".join(f"--{flag} says how many there are, " for flag in NETWORKS[request.network].tap_flags)
+            split = "".join(f"--{flag} chooses the student's, " for flag in NETWORKS[request.network].tap_flags)
             raise RequestError(f"{error}; {split}--beta 0 goes without")
     return teacher
 

@@ -46,11 +46,14 @@ def shapes(source: str, dataset: str) -> State:
     if is_file(source):
         return of_file(source)
     library, name = _published(source, dataset)
-    _ = _entry(source, name) if library == "torchvision" else _timm(source, name)
+    if library == "torchvision":
+        side = _entry(source, name)[1].transforms.keywords[
+            "crop_size"
+        ]  # by which position embeddings have their length
+    else:
+        side = _timm(source, name).get_pretrained_cfg(name).input_size[-1]
     with torch.device("meta"):
-        return models_library.build(
-            DATASETS[DATASET].classes, published_network(source), DATASETS[DATASET].side
-        ).state_dict()
+        return models_library.build(DATASETS[DATASET].classes, published_network(source), side).state_dict()
 
 
 def _published(source: str, dataset: str) -> tuple[str, str]:

@@ -158,6 +158,17 @@ def test_taps_are_ends_of_stages_and_no_layer_norm(network, taps, staying):
     assert ([tap.name for tap in found.taps], found.staying) == (taps, staying)
 
 
+def test_what_depends_on_the_side_and_on_memory():
+    """Published weights for 384 pixels have more positions; a network may ask how a feature lies in memory."""
+    published = pretrained.shapes("torchvision:vit_b_16:IMAGENET1K_SWAG_E2E_V1", "imagenet")
+    assert published["encoder.pos_embedding"].shape == (1, 24 * 24 + 1, 768)
+    given, last = torch.empty(2, 3, 8, 8, device="meta"), torch.channels_last
+    network = nn.Sequential(nn.Conv2d(3, 4, 3))
+    for x in (given, given.to(memory_format=last)):
+        with walk_operations(network.to("meta").eval(), 1):
+            assert network(x).is_contiguous(memory_format=last) == x.is_contiguous(memory_format=last)
+
+
 class Own(nn.Conv2d):
     """A convolution that is no plain one."""
 
