@@ -307,11 +307,8 @@ def main(arguments: list[str] | None = None) -> int:
     rows = weigh(jobs, of_jobs, dense, bool(request.budgets_mult_adds))
     headers = ["setting", "jobs", "params", "of the teacher's", "mult-adds, exact", "budget"]
     columns = len(headers) if any(row[-1] for row in rows) else len(headers) - 1
-    print(
-        tabulate(
-            [row[:columns] for row in rows], headers[:columns], intfmt=",", floatfmt=("", "", "", ".6f", ",.0f", "")
-        )
-    )
+    shown = [row[:columns] for row in rows]
+    print(tabulate(shown, headers[:columns], intfmt=",", floatfmt=("", "", "", ".6f", ",.0f", "")))
     write_atomically(request.output, lambda file: file.write(contents))
     print(f"{request.output}: {len(jobs)} jobs, all checked; python -m schedules.run {request.output} runs them")
     return 0
