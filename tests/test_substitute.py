@@ -78,7 +78,9 @@ def test_a_block_alone_is_the_one_in_a_network():
 
 def test_substitute_refuses():
     for never in (nn.Conv2d(3, 4, (1, 3)), nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.ReLU()):
-        with pytest.raises(RequestError, match="the network has no convolution and no Linear layer that can be swapped"):
+        with pytest.raises(
+            RequestError, match="the network has no convolution and no Linear layer that can be swapped"
+        ):
             substitute(nn.ModuleDict({"a": never}), parse_conv("Sep"))
     for conv, told in {
         "Shuffle_2": "2 output channels",

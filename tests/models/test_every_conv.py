@@ -1,7 +1,6 @@
 """Every conv on every network: built at once, run both ways, copied, pickled, saved and loaded.
 
-In the short set are every conv on three networks that differ in kind, and on each other one that is not large two convs, which
-take turns; the long set has the rest.
+In the short set are every conv on a WideResNet and on one of the others that are not large, by turns; the long set has the rest.
 """
 
 import copy
@@ -24,18 +23,13 @@ SIZES = {
     "MobileNetV2": ["--width_mult", "0.75"],  # the last 1×1 and the classifier have 1280 channels all the same
     "CifarResNet50": ["--width_mult", "0.25"],
 }
-# 3×3 and strides; only 1×1, of which the last have many channels and a bias; biases at 3×3 and 1×1.
-KINDS = ("WideResNet", "MobileNetV2", "AllConv")
 LARGE = ("WRN_50_2", "DARTS", "VGG16", "CifarResNet18", "ResNet9")
-REST = [each for each in NETWORKS if each not in (*KINDS, *LARGE)]
+REST = [each for each in NETWORKS if each not in ("WideResNet", *LARGE)]
 ALIKE = ("HashedDecimate", "OriginalACDC")  # Hashed with a tenth, ACDC without a permutation: not on what is slow
 
 
 def is_short(conv: str, network: str) -> bool:
-    if network in KINDS:
-        return True
-    turn, other = divmod(ONE_EACH.index(conv), 2)
-    return network in REST and not other and turn % len(REST) == REST.index(network)
+    return network in ("WideResNet", REST[ONE_EACH.index(conv) % len(REST)])
 
 
 def made(network, conv):
