@@ -6,7 +6,6 @@ Small ones are tested here, others of all kinds in the long set. Twelve as peopl
 import copy
 import json
 import pickle
-import shutil
 import sys
 
 import pytest
@@ -14,14 +13,13 @@ import torch
 import torch.nn.functional as F
 from foreigners import imagenet
 from references import torchvision
-from results import rows_of, same_run, saved
 from samples import write_own
+from taught import taught_and_resumed
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import blocks
 import count
-import main
 from cli import options
 from counting.costs import costs_of, summary
 from counting.measure import counted
@@ -270,31 +268,9 @@ def test_it_is_taught_by_its_like_and_resumed_to_the_bit(network, workplace):
     config(network)  # skipped without timm
     # After few steps the statistics of a deep network are still those it began with, and its test loss may overflow.
     write_own(workplace / "leaves", count=2 if network == SMALL else 10, side=32)
-    run = ["folder:leaves", "--network", network, "--batch_size", "3", "--epochs", "2", "--lr", "1e-3"]
-    assert main.main([*run, "teacher", "-t", "t", "--epochs", "1" if network == SMALL else "4"]) == 0
-    student = [
-        *run,
-        "student",
-        "-t",
-        "t",
-        "-s",
-        "s",
-        "--conv",
-        "Generic_0.2",
-        "--checkpoint_every",
-        "1" if network == SMALL else "5",
-    ]
-    assert main.main(student) == 0
-    first, second = rows_of(workplace, "s")
-    assert first["train_loss_attention"] > 0 and second["train_loss"] != first["train_loss"]
+    run = ["folder:leaves", "--network", network, "--batch_size", "3", "--lr", "1e-3"]
+    first, _ = taught_and_resumed(workplace, run, "Generic_0.2", *(("1", "1") if network == SMALL else ("4", "5")))
     assert ("train_loss_auxiliary" in first) == (network == "torchvision:googlenet")
-    whole = workplace / "whole"
-    for folder in ("checkpoints", "runs"):
-        shutil.copytree(workplace / folder, whole / folder)
-    (workplace / "checkpoints/s.pt.previous").replace(workplace / "checkpoints/s.pt")  # as some steps earlier
-    assert saved(workplace, "s")["epoch"] == 1
-    assert main.main([*student, "--resume"]) == 0
-    assert same_run(whole, workplace, "s")
 
 
 @pytest.mark.parametrize("network", SOME)
