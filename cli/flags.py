@@ -19,6 +19,7 @@ from layers.registry import FAMILIES, form
 from models import registry as networks
 from models.libraries import FORMS, check_name
 from models.registry import NETWORKS
+from sparsity.registry import FLAGS as SPARSITY
 from system.arguments import (
     Flag,
     Switch,
@@ -260,6 +261,7 @@ def _training_parser(state: tuple) -> Parser:
     add_network_flags(parser)
     MODE.add_to(parser)
     placed = {"run": RUN, "data": DATA, "optimisation": OPTIMISATION, "distillation": LOSSES["distill"].flags}
+    placed["sparsity"] = SPARSITY
     known = {flag for flags in placed.values() for flag in flags}
     others = {entry.name: [flag for flag in entry.flags if flag not in known] for entry in registry.entries()}
     for title, flags in [*placed.items(), *others.items()]:

@@ -17,6 +17,7 @@ from input.splits import check_sizes
 from layers.mixed import MixedName, parse_name, parse_open
 from models.libraries import takes_flag
 from models.registry import NETWORKS, flag_for_budget, owners, reference_conv
+from sparsity import registry as sparsity
 from system.configuration import Configuration
 from system.errors import RequestError
 from training import registry
@@ -35,6 +36,7 @@ def training(arguments: Sequence[str] | None = None) -> Configuration:
     recipes.resolve_optimizer(options, given)
     recipes.resolve_schedule(options, given)
     recipes.resolve_augmentation(options, given)
+    sparsity.resolve(options)
     _check_machine_flags(options)
     _resolve_defaults(options, given)
     registry.check(vars(options))

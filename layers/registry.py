@@ -19,45 +19,9 @@ entry to the class. This module imports no torch, so that a wrong name is answer
 import re
 from dataclasses import dataclass
 
+from system import grammar
 from system.errors import RequestError, did_you_mean
-
-
-@dataclass(frozen=True)
-class Fraction:
-    """A number 0 < s <= 1 in a name."""
-
-    symbol: str = "s"
-    default: None = None
-
-    def parse(self, text: str) -> float | None:
-        """Return the number that a text gives, or None."""
-        value = float(text) if re.fullmatch(r"[0-9]*\.?[0-9]+(e-?[0-9]+)?", text) else 0.0
-        return value if 0 < value <= 1 else None
-
-    def __str__(self) -> str:
-        return f"0 < {self.symbol} <= 1"
-
-
-@dataclass(frozen=True)
-class Whole:
-    """A whole number in a name, at least `least`, at most `most`. One with a default may be left out.
-
-    Beyond a layer's channels, one that is `of_channels` changes nothing, so a budget tries none that is larger.
-    """
-
-    symbol: str
-    least: int
-    most: int | None = None
-    default: int | None = None
-    of_channels: bool = False
-
-    def parse(self, text: str) -> int | None:
-        """Return the number that a text gives, or None."""
-        value = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else self.least - 1
-        return value if self.least <= value <= (self.most or value) else None
-
-    def __str__(self) -> str:
-        return f"{self.least} <= {self.symbol} <= {self.most}" if self.most else f"{self.symbol} >= {self.least}, whole"
+from system.grammar import Fraction, Whole
 
 
 @dataclass(frozen=True)
@@ -135,10 +99,7 @@ class ConvName:
         return FAMILIES[self.family].ordinary
 
     def __str__(self) -> str:
-        shown = list(zip(self.numbers, FAMILIES[self.family].numbers))
-        while shown and shown[-1][0] == shown[-1][1].default:
-            shown.pop()
-        return "_".join([self.family, *(repr(value).removesuffix(".0") for value, _ in shown)])
+        return grammar.text(self.family, self.numbers, FAMILIES[self.family].numbers)
 
 
 @dataclass(frozen=True)
@@ -161,15 +122,12 @@ class OpenName:
 
 def shape(family: str) -> str:
     """Return how names of a family look: `Generic_s`, `TensorTrain_s[_d]`."""
-    parts = [f"_{n.symbol}" if n.default is None else f"[_{n.symbol}]" for n in FAMILIES[family].numbers]
-    return family + "".join(parts)
+    return grammar.shape(family, FAMILIES[family].numbers)
 
 
 def form(family: str) -> str:
     """Return the same with ranges: `Generic_s (0 < s <= 1)`, `ACDC[_L] (L >= 2, whole; 12 if left out)`."""
-    numbers = FAMILIES[family].numbers
-    ranges = [f"{n}" if n.default is None else f"{n}; {n.default} if left out" for n in numbers]
-    return shape(family) + (f" ({', '.join(ranges)})" if ranges else "")
+    return grammar.form(family, FAMILIES[family].numbers)
 
 
 def _split(text: str) -> tuple[str, list[str]]:
@@ -180,17 +138,10 @@ def _split(text: str) -> tuple[str, list[str]]:
     return family, given
 
 
-def _values(given: list[str], wanted: tuple[Fraction | Whole, ...]) -> tuple[float | int, ...] | None:
-    """Return the numbers that the parts of a name give, with defaults at its end; None where a part is wrong."""
-    values = [number.parse(part) for number, part in zip(wanted, given)]
-    values += [number.default for number in wanted[len(given) :]]
-    return None if None in values or len(given) > len(wanted) else tuple(values)
-
-
 def parse_conv(text: str) -> ConvName:
     """Return the family and the numbers that a name says. Raise RequestError where the name is wrong."""
     family, given = _split(text)
-    values = _values(given, FAMILIES[family].numbers)
+    values = grammar.values(given, FAMILIES[family].numbers)
     if values is None:
         raise RequestError(f"conv {text!r} is not of the form {form(family)}")
     return ConvName(family, values)
@@ -200,7 +151,7 @@ def parse_family(text: str) -> OpenName:
     """Return a name without its first number, as `SepHashed`, `TensorTrain_x_4`. Raise RequestError if it is wrong."""
     family, given = _split(text)
     wanted = FAMILIES[family].numbers
-    later = _values(given[1:], wanted[1:])
+    later = grammar.values(given[1:], wanted[1:])
     if later is None or given[:1] not in ([], ["x"]) or (given and not wanted):
         optional = "".join(f"[_{number.symbol}]" for number in wanted[1:])
         ranges = f" ({', '.join(map(str, wanted[1:]))})" if optional else ""

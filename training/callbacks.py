@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from training.step import TrainStep
@@ -22,6 +23,9 @@ class Callback:
     `step` has `model`, `optimizer` and `t`, the share of training that is done (0 <= t < 1; after an epoch t <= 1). Every rank has
     its own callbacks: what they do to weights and gradients has to be the same on all of them.
     """
+
+    def check(self, model: nn.Module) -> None:
+        """Raise RequestError where the callback does not fit the model, which may be on the meta device."""
 
     def before_epoch(self, step: TrainStep) -> None:
         """Act before the first step of an epoch."""

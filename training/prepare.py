@@ -123,6 +123,8 @@ def prepare(request: Configuration, device: torch.device, ranks: Ranks) -> Prepa
         config, budgeted = budget.resolve(request)
         source, costs, network = find(request), summary(config), build(config)
         check_norms(config, network)
+        for callback in registry.callbacks(config):
+            callback.check(network)
         teacher = build_teacher(request, network) if request.mode == "student" else None
         start = start_of(config, network, found) if request.init_from else None
         config = identified(config, teacher, start)

@@ -1,0 +1,99 @@
+"""How much of a network is left: its parameters that are not 0, in all and layer by layer.
+
+counted(network).active_fraction               # of the prunable weights
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sparsity.weights import prunable
+from training.callbacks import Callback
+
+if TYPE_CHECKING:
+    from training.step import TrainStep
+
+NEAR_ZERO = 1e-3
+
+
+class Density(Callback):
+    """Count what is left after every epoch.
+
+    Args: where: of which layers, a regular expression; near_zero: say also which share of the weights is above 1e-3.
+    """
+
+    def __init__(self, where: str = "", near_zero: bool = False):
+        self.where, self.near_zero = where, near_zero
+        self.counted: dict[str, float] = {}
+
+    def after_epoch(self, step: TrainStep) -> None:
+        """Count."""
+        found = counted(step.model, self.where)
+        self.counted = {
+            "active_fraction": found.active / found.prunable,
+            "active_parameters": found.active_parameters,
+            "sparse_bytes": found.sparse_bytes,
+            **({"active_fraction_above_0.001": found.above / found.prunable} if self.near_zero else {}),
+            **{f"active_fraction/{name}": share for name, share in found.layers.items()},
+        }
+
+    def metrics(self) -> dict[str, float]:
+        """Return the counts."""
+        return dict(self.counted)
+
+    def state_dict(self) -> dict:
+        """Return the counts: an epoch that was trained, but not yet tested, is not counted again."""
+        return {"counted": self.counted}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Put back what `state_dict` returned."""
+        self.counted = state["counted"]
+
+
+class Counted(NamedTuple):
+    """What is left of a network.
+
+    prunable: weights that may be pruned; active: those of them that are not 0; above: with |w| > 1e-3; active_parameters: all
+    parameters that are not 0; sparse_bytes: of a file of them; layers: the active share of each layer.
+    """
+
+    prunable: int
+    active: int
+    above: int
+    active_parameters: int
+    sparse_bytes: int
+    layers: dict[str, float]
+
+
+@torch.no_grad()
+def counted(network: nn.Module, where: str = "") -> Counted:
+    """Count the parameters of a network that are not 0."""
+    layers = prunable(network, where)
+    weights = sum(layers.values(), [])
+    chosen = set(weights)
+    others = [parameter for parameter in network.parameters() if parameter not in chosen]
+    nonzero = [torch.count_nonzero(each) for each in weights]
+    above = [torch.count_nonzero(each.abs() > NEAR_ZERO) for each in weights]
+    of_others = [torch.count_nonzero(each) for each in others]
+    active, large, rest = (_integers(each) for each in (nonzero, above, of_others))
+    counts = iter(active)
+    shares = {
+        name: sum(next(counts) for _ in parameters) / sum(each.numel() for each in parameters)
+        for name, parameters in layers.items()
+    }
+    size = sum(each.numel() for each in weights)
+    stored = sparse_bytes([each.numel() for each in weights], sum(active)) + 4 * sum(each.numel() for each in others)
+    return Counted(size, sum(active), sum(large), sum(active) + sum(rest), stored, shares)
+
+
+def _integers(counts: list[Tensor]) -> list[int]:
+    """Return what lies on the device, read at once."""
+    return torch.stack(counts).tolist() if counts else []
+
+
+def sparse_bytes(sizes: list[int], active: int) -> int:
+    """Return the bytes of tensors of these sizes in a file: a bit for each entry, and 4 bytes for each that is not 0."""
+    return sum(-(-size // 8) for size in sizes) + 4 * active

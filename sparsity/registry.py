@@ -1,0 +1,123 @@
+"""The ways to prune by name, as `TopK_0.05`, and the flags of sparsity. Imports no torch.
+
+    >>> str(parse_prune("Gradual_.050"))
+    'Gradual_0.05'
+
+A run that prunes, or shrinks its weights by --l1, has the callbacks that are registered here: they do so, and count
+what is left of its parameters.
+"""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from system import grammar
+from system.arguments import Flag, number, pattern
+from system.errors import RequestError, did_you_mean
+from system.grammar import Amount, Fraction
+from training.registry import Entry, register_callback
+
+METHODS = {"Magnitude": (Amount("t"),), "TopK": (Fraction(),), "Gradual": (Fraction(),)}
+
+
+@dataclass(frozen=True)
+class PruneName:
+    """A parsed name: its method, and its threshold t or the share s of the weights that stay."""
+
+    method: str
+    number: float
+
+    def __str__(self) -> str:
+        return grammar.text(self.method, (self.number,), METHODS[self.method])
+
+
+def parse_prune(text: str) -> PruneName:
+    """Return the method and the number that a name says. Raise RequestError where the name is wrong."""
+    method, *given = text.split("_")
+    if method not in METHODS:
+        forms = [grammar.shape(each, numbers) for each, numbers in METHODS.items()]
+        hint = did_you_mean(method, METHODS, lambda each: grammar.form(each, METHODS[each]))
+        raise RequestError(f"unknown way to prune {text!r}{hint} (known: {', '.join(forms)})")
+    values = grammar.values(given, METHODS[method])
+    if values is None:
+        raise RequestError(f"--prune {text!r} is not of the form {grammar.form(method, METHODS[method])}")
+    return PruneName(method, *values)
+
+
+def _name(text: str) -> str:
+    try:
+        return str(parse_prune(text))
+    except RequestError as error:
+        raise argparse.ArgumentTypeError(str(error))
+
+
+PRUNE = (
+    Flag(
+        "--prune", _name, metavar="NAME",
+        help="Magnitude_t: weights |w| <= t become 0 for good; TopK_s: all but the largest share s of them; Gradual_s: "
+        "the same little by little",
+    ),
+    Flag("--prune_at", number(int, 0, 10**6), metavar="EPOCH", help="after so many epochs (default: a third of them)"),
+    Flag(
+        "--prune_until", number(int, 0, 10**6), metavar="EPOCH",
+        help="where Gradual has reached its share (default: two thirds of the epochs)",
+    ),
+    Flag(
+        "--prune_where", pattern, metavar="REGEX",
+        help="only layers in whose dotted name it is found (default: all convolutions and Linear layers)",
+    ),
+)  # fmt: skip
+L1 = Flag(
+    "--l1", number(float, 0, 1e6), metavar="WEIGHT",
+    help="of the L1 norm of the weights: after each step they come nearer to 0 by the learning rate times this",
+)  # fmt: skip
+FLAGS = (*PRUNE, L1)
+
+
+def resolve(options: argparse.Namespace) -> None:
+    """Set when a run prunes. Raise RequestError for flags that contradict each other."""
+    if options.l1 == 0:
+        options.l1 = None
+    if options.prune is None:
+        for flag in ("prune_at", "prune_until", "prune_where"):
+            if getattr(options, flag) is not None and not (flag == "prune_where" and options.l1):
+                raise RequestError(f"--{flag} {getattr(options, flag)} goes with --prune")
+        return
+    if options.prune_at is None:
+        options.prune_at = options.epochs // 3
+    if parse_prune(options.prune).method != "Gradual":
+        if options.prune_until is not None:
+            raise RequestError(f"--prune_until {options.prune_until} goes with --prune Gradual_s, not {options.prune}")
+    elif options.prune_until is None:
+        options.prune_until = max(options.prune_at, 2 * options.epochs // 3)
+    for flag, least in (("prune_at", 0), ("prune_until", options.prune_at)):
+        if (epoch := getattr(options, flag)) is not None and not least <= epoch <= options.epochs:
+            raise RequestError(
+                f"--{flag} {epoch}: at least {least} and at most the {options.epochs} epochs are allowed"
+            )
+
+
+def _pruning(config: Mapping[str, Any]) -> dict[str, Any]:
+    begin, epochs = config["prune_at"], config["epochs"]
+    end = begin if config["prune_until"] is None else config["prune_until"]
+    name = parse_prune(config["prune"])
+    return {"name": name, "where": config["prune_where"] or "", "begin": begin / epochs, "end": end / epochs}
+
+
+register_callback(
+    Entry("prune", "sparsity.prune:Prune", PRUNE, choose=lambda config: config.get("prune") is not None, give=_pruning)
+)
+register_callback(
+    Entry(
+        "l1", "sparsity.l1:ProximalL1", (L1,),
+        give=lambda config: {"weight": config["l1"], "where": config["prune_where"] or ""},
+    )
+)  # fmt: skip
+register_callback(
+    Entry(
+        "density", "sparsity.density:Density",
+        choose=lambda config: bool(config.get("prune") or config.get("l1")),
+        give=lambda config: {"where": config["prune_where"] or "", "near_zero": not config["prune"]},
+    )
+)  # fmt: skip
