@@ -192,13 +192,16 @@ def digest(state: dict[str, torch.Tensor]) -> str:
     return sha.hexdigest()[:16]
 
 
-def disk_room(name: str, network: nn.Module, kept: int) -> tuple[int, int]:
+def disk_room(name: str, network: nn.Module, kept: int, more: int = 0) -> tuple[int, int]:
     """Return the bytes that a run's checkpoints still need, and those that are free. Raise MachineFault where they are too few.
 
-    Two checkpoints are kept while a third is written. Args: kept: tensors that the optimizer keeps for each parameter.
+    Two checkpoints are kept while a third is written. Args: kept: tensors that the optimizer keeps for each parameter; more:
+    bytes of what else the state of training holds.
     """
     tensors = [*network.state_dict().values(), *[*network.parameters()] * kept]
-    size = sum(tensor.nbytes + 500 for tensor in tensors) + 20_000  # with their names, the generators and the metrics
+    size = (
+        sum(tensor.nbytes + 500 for tensor in tensors) + more + 20_000
+    )  # with their names, the generators and the metrics
     path = checkpoint_path(name)
     needed, free = room(path, size)
     if needed > free:

@@ -52,6 +52,10 @@ class Prune(Callback):
         """Raise RequestError where `where` is found in no layer's name."""
         prunable(model, self.where)
 
+    def kept_bytes(self, model: nn.Module) -> int:
+        """Return the bytes of the masks: one for each weight."""
+        return sum(weight.numel() for weight in self.weights(model))
+
     def weights(self, model: nn.Module) -> list[nn.Parameter]:
         """Return the model's prunable weights."""
         if self._found is None or self._found[0] is not model:

@@ -31,6 +31,7 @@ RUNS = {
     "teacher": ["digits", "teacher", "-t", "r", *SMALL],
     "student": [*STUDENT, *SMALL, "--conv", "SepHashed_0.5"],
     "distilled, clipped, held out": [*STUDENT, *SMALL, "--alpha", "0.3", "--clip_grad", "1", "--val_size", "100"],
+    "pruned": ["digits", "teacher", "-t", "r", *SMALL, "--prune", "Gradual_0.2", "--checkpoint_every", "7"],
     "checkpoints within epochs": [*"digits teacher -t r --conv ACDC_3 --checkpoint_every 7".split(), *SMALL],
 }
 ALL = ["start", *STAGES, "random moment"]

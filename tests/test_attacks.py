@@ -20,8 +20,8 @@ def place(tmp_path_factory):
 
 
 def test_kills(place):
-    two = {name: RUNS[name] for name in ("student", "checkpoints within epochs")}
-    counts = sweep(place, place / "teacher", len(ALL), runs=two)
+    three = {name: RUNS[name] for name in ("student", "pruned", "checkpoints within epochs")}
+    counts = sweep(place, place / "teacher", len(ALL), runs=three)
     assert sum(counts[f"killed: {stage}"] for stage in ALL) == len(ALL) and counts["resumed to the end"]
     assert not any(counts[failure] for failure in FAILURES), counts
 

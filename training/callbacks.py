@@ -27,6 +27,10 @@ class Callback:
     def check(self, model: nn.Module) -> None:
         """Raise RequestError where the callback does not fit the model, which may be on the meta device."""
 
+    def kept_bytes(self, model: nn.Module) -> int:
+        """Return how many bytes a checkpoint keeps of its tensors."""
+        return 0
+
     def before_epoch(self, step: TrainStep) -> None:
         """Act before the first step of an epoch."""
 

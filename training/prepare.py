@@ -124,6 +124,7 @@ def prepare(request: Configuration, device: torch.device, ranks: Ranks) -> Prepa
         source, costs, network = find(request), summary(config), build(config)
         check_norms(config, network)
         for callback in registry.callbacks(config):
+        for callback in callbacks:
             callback.check(network)
         teacher = build_teacher(request, network) if request.mode == "student" else None
         start = start_of(config, network, found) if request.init_from else None
@@ -131,7 +132,7 @@ def prepare(request: Configuration, device: torch.device, ranks: Ranks) -> Prepa
         disk = None
         if ranks.is_first:
             refuse(name, config, found, request.resume)
-            disk = disk_room(name, network, kept_tensors(request))
+            disk = disk_room(name, network, kept_tensors(request), sum(each.kept_bytes(network) for each in callbacks))
     check_alike(config, ranks)
     with cache.deferred() if ranks.world_size == 1 else nullcontext():  # other ranks wait for what rank 0 keeps
         data = load_data(request, source, device, ranks)

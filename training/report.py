@@ -182,6 +182,8 @@ def epoch_line(row: dict, epochs: int) -> str:
     for split in ("train", "val", "test"):
         if f"{split}_top1_error" in row:
             shown.append(f"{split} error {row[f'{split}_top1_error']:.2f}%")
+    if "active_fraction" in row:
+        shown.append(f"active {100 * row['active_fraction']:.4g}%")
     shown += [f"{row[key]:,} {key.partition('_')[0]} images left out" for key in row if key.endswith("_left_out")]
     return "  ".join([*shown, f"{row['images_per_second']:,.0f} images/s"])
 
