@@ -123,7 +123,7 @@ def prepare(request: Configuration, device: torch.device, ranks: Ranks) -> Prepa
         config, budgeted = budget.resolve(request)
         source, costs, network = find(request), summary(config), build(config)
         check_norms(config, network)
-        for callback in registry.callbacks(config):
+        callbacks = registry.callbacks(config)
         for callback in callbacks:
             callback.check(network)
         teacher = build_teacher(request, network) if request.mode == "student" else None
