@@ -33,6 +33,8 @@ WORDS = {
     "beta": "β ",
     "alpha": "α ",
     "taught by": "by ",
+    "prune": "",
+    "l1": "L1 ",
 }
 
 
@@ -47,7 +49,7 @@ class Group:
     label: str = ""
     suffix: str = ""  # what its label says beyond the conv
     role: str = ""  # "teacher", "control" (the reference conv at another width) or none
-    line: tuple = ()  # equal for the groups that one line may join: they differ in the number of their conv alone
+    line: tuple = ()  # equal for the groups that one line may join: they differ in the number of their conv, or of how they are pruned, alone
 
     @property
     def first(self) -> Run:
@@ -66,8 +68,11 @@ class Group:
 
     @property
     def cost(self) -> dict[str, float]:
-        """The costs of its network, by the names in table.COSTS."""
-        return {cost: self.first[cost] for cost in COSTS}
+        """The costs of its network, by the names in table.COSTS, and `active_parameters`, which are all unless it was pruned."""
+        active = self.first.get("active_parameters")
+        return {cost: self.first[cost] for cost in COSTS} | {
+            "active_parameters": active if finite(active) else self.first["params"]
+        }
 
     def curve(self, measure: str) -> list[tuple[int, float]]:
         """Return (epoch, mean of the measure over its runs) for each epoch that every run with rows has measured.
@@ -106,6 +111,11 @@ class Pair:
         words = self.comparison.words
         kinds = ["network", *["epochs"] * bool(self.epochs), *(kind for kind in self.apart if kind in words)]
         return ", ".join([self.dataset, *(words[kind] for kind in dict.fromkeys(kinds) if kind in words)])
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether any of its groups has parameters that are 0."""
+        return any(group.cost["active_parameters"] != group.cost["params"] for group in self.groups)
 
     @property
     def epochs(self) -> int | None:
@@ -267,7 +277,7 @@ def _label(groups: list[Group], all_groups: Sequence[Group]) -> None:
         mine = setups[group.number]
         unusual = [name for name in mine if name not in size_flags() and str(mine[name]) != usual[group.taught, name]]
         parts = [network_name(group.first)] * several + [_words(name, mine[name], group) for name in unusual]
-        group.line = (group.family, group.taught, str(mine))
+        group.line = (group.family, group.taught, str({**mine, "prune": None}))
         group.suffix = "" if group.role else ", ".join(parts)
         group.label = network_name(group.first) if group.role else shown_conv(group.first)
         if group.role == "teacher":

@@ -23,7 +23,8 @@ TEMPLATE = Path(__file__).with_name("page.html")
 GENERATOR = '<meta name="generator" content="swapconv">'  # not in page.html, which is no page yet
 POINTS = 48  # of a learning curve in a tooltip
 TITLES = {
-    "params": "Error against parameters", "mult_adds": "Error against mult-adds", "curves": "Learning curves",
+    "params": "Error against parameters", "active": "Error against parameters that are not 0",
+    "mult_adds": "Error against mult-adds", "curves": "Learning curves",
     "crs": "Weight decay, scaled by the compression ratio or not",
 }  # fmt: skip
 COLUMNS = (

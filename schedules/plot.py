@@ -3,7 +3,8 @@
     python -m schedules.plot study.csv --out figures
     python -m schedules.plot study.csv --mult_adds published --html study.html
 
-For each dataset, network and number of epochs it draws error against parameters and against mult-adds; learning curves
+For each dataset, network and number of epochs it draws error against parameters (where networks were pruned, against
+those too that are not 0) and against mult-adds; learning curves
 where study.json lies beside the table; and the gain of compression-ratio scaled weight decay where a setting was
 trained with it and without. It prints the name of each file.
 """
@@ -65,6 +66,7 @@ def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
     for pair in study.pairs:
         for kind, draw in {
             "params": lambda pair=pair: tradeoff(pair, "params", study.measure),
+            **({"active": lambda pair=pair: tradeoff(pair, "active_parameters", study.measure)} if pair.is_pruned else {}),
             "mult_adds": lambda pair=pair: tradeoff(pair, exact, study.measure),
             "curves": lambda pair=pair: curves(pair, study.measure),
             "crs": lambda pair=pair: ablation(pair, study.measure),

@@ -13,6 +13,7 @@ from layers.mixed import opened, parse_name, parse_open
 from record.identity import open_conv
 from record.reader import Record
 from schedules.schedule import Job
+from sparsity.registry import parse_prune
 from system.errors import RequestError
 
 METRICS = (
@@ -20,10 +21,11 @@ METRICS = (
     "test_reestimated_top1_error", "test_reestimated_top5_error",
 )  # fmt: skip
 COSTS = ("params", "crs_ratio", "mult_adds", "mult_adds_exact", "stored_bytes")
+LEFT = ("active_fraction", "active_parameters", "sparse_bytes")  # of a network whose weights are pruned
 LEADING = (
     "name", "state", "reason", "family", "taught", "group", "seeds", *METRICS,
     *(f"{of}_{metric}" for metric in METRICS for of in ("mean", "std")),
-    "epochs_done", "epochs_planned", *COSTS, "seconds", "images_per_second", "folder", "git_commit",
+    "epochs_done", "epochs_planned", *COSTS, *LEFT, "seconds", "images_per_second", "folder", "git_commit",
 )  # fmt: skip
 
 
@@ -31,8 +33,14 @@ def family(config: dict) -> str | None:
     """Return the family of a run's blocks, the curve that the run is a point of; None where nothing says it.
 
     Tensors of other than three dimensions have a family for each number of dimensions, such as `TensorTrain_x_4`. That
-    of a mixed name is the name without its numbers; where --allocate finds them, it is what was asked for.
+    of a mixed name is the name without its numbers; where --allocate finds them, it is what was asked for. Pruned, it is
+    followed by the method: `Conv, TopK`.
     """
+    name = _family_of_blocks(config)
+    return f"{name}, {parse_prune(config['prune']).method}" if name and config.get("prune") else name
+
+
+def _family_of_blocks(config: dict) -> str | None:
     if config.get("module"):
         return f"module {config['module']}"
     if not config.get("conv"):
@@ -62,6 +70,7 @@ def row(record: Record) -> dict:
         "epochs_done": record.epochs_done,
         "epochs_planned": record.epochs_planned,
         **{cost: counts.get(cost) for cost in COSTS},
+        **{left: last.get(left) for left in LEFT},
         "seconds": sum(each.get("seconds", 0.0) for each in record.rows) if record.rows else None,
         "images_per_second": last.get("images_per_second"),
         "folder": str(record.folder),
