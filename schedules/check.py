@@ -15,11 +15,13 @@ from counting.sides import check_side
 from distill import check_taps
 from input.datasets import is_known, other_classes
 from layers.user import of_module
+from models.build import build
 from models.registry import NETWORKS, reference_conv
 from record.checkpoint import digest, load_run
 from record.identity import is_allocated
 from record.paths import checkpoint_path
 from schedules.schedule import Fault, Job, another_run, conflicts, faulty, load, recorded
+from sparsity.weights import prunable
 from system.errors import MachineFault, RequestError, SwapconvError
 from weights import origin as weights_origin
 from weights.allocation import open_curves
@@ -87,6 +89,9 @@ class _Networks:
         config = job.options
         try:
             own = self._taps_of(config)
+            if config["prune_where"]:
+                with of_module(config):
+                    prunable(build(resolved(config)), config["prune_where"])
             if (config["budget"] or config["budget_mult_adds"]) and not config["allocate"]:
                 yield from another_run(job.name, budget.resolve(config)[0])
         except RequestError as error:

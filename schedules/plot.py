@@ -66,7 +66,11 @@ def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
     for pair in study.pairs:
         for kind, draw in {
             "params": lambda pair=pair: tradeoff(pair, "params", study.measure),
-            **({"active": lambda pair=pair: tradeoff(pair, "active_parameters", study.measure)} if pair.is_pruned else {}),
+            **(
+                {"active": lambda pair=pair: tradeoff(pair, "active_parameters", study.measure)}
+                if pair.is_pruned
+                else {}
+            ),
             "mult_adds": lambda pair=pair: tradeoff(pair, exact, study.measure),
             "curves": lambda pair=pair: curves(pair, study.measure),
             "crs": lambda pair=pair: ablation(pair, study.measure),
