@@ -229,9 +229,9 @@ def main(arguments: list[str] | None = None) -> int:
     rows = table(request, request.batch)
     reference = reference_cost(request, rows)
     print(shown(rows, reference))
+    from schedules.comparable import network_name
     from schedules.figures.output import make_folders, rendered, write
     from schedules.figures.ranges import plane, ranges
-    from schedules.outcomes import network_name
 
     where = f"{request.dataset}, {network_name(request)}"
     figures = {"settings": ranges(rows, reference, where), "plane": plane(rows, reference, where)}

@@ -11,31 +11,15 @@ comparable.py decides which runs one figure may show. Imports no torch and no ma
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from layers.mixed import brief
-from models.registry import reference_conv, size_flags
-from record.identity import asked, dataset_key, name_of
+from record.identity import dataset_key, name_of
 from schedules import comparable, table
-from schedules.comparable import Comparison, comparisons, differing, flags_of_teaching, network_name, setup
-from schedules.table import COSTS, COUNTED, MEASURES, Run, finite, printable
+from schedules.comparable import Comparison, comparisons, differing
+from schedules.labelling import set_labels, teacher_label
+from schedules.table import COSTS, COUNTED, MEASURES, Run, finite
 from system.errors import RequestError
-
-__all__ = ["MEASURES", "Group", "Pair", "Run", "Study", "network_name", "read", "setup"]
-
-WORDS = {
-    "nocrswd": "no CRS",
-    "crs_factor": "CRS ×",
-    "init_from": "from ",
-    "where": "where ",
-    "beta": "β ",
-    "alpha": "α ",
-    "taught by": "by ",
-    "prune": "",
-    "l1": "L1 ",
-}
 
 
 @dataclass
@@ -49,7 +33,7 @@ class Group:
     label: str = ""
     suffix: str = ""  # what its label says beyond the conv
     role: str = ""  # "teacher", "control" (the reference conv at another width) or none
-    line: tuple = ()  # equal for the groups that one line may join: they differ in the number of their conv, or of how they are pruned, alone
+    line: tuple = ()  # equal for the groups that one line may join: they differ in a number of their conv or of their sparsity alone
 
     @property
     def first(self) -> Run:
@@ -68,11 +52,16 @@ class Group:
 
     @property
     def cost(self) -> dict[str, float]:
-        """The costs of its network, by the names in table.COSTS, and `active_parameters`, which are all unless it was pruned."""
-        active = self.first.get("active_parameters")
-        return {cost: self.first[cost] for cost in COSTS} | {
-            "active_parameters": active if finite(active) else self.first["params"]
+        """The costs of its network, by the names in table.COSTS, and of what is not 0: `active_parameters`, `active_fraction`.
+
+        Without a record of that all are active. A share is that of one parameter at least.
+        """
+        of_all = {"active_parameters": (self.first["params"], 1), "active_fraction": (1.0, 1 / self.first["params"])}
+        left = {
+            name: max(self.first[name], least) if finite(self.first.get(name)) else whole
+            for name, (whole, least) in of_all.items()
         }
+        return {cost: self.first[cost] for cost in COSTS} | left
 
     def curve(self, measure: str) -> list[tuple[int, float]]:
         """Return (epoch, mean of the measure over its runs) for each epoch that every run with rows has measured.
@@ -220,10 +209,10 @@ def _assign(pair: Pair, runs: list[Run], groups: list[Group], elsewhere: list[Gr
     controls = {id(runs[place]) for place in pair.comparison.controls}
     for group in pair.groups:
         group.role = "teacher" if group.number in taught_any else "control" if id(group.first) in controls else ""
-    _label(pair.groups, [*groups, *elsewhere])
+    set_labels(pair.groups, [*groups, *elsewhere])
     own = {group.number: group for group in pair.groups}
     for group in _teachers(pair.runs, [*groups, *elsewhere], pair.groups):
-        label = ", ".join([_teacher_label(group), *_unlike(group, pair)])
+        label = ", ".join([teacher_label(group), *_unlike(group, pair)])
         pair.guides.append(own.get(group.number) or replace(group, label=label, role="teacher"))
 
 
@@ -252,65 +241,3 @@ def _tested_on(run: Run) -> tuple[str, str | None]:
 def _alike(one: tuple, other: tuple) -> bool:
     """Return whether nothing that is known of two sets of test images tells them apart."""
     return one[0] == other[0] and (one[1] == other[1] or None in (one[1], other[1]))
-
-
-def _teacher_label(group: Group) -> str:
-    conv = shown_conv(group.first)
-    reference = reference_conv(group.first["network"])
-    return f"teacher {network_name(group.first)}" + ("" if conv in ("Conv", reference) else f" {conv}")
-
-
-def _label(groups: list[Group], all_groups: Sequence[Group]) -> None:
-    """Set each group's label to the shortest words that tell it from the others: its conv, and in what it is unusual."""
-    plain = [group for group in groups if not group.role] or groups
-    setups = {group.number: _setup(group, all_groups) for group in groups}
-
-    usual = {}
-    for taught in {group.taught for group in groups}:
-        kin = [each for each in plain if each.taught == taught] or [each for each in groups if each.taught == taught]
-        for name in setups[groups[0].number]:
-            among_kin = name in (*flags_of_teaching(), "init_from", "taught by")  # students alone, or networks alone
-            of = kin if among_kin else plain
-            usual[taught, name] = Counter(str(setups[each.number][name]) for each in of).most_common(1)[0][0]
-    several = len({network_name(group.first) for group in plain}) > 1
-    for group in groups:
-        mine = setups[group.number]
-        unusual = [name for name in mine if name not in size_flags() and str(mine[name]) != usual[group.taught, name]]
-        parts = [network_name(group.first)] * several + [_words(name, mine[name], group) for name in unusual]
-        group.line = (group.family, group.taught, str({**mine, "prune": None}))
-        group.suffix = "" if group.role else ", ".join(parts)
-        group.label = network_name(group.first) if group.role else shown_conv(group.first)
-        if group.role == "teacher":
-            group.label = _teacher_label(group)
-        group.label += f" ({group.suffix})" if group.suffix else ""
-    twins = Counter(group.label for group in groups if group.role)
-    for group in groups:
-        if (
-            group.role
-            and twins[group.label] > 1
-            and len({each.taught for each in groups if each.label == group.label}) == 1
-        ):
-            group.label += f" ({group.first['name'][:32]})"
-
-
-def _setup(group: Group, groups: Sequence[Group]) -> dict:
-    """Return the settings of its runs, with their teacher as `taught by`: the number of a group, or a name."""
-    name = group.first.get("teacher_checkpoint") if group.first.get("mode") == "student" else None
-    known = next((each.number for each in groups if name and any(name_of(run) == name for run in each.runs)), name)
-    return setup(group.first) | {"taught by": known}
-
-
-def shown_conv(run: Run) -> str:
-    """Return the run's conv, such as `SepHashed_0.1`, a mixed one in brief, or the file name of a user's module."""
-    if run.get("conv"):
-        return printable(brief(asked(run)))
-    return printable(PurePath(run.get("module") or run["family"]).name)
-
-
-def _words(name: str, value, group: Group) -> str:
-    """Return a setting in words: `β 100`, `no CRS`, `by t`."""
-    if name == "nocrswd":
-        return WORDS[name] if value else "CRS"
-    value = group.first["teacher_checkpoint"] if name == "taught by" and value is not None else value
-    shown = f"{value:g}" if finite(value) else printable(str(value))[:24]
-    return WORDS.get(name, name + " ") + shown

@@ -14,9 +14,11 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
+from schedules.comparable import network_name
 from schedules.figures.captions import measure_name
 from schedules.figures.style import FAINT, INK, MUTED, PAPER, human, look
-from schedules.outcomes import Group, Run, Study, network_name, shown_conv
+from schedules.labelling import shown_conv
+from schedules.outcomes import Group, Run, Study
 from schedules.table import finite
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -24,6 +26,7 @@ GENERATOR = '<meta name="generator" content="swapconv">'  # not in page.html, wh
 POINTS = 48  # of a learning curve in a tooltip
 TITLES = {
     "params": "Error against parameters", "active": "Error against parameters that are not 0",
+    "share": "Error against the share of the weights that are not 0", "traces": "How sparse the networks became",
     "mult_adds": "Error against mult-adds", "curves": "Learning curves",
     "crs": "Weight decay, scaled by the compression ratio or not",
 }  # fmt: skip
@@ -81,7 +84,7 @@ def inline(svg: str, prefix: str, title: str, colours: dict[str, str]) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', rf'\1role="group" aria-label="{title}"', svg, count=1)
-    svg = re.sub(r'id="(point|label|error|curve|train)-(\d+)"', _group_mark, svg)
+    svg = re.sub(r'id="(point|label|error|curve|train|trace)-(\d+)"', _group_mark, svg)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}", svg)
 
     def variable(match: re.Match) -> str:

@@ -3,10 +3,10 @@
     python -m schedules.plot study.csv --out figures
     python -m schedules.plot study.csv --mult_adds published --html study.html
 
-For each dataset, network and number of epochs it draws error against parameters (where networks were pruned, against
-those too that are not 0) and against mult-adds; learning curves
-where study.json lies beside the table; and the gain of compression-ratio scaled weight decay where a setting was
-trained with it and without. It prints the name of each file.
+For each dataset, network and number of epochs it draws error against parameters and against mult-adds; learning curves
+where study.json lies beside the table; the gain of compression-ratio scaled weight decay where a setting was trained
+with it and without; and where weights became 0, error against what is left of them, and how that came over the epochs.
+It prints the name of each file.
 """
 
 import sys
@@ -60,17 +60,19 @@ def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
     """
     from schedules.figures.ablation import ablation
     from schedules.figures.curves import curves
+    from schedules.figures.traces import traces
     from schedules.figures.tradeoff import tradeoff
 
     exact = "mult_adds_exact" if mult_adds == "exact" else "mult_adds"
     for pair in study.pairs:
+        sparse = {
+            "active": lambda pair=pair: tradeoff(pair, "active_parameters", study.measure),
+            "share": lambda pair=pair: tradeoff(pair, "active_fraction", study.measure),
+            "traces": lambda pair=pair: traces(pair),
+        }
         for kind, draw in {
             "params": lambda pair=pair: tradeoff(pair, "params", study.measure),
-            **(
-                {"active": lambda pair=pair: tradeoff(pair, "active_parameters", study.measure)}
-                if pair.is_pruned
-                else {}
-            ),
+            **(sparse if pair.is_pruned else {}),
             "mult_adds": lambda pair=pair: tradeoff(pair, exact, study.measure),
             "curves": lambda pair=pair: curves(pair, study.measure),
             "crs": lambda pair=pair: ablation(pair, study.measure),
@@ -125,6 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
             pair = study.pairs[place]
             why = {
                 "mult_adds": "the published convention does not know all that its networks run (--mult_adds exact does)",
+                "traces": "no run has kept its epochs (is the .json of the study beside it?)",
                 "curves": "no run has kept its epochs (is the .json of the study beside it?)",
                 "crs": "no setting was trained with and without CRS (--nocrswd, --crs_factor)",
             }[kind]

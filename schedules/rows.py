@@ -13,7 +13,7 @@ from layers.mixed import opened, parse_name, parse_open
 from record.identity import open_conv
 from record.reader import Record
 from schedules.schedule import Job
-from sparsity.registry import parse_prune
+from sparsity import registry as sparsity
 from system.errors import RequestError
 
 METRICS = (
@@ -33,11 +33,11 @@ def family(config: dict) -> str | None:
     """Return the family of a run's blocks, the curve that the run is a point of; None where nothing says it.
 
     Tensors of other than three dimensions have a family for each number of dimensions, such as `TensorTrain_x_4`. That
-    of a mixed name is the name without its numbers; where --allocate finds them, it is what was asked for. Pruned, it is
-    followed by the method: `Conv, TopK`.
+    of a mixed name is the name without its numbers; where --allocate finds them, it is what was asked for. It is
+    followed by how weights become 0: `Conv, TopK`.
     """
     name = _family_of_blocks(config)
-    return f"{name}, {parse_prune(config['prune']).method}" if name and config.get("prune") else name
+    return ", ".join([name, *sparsity.ways(config)]) if name else name
 
 
 def _family_of_blocks(config: dict) -> str | None:

@@ -98,6 +98,19 @@ def resolve(options: argparse.Namespace) -> None:
             )
 
 
+def ways(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return how a run makes weights 0, by the name of the way: `{"TopK": "TopK_0.05", "L1": "L1 1e-05"}`; {} where it does not."""
+    found = {parse_prune(config["prune"]).method: config["prune"]} if config.get("prune") else {}
+    return found | ({"L1": f"L1 {config['l1']}"} if config.get("l1") else {})
+
+
+def unsaid(config: Mapping[str, Any]) -> set[str]:
+    """Return the keys of the flags of sparsity that `ways` says, or that are as without the flag."""
+    epochs = config.get("epochs") or 0
+    usual = {"prune_at": (None, epochs // 3), "prune_until": (None, 2 * epochs // 3), "prune_where": (None,)}
+    return {"prune", "l1", *(flag for flag, values in usual.items() if config.get(flag) in values)}
+
+
 def _pruning(config: Mapping[str, Any]) -> dict[str, Any]:
     begin, epochs = config["prune_at"], config["epochs"]
     end = begin if config["prune_until"] is None else config["prune_until"]
@@ -106,8 +119,11 @@ def _pruning(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 register_callback(
-    Entry("prune", "sparsity.prune:Prune", PRUNE, choose=lambda config: config.get("prune") is not None, give=_pruning)
-)
+    Entry(  # early: what is clipped is the gradient of the weights that stay
+        "prune", "sparsity.prune:Prune", PRUNE, choose=lambda config: config.get("prune") is not None, give=_pruning,
+        is_early=True,
+    )
+)  # fmt: skip
 register_callback(
     Entry(
         "l1", "sparsity.l1:ProximalL1", (L1,),

@@ -29,6 +29,7 @@ class Entry:
     choose:         function(config) that says whether a run has it; default: any of its flags is set.
     give:           function(config) that returns the keyword arguments of the class; default: its flags by their names.
     needs_teacher:  of a loss, whether its class takes the teacher's network too, as `teacher`.
+    is_early:       of a callback, whether it runs before all that are not: it decides which gradients there are.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Entry:
     choose: Callable[[Config], bool] | None = None
     give: Callable[[Config], dict[str, Any]] | None = None
     needs_teacher: bool = False
+    is_early: bool = False
 
     def is_chosen(self, config: Config) -> bool:
         """Return whether a run has it. A flag is set if its value is neither off (None, False, 0) nor its default."""
@@ -57,7 +59,7 @@ LOSSES: dict[str, Entry] = {}
 
 
 def register_callback(entry: Entry) -> None:
-    """Add a callback; callbacks run in the order of registration. Raise ValueError where a name or flag is taken."""
+    """Add a callback; callbacks run in the order of registration, early ones first. Raise ValueError where a name or flag is taken."""
     _register(CALLBACKS, entry)
 
 
@@ -81,8 +83,9 @@ def entries() -> tuple[Entry, ...]:
 
 
 def callbacks(config: Config) -> list:
-    """Return the callbacks that a configuration chooses, built, in the order of registration."""
+    """Return the callbacks that a configuration chooses, built: early ones, then the others, each in the order of registration."""
     chosen = [entry for entry in CALLBACKS.values() if entry.is_chosen(config)]
+    chosen.sort(key=lambda entry: not entry.is_early)
     return [resolve_name(entry.target)(**entry.arguments(config)) for entry in chosen]
 
 

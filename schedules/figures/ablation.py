@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from record.identity import asked
+from schedules.comparable import setup
 from schedules.figures.captions import caption, cut, measure_name
 from schedules.figures.style import FAINT, HOLLOW, INK, MUTED, PAPER, SMALL, TINY, drawing, log_ticks, look
 from schedules.figures.tradeoff import SIZE
-from schedules.outcomes import Group, Pair, setup, shown_conv
+from schedules.labelling import shown_conv
+from schedules.outcomes import Group, Pair
 
 Row = tuple[str, dict[float, Group]]
 

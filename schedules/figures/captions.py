@@ -4,6 +4,7 @@ heading(figure, axes, f"{measure_name(measure)}, %", pair.title)
 caption(figure, pair, pair.groups)
 """
 
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -70,7 +71,9 @@ def families(groups: Sequence[Group]) -> list[str]:
     """Return the families of the groups in the order of the registry, users' modules last."""
     order = {name: rank for rank, name in enumerate(FAMILIES)}
     found = {group.family for group in groups}
-    return sorted(found, key=lambda family: (order.get(family.split(" ")[0].partition("_x_")[0], len(order)), family))
+    return sorted(
+        found, key=lambda family: (order.get(re.split(r"[ ,]", family)[0].partition("_x_")[0], len(order)), family)
+    )
 
 
 def family_name(family: str) -> str:

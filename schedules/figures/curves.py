@@ -41,7 +41,7 @@ def curves(pair: Pair, measure: str) -> Figure | None:
     first = next(iter(panels))
     scale = _range(list(lines.values()))
     for axes, members in panels.items():
-        _epochs(axes, list(lines.values()), 4 if len(panels) > 1 else 8)
+        epoch_axis(axes, list(lines.values()), 4 if len(panels) > 1 else 8)
         error_scale(axes, *scale)
         rule(axes)
         if axes.get_position().x0 > first.get_position().x0 + 0.01:
@@ -53,7 +53,7 @@ def curves(pair: Pair, measure: str) -> Figure | None:
             most = FINE if len(panels) > 1 else 10 * FINE
             shorter = _thinned(np.array(train[group.number] or np.empty((0, 2))), most)
             _draw(axes, group, _thinned(lines[group.number], most), shorter, 1.0 if len(members) <= 5 else 0.7)
-        _ends(axes, members, lines, short=len(panels) > 1)
+        mark_ends(axes, members, lines, short=len(panels) > 1)
     heading(figure, first, f"{measure_name(measure)}, %", pair.title if len(panels) == 1 else "")
     if len(panels) > 1:
         figure.text(0.988, first.get_position().y1 + 0.3 / figure.get_figheight(), cut(pair.title),
@@ -96,7 +96,7 @@ def _panels(groups: list[Group]) -> tuple[Figure, dict[Axes, list[Group]]]:
     return figure, panels
 
 
-def _epochs(axes: Axes, lines: list[np.ndarray], most: int) -> None:
+def epoch_axis(axes: Axes, lines: list[np.ndarray], most: int) -> None:
     """Set the axis of epochs, which count from 1, with at most `most` ticks."""
     first, last = int(min(line[0, 0] for line in lines)), int(max(line[-1, 0] for line in lines))
     axes.set_xlim(first, last if last > first else first + 1)
@@ -132,7 +132,7 @@ def _draw(axes: Axes, group: Group, line: np.ndarray, train: np.ndarray, width: 
         axes.plot(*line.T, marker="o", markersize=3, zorder=3, **style)
 
 
-def _ends(axes: Axes, groups: list[Group], lines: dict[int, np.ndarray], short: bool) -> None:
+def mark_ends(axes: Axes, groups: list[Group], lines: dict[int, np.ndarray], short: bool = False) -> None:
     """Write the names of the groups to the right of their curves, moved apart where they would overlap.
 
     Where there is no room for all, the groups with the least errors are named.

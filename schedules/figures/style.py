@@ -103,6 +103,16 @@ LOOKS = {
     "BTT": Look("#546e7a", BAR, 6.4),
     "Kronecker": Look("#00838f", ANGLE, 5.6),
 }
+HOUSE = [(-0.8, -1), (0.8, -1), (0.8, 0.2), (0, 1), (-0.8, 0.2), (-0.8, -1)]
+STAIRS = [(-1, 1), (-0.3, 1), (-0.3, 0.3), (0.35, 0.3), (0.35, -0.35), (1, -0.35), (1, -1), (-1, -1), (-1, 1)]
+GATE = [(-1, -1), (-1, 1), (1, 1), (1, -1), (0.4, -1), (0.4, 0.3), (-0.4, 0.3), (-0.4, -1), (-1, -1)]
+ELBOW = [(-1, 1), (-0.2, 1), (-0.2, -0.2), (1, -0.2), (1, -1), (-1, -1), (-1, 1)]
+SPARSE = {  # how weights become 0: of the network's own conv; with another conv, that one's colour is darkened
+    "Magnitude": Look("#d6277f", GATE, 5.8),
+    "TopK": Look("#e0559b", HOUSE, 6.2),
+    "Gradual": Look("#9c1f5f", STAIRS, 6.0),
+    "L1": Look("#b04a8a", ELBOW, 5.8),
+}
 TURNED = {"TensorTrain": LYING_DIAMOND, "Tucker": (4, 1, 45), "CP": (5, 1, 36)}  # of tensor forms with d other than 3
 SHADES = {"2": -0.5, "4": -0.28, "5": 0.14, "6": 0.26, "7": 0.38, "8": 0.5, "9": 0.62}  # towards black or white, by d
 OWN = ("8", "H", (6, 1, 0), (8, 1, 0))  # of a user's modules
@@ -113,6 +123,10 @@ def look(family: str) -> Look:
     """Return the look of a family. That of a user's module, or of an unknown family, depends on its name."""
     if family in LOOKS:
         return LOOKS[family]
+    base, *ways = family.split(", ")
+    if ways and not set(ways) - set(SPARSE):
+        way = SPARSE[ways[0]]
+        return way if base in ("Conv", "Sep") else way._replace(colour=_shade(look(base).colour, -0.4))
     if (base := family.removesuffix(" allocated")) != family and (base in LOOKS or base.partition("_x_")[0] in TURNED):
         own = look(base)
         return own._replace(colour=_shade(own.colour, -0.4))

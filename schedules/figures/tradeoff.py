@@ -40,7 +40,8 @@ from schedules.outcomes import Group, Pair
 from schedules.table import finite
 
 NAMES = {"params": "parameters", "mult_adds": "mult-adds per image (published convention)",
-         "mult_adds_exact": "mult-adds per image (exact)", "active_parameters": "parameters that are not 0"}  # fmt: skip
+         "mult_adds_exact": "mult-adds per image (exact)", "active_parameters": "parameters that are not 0",
+         "active_fraction": "share of the weights that are not 0"}  # fmt: skip
 SIZE = (7.4, 4.85)  # inches
 AXES = (0.06, 0.163, 0.725, 0.768)  # as shares of them: left, bottom, width, height; three lines of caption fit below
 ALL_LABELLED = 36  # with more groups than these, only the points on the front have labels

@@ -1,0 +1,116 @@
+"""What the groups of a figure are called: their conv, how weights become 0, and in what they are unusual.
+
+    set_labels(pair.groups, all_groups)
+    print(pair.groups[0].label)                   # SepHashed_0.1 (β 100)
+
+Imports no torch and no matplotlib.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from layers.mixed import brief
+from models.registry import reference_conv, size_flags
+from record.identity import asked, name_of
+from schedules.comparable import flags_of_teaching, network_name, setup
+from schedules.table import Run, finite, printable
+from sparsity import registry as sparsity
+
+if TYPE_CHECKING:
+    from schedules.outcomes import Group
+
+WORDS = {
+    "nocrswd": "no CRS",
+    "crs_factor": "CRS ×",
+    "init_from": "from ",
+    "where": "where ",
+    "beta": "β ",
+    "alpha": "α ",
+    "taught by": "by ",
+    "weight_decay": "decay ",
+    "prune_at": "pruned at ",
+    "prune_until": "until ",
+    "prune_where": "pruned ",
+}
+
+
+def set_labels(groups: list[Group], all_groups: Sequence[Group]) -> None:
+    """Set each group's label to the shortest words that tell it from the others: its conv, and in what it is unusual."""
+    plain = [group for group in groups if not group.role] or groups
+    setups = {group.number: _setup(group, all_groups) for group in groups}
+
+    usual = {}
+    for taught in {group.taught for group in groups}:
+        kin = [each for each in plain if each.taught == taught] or [each for each in groups if each.taught == taught]
+        for name in setups[groups[0].number]:
+            among_kin = name in (*flags_of_teaching(), "init_from", "taught by")  # students alone, or networks alone
+            of = kin if among_kin else plain
+            usual[taught, name] = Counter(str(setups[each.number][name]) for each in of).most_common(1)[0][0]
+    several = len({network_name(group.first) for group in plain}) > 1
+    for group in groups:
+        mine = setups[group.number]
+        told = {*size_flags(), *sparsity.unsaid(group.first)}
+        unusual = [name for name in mine if name not in told and str(mine[name]) != usual[group.taught, name]]
+        parts = [network_name(group.first)] * several + [_words(name, mine[name], group) for name in unusual]
+        group.line = (group.family, group.taught, _on_a_line(group, mine))
+        group.suffix = "" if group.role else ", ".join(parts)
+        group.label = network_name(group.first) if group.role else shown_conv(group.first)
+        if group.role == "teacher":
+            group.label = teacher_label(group)
+        group.label += f" ({group.suffix})" if group.suffix else ""
+    twins = Counter(group.label for group in groups if group.role)
+    for group in groups:
+        if (
+            group.role
+            and twins[group.label] > 1
+            and len({each.taught for each in groups if each.label == group.label}) == 1
+        ):
+            group.label += f" ({group.first['name'][:32]})"
+
+
+def _on_a_line(group: Group, mine: dict) -> str:
+    """Return what groups on one line have in common: all but the numbers of how weights become 0.
+
+    Under a threshold it is the weight decay that decides how many do.
+    """
+    numbers = {"prune", "l1"} | ({"weight_decay"} if "Magnitude" in sparsity.ways(group.first) else set())
+    return str({name: value for name, value in mine.items() if name not in numbers})
+
+
+def _setup(group: Group, groups: Sequence[Group]) -> dict:
+    """Return the settings of its runs, with their teacher as `taught by`: the number of a group, or a name."""
+    name = group.first.get("teacher_checkpoint") if group.first.get("mode") == "student" else None
+    known = next((each.number for each in groups if name and any(name_of(run) == name for run in each.runs)), name)
+    return setup(group.first) | {"taught by": known}
+
+
+def teacher_label(group: Group) -> str:
+    """Return what a teacher is called: `teacher WRN-16-1`, `teacher WRN-16-1 Sep`."""
+    conv = shown_conv(group.first)
+    reference = reference_conv(group.first["network"])
+    return f"teacher {network_name(group.first)}" + ("" if conv in ("Conv", reference) else f" {conv}")
+
+
+def shown_conv(run: Run) -> str:
+    """Return the run's conv, such as `SepHashed_0.1`, a mixed one in brief, or the file name of a user's module.
+
+    Where weights become 0 it is followed by how; of the network's own conv that is all: `TopK_0.05`.
+    """
+    ways = sparsity.ways(run).values()
+    if not run.get("conv"):
+        return printable(", ".join([PurePath(run.get("module") or run["family"]).name, *ways]))
+    own = [] if ways and run["conv"] == reference_conv(run["network"]) else [brief(asked(run))]
+    return printable(", ".join([*own, *ways]))
+
+
+def _words(name: str, value, group: Group) -> str:
+    """Return a setting in words: `β 100`, `no CRS`, `by t`."""
+    if name == "nocrswd":
+        return WORDS[name] if value else "CRS"
+    value = group.first["teacher_checkpoint"] if name == "taught by" and value is not None else value
+    shown = f"{value:g}" if finite(value) else printable(str(value))[:24]
+    return WORDS.get(name, name + " ") + shown
