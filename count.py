@@ -3,6 +3,7 @@
     python count.py cifar10 --conv Conv --wrn_width 10 --wrn_depth 28
     python count.py cifar10 --conv Shuffle_4 --table
     python count.py cifar100 --conv SepHashed_0.1 --json
+    python count.py cifar10 --prune TopK_0.05
 
 Costs are per image and in two conventions: as published tables count, and exactly (counting/shapes.py). A head that
 only training uses is not counted. As a library: `counting.costs.count(model, side)`.
@@ -30,9 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
     request = options.counting(arguments)
     if request.compare:
         rows = compare(request, request.compare, request.batch)
+        for conv, row in zip(request.compare, rows):
+            row.update(_left({**request, "conv": conv}) if "error" not in row else {})
         print(json.dumps(rows) if request.json else comparison_table(rows))
         return 0
-    costs = resolved_summary(request, request.batch)
+    costs = resolved_summary(request, request.batch) | _left(request)
     warn_of_uncounted(costs)
     layers = costs["layers"] if request.json and request.table else costs.pop("layers")
     if request.json:
@@ -42,6 +45,15 @@ def main(arguments: list[str] | None = None) -> int:
     if request.table:
         print("\n" + layer_table(layers, request.batch))
     return 0
+
+
+def _left(config: dict) -> dict:
+    """Return what --prune leaves of the network: active_fraction, active_parameters and sparse_bytes; {} without it."""
+    if not config["prune"]:
+        return {}
+    from sparsity.density import planned
+
+    return planned(config).metrics
 
 
 if __name__ == "__main__":

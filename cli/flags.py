@@ -20,6 +20,7 @@ from models import registry as networks
 from models.libraries import FORMS, check_name
 from models.registry import NETWORKS
 from sparsity.registry import FLAGS as SPARSITY
+from sparsity.registry import PRUNE, PRUNE_WHERE
 from system.arguments import (
     Flag,
     Switch,
@@ -274,6 +275,7 @@ def _counting_parser(state: tuple) -> Parser:
     parser = Parser(prog="count.py", description="What a network costs: parameters, mult-adds per image, bytes.")
     add_network_flags(parser)
     _add_group(parser, "output", COUNTING)
+    _add_group(parser, "sparsity", (PRUNE, PRUNE_WHERE), "what is left when so many of the weights are pruned")
     return parser
 
 

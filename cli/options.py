@@ -51,6 +51,7 @@ def counting(arguments: Sequence[str] | None = None) -> Configuration:
             if getattr(options, flag):
                 raise RequestError(f"--{flag} does not go with --compare")
         options.compare = [_conv(text, options) for text in options.compare]
+    sparsity.resolve_counting(options)
     _resolve_network(options)
     return Configuration(vars(options))
 

@@ -35,6 +35,11 @@ def text(costs: dict) -> str:
         f"Stored: {costs['stored_bytes']:,} bytes",
     ]
     lines += filter(None, [staying(costs)])
+    if "active_fraction" in costs:
+        left, share, size = (costs[key] for key in ("active_parameters", "active_fraction", "sparse_bytes"))
+        lines.append(
+            f"Pruned: {left:,} parameters are not 0, {share:.6f} of the weights; a sparse file has {size:,} bytes"
+        )
     if budget := costs["budget"]:
         asked, achieved = f"{budget['asked']:,} {budget['unit']} asked", f"{budget['achieved']:,} achieved"
         share = budget["of_given_width"]
@@ -76,18 +81,28 @@ def compare(config: dict, convs: list[str], batch: int) -> list[dict]:
 
 
 def comparison_table(rows: list[dict]) -> str:
-    """Return one table of several convs, a row each."""
+    """Return one table of several convs, a row each; with what pruning leaves and why one cannot be, where rows say so."""
     from tabulate import tabulate  # most requests are for no table
 
-    shown = [
-        [row["conv"], None, None, None, None, None, row["error"]] if "error" in row else
-        [row["budget"]["setting"] if row["budget"] else row["conv"], row["params"],
-         (row["budget"] or {}).get("of_given_width") or row["crs_ratio"], row["mult_adds"],
-         row["mult_adds_exact"], row["stored_bytes"]]
+    columns = {  # header: key, format, what stands where there is none
+        "conv": ("setting", "", ""), "params": ("params", "", ""), "ratio": ("ratio", ".6f", ""),
+        "mult-adds, published": ("mult_adds", ",.0f", "–"), "exact": ("mult_adds_exact", ",.0f", ""),
+        "stored bytes": ("stored_bytes", ",.0f", ""), "not 0": ("active_parameters", "", ""),
+        "sparse bytes": ("sparse_bytes", "", ""), "why not": ("error", "", ""),
+    }  # fmt: skip
+    always = {"conv", "params", "ratio", "mult-adds, published", "exact", "stored bytes"}
+    rows = [{**row, **_setting_and_ratio(row)} for row in rows]
+    shown = {name: of for name, of in columns.items() if name in always or any(of[0] in row for row in rows)}
+    cells = [
+        [None if "error" in row and key not in ("setting", "error") else row.get(key) for key, _, _ in shown.values()]
         for row in rows
-    ]  # fmt: skip
-    headers = ["conv", "params", "ratio", "mult-adds, published", "exact", "stored bytes", "why not"]
-    width = max(map(len, shown))
-    formats = ("", "", ".6f", ",.0f", ",.0f", ",.0f", "")[:width]
-    missing = ("", "", "", "–", "", "", "")[:width]
-    return tabulate(shown, headers[:width], intfmt=",", floatfmt=formats, missingval=missing)
+    ]
+    _, formats, missing = zip(*shown.values())
+    return tabulate(cells, list(shown), intfmt=",", floatfmt=formats, missingval=missing)
+
+
+def _setting_and_ratio(row: dict) -> dict:
+    """Return what a row is called and its share of the parameters: of the given width where a budget found the width."""
+    budget = row.get("budget") or {}
+    ratio = budget.get("of_given_width") or row.get("crs_ratio")
+    return {"setting": budget.get("setting") or row["conv"], "ratio": ratio}

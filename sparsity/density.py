@@ -5,11 +5,17 @@ counted(network).active_fraction               # of the prunable weights
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from counting.budget import resolve
+from layers.user import of_module
+from models.build import build
+from sparsity.prune import kept_count
+from sparsity.registry import parse_prune
 from sparsity.weights import prunable
 from training.callbacks import Callback
 
@@ -33,9 +39,7 @@ class Density(Callback):
         """Count."""
         found = counted(step.model, self.where)
         self.counted = {
-            "active_fraction": found.active / found.prunable,
-            "active_parameters": found.active_parameters,
-            "sparse_bytes": found.sparse_bytes,
+            **found.metrics,
             **({"active_fraction_above_0.001": found.above / found.prunable} if self.near_zero else {}),
             **{f"active_fraction/{name}": share for name, share in found.layers.items()},
         }
@@ -66,6 +70,27 @@ class Counted(NamedTuple):
     active_parameters: int
     sparse_bytes: int
     layers: dict[str, float]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What is said of it in all."""
+        return {
+            "active_fraction": self.active / self.prunable,
+            "active_parameters": self.active_parameters,
+            "sparse_bytes": self.sparse_bytes,
+        }
+
+
+def planned(config: Mapping[str, Any]) -> Counted:
+    """Count what --prune will leave of the network of a configuration, if all else is not 0. Nothing is trained."""
+    config, _ = resolve(config)
+    with of_module(config):
+        network = build(config)
+    layers = prunable(network, config["prune_where"] or "")
+    sizes = [parameter.numel() for parameter in sum(layers.values(), [])]
+    rest = sum(parameter.numel() for parameter in network.parameters()) - sum(sizes)
+    kept = kept_count(parse_prune(config["prune"]).number, sum(sizes))
+    return Counted(sum(sizes), kept, kept, kept + rest, sparse_bytes(sizes, kept) + 4 * rest, {})
 
 
 @torch.no_grad()

@@ -52,27 +52,29 @@ def _name(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error))
 
 
-PRUNE = (
-    Flag(
-        "--prune", _name, metavar="NAME",
-        help="Magnitude_t: weights |w| <= t become 0 for good; TopK_s: all but the largest share s of them; Gradual_s: "
-        "the same little by little",
-    ),
+PRUNE = Flag(
+    "--prune", _name, metavar="NAME",
+    help="Magnitude_t: weights |w| <= t become 0 for good; TopK_s: all but the largest share s of them; Gradual_s: "
+    "the same little by little",
+)  # fmt: skip
+PRUNE_WHERE = Flag(
+    "--prune_where", pattern, metavar="REGEX",
+    help="only layers in whose dotted name it is found (default: all convolutions and Linear layers)",
+)  # fmt: skip
+PRUNING = (
+    PRUNE,
     Flag("--prune_at", number(int, 0, 10**6), metavar="EPOCH", help="after so many epochs (default: a third of them)"),
     Flag(
         "--prune_until", number(int, 0, 10**6), metavar="EPOCH",
         help="where Gradual has reached its share (default: two thirds of the epochs)",
     ),
-    Flag(
-        "--prune_where", pattern, metavar="REGEX",
-        help="only layers in whose dotted name it is found (default: all convolutions and Linear layers)",
-    ),
+    PRUNE_WHERE,
 )  # fmt: skip
 L1 = Flag(
     "--l1", number(float, 0, 1e6), metavar="WEIGHT",
     help="of the L1 norm of the weights: after each step they come nearer to 0 by the learning rate times this",
 )  # fmt: skip
-FLAGS = (*PRUNE, L1)
+FLAGS = (*PRUNING, L1)
 
 
 def resolve(options: argparse.Namespace) -> None:
@@ -98,6 +100,15 @@ def resolve(options: argparse.Namespace) -> None:
             )
 
 
+def resolve_counting(options: argparse.Namespace) -> None:
+    """Raise RequestError where count.py is asked for what only a training tells, or for layers of no pruning."""
+    if options.prune is None and options.prune_where is not None:
+        raise RequestError(f"--prune_where {options.prune_where} goes with --prune")
+    if options.prune and parse_prune(options.prune).method == "Magnitude":
+        known = "TopK_s and Gradual_s say beforehand how many weights stay"
+        raise RequestError(f"--prune {options.prune}: only a training shows what is above a threshold; {known}")
+
+
 def ways(config: Mapping[str, Any]) -> dict[str, str]:
     """Return how a run makes weights 0, by the name of the way: `{"TopK": "TopK_0.05", "L1": "L1 1e-05"}`; {} where it does not."""
     found = {parse_prune(config["prune"]).method: config["prune"]} if config.get("prune") else {}
@@ -120,7 +131,7 @@ def _pruning(config: Mapping[str, Any]) -> dict[str, Any]:
 
 register_callback(
     Entry(  # early: what is clipped is the gradient of the weights that stay
-        "prune", "sparsity.prune:Prune", PRUNE, choose=lambda config: config.get("prune") is not None, give=_pruning,
+        "prune", "sparsity.prune:Prune", PRUNING, choose=lambda config: config.get("prune") is not None, give=_pruning,
         is_early=True,
     )
 )  # fmt: skip
