@@ -23,7 +23,6 @@ import re
 import time
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from cli import command
 from cli import flags as cli_flags
@@ -33,6 +32,8 @@ from input.datasets import PREFIX, is_own
 from layers.mixed import MixedName, in_file_names, parse_name, parse_open, several
 from layers.registry import FAMILIES, OpenName, parse_family
 from models.registry import reference_conv, width_flag
+from schedules.commands import Setting, commands, teacher
+from schedules.comparable import network_name
 from schedules.schedule import Job, parse
 from schedules.studies import STUDIES, Study
 from system import arguments as system_arguments
@@ -44,15 +45,6 @@ from system.files import write_atomically
 from weights.sources import check_run_name, check_source
 
 TOLERANCE = 0.05  # a setting meets a budget within this share of it
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A compressed network of a study: its flags, their name in the names of runs, and the budget that it meets."""
-
-    flags: tuple[str, ...]
-    name: str
-    budget: int | None = None
 
 
 def budgets(text: str) -> list[int]:
@@ -126,6 +118,9 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
         raise RequestError(f"--{ways[0]} and --{ways[1]}: give one of them")
     if given.families and ways in ([], ["convs"]):
         raise RequestError("--families goes with --budgets or --budgets_mult_adds")
+    own = [flag for flag in ("convs", "budgets", "budgets_mult_adds", "teacher", "only") if getattr(given, flag)]
+    if own and STUDIES[given.study].settings:
+        raise RequestError(f"--{own[0]}: the study {given.study} has no teacher and settings of its own")
     if given.tag and given.dated:
         raise RequestError(f"--tag {given.tag} and --dated: give one of them")
     tag = time.strftime("%b") + str(time.localtime().tm_mday) if given.dated else given.tag
@@ -162,7 +157,9 @@ def _in_names(dataset: str) -> str:
 
 
 def settings(study: Study, request: Configuration) -> list[Setting]:
-    """Return the settings that the study compares."""
+    """Return the settings that students of the study's teacher compare; [] where it has none."""
+    if study.settings:
+        return []
     if request.budgets or request.budgets_mult_adds:
         return _that_meet(study, request)
     convs = [str(parse_name(text)) for text in request.convs or study.convs]
@@ -227,48 +224,13 @@ def _families(network: str) -> list[OpenName]:
 
 def _config(study: Study, request: Configuration) -> Configuration:
     """Return the configuration of the study's teacher."""
-    return cli_options.training([*_teacher(study, request, "teacher")[2:]])
-
-
-def _teacher(study: Study, request: Configuration, name: str) -> list[str]:
-    return [
-        "python",
-        "main.py",
-        request.dataset or study.dataset,
-        "teacher",
-        "-t",
-        name,
-        *study.flags.split(),
-        *request.flags,
-    ]
-
-
-def commands(study: Study, request: Configuration, chosen: Sequence[Setting]) -> list[tuple[list[str], Setting | None]]:
-    """Return the argv of each job with its setting (None of the teacher).
-
-    The teacher comes first, then for each setting and seed the student and the same network alone.
-    """
-    tail = f".{request.tag}" if request.tag else ""
-    teacher = request.teacher or f"{request.name}.teacher{tail}"
-    argvs = [] if request.teacher else [(_teacher(study, request, teacher), None)]
-    for setting in chosen:
-        for seed in range(request.seeds):
-            of_seed = ["--seed", str(seed)] if request.seeds > 1 else []
-            suffix = (f".seed{seed}" if of_seed else "") + tail
-            flags = [*study.flags.split(), *request.flags, *setting.flags, *of_seed]  # the last one wins
-            name = f"{request.name}.{setting.name}"
-            taught = ["student", "-t", teacher, "-s", f"{name}.student{suffix}"]
-            alone = ["teacher", "-t", f"{name}{suffix}"]
-            for kind, who in (("taught", taught), ("alone", alone)):
-                if request.only in (None, kind):
-                    argvs.append((["python", "main.py", request.dataset or study.dataset, *who, *flags], setting))
-    return argvs
+    return cli_options.training([*teacher(study, request, "teacher")[2:]])
 
 
 def weigh(jobs: Sequence[Job], settings: Sequence[Setting | None], dense: int, exact: bool) -> list[list]:
     """Return a row of counts for every distinct network, counted from its command.
 
-    `dense` is the parameter count of the teacher, `exact` whether budgets are of mult-adds. Raise RequestError where a
+    `dense` is the parameter count of the teacher (0: there is none), `exact` whether budgets are of mult-adds. Raise RequestError where a
     network misses its budget.
     """
     from counting.costs import summary
@@ -283,7 +245,8 @@ def weigh(jobs: Sequence[Job], settings: Sequence[Setting | None], dense: int, e
             if budget and abs(achieved - budget) > TOLERANCE * budget:
                 raise RequestError(f"job {job.number} has {achieved:,} instead of {budget:,}")
             what = " ".join(setting.flags).removeprefix("--conv ") if setting else f"{costs['conv']}, the teacher"
-            rows[key] = [what, 0, costs["params"], costs["params"] / dense, costs["mult_adds_exact"], budget]
+            what, share = (what, costs["params"] / dense) if dense else (network_name(job.options), costs["crs_ratio"])
+            rows[key] = [what, 0, costs["params"], share, costs["mult_adds_exact"], budget]
         rows[key][1] += 1
     return list(rows.values())
 
@@ -303,9 +266,15 @@ def main(arguments: list[str] | None = None) -> int:
     from schedules.check import without_faults
 
     jobs = without_faults(str(request.output), *parse(argvs))
-    dense = summary(_config(STUDIES[request.study], request))["params"]
+    is_taught = not STUDIES[request.study].settings
+    dense = summary(_config(STUDIES[request.study], request))["params"] if is_taught else 0
     rows = weigh(jobs, of_jobs, dense, bool(request.budgets_mult_adds))
-    headers = ["setting", "jobs", "params", "of the teacher's", "mult-adds, exact", "budget"]
+    of = (
+        ["setting", "jobs", "params", "of the teacher's"]
+        if is_taught
+        else ["network", "jobs", "params", "of the dense"]
+    )
+    headers = [*of, "mult-adds, exact", "budget"]
     columns = len(headers) if any(row[-1] for row in rows) else len(headers) - 1
     shown = [row[:columns] for row in rows]
     print(tabulate(shown, headers[:columns], intfmt=",", floatfmt=("", "", "", ".6f", ",.0f", "")))

@@ -2,25 +2,45 @@
 
     STUDIES["wrn_28_10"].flags, STUDIES["wrn_28_10"].convs
 
-A study is one teacher and, for each setting, a student of it and the same network trained alone. The settings are those
-whose counts or results are published for that network (arXiv 1906.00859 and its research log).
+Most are one teacher and, for each conv, a student of it and the same network trained alone: the settings are those whose
+counts or results are published for that network (arXiv 1906.00859 and its research log). Those of sparsity have no
+teacher: each of their networks is trained as it is, then once with each of their settings.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study: its dataset, main.py's flags for the network, and the convs that replace the network's own.
+    """A study: its dataset, main.py's flags for every job, and what is compared.
 
-    control: flags of the network at another width, the control that every compression has to beat.
+    convs: what replaces the network's own convolutions, for students and alone; control: flags of the network at another
+    width, the control that every compression has to beat. settings: flags by their name in the names of runs, of networks
+    trained alone; networks: flags by name too, of all networks that are trained with each setting.
     """
 
     title: str
     dataset: str
     flags: str
-    convs: tuple[str, ...]
+    convs: tuple[str, ...] = ()
     control: str = ""
+    settings: dict[str, str] = field(default_factory=dict)
+    networks: dict[str, str] = field(default_factory=dict)
+
+
+CIFAR = {"resnet50": "--network CifarResNet50", "vgg16": "--network VGG16", "mobilenetv1": "--network MobileNetV1"}
+SMALL = {"wrn_10_1": "--wrn_depth 10 --wrn_width 1"}
+GOALS = {f"topk_{share}": f"--prune TopK_{share}" for share in (0.05, 0.01, 0.005, 0.001)}
+DECAYS = {
+    f"decay_{decay}": f"--prune Magnitude_0.02 --weight_decay {decay}" for decay in ("5e-5", "5e-4", "1e-3", "5e-3")
+}
+WEIGHTS = ("1e-6", "3e-6", "1e-5", "3e-5", "1e-4")
+
+
+def _of_l1(weights: tuple[str, ...]) -> dict[str, str]:
+    """Return the settings of weights of the L1 norm, each with weight decay and without."""
+    with_decay = {f"l1_{weight}": f"--l1 {weight}" for weight in weights}
+    return with_decay | {f"{name}.no_decay": f"{flags} --weight_decay 0" for name, flags in with_decay.items()}
 
 
 STUDIES = {
@@ -82,5 +102,26 @@ STUDIES = {
         "--network WideResNet --wrn_depth 10 --wrn_width 1 --epochs 8",
         ("SepHashed_0.25", "ACDC_4", "Shuffle_4"),
         "--wrn_width 0.5",
+    ),
+    "exact_sparsity": Study(
+        "TopK at four goals, three networks on CIFAR-10", "cifar10", "", settings=GOALS, networks=CIFAR
+    ),
+    "threshold": Study(
+        "weights under 0.02 pruned, at four weight decays, CIFAR-ResNet-50 on CIFAR-10", "cifar10", "",
+        settings=DECAYS, networks={"resnet50": CIFAR["resnet50"]},
+    ),
+    "l1_pareto": Study(
+        "L1 norm from 1e-6 to 1e-4 with and without weight decay, three networks on CIFAR-10", "cifar10", "",
+        settings=_of_l1(WEIGHTS), networks=CIFAR,
+    ),
+    "exact_sparsity_digits": Study(
+        "the same of a WRN-10-1 on digits: minutes", "digits", "--epochs 8", settings=GOALS, networks=SMALL
+    ),
+    "threshold_digits": Study(
+        "the same of a WRN-10-1 on digits: minutes", "digits", "--epochs 8", settings=DECAYS, networks=SMALL
+    ),
+    "l1_pareto_digits": Study(
+        "the same of a WRN-10-1 on digits, from 1e-4 to 1e-2: minutes", "digits", "--epochs 8",
+        settings=_of_l1(("1e-4", "3e-4", "1e-3", "3e-3", "1e-2")), networks=SMALL,
     ),
 }  # fmt: skip

@@ -1,0 +1,77 @@
+"""The commands of a study: the argv of each job, with the setting that it is of.
+
+    for argv, setting in commands(STUDIES["digits"], request, settings):
+        print(argv)                               # ["python", "main.py", "digits", "teacher", "-t", …]
+
+`request` is what schedules.generate was asked for: flags, seeds, name, tag, dataset, teacher, only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schedules.studies import Study
+from system.configuration import Configuration
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A compressed network of a study: its flags, their name in the names of runs, and the budget that it meets."""
+
+    flags: tuple[str, ...]
+    name: str
+    budget: int | None = None
+
+
+def commands(study: Study, request: Configuration, chosen: Sequence[Setting]) -> list[tuple[list[str], Setting | None]]:
+    """Return the argv of each job with its setting (None of the teacher).
+
+    The teacher comes first, then for each setting and seed the student and the same network alone. A study without a
+    teacher has each of its networks as it is, then with each setting.
+    """
+    tail = f".{request.tag}" if request.tag else ""
+    if study.settings:
+        return _of_networks(study, request)
+    name_of_teacher = request.teacher or f"{request.name}.teacher{tail}"
+    argvs = [] if request.teacher else [(teacher(study, request, name_of_teacher), None)]
+    for setting in chosen:
+        for seed in range(request.seeds):
+            of_seed = ["--seed", str(seed)] if request.seeds > 1 else []
+            suffix = (f".seed{seed}" if of_seed else "") + tail
+            flags = [*study.flags.split(), *request.flags, *setting.flags, *of_seed]  # the last one wins
+            name = f"{request.name}.{setting.name}"
+            taught = ["student", "-t", name_of_teacher, "-s", f"{name}.student{suffix}"]
+            alone = ["teacher", "-t", f"{name}{suffix}"]
+            for kind, who in (("taught", taught), ("alone", alone)):
+                if request.only in (None, kind):
+                    argvs.append((["python", "main.py", request.dataset or study.dataset, *who, *flags], setting))
+    return argvs
+
+
+def _of_networks(study: Study, request: Configuration) -> list[tuple[list[str], Setting | None]]:
+    """Return the argv of each job of a study without a teacher: each network as it is (setting None), then with each setting."""
+    pairs: list[tuple[list[str], Setting | None]] = []
+    tail = f".{request.tag}" if request.tag else ""
+    for network, flags in study.networks.items():
+        settings = [Setting(tuple(of.split()), name) for name, of in study.settings.items()]
+        for setting in (None, *settings):
+            for seed in range(request.seeds):
+                of_seed = ["--seed", str(seed)] if request.seeds > 1 else []
+                suffix = (f".seed{seed}" if of_seed else "") + tail
+                run = f"{request.name}.{network}.{setting.name if setting else 'dense'}{suffix}"
+                more = [
+                    *flags.split(),
+                    *study.flags.split(),
+                    *request.flags,
+                    *(setting.flags if setting else ()),
+                    *of_seed,
+                ]
+                pairs.append(
+                    (["python", "main.py", request.dataset or study.dataset, "teacher", "-t", run, *more], setting)
+                )
+    return pairs
+
+
+def teacher(study: Study, request: Configuration, name: str) -> list[str]:
+    """Return the argv of the study's teacher."""
+    flags = [*study.flags.split(), *request.flags]
+    return ["python", "main.py", request.dataset or study.dataset, "teacher", "-t", name, *flags]
