@@ -116,18 +116,34 @@ def be_impatient() -> None:
 
 @pytest.mark.parametrize("receiver", [1, pytest.param(0, marks=pytest.mark.long)])
 def test_a_signal_to_one_stops_both_and_they_go_on_to_the_same_end(receiver, workplace, tmp_path_factory):
-    whole = tmp_path_factory.mktemp("whole") / "run"
+    """With pruning in the last epoch, whose masks are the same in both."""
+    whole, pruned = tmp_path_factory.mktemp("whole") / "run", [*DIGITS, "--prune", "TopK_0.2", "--prune_at", "1"]
     whole.mkdir()
-    assert Ranks(2, *DIGITS, cwd=whole).wait() == [0, 0]
-    ranks = Ranks(2, *DIGITS, cwd=workplace, pause=("step", 22, 0.5), prepare=[ask_at_every_step] * 2)
+    assert Ranks(2, *pruned, cwd=whole, prepare=[keep_masks] * 2).wait() == [0, 0]
+    one, other = (torch.load(whole / f"masks.{rank}") for rank in "01")
+    assert one and all(map(torch.equal, one, other)) and rows_of(whole, "r")[-1]["active_fraction"] < 0.2
+    ranks = Ranks(2, *pruned, cwd=workplace, pause=("step", 22, 0.5), prepare=[ask_at_every_step] * 2)
     ranks.reach_pause()
     ranks.send(signal.SIGTERM, to=receiver)
     assert ranks.wait() == [143, 143]
     (told,) = ranks.told
     assert told.startswith("stopped by SIGTERM; 1 of 2 epochs and 10 steps are kept")
     assert len(saved(workplace, "r")["rng"]["others"]) == 1
-    assert Ranks(2, *DIGITS, "--resume", cwd=workplace).wait() == [0, 0]
+    assert Ranks(2, *pruned, "--resume", cwd=workplace).wait() == [0, 0]
     assert same_run(whole, workplace, "r")
+
+
+def keep_masks() -> None:
+    """Save the masks of this process when it has pruned."""
+    from sparsity.prune import Prune
+
+    apply = Prune._apply
+
+    def _apply(self, step, masks):
+        apply(self, step, masks)
+        torch.save(masks, f"masks.{os.environ['RANK']}")
+
+    Prune._apply = _apply
 
 
 def ask_at_every_step() -> None:

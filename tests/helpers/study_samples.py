@@ -132,6 +132,8 @@ def epochs(row: dict, count: int | None = None) -> list[dict]:
         found.append(dict(epoch=epoch, lr=0.1, train_loss=1.0, train_top1_error=error * (1.1 - progress), test_loss=1.0,
                           test_top1_error=min(error, 90.0), test_top5_error=error / 8, seconds=25.0,
                           images_per_second=1234.5))  # fmt: skip
+        if "active_fraction" in row:
+            found[-1]["active_fraction"] = row["active_fraction"] if epoch else 1.0
     return found
 
 

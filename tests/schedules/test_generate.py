@@ -14,13 +14,19 @@ from schedules.check import without_faults
 from schedules.comparable import flags_of_teaching
 from schedules.schedule import conflicts, parse, read
 from schedules.studies import STUDIES
+from system.errors import RequestError
 
 
 def jobs_of(name):
     return read(name if name.endswith(".json") else f"{name}.json")
 
 
-@pytest.mark.parametrize("name", STUDIES)
+TAUGHT = [name for name, study in STUDIES.items() if not study.settings]
+NAMED = {"teacher_checkpoint": None, "seed": None}
+ALONE = [name for name in STUDIES if name not in TAUGHT]
+
+
+@pytest.mark.parametrize("name", TAUGHT)
 def test_no_study_carries_another_s_settings(name):
     """Every command parses again, to the network of its study, with one setting of it, under a name that says both."""
     study, request = STUDIES[name], generate.options([name, "--seeds", "2"])
@@ -46,7 +52,26 @@ def test_no_study_carries_another_s_settings(name):
     ]
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", ALONE)
+def test_a_study_without_a_teacher_has_each_network_with_each_setting(name, workplace, capsys):
+    study = STUDIES[name]
+    assert generate.main([name, "--seeds", "2", "-o", "study.json"]) == 0
+    jobs = jobs_of("study")
+    assert len(jobs) == 2 * len(study.networks) * (1 + len(study.settings)) and not list(conflicts(jobs))
+    for flags in ("", *study.settings.values()):
+        for network in study.networks.values():
+            expected = options.training(
+                [study.dataset, "teacher", "-t", "x", *study.flags.split(), *network.split(), *flags.split()]
+            )
+            found = [job for job in jobs if not job.needs and {**job.options, **NAMED} == {**expected, **NAMED}]
+            assert [job.options["seed"] for job in found] == [0, 1], (network, flags)
+            assert all(job.name.startswith(f"{name}.") for job in found)
+    assert len({job.name.lower() for job in jobs}) == len(jobs)
+    with pytest.raises(RequestError, match=f"--convs: the study {name} has no teacher and settings of its own"):
+        generate.options([name, "--convs", "ACDC"])
+
+
+@pytest.mark.parametrize("name", TAUGHT)
 def test_every_study_generates(workplace, name, capsys):
     """Two settings of each, built and counted as the whole study is; the schedule is what the launcher reads."""
     convs = [STUDIES[name].convs[0], STUDIES[name].convs[-1]]

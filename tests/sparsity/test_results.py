@@ -8,6 +8,7 @@ import study_samples as samples
 from record.reader import Record
 from schedules import outcomes, plot, rows
 from schedules.check import checked
+from sparsity import registry
 from system.errors import RequestError
 
 CONFIG = {"conv": "Conv", "mode": "teacher", "epochs": 1, "prune": "TopK_0.05"}
@@ -22,25 +23,41 @@ def test_rows(tmp_path):
     assert rows.family(CONFIG | {"conv": "TensorTrain_0.5_4", "prune": "Gradual_0.1"}) == "TensorTrain_x_4, Gradual"
 
 
-def test_a_figure_of_what_is_active(tmp_path, capsys):
-    """Goals of one method are on one line; without pruned runs there is no such figure."""
+def sparse(error, family="Conv", decay=5e-4, **flags):
+    """A run that TopK, or what else the flags say, leaves a part of."""
+    name = " ".join(map(str, (family, *flags.values(), decay)))
+    left = {"active_parameters": 25_000, "active_fraction": 0.05 * error, "weight_decay": decay}
+    row = samples.run(family, error, taught=False, group=name, name=name, **{"prune_at": 66, "l1": None} | flags | left)
+    return row | {"family": ", ".join([family, *registry.ways(row)])}
+
+
+def test_figures_of_what_is_active(tmp_path):
+    """Goals of one method are on one line, and thresholds at several decays; without pruned runs there are no such figures."""
     dense = samples.run("Conv", 4.0, taught=False)
-    pruned = [
-        samples.run("Conv", error, taught=False, prune=f"TopK_{share}", group=f"top {share}", active_parameters=25_000)
-        | {"family": "Conv, TopK"}
-        for share, error in ((0.05, 5.0), (0.1, 4.5))
-    ]
-    for name, runs, kinds in (("dense", [dense], set()), ("pruned", [dense, *pruned], {"active"})):
-        path = samples.write(tmp_path / f"{name}.csv", runs, count=2)
+    runs = [
+        sparse(5.0, prune="TopK_0.05"), sparse(4.5, prune="TopK_0.1"), sparse(6.0, prune="TopK_0.1", prune_at=0),
+        sparse(4.8, prune="Gradual_0.1", prune_until=133), sparse(7.0, "ACDC", prune="TopK_0.1"),
+        *(sparse(7.0 + decay, prune="Magnitude_0.02", decay=decay) for decay in (5e-4, 5e-3)),
+        *(sparse(9.0, l1=1e-5, prune_at=None, decay=decay) for decay in (5e-4, 0.0)),
+    ]  # fmt: skip
+    for name, given, kinds in (("dense", [dense], set()), ("pruned", [dense, *runs], {"active", "share", "traces"})):
+        path = samples.write(tmp_path / f"{name}.csv", given, count=2)
         study = outcomes.read(str(path))
-        drawn = {kind for _, kind, figure in plot.figures(study, "exact") if figure}
-        assert drawn == {"params", "mult_adds", "curves"} | kinds
+        figures = {kind: figure for _, kind, figure in plot.figures(study, "exact") if figure}
+        assert set(figures) == {"params", "mult_adds", "curves"} | kinds
     groups = {group.label: group for group in study.pairs[0].groups}
-    (one, other) = (group for group in groups.values() if group.family == "Conv, TopK")
-    assert one.line == other.line != groups["Conv"].line and {"TopK_0.05", "TopK_0.1"} == {one.suffix, other.suffix}
-    assert groups["Conv"].cost["active_parameters"] == dense["params"]
+    assert list(groups) == [
+        "Conv", "TopK_0.05", "TopK_0.1", "TopK_0.1 (pruned at 0)", "Gradual_0.1", "ACDC, TopK_0.1", "Magnitude_0.02",
+        "Magnitude_0.02 (decay 0.005)", "L1 1e-05", "L1 1e-05 (decay 0)",
+    ]  # fmt: skip
+    lines = {label: group.line for label, group in groups.items()}
+    assert lines["TopK_0.05"] == lines["TopK_0.1"] and lines["Magnitude_0.02"] == lines["Magnitude_0.02 (decay 0.005)"]
+    assert len(set(lines.values())) == len(lines) - 2
+    assert groups["Conv"].cost["active_parameters"] == dense["params"] and groups["Conv"].cost["active_fraction"] == 1
+    marks = {line.get_gid() for axes in figures["traces"].axes for line in axes.lines}
+    assert {"pruned-66", "pruned-0", "pruned-133", "trace-1"} <= marks and "trace-0" not in marks
     assert plot.main([str(path), "--html", str(tmp_path / "page.html")]) == 0
-    assert "parameters that are not 0" in (tmp_path / "page.html").read_text()
+    assert "How sparse the networks became" in (tmp_path / "page.html").read_text()
 
 
 def test_a_schedule_is_checked(workplace):
