@@ -1,4 +1,4 @@
-# make demo: train a teacher, its compressed student and the same student alone, on digits.
+# make demo: train a teacher, its compressed student, the same student alone and the teacher pruned, on digits.
 # make test: run all tests but the long ones, which .ci/run adds. Its many processes do not compile the program anew each.
 # make lint: check style, format and the direction of imports.
 # PYTHON: the Python 3.11 or later that .venv is made with.

@@ -1,8 +1,8 @@
-"""Train three networks on digits: a WRN-16-1 teacher, its SepHashed_0.1 student, and the same student alone.
+"""Train four networks on digits: a WRN-16-1 teacher, its SepHashed_0.1 student, that one alone, and the teacher pruned.
 
     make demo                                      # or: python -m schedules.demo
 
-It runs main.py three times, as a user would, and prints one table. A second call finds the runs finished. The table
+It runs main.py four times, as a user would, and prints one table. A second call finds the runs finished. The table
 shows a difference between the students only where it is larger than chance explains (schedules/difference.py).
 """
 
@@ -26,11 +26,15 @@ from system.errors import RequestError
 NETWORK = "--wrn_depth 16 --wrn_width 1"
 RUNS = {
     "teacher": ("demo.teacher", f"digits teacher -t demo.teacher {NETWORK}"),
-    "student, taught": (
+    "taught student": (
         "demo.student",
         f"digits student -t demo.teacher -s demo.student --conv SepHashed_0.1 {NETWORK}",
     ),
-    "student, alone": ("demo.alone", f"digits teacher -t demo.alone --conv SepHashed_0.1 {NETWORK}"),
+    "student alone": ("demo.alone", f"digits teacher -t demo.alone --conv SepHashed_0.1 {NETWORK}"),
+    "pruned": (
+        "demo.pruned",
+        f"digits teacher -t demo.pruned --init_from demo.teacher --prune TopK_0.1 --prune_at 0 --epochs 10 --lr 0.02 {NETWORK}",
+    ),
 }
 
 
@@ -53,14 +57,15 @@ def main() -> int:
 
 def table(records: dict[str, tuple[dict, list[dict]]]) -> str:
     """Return a column for each role, from its config.json and its epochs, and below the reason for the difference."""
-    taught, alone = (_result(*records[role]) for role in ("student, taught", "student, alone"))
+    taught, alone = (_result(*records[role]) for role in ("taught student", "student alone"))
     columns = []
     for role, (record, epochs) in records.items():
         counts = record["counts"]
         columns.append({
             "": role, "conv": record["config"]["conv"], "error %": f"{epochs[-1]['test_top1_error']:.2f}",
-            "difference": _difference(taught, alone) if role == "student, taught" else "",
-            "params": f"{counts['params']:,}", "mult-adds, published": f"{counts['mult_adds']:,.0f}",
+            "difference": _difference(taught, alone) if role == "taught student" else "",
+            "params": f"{counts['params']:,}", "params, not 0": f"{epochs[-1].get('active_parameters', counts['params']):,}",
+            "mult-adds, published": f"{counts['mult_adds']:,.0f}",
             "mult-adds, exact": f"{counts['mult_adds_exact']:,.0f}", "stored bytes": f"{counts['stored_bytes']:,}",
             "seconds": f"{sum(each['seconds'] for each in epochs):,.0f}",
         })  # fmt: skip

@@ -79,15 +79,21 @@ def test_the_demo_says_what_is_not_told_apart(images, error, says):
         config = {"conv": conv, "data_test": images} if images else {"conv": conv}
         return {"config": config, "counts": counts}, [{"test_top1_error": error, "seconds": 61.7}] * 30
 
-    roles = {"teacher": of("Conv", 2.36, 175_066), "student, taught": of("SepHashed_0.1", error, 9_066)}
-    lines = demo.table(roles | {"student, alone": of("SepHashed_0.1", 5.05, 9_066)}).splitlines()
-    assert re.split(r"\s{2,}", lines[0].strip()) == ["teacher", "student, taught", "student, alone"]
+    roles = {"teacher": of("Conv", 2.36, 175_066), "taught student": of("SepHashed_0.1", error, 9_066)}
+    roles |= {"student alone": of("SepHashed_0.1", 5.05, 9_066), "pruned": of("Conv", 3.03, 175_066)}
+    roles["pruned"][1][-1] = {**roles["pruned"][1][-1], "active_parameters": 17_650}
+    lines = demo.table(roles).splitlines()
+    assert re.split(r"\s{2,}", lines[0].strip()) == [*roles] == [*demo.RUNS]
     rows = {re.split(r"\s{2,}", line)[0]: re.split(r"\s{2,}", line.rstrip())[1:] for line in lines[2:-1]}
     assert max(map(len, lines[:-1])) <= 80 and rows["difference"] == [NOT] and sum(NOT in line for line in lines) == 1
     assert lines[2 + [*rows].index("difference")].index(NOT) > lines[0].index("teacher") + len("teacher")
-    assert rows["error %"] == ["2.36", f"{error:.2f}", "5.05"] and rows["conv"] == ["Conv"] + ["SepHashed_0.1"] * 2
-    assert rows["params"] == ["175,066", "9,066", "9,066"] and rows["seconds"] == ["1,851"] * 3
-    assert rows["mult-adds, published"] == ["26,788,480"] * 3 and rows["mult-adds, exact"] == ["26,657,400"] * 3
-    assert rows["stored bytes"] == ["704,080"] * 3
+    assert rows["error %"] == ["2.36", f"{error:.2f}", "5.05", "3.03"] and rows["conv"] == [
+        "Conv",
+        *["SepHashed_0.1"] * 2,
+        "Conv",
+    ]
+    assert rows["params"] == ["175,066", "9,066", "9,066", "175,066"] and rows["seconds"] == ["1,851"] * 4
+    assert rows["params, not 0"] == ["175,066", "9,066", "9,066", "17,650"] and rows["stored bytes"] == ["704,080"] * 4
+    assert rows["mult-adds, published"] == ["26,788,480"] * 4 and rows["mult-adds, exact"] == ["26,657,400"] * 4
     assert lines[-1].startswith(f"taught − alone: {error - 5.05:+.2f} points")
     assert says in lines[-1] and "one seed" in lines[-1] and len(lines[-1]) <= 120
