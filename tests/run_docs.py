@@ -19,7 +19,7 @@ import documents
 from documents import ROOT
 
 SHORT = ["--epochs", "1", "--train_size", "320"]
-MADE = ("digits.json", "results.csv")  # what the commands on digits make, for others to read
+MADE = {"results.csv", "sparse.csv"}  # what the commands on digits make, for others to read
 
 
 def argv_of(words: list[str]) -> list[str] | None:
@@ -33,9 +33,10 @@ def argv_of(words: list[str]) -> list[str] | None:
         short = [] if {"--epochs", "--evaluate"} & {*arguments} else SHORT
         return [sys.executable, str(ROOT / program), *arguments, *short]
     if program.startswith("schedules."):
-        if "digits" in arguments and "--epochs" not in arguments:
+        digits = [each for each in arguments if each.removesuffix(".json").endswith("digits")]
+        if program.endswith("generate") and digits and "--epochs" not in arguments:
             arguments = [*arguments, *([] if "--" in arguments else ["--"]), *SHORT]
-        elif arguments and not {*MADE, "digits"} & {*arguments}:
+        elif arguments and not digits and not MADE & {*arguments}:
             return None
         return [sys.executable, "-m", program, *arguments]
     return None
