@@ -54,11 +54,11 @@ class Group:
     def cost(self) -> dict[str, float]:
         """The costs of its network, by the names in table.COSTS, and of what is not 0: `active_parameters`, `active_fraction`.
 
-        Without a record of that all are active. A share is that of one parameter at least.
+        These are means over its runs. Without a record of that all are active. A share is that of one parameter at least.
         """
         of_all = {"active_parameters": (self.first["params"], 1), "active_fraction": (1.0, 1 / self.first["params"])}
         left = {
-            name: max(self.first[name], least) if finite(self.first.get(name)) else whole
+            name: statistics.fmean(max(run[name], least) if finite(run.get(name)) else whole for run in self.runs)
             for name, (whole, least) in of_all.items()
         }
         return {cost: self.first[cost] for cost in COSTS} | left

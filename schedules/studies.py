@@ -30,17 +30,17 @@ class Study:
 
 CIFAR = {"resnet50": "--network CifarResNet50", "vgg16": "--network VGG16", "mobilenetv1": "--network MobileNetV1"}
 SMALL = {"wrn_10_1": "--wrn_depth 10 --wrn_width 1"}
-DECAYS = {
-    f"decay_{decay}": f"--prune Magnitude_0.02 --weight_decay {decay}" for decay in ("5e-5", "5e-4", "1e-3", "5e-3")
-}
-WEIGHTS = ("1e-6", "3e-6", "1e-5", "3e-5", "1e-4")
 
 
 def _of_goals(*shares: float) -> dict[str, str]:
     return {f"topk_{share}": f"--prune TopK_{share}" for share in shares}
 
 
-def _of_l1(weights: tuple[str, ...]) -> dict[str, str]:
+def _of_decays(*decays: str) -> dict[str, str]:
+    return {f"decay_{decay}": f"--prune Magnitude_0.02 --weight_decay {decay}" for decay in decays}
+
+
+def _of_l1(*weights: str) -> dict[str, str]:
     """Return the settings of weights of the L1 norm, each with weight decay and without."""
     with_decay = {f"l1_{weight}": f"--l1 {weight}" for weight in weights}
     return with_decay | {f"{name}.no_decay": f"{flags} --weight_decay 0" for name, flags in with_decay.items()}
@@ -107,24 +107,27 @@ STUDIES = {
         "--wrn_width 0.5",
     ),
     "exact_sparsity": Study(
-        "TopK at four goals, three networks on CIFAR-10", "cifar10", "", settings=_of_goals(0.05, 0.01, 0.005, 0.001), networks=CIFAR
+        "TopK at four goals, three networks on CIFAR-10", "cifar10", "",
+        settings=_of_goals(0.05, 0.01, 0.005, 0.001), networks=CIFAR,
     ),
     "threshold": Study(
         "weights under 0.02 pruned, at four weight decays, CIFAR-ResNet-50 on CIFAR-10", "cifar10", "",
-        settings=DECAYS, networks={"resnet50": CIFAR["resnet50"]},
+        settings=_of_decays("5e-5", "5e-4", "1e-3", "5e-3"), networks={"resnet50": CIFAR["resnet50"]},
     ),
     "l1_pareto": Study(
         "L1 norm from 1e-6 to 1e-4 with and without weight decay, three networks on CIFAR-10", "cifar10", "",
-        settings=_of_l1(WEIGHTS), networks=CIFAR,
+        settings=_of_l1("1e-6", "3e-6", "1e-5", "3e-5", "1e-4"), networks=CIFAR,
     ),
     "exact_sparsity_digits": Study(
-        "the same of a WRN-10-1 on digits, at goals from 0.5 to 0.01: minutes", "digits", "--epochs 8", settings=_of_goals(0.5, 0.2, 0.1, 0.05, 0.02, 0.01), networks=SMALL
+        "the same of a WRN-10-1 on digits, at goals from 0.5 to 0.01: minutes", "digits", "--epochs 8",
+        settings=_of_goals(0.5, 0.2, 0.1, 0.05, 0.02, 0.01), networks=SMALL,
     ),
     "threshold_digits": Study(
-        "the same of a WRN-10-1 on digits: minutes", "digits", "--epochs 8", settings=DECAYS, networks=SMALL
+        "the same of a WRN-10-1 on digits, at decays up to 0.05: minutes", "digits", "--epochs 8",
+        settings=_of_decays("5e-4", "5e-3", "2e-2", "5e-2"), networks=SMALL,
     ),
     "l1_pareto_digits": Study(
-        "the same of a WRN-10-1 on digits, from 1e-4 to 1e-2: minutes", "digits", "--epochs 8",
-        settings=_of_l1(("1e-4", "3e-4", "1e-3", "3e-3", "1e-2")), networks=SMALL,
+        "the same of a WRN-10-1 on digits, from 3e-3 to 0.1: minutes", "digits", "--epochs 8",
+        settings=_of_l1("3e-3", "1e-2", "3e-2", "1e-1"), networks=SMALL,
     ),
 }  # fmt: skip

@@ -5,6 +5,7 @@ print(table(rows))                       # rows as collate.py makes them
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 
 from record.reader import STATES
 from schedules.comparable import but_for_teaching, images
@@ -14,7 +15,7 @@ EXACT = "mult-adds,\nexact"
 # Of each column: its alignment, and the cell that says nothing new. A column of such cells alone is left out.
 HEADERS = {
     "group": ("left", ""), "state": ("left", "1 finished"), "error %": ("right", ""), "taught − alone": ("left", ""),
-    "params": ("right", ""), EXACT: ("right", ""), "why": ("left", ""),
+    "params": ("right", ""), "not 0": ("right", ""), EXACT: ("right", ""), "why": ("left", ""),
 }  # fmt: skip
 
 
@@ -40,6 +41,8 @@ def table(rows: Iterable[dict]) -> str:
         )
         columns["taught − alone"].append(gains.get(first["group"], ""))
         columns["params"].append(_whole(first.get("params")))
+        active = [each["active_parameters"] for each in members if each.get("active_parameters") is not None]
+        columns["not 0"].append(_whole(fmean(active)) if active else "")
         columns[EXACT].append(_whole(first.get("mult_adds_exact")))
         columns["why"].append(_cut(first["reason"]))
     shown = {header: cells for header, cells in columns.items() if set(cells) - {HEADERS[header][1]}}

@@ -6,6 +6,7 @@ Few groups share one panel. For many, each family has a panel of its own, with a
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -132,36 +133,6 @@ def _draw(axes: Axes, group: Group, line: np.ndarray, train: np.ndarray, width: 
         axes.plot(*line.T, marker="o", markersize=3, zorder=3, **style)
 
 
-def mark_ends(axes: Axes, groups: list[Group], lines: dict[int, np.ndarray], short: bool = False) -> None:
-    """Write the names of the groups to the right of their curves, moved apart where they would overlap.
-
-    Where there is no room for all, the groups with the least errors are named.
-    """
-    height = axes.get_position().height * axes.figure.get_figheight() * 72
-    least = TINY * 1.12
-    named = sorted(groups, key=lambda group: group.error)[: max(1, int(height / least))]
-
-    def to_points(value: float) -> float:
-        return axes.transAxes.inverted().transform(axes.transData.transform((1, value)))[1] * height
-
-    ends = [min(max(to_points(lines[group.number][-1, 1]), 0), height) for group in named]
-    places = spread(ends, least)
-    overshoot = max(0.0, max(places) - height)
-    undershoot = max(0.0, -min(places))
-    for group, end, place in zip(named, ends, places):
-        place += undershoot - overshoot
-        colour = INK if group.role == "teacher" else MUTED if group.role == "control" else look(group.family).colour
-        axes.annotate(
-            "", (1, end / height), (9, (place - end)), xycoords="axes fraction", textcoords="offset points",
-            arrowprops=dict(arrowstyle="-", color=colour, linewidth=0.4, shrinkA=0, shrinkB=0), annotation_clip=False,
-        )  # fmt: skip
-        axes.annotate(
-            _words(group, short), (1, end / height), (10, place - end), xycoords="axes fraction",
-            textcoords="offset points", va="center", fontsize=TINY - 0.5, color=colour, annotation_clip=False,
-            gid=f"label-{group.number}",
-        )  # fmt: skip
-
-
 def _words(group: Group, short: bool) -> str:
     """Return a group's label, without the family where the panel's title says it, and whether it was trained alone."""
     words = group.label
@@ -172,3 +143,50 @@ def _words(group: Group, short: bool) -> str:
     if short and group.role == "control":  # a longer name would reach into the next panel; its line is dashed or not
         alone = ""
     return ", ".join(filter(None, (words, alone)))
+
+
+def mark_ends(
+    axes: Axes,
+    groups: list[Group],
+    lines: dict[int, np.ndarray],
+    short: bool = False,
+    words: Callable[[Group, bool], str] = _words,
+) -> None:
+    """Write the names of the groups to the right of their curves, moved apart where they would overlap.
+
+    Where there is no room for all, the groups with the least errors are named. `words` says what a group is called, `short`
+    where a title says its family.
+    """
+    height = axes.get_position().height * axes.figure.get_figheight() * 72
+    least = TINY * 1.12
+    named = sorted(groups, key=lambda group: group.error)[: max(1, int(height / least))]
+
+    def to_points(value: float) -> float:
+        return axes.transAxes.inverted().transform(axes.transData.transform((1, value)))[1] * height
+
+    ends = [min(max(to_points(lines[group.number][-1, 1]), 0), height) for group in named]
+    for group, end, place in zip(named, ends, _within(spread(ends, least), least, height)):
+        colour = INK if group.role == "teacher" else MUTED if group.role == "control" else look(group.family).colour
+        axes.annotate(
+            "", (1, end / height), (9, (place - end)), xycoords="axes fraction", textcoords="offset points",
+            arrowprops=dict(arrowstyle="-", color=colour, linewidth=0.4, shrinkA=0, shrinkB=0), annotation_clip=False,
+        )  # fmt: skip
+        axes.annotate(
+            words(group, short), (1, end / height), (10, place - end), xycoords="axes fraction",
+            textcoords="offset points", va="center", fontsize=TINY - 0.5, color=colour, annotation_clip=False,
+            gid=f"label-{group.number}",
+        )  # fmt: skip
+
+
+def _within(places: list[float], least: float, height: float) -> list[float]:
+    """Return the places moved between 0 and `height`, still in their order and at least `least` apart."""
+    order, moved = sorted(range(len(places)), key=lambda each: places[each]), list(places)
+    highest = height
+    for each in reversed(order):
+        moved[each] = min(moved[each], highest)
+        highest = moved[each] - least
+    lowest = 0.0
+    for each in order:
+        moved[each] = max(moved[each], lowest)
+        lowest = moved[each] + least
+    return moved

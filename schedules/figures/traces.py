@@ -42,7 +42,9 @@ def traces(pair: Pair) -> Figure | None:
             axes.plot(*lines[group.number].T, color=colour, linewidth=0.9, zorder=3, gid=f"trace-{group.number}")
         for moment in sorted(moments(groups)):
             axes.axvline(moment, color=MUTED, linewidth=0.6, linestyle=(0, (1, 2)), zorder=2, gid=f"pruned-{moment:g}")
-        mark_ends(axes, [group for group in groups if len(lines[group.number])], lines)
+        named = [group for group in groups if len(lines[group.number])]
+        mark_ends(axes, named, lines, words=lambda group, _: group.label)
+    upper.set_xticklabels([])
     lower.set_xlabel("epoch", labelpad=1)
     heading(figure, upper, "share of the weights that are not 0", pair.title)
     heading(figure, lower, "training loss", "")
