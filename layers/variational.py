@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from layers.base import Block
 from layers.kept import Kept, may_keep
 from layers.spec import ConvSpec
+from layers.strided import conv2d
 
 EPS = 1e-8  # added to variances and squares
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
@@ -73,8 +74,6 @@ class Variational(Block):
         return self._tested()
 
     def _convolve(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
-        from layers.strided import conv2d
-
         spec = self.spec
         return conv2d(x, kernel, bias, spec.stride, spec.padding, spec.dilation)
 

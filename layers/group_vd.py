@@ -1,0 +1,97 @@
+"""GroupVD: a convolution with one noisy factor for each output filter, so that whole filters are dropped.
+
+Louizos, Ullrich & Welling 2017, Bayesian compression for deep learning (1705.08665), section 4.1, with the normal-Jeffreys prior:
+z ~ N(μ_z, σ_z²) for each filter, its weights w | z ~ N(z·μ, z²·σ²). A batch-norm that follows undoes the scale of z in the data, but not its noise: it
+divides by the deviation of a batch, in which z differs from image to image. A filter with log α_z of at least −3 is off in tests.
+
+    GroupVD(ConvSpec(16, 32, 3, padding=1)).filters()          # (32,) bool: which stay
+"""
+
+import torch
+from torch import Generator, Tensor, nn
+
+from layers.scale import dense_scale, draw_normal
+from layers.spec import ConvSpec
+from layers.variational import EPS, Variational, log_alpha, log_uniform_kl
+
+LEAST, START, SPREAD = -3.0, -9.0, 0.01  # log α from which a filter is off; log variances at the start and their deviation
+
+
+class GroupVD(Variational):
+    """Mean and log variance of each weight, bias and filter's factor: 2·(i·o·k² + b + o) parameters, none structured."""
+
+    def __init__(self, spec: ConvSpec, key: int = 0):
+        super().__init__(spec)
+        self.bias, self.log_variance_of_bias = (
+            nn.Parameter(torch.empty(spec.out_channels)) if spec.bias else None for _ in range(2)
+        )
+        self.factor, self.log_variance_of_factor = (nn.Parameter(torch.empty(spec.out_channels)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, i, H, W) to (B, o, H', W'): in training z·M + z·√V·ε, z drawn for every image and filter."""
+        if not self.training:
+            kernel, *bias = self._tested_or_kept()
+            return self._convolve(x, kernel, *(bias or [None]))
+        mean = self._convolve(x, self.kernel, self.bias)
+        of_bias = None if self.bias is None else self.log_variance_of_bias.exp()
+        variance = self._convolve(x.square(), self.log_variance.exp(), of_bias)
+        noise = torch.randn(*mean.shape[:2], device=x.device, dtype=self.factor.dtype)
+        z = self.factor + (0.5 * self.log_variance_of_factor).exp() * noise
+        return z[:, :, None, None] * (mean + (variance + EPS).sqrt() * torch.randn_like(mean))
+
+    def kl(self) -> Tensor:
+        """Return the divergences of all factors from the log-uniform prior and of weights and biases from N(0, 1)."""
+        of_weights = [(self.kernel, self.log_variance)]
+        if self.bias is not None:
+            of_weights.append((self.bias, self.log_variance_of_bias))
+        gaussian = sum(standard_normal_kl(mean, log_variance).sum() for mean, log_variance in of_weights)
+        return gaussian + log_uniform_kl(log_alpha(self.log_variance_of_factor, self.factor)).sum()
+
+    def filters(self) -> Tensor:
+        """Return which filters stay, (o,) bool: those with log α_z < −3."""
+        return log_alpha(self.log_variance_of_factor, self.factor) < LEAST
+
+    def weight(self) -> Tensor:
+        """Return the kernel (o, i, k, k) of tests: the posterior means μ_z·μ, 0 in filters that are off."""
+        return self.kernel * (self.factor * self.filters())[:, None, None, None]
+
+    def effective_bias(self) -> Tensor | None:
+        """Return the bias (o,) of tests, or None."""
+        return None if self.bias is None else self.bias * (self.factor * self.filters())
+
+    def posterior(self) -> tuple[Tensor, Tensor]:
+        """Return mean and variance (o, i, k, k) of the weights: μ_z·μ and σ²·(μ_z² + σ_z²) + μ²·σ_z²."""
+        z, of_z = (each[:, None, None, None] for each in (self.factor, self.log_variance_of_factor.exp()))
+        return z * self.kernel, self.log_variance.exp() * (z.square() + of_z) + self.kernel.square() * of_z
+
+    def parameter_count(self) -> int:
+        """Return 2·(i·o·k² + b + o)."""
+        return 2 * (self.spec.entries + self.spec.out_channels * (1 + self.spec.bias))
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw μ from N(0, 2/(o·k²)), log variances around −9 and μ_z around 1; set the bias to zero."""
+        draw_normal(self.kernel, dense_scale(self.spec.out_channels * self.spec.kernel_size**2), generator)
+        self._reset_noise(generator)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    @torch.no_grad()
+    def _reset_noise(self, generator: Generator | None = None) -> None:
+        for log_variance in (self.log_variance, self.log_variance_of_bias, self.log_variance_of_factor):
+            if log_variance is not None:
+                draw_normal(log_variance, SPREAD, generator)
+                log_variance.add_(START)
+        draw_normal(self.factor, SPREAD, generator)
+        self.factor.add_(1.0)
+
+    @torch.no_grad()
+    def _approximate_kernel(self, kernel: Tensor, **search) -> None:
+        """Take μ so that z·μ is the kernel at z = 1, with the noise of the start."""
+        self.kernel.copy_(kernel)
+        self._reset_noise(torch.Generator().manual_seed(0))
+        nn.init.ones_(self.factor)
+
+
+def standard_normal_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Return the divergence of N(mean, σ²) from N(0, 1) entry by entry: ½(σ² + μ² − 1 − log σ²)."""
+    return 0.5 * (log_variance.exp() + mean.square() - 1 - log_variance)
