@@ -32,6 +32,8 @@ constant, the rest are exact.
     Monarch             1.000
     BTT                 1.000
     Kronecker           1.000
+    SparseVD            1.000
+    GroupVD             1.000
 """
 
 from collections.abc import Sequence
@@ -142,12 +144,21 @@ def swappable(model: nn.Module) -> list[str]:
     return found
 
 
-def chosen(model: nn.Module, where: str) -> list[str]:
+def classifiers(model: nn.Module) -> list[str]:
+    """Return the dotted names of the Linear layers that only a variational conv replaces: the network's own list, or all others."""
+    if hasattr(model, "classifiers"):
+        return model.classifiers()
+    known = set(swappable(model))
+    return [name for name, each in model.named_modules() if name and name not in known and type(each) is nn.Linear]
+
+
+def chosen(model: nn.Module, where: str, with_classifiers: bool = False) -> list[str]:
     """Return the swappable names in which the regular expression `where` is found, none of a network without such layers.
 
-    Raise RequestError if it is found in none of those that there are, or is given where there are none.
+    Args: with_classifiers: those of `classifiers` can be swapped too. Raise RequestError if it is found in none of those
+    that there are, or is given where there are none.
     """
-    candidates = swappable(model)
+    candidates = swappable(model) + (classifiers(model) if with_classifiers else [])
     names = [name for name in candidates if found_in(where, name)]
     if not names and (where or candidates):
         there = f"such as {candidates[0]!r}" if candidates else "and there are none"
@@ -165,6 +176,11 @@ def decided(conv: ConvName | MixedName | Builder, names: Sequence[str]) -> dict[
     return conv.decide(names) if isinstance(conv, MixedName) else dict.fromkeys(names, conv)
 
 
+def replaces_classifiers(conv: ConvName | MixedName | Builder) -> bool:
+    """Return whether a conv replaces the classifier as it does convolutions: where it is variational, or one of a mixed one."""
+    return getattr(conv, "is_variational", False)
+
+
 def stays(module: nn.Module, conv: ConvName | Builder | None) -> bool:
     """Return whether a module stays as it is: nothing replaces it, or it is the ordinary convolution asked for."""
     return conv is None or (
@@ -179,7 +195,7 @@ def substitute(model: nn.Module, conv: ConvName | MixedName | Builder, where: st
     of `conv` now: of a mixed one, those that a pattern decides. Raises RequestError where a layer cannot take it, with the layer's name, or
     where `where` or a pattern matches nothing.
     """
-    convs = decided(conv, chosen(model, where))
+    convs = decided(conv, chosen(model, where, replaces_classifiers(conv)))
     places: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         places.setdefault(module, []).append(name)
@@ -232,6 +248,12 @@ def _check_seed(model, state, prefix, metadata, strict, missing, unexpected, err
     saved = int(state.pop(prefix + "substitution_seed", model.substitution_seed))
     if saved != model.substitution_seed:
         errors.append(f"saved with seed {saved}, but this network's layers are hashed by {model.substitution_seed}")
+
+
+def undecayed_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Return every parameter that a replacement (or a user's own convolution) names as one without weight decay."""
+    own = (module.undecayed_parameters() for module in model.modules() if hasattr(module, "undecayed_parameters"))
+    return list(dict.fromkeys(sum(own, [])))
 
 
 def structured_parameters(model: nn.Module) -> dict[nn.Parameter, int]:

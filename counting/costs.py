@@ -23,7 +23,7 @@ from counting.shapes import Layer, kind
 from counting.sides import check_side
 from input import datasets
 from input.datasets import side_of
-from layers.mixed import parse_name
+from layers.mixed import is_variational, parse_name
 from layers.registry import ConvName
 from layers.seeded import Seeded
 from layers.spec import ConvSpec
@@ -139,14 +139,16 @@ class Partition(NamedTuple):
 
 def partition(config: dict, batch: int = 128) -> Partition:
     """Divide the network of `config`, with nothing swapped yet, into what stays and what a swap replaces."""
-    return _partition(reference(config, batch), config["where"])
+    conv = config.get("conv")  # open where a budget is to find a number
+    with_classifiers = bool(conv) and is_variational(conv)
+    return _partition(reference(config, batch), config["where"], with_classifiers)
 
 
 @lru_cache(KEPT)
-def _partition(of: Reference, where: str) -> Partition:
+def _partition(of: Reference, where: str, with_classifiers: bool) -> Partition:
     network, costs = of.network, of.costs
     found: dict[str, Swap] = {}
-    for name in blocks.chosen(network, where):
+    for name in blocks.chosen(network, where, with_classifiers):
         module = network.get_submodule(name)
         found[name] = Swap(name, module, blocks.spec_of(module), parameter_count(module), _stored(module), [])
     rows: list[Layer | Swap] = []

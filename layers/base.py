@@ -52,6 +52,10 @@ class Replacement(nn.Module, ABC):
         """Return the parameters whose weight decay is scaled by the compression ratio (1906.00859, section 3)."""
         return []
 
+    def undecayed_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters without weight decay, none of them structured."""
+        return []
+
     @property
     def degree(self) -> int:
         """How many structured parameters are multiplied: with all of them times c, the map is c^degree times as large."""
@@ -129,9 +133,8 @@ class Block(Replacement):
             self._approximate_kernel(kernel, effort=effort, penalty=penalty)
             with torch.no_grad():
                 self._balance()
-        else:  # every family holds a kernel of zeros
-            for parameter in self.parameters():
-                nn.init.zeros_(parameter)
+        else:
+            self._become_zero()
         with torch.no_grad():
             if self.effective_bias() is not None:
                 self._set_bias(torch.zeros_like(kernel[:, 0, 0, 0]) if bias is None else bias)
@@ -140,6 +143,11 @@ class Block(Replacement):
     def _approximate_kernel(self, kernel: Tensor, **search) -> None:
         """Approximate a kernel that is not zero. By default by gradient; override where a closed form is known."""
         approximate_by_gradient(self, kernel, **search)
+
+    def _become_zero(self) -> None:
+        """Take a kernel of zeros, which every family holds."""
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
 
     def _balance(self) -> None:
         """Share the scale of the kernel among the factors as a draw does. The kernel stays."""

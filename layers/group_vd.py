@@ -1,8 +1,9 @@
 """GroupVD: a convolution with one noisy factor for each output filter, so that whole filters are dropped.
 
-Louizos, Ullrich & Welling 2017, Bayesian compression for deep learning (1705.08665), section 4.1, with the normal-Jeffreys prior:
-z ~ N(μ_z, σ_z²) for each filter, its weights w | z ~ N(z·μ, z²·σ²). A batch-norm that follows undoes the scale of z in the data, but not its noise: it
-divides by the deviation of a batch, in which z differs from image to image. A filter with log α_z of at least −3 is off in tests.
+Louizos, Ullrich & Welling 2017, Bayesian compression for deep learning (1705.08665), section 4.1, with the normal-Jeffreys
+prior: z ~ N(μ_z, σ_z²) for each filter, its weights w | z ~ N(z·μ, z²·σ²). A filter with log α_z of at least −3 is off in
+tests. A batch-norm that follows undoes the scale of z in the data, but not its noise: it divides by the deviation of a
+batch, in which z differs from image to image.
 
     GroupVD(ConvSpec(16, 32, 3, padding=1)).filters()          # (32,) bool: which stay
 """
@@ -10,9 +11,9 @@ divides by the deviation of a batch, in which z differs from image to image. A f
 import torch
 from torch import Generator, Tensor, nn
 
-from layers.scale import dense_scale, draw_normal
+from layers.scale import draw_normal
 from layers.spec import ConvSpec
-from layers.variational import EPS, Variational, log_alpha, log_uniform_kl
+from layers.variational import Variational, log_alpha, log_uniform_kl
 
 LEAST, START, SPREAD = -3.0, -9.0, 0.01  # log α from which a filter is off; log variances at the start and their deviation
 
@@ -27,17 +28,13 @@ class GroupVD(Variational):
         )
         self.factor, self.log_variance_of_factor = (nn.Parameter(torch.empty(spec.out_channels)) for _ in range(2))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, i, H, W) to (B, o, H', W'): in training z·M + z·√V·ε, z drawn for every image and filter."""
-        if not self.training:
-            kernel, *bias = self._tested_or_kept()
-            return self._convolve(x, kernel, *(bias or [None]))
+    def sampled(self, x: Tensor) -> Tensor:
+        """Return z·M + z·√(V + 1e-8)·ε: z drawn for every image and filter, ε for every output."""
         mean = self._convolve(x, self.kernel, self.bias)
-        of_bias = None if self.bias is None else self.log_variance_of_bias.exp()
-        variance = self._convolve(x.square(), self.log_variance.exp(), of_bias)
-        noise = torch.randn(*mean.shape[:2], device=x.device, dtype=self.factor.dtype)
-        z = self.factor + (0.5 * self.log_variance_of_factor).exp() * noise
-        return z[:, :, None, None] * (mean + (variance + EPS).sqrt() * torch.randn_like(mean))
+        deviation = self._deviation(x, None if self.bias is None else self.log_variance_of_bias.exp())
+        noise = torch.randn(mean.shape[:2], device=x.device, dtype=self.factor.dtype)
+        z = (self.factor + (0.5 * self.log_variance_of_factor).exp() * noise).to(mean.dtype)
+        return z[:, :, None, None] * (mean + deviation * torch.randn_like(mean))
 
     def kl(self) -> Tensor:
         """Return the divergences of all factors from the log-uniform prior and of weights and biases from N(0, 1)."""
@@ -68,13 +65,6 @@ class GroupVD(Variational):
         """Return 2·(i·o·k² + b + o)."""
         return 2 * (self.spec.entries + self.spec.out_channels * (1 + self.spec.bias))
 
-    def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draw μ from N(0, 2/(o·k²)), log variances around −9 and μ_z around 1; set the bias to zero."""
-        draw_normal(self.kernel, dense_scale(self.spec.out_channels * self.spec.kernel_size**2), generator)
-        self._reset_noise(generator)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-
     @torch.no_grad()
     def _reset_noise(self, generator: Generator | None = None) -> None:
         for log_variance in (self.log_variance, self.log_variance_of_bias, self.log_variance_of_factor):
@@ -86,9 +76,8 @@ class GroupVD(Variational):
 
     @torch.no_grad()
     def _approximate_kernel(self, kernel: Tensor, **search) -> None:
-        """Take μ so that z·μ is the kernel at z = 1, with the noise of the start."""
-        self.kernel.copy_(kernel)
-        self._reset_noise(torch.Generator().manual_seed(0))
+        """Take the kernel as the means of the weights, with factors of 1."""
+        super()._approximate_kernel(kernel)
         nn.init.ones_(self.factor)
 
 

@@ -91,6 +91,11 @@ class MixedName:
         """Return the name without any first numbers: what the settings of one curve have in common."""
         return MixedName(tuple((regex, opened(name) if _has_number(name) else name) for regex, name in self.parts))
 
+    @property
+    def is_variational(self) -> bool:
+        """Whether training decides what is left of one of its families."""
+        return any(FAMILIES[family].variational for family in self.families())
+
     def families(self) -> list[str]:
         """Return the families, each once, in their order."""
         return list(dict.fromkeys(name.family for _, name in self.parts))
@@ -117,6 +122,16 @@ def parse_name(text: str) -> ConvName | MixedName:
     return MixedName(tuple((regex, parse_conv(name)) for regex, name in _parts(text)))
 
 
+def is_variational(text: str) -> bool:
+    """Return whether training decides what is left of a conv, or of a part of a mixed one, whose numbers may be open.
+
+    >>> is_variational("groups.0=Conv,.*=GroupVD"), is_variational("SepHashed")
+    (True, False)
+    """
+    families = (part.rpartition("=")[2].strip().split("_")[0] for part in _split(text))
+    return any(FAMILIES[family].variational for family in families if family in FAMILIES)
+
+
 def parse_open(text: str) -> OpenName | MixedName:
     """Return a name whose number a budget finds: of a mixed name, every one that is left out.
 
@@ -133,6 +148,8 @@ def parse_open(text: str) -> OpenName | MixedName:
 def _open_or_not(text: str) -> ConvName | OpenName:
     """Return a part of a mixed name, open where it has numbers and leaves out the first."""
     family, *given = text.split("_")
+    if family in FAMILIES and FAMILIES[family].variational:
+        return parse_family(text)  # which refuses it
     if family in FAMILIES and FAMILIES[family].numbers and given[:1] in ([], ["x"]):
         return parse_family(text)
     return parse_conv(text)

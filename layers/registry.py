@@ -29,12 +29,15 @@ class Family:
     """The class that builds a family of blocks (`module:class`) and the numbers that its name carries.
 
     The class is a `layers.base.Replacement` or a `layers.base.ChannelMap`, called as cls(spec, *numbers, key=key).
-    Where a family is `ordinary`, an nn.Conv2d is of that family already and is not replaced.
+    Where a family is `ordinary`, an nn.Conv2d is of that family already and is not replaced. A `variational` one is a
+    `layers.variational.Variational`: noisy in training, which decides what is left of it, so that no budget can. It also
+    replaces the Linear layers that no other conv does, the classifier.
     """
 
     target: str
     numbers: tuple[Fraction | Whole, ...] = ()
     ordinary: bool = False
+    variational: bool = False
 
 
 SHARE, DIMENSIONS, LENGTH = Fraction(), Whole("d", 2, 9, default=3), Whole("L", 2, default=12)
@@ -60,6 +63,8 @@ FAMILIES = {
     "Monarch": Family("layers.monarch:Monarch", (Whole("b", 1, of_channels=True),)),
     "BTT": Family("layers.btt:BTT", (RANK,)),
     "Kronecker": Family("layers.kronecker:Kronecker", (RANK,)),
+    "SparseVD": Family("layers.sparse_vd:SparseVD", variational=True),
+    "GroupVD": Family("layers.group_vd:GroupVD", variational=True),
 }
 
 
@@ -97,6 +102,11 @@ class ConvName:
     def is_ordinary(self) -> bool:
         """Whether an nn.Conv2d is of this family already."""
         return FAMILIES[self.family].ordinary
+
+    @property
+    def is_variational(self) -> bool:
+        """Whether training decides what is left of it."""
+        return FAMILIES[self.family].variational
 
     def __str__(self) -> str:
         return grammar.text(self.family, self.numbers, FAMILIES[self.family].numbers)
@@ -150,6 +160,8 @@ def parse_conv(text: str) -> ConvName:
 def parse_family(text: str) -> OpenName:
     """Return a name without its first number, as `SepHashed`, `TensorTrain_x_4`. Raise RequestError if it is wrong."""
     family, given = _split(text)
+    if FAMILIES[family].variational:
+        raise RequestError(f"conv {text!r}: training decides what is left of {family}, so no budget can")
     wanted = FAMILIES[family].numbers
     later = grammar.values(given[1:], wanted[1:])
     if later is None or given[:1] not in ([], ["x"]) or (given and not wanted):

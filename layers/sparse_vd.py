@@ -9,9 +9,8 @@ outputs sampled by the local reparameterisation of equation 17. A weight with lo
 import torch
 from torch import Generator, Tensor, nn
 
-from layers.scale import dense_scale, draw_normal
 from layers.spec import ConvSpec
-from layers.variational import EPS, Variational, log_alpha, log_uniform_kl
+from layers.variational import Variational, log_alpha, log_uniform_kl
 
 LEAST, START = 3.0, -10.0  # log α from which a weight is dropped; log σ² at the start
 
@@ -23,14 +22,10 @@ class SparseVD(Variational):
         super().__init__(spec)
         self.bias = nn.Parameter(torch.empty(spec.out_channels)) if spec.bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, i, H, W) to (B, o, H', W'): in training mean + ε·√(variance + 1e-8), ε drawn for every output."""
-        if not self.training:
-            kernel, *bias = self._tested_or_kept()
-            return self._convolve(x, kernel, *(bias or [None]))
+    def sampled(self, x: Tensor) -> Tensor:
+        """Return mean + ε·√(conv(x², σ²) + 1e-8), ε drawn for every output."""
         mean = self._convolve(x, self.kernel, self.bias)
-        variance = self._convolve(x.square(), self.log_variance.exp(), None)
-        return mean + torch.randn_like(mean) * (variance + EPS).sqrt()
+        return mean + torch.randn_like(mean) * self._deviation(x)
 
     def kl(self) -> Tensor:
         """Return the sum over the weights of the divergence from the log-uniform prior."""
@@ -48,15 +43,5 @@ class SparseVD(Variational):
         """Return 2·i·o·k² + b."""
         return 2 * self.spec.entries + self.spec.out_channels * self.spec.bias
 
-    def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draw θ from N(0, 2/(o·k²)); set log σ² to −10 and the bias to zero."""
-        draw_normal(self.kernel, dense_scale(self.spec.out_channels * self.spec.kernel_size**2), generator)
-        nn.init.constant_(self.log_variance, START)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-
-    @torch.no_grad()
-    def _approximate_kernel(self, kernel: Tensor, **search) -> None:
-        """Take θ as it is, with the noise of the start: the smallest weights are dropped."""
-        self.kernel.copy_(kernel)
+    def _reset_noise(self, generator: Generator | None = None) -> None:
         nn.init.constant_(self.log_variance, START)

@@ -9,10 +9,11 @@ Variational dropout sparsifies deep neural networks (1701.05369), equation 14.
 from abc import abstractmethod
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from layers.base import Block
 from layers.kept import Kept, may_keep
+from layers.scale import dense_scale, draw_normal
 from layers.spec import ConvSpec
 from layers.strided import conv2d
 
@@ -32,10 +33,10 @@ def log_uniform_kl(log_alpha: Tensor) -> Tensor:
 
 
 class Variational(Block):
-    """A convolution with a distribution over its weights, sampled in training. Tested is what `weight()` returns.
+    """A convolution with a distribution over its weights, from which training samples. Tests use its mean alone.
 
-    `kl_scale` is what its KL divergence is weighted by in the loss; training sets it (sparsity/kl.py). None of its parameters
-    decays: the divergence is their prior.
+    The mean is the convolution with `weight()` and `effective_bias()`. `kl_scale` is what the KL divergence is multiplied by in
+    the loss; training sets it (sparsity/kl.py). No parameter decays: the divergence already draws them to their prior.
     """
 
     kl_scale = 0.0
@@ -46,6 +47,16 @@ class Variational(Block):
         self.kernel = nn.Parameter(torch.empty(shape))
         self.log_variance = nn.Parameter(torch.empty(shape))
         self._kept = Kept()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, i, H, W) to (B, o, H', W')."""
+        if self.training:
+            return self.sampled(x)
+        return self._convolve(x, self._mean_kernel(), self.effective_bias())
+
+    @abstractmethod
+    def sampled(self, x: Tensor) -> Tensor:
+        """Return a sample of the output for each image, by the local reparameterisation."""
 
     @abstractmethod
     def kl(self) -> Tensor:
@@ -59,23 +70,44 @@ class Variational(Block):
         """Return all parameters."""
         return list(self.parameters())
 
-    def tested_tensors(self) -> list[Tensor]:
-        """Return the kernel and the bias that testing reads."""
-        bias = self.effective_bias()
-        return [self.weight(), *([] if bias is None else [bias])]
-
-    def _tested(self) -> tuple[Tensor, ...]:
-        return tuple(self.tested_tensors())
-
-    def _tested_or_kept(self) -> tuple[Tensor, ...]:
+    def _mean_kernel(self) -> Tensor:
         if may_keep(self):
-            return self._kept(self, self._tested)
+            return self._kept(self, self.weight)
         self._kept.clear()
-        return self._tested()
+        return self.weight()
 
     def _convolve(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         spec = self.spec
         return conv2d(x, kernel, bias, spec.stride, spec.padding, spec.dilation)
+
+    def _deviation(self, x: Tensor, bias_variance: Tensor | None = None) -> Tensor:
+        """Return √(conv(x², σ²) + 1e-8): some kernels of convolutions round a sum of squares to less than 0."""
+        variance = self._convolve(x.square(), self.log_variance.exp(), bias_variance)
+        return (variance.clamp(min=0) + EPS).sqrt()
+
+    @abstractmethod
+    def _reset_noise(self, generator: Generator | None = None) -> None:
+        """Set variances, and what else is not a mean of weights, to their start."""
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw the means of the weights from N(0, 2/(o·k²)); set biases to zero, and the rest to its start."""
+        draw_normal(self.kernel, dense_scale(self.spec.out_channels * self.spec.kernel_size**2), generator)
+        self._reset_noise(generator)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    @torch.no_grad()
+    def _approximate_kernel(self, kernel: Tensor, **search) -> None:
+        """Take the kernel as the means of the weights, with the noise of the start."""
+        self.kernel.copy_(kernel)
+        self._reset_noise(torch.Generator().manual_seed(0))
+
+    def _become_zero(self) -> None:
+        self._approximate_kernel(torch.zeros_like(self.kernel))
+
+    @torch.no_grad()
+    def _set_bias(self, bias: Tensor) -> None:
+        self.bias.copy_(bias)
 
     def mult_adds(self, height: int, width: int) -> int:
         """Return those of the convolution that tests: i·o·k² a pixel of the output without dilation."""

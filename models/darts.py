@@ -202,6 +202,10 @@ class DARTS(nn.Module):
                 found.append(name)
         return found
 
+    def classifiers(self) -> list[str]:
+        """Return the dotted name of the classifier, without that of the auxiliary head."""
+        return ["classifier"]
+
     def segments(self) -> list[str]:
         """Return the dotted names of the cells."""
         return [f"cells.{index}" for index in range(len(self.cells))]

@@ -19,6 +19,7 @@ from importlib import import_module
 import torch
 from torch import Tensor, nn
 
+from blocks import BlockAsLinear
 from layers.init import initialise
 from models.anatomy import Anatomy, Tap, anatomy
 from models.features import as_map
@@ -92,6 +93,11 @@ class LibraryNetwork(nn.Module):
         """Return the dotted names of every Conv2d and Linear that can be swapped, but for stem and heads."""
         return list(self.anatomy.swappable)
 
+    def classifiers(self) -> list[str]:
+        """Return the dotted names of the heads that are Linear layers."""
+        kinds = (nn.Linear, BlockAsLinear)
+        return [name for name in self.anatomy.heads if type(self.get_submodule(name)) in kinds]
+
     def segments(self) -> list[str]:
         """Return the dotted names of the parts that can be computed again. Raise RequestError where it has none."""
         if not self.anatomy.segments:
@@ -110,6 +116,7 @@ class LibraryNetwork(nn.Module):
         swapped = [
             name for name in self.anatomy.swappable if type(self.get_submodule(name)) not in (nn.Conv2d, nn.Linear)
         ]
+        swapped += [name for name in self.anatomy.heads if isinstance(self.get_submodule(name), BlockAsLinear)]
         prefixes = tuple(f"{name}." for name in swapped)
         for name, tensor in (*self.named_parameters(), *self.named_buffers()):
             if not name.startswith(prefixes):

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from counting.budget import resolve
+from layers.mixed import is_variational
 from layers.user import of_module
+from layers.variational import Variational
 from models.build import build
 from sparsity.prune import kept_count
-from sparsity.registry import parse_prune
+from sparsity.registry import check_unpruned, parse_prune
 from sparsity.weights import prunable
 from training.callbacks import Callback
 
@@ -84,6 +86,8 @@ class Counted(NamedTuple):
 def planned(config: Mapping[str, Any]) -> Counted:
     """Count what --prune will leave of the network of a configuration, if all else is not 0. Nothing is trained."""
     config, _ = resolve(config)
+    if config["conv"] and is_variational(config["conv"]):
+        check_unpruned(config, config["conv"])
     with of_module(config):
         network = build(config)
     layers = prunable(network, config["prune_where"] or "")
@@ -95,11 +99,9 @@ def planned(config: Mapping[str, Any]) -> Counted:
 
 @torch.no_grad()
 def counted(network: nn.Module, where: str = "") -> Counted:
-    """Count the parameters of a network that are not 0."""
-    layers = prunable(network, where)
+    """Count the parameters of a network that are not 0; of variational layers, the weights and biases that tests use."""
+    layers, others = _tested(network, where)
     weights = sum(layers.values(), [])
-    chosen = set(weights)
-    others = [parameter for parameter in network.parameters() if parameter not in chosen]
     nonzero = [torch.count_nonzero(each) for each in weights]
     above = [torch.count_nonzero(each.abs() > NEAR_ZERO) for each in weights]
     of_others = [torch.count_nonzero(each) for each in others]
@@ -112,6 +114,18 @@ def counted(network: nn.Module, where: str = "") -> Counted:
     size = sum(each.numel() for each in weights)
     stored = sparse_bytes([each.numel() for each in weights], sum(active)) + 4 * sum(each.numel() for each in others)
     return Counted(size, sum(active), sum(large), sum(active) + sum(rest), stored, shares)
+
+
+def _tested(network: nn.Module, where: str) -> tuple[dict[str, list[Tensor]], list[Tensor]]:
+    """Return the weights by layer, and the other parameters, as tests use them."""
+    layers: dict[str, list[Tensor]] = dict(prunable(network, where))
+    known, biases = set(sum(layers.values(), [])), []
+    for name, module in network.named_modules():
+        if name in layers and isinstance(module, Variational):
+            layers[name] = [module.weight()]
+            known.update(module.parameters())
+            biases += [] if (bias := module.effective_bias()) is None else [bias]
+    return layers, [parameter for parameter in network.parameters() if parameter not in known] + biases
 
 
 def _integers(counts: list[Tensor]) -> list[int]:

@@ -3,8 +3,8 @@
     >>> str(parse_prune("Gradual_.050"))
     'Gradual_0.05'
 
-A run that prunes, or shrinks its weights by --l1, has the callbacks that are registered here: they do so, and count
-what is left of its parameters.
+A run that prunes, that shrinks its weights by --l1 or whose conv is variational has the callbacks that are registered here:
+they do so, and count what is left of its parameters.
 """
 
 import argparse
@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from layers import mixed
+from layers.registry import FAMILIES
 from system import grammar
 from system.arguments import Flag, number, pattern
 from system.errors import RequestError, did_you_mean
@@ -74,13 +76,24 @@ L1 = Flag(
     "--l1", number(float, 0, 1e6), metavar="WEIGHT",
     help="of the L1 norm of the weights: after each step they come nearer to 0 by the learning rate times this",
 )  # fmt: skip
-FLAGS = (*PRUNING, L1)
+KL = (
+    Flag(
+        "--kl_weight", number(float, 0, 1e6), metavar="WEIGHT",
+        help="of the KL divergence of SparseVD and GroupVD, over the number of training images (default: 1)",
+    ),
+    Flag(
+        "--kl_warmup", number(float, 0, 10**6), metavar="EPOCHS",
+        help="over which that weight rises from 0, step by step (default: a fifth of the epochs)",
+    ),
+)  # fmt: skip
+FLAGS = (*PRUNING, L1, *KL)
 
 
 def resolve(options: argparse.Namespace) -> None:
-    """Set when a run prunes. Raise RequestError for flags that contradict each other."""
+    """Set when a run prunes, and how it weighs a divergence. Raise RequestError for flags that contradict each other."""
     if options.l1 == 0:
         options.l1 = None
+    _resolve_kl(options)
     if options.prune is None:
         for flag in ("prune_at", "prune_until", "prune_where"):
             if getattr(options, flag) is not None and not (flag == "prune_where" and options.l1):
@@ -119,7 +132,35 @@ def unsaid(config: Mapping[str, Any]) -> set[str]:
     """Return the keys of the flags of sparsity that `ways` says, or that are as without the flag."""
     epochs = config.get("epochs") or 0
     usual = {"prune_at": (None, epochs // 3), "prune_until": (None, 2 * epochs // 3), "prune_where": (None,)}
+    usual |= {"kl_weight": (None, 1), "kl_warmup": (None, epochs / 5)}
     return {"prune", "l1", *(flag for flag, values in usual.items() if config.get(flag) in values)}
+
+
+def _resolve_kl(options: argparse.Namespace) -> None:
+    """Set the weight of the divergence of a variational conv, None where there is none. A user's module may be one."""
+    is_variational = options.conv is not None and mixed.is_variational(options.conv)
+    if not is_variational and (options.module is None or options.kl_weight is None):
+        for flag in ("kl_weight", "kl_warmup"):
+            if (value := getattr(options, flag)) is not None:
+                known = " and ".join(name for name, family in FAMILIES.items() if family.variational)
+                wants = "--kl_weight" if options.module else f"a variational --conv ({known}), not {options.conv}"
+                raise RequestError(f"--{flag} {value:g} goes with {wants}")
+        return
+    check_unpruned(vars(options), options.conv or "a variational --module")
+    if options.kl_weight is None:
+        options.kl_weight = 1.0
+    if options.kl_warmup is None:
+        options.kl_warmup = options.epochs / 5
+    if options.kl_warmup > options.epochs:
+        raise RequestError(f"--kl_warmup {options.kl_warmup:g}: at most the {options.epochs} epochs are allowed")
+
+
+def check_unpruned(config: Mapping[str, Any], conv: str) -> None:
+    """Raise RequestError where a network with a variational conv would be pruned too."""
+    for flag in ("prune", "l1"):
+        if config.get(flag) is not None:
+            why = f"does not go with {conv}, whose training decides which weights are 0"
+            raise RequestError(f"--{flag} {config[flag]} {why}")
 
 
 def _pruning(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,8 +184,15 @@ register_callback(
 )  # fmt: skip
 register_callback(
     Entry(
+        "kl", "sparsity.kl:KLWeight", KL,
+        choose=lambda config: config.get("kl_weight") is not None,
+        give=lambda config: {"weight": config["kl_weight"], "warmup": config["kl_warmup"] / config["epochs"]},
+    )
+)  # fmt: skip
+register_callback(
+    Entry(
         "density", "sparsity.density:Density",
-        choose=lambda config: bool(config.get("prune") or config.get("l1")),
-        give=lambda config: {"where": config["prune_where"] or "", "near_zero": not config["prune"]},
+        choose=lambda config: bool(config.get("prune") or config.get("l1") or config.get("kl_weight") is not None),
+        give=lambda config: {"where": config["prune_where"] or "", "near_zero": bool(config["l1"]) and not config["prune"]},
     )
 )  # fmt: skip

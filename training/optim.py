@@ -1,8 +1,8 @@
 """The optimizers: SGD, Adam and AdamW in parameter groups, with compression-ratio scaled weight decay (CRS).
 
 CRS (Gray, Crowley & Storkey 2019, 1906.00859, section 3): the parameters of structured maps decay with weight_decay ×
-ratio, ratio = parameters of this network / of the same network with its ordinary convolutions. All else decays with
-weight_decay.
+ratio, ratio = parameters of this network / of the same network with its ordinary convolutions. What has a prior of its own,
+as variational weights have, does not decay. All else decays with weight_decay.
 
     groups = parameter_groups(model, {structured.weight: 0.5}, weight_decay=5e-4, scale=0.05)
     optimizer = SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
@@ -163,20 +163,23 @@ class AdamW(Adam):
 
 
 def parameter_groups(
-    model: nn.Module, structured: Mapping[nn.Parameter, float], weight_decay: float, scale: float
-) -> list[dict]:
+    model: nn.Module, structured: Mapping[nn.Parameter, float], weight_decay: float, scale: float,
+    undecayed: Iterable[nn.Parameter] = (),
+) -> list[dict]:  # fmt: skip
     """Return all parameters of a model in groups that decay, and learn, alike.
 
     Args: structured: the structured parameters, which decay with weight_decay × scale, each with the factor on its
-    learning rate. All others decay with weight_decay and learn at the rate of the schedule.
+    learning rate; undecayed: those that do not decay. All others decay with weight_decay. All but the structured ones
+    learn at the rate of the schedule.
     """
-    rest = [parameter for parameter in model.parameters() if parameter not in structured]
+    undecayed = dict.fromkeys(undecayed)
+    rest = [parameter for parameter in model.parameters() if parameter not in structured and parameter not in undecayed]
     groups = [{"name": "plain", "params": rest, "weight_decay": weight_decay}]
     for factor in dict.fromkeys([1.0, *sorted(structured.values(), reverse=True)]):
         alike = [parameter for parameter, its in structured.items() if its == factor]
         slow = {} if factor == 1 else {"lr_factor": factor}
         groups.append({"name": "structured", "params": alike, "weight_decay": weight_decay * scale, **slow})
-    return groups
+    return [*groups, {"name": "undecayed", "params": list(undecayed), "weight_decay": 0.0}]
 
 
 def sgd(

@@ -228,12 +228,15 @@ def assemble(prepared: Prepared, device: torch.device, ranks: Ranks) -> TrainSte
     criterion, callbacks = registry.criterion(config, teacher), registry.callbacks(config)
     scale = 1.0 if config.nocrswd else prepared.costs["crs_ratio"] * config.crs_factor
     factors = learning_rate_factors(network, config.structured_lr)
-    optimizer = optimizer_of(config, parameter_groups(network, factors, config.weight_decay, scale))
+    undecayed = blocks.undecayed_parameters(network)
+    optimizer = optimizer_of(config, parameter_groups(network, factors, config.weight_decay, scale, undecayed))
     set_learning_rate(optimizer, schedule_of(config)(0.0))  # a dry run takes its steps at it
     precision, parts = precision_of(config, device), config.grad_accum or 1
     if config.cache_teacher:
         criterion.cache = teacher_cache.reserve(criterion, prepared.data, precision)
-    return TrainStep(network, criterion, optimizer, callbacks, precision, parts, ranks, config.print_freq)
+    step = TrainStep(network, criterion, optimizer, callbacks, precision, parts, ranks, config.print_freq)
+    step.images = len(prepared.data.training)
+    return step
 
 
 def learning_rate_factors(network: nn.Module, asked: float | str | None) -> dict[nn.Parameter, float]:

@@ -28,7 +28,8 @@ class TrainStep:
     batch goes through the network; ranks: the processes that train together; print_freq: steps from one reading of what was
     measured (which waits for the device) and update of the bar to the next.
 
-    `t` is the share of training that is done. The loop sets it; callbacks read it. `autotuned` is what --autotune chose
+    `t` is the share of training that is done. The loop sets it; callbacks read it. `images` is the number of training images,
+    of all processes together, by which what belongs to the whole training set is divided. `autotuned` is what --autotune chose
     (training/autotune.py), which a resumed run goes on with.
     """
 
@@ -46,6 +47,7 @@ class TrainStep:
         self.model, self.criterion, self.optimizer, self.callbacks = model, criterion, optimizer, list(callbacks)
         self.precision, self.parts, self.ranks, self.print_freq = precision, parts, ranks, print_freq
         self.t = 0.0
+        self.images = 1
         self.autotuned: dict | None = None
 
     @cached_property
