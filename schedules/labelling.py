@@ -35,6 +35,8 @@ WORDS = {
     "prune_at": "pruned at ",
     "prune_until": "until ",
     "prune_where": "pruned ",
+    "kl_weight": "KL ×",
+    "kl_warmup": "KL warm-up ",
 }
 
 
@@ -75,9 +77,9 @@ def set_labels(groups: list[Group], all_groups: Sequence[Group]) -> None:
 def _on_a_line(group: Group, mine: dict) -> str:
     """Return what groups on one line have in common: all but the numbers of how weights become 0.
 
-    Under a threshold it is the weight decay that decides how many do.
+    Under a threshold it is the weight decay that decides how many do, of a variational conv the weight of its divergence.
     """
-    numbers = {"prune", "l1"} | ({"weight_decay"} if "Magnitude" in sparsity.ways(group.first) else set())
+    numbers = {"prune", "l1", "kl_weight"} | ({"weight_decay"} if "Magnitude" in sparsity.ways(group.first) else set())
     return str({name: value for name, value in mine.items() if name not in numbers})
 
 

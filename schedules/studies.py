@@ -30,6 +30,7 @@ class Study:
 
 CIFAR = {"resnet50": "--network CifarResNet50", "vgg16": "--network VGG16", "mobilenetv1": "--network MobileNetV1"}
 SMALL = {"wrn_10_1": "--wrn_depth 10 --wrn_width 1"}
+VARIATIONAL = {"sparsevd": "--conv SparseVD", "groupvd": "--conv GroupVD"}
 
 
 def _of_goals(*shares: float) -> dict[str, str]:
@@ -117,6 +118,10 @@ STUDIES = {
     "l1_pareto": Study(
         "L1 norm from 1e-6 to 1e-4 with and without weight decay, three networks on CIFAR-10", "cifar10", "",
         settings=_of_l1("1e-6", "3e-6", "1e-5", "3e-5", "1e-4"), networks=CIFAR,
+    ),
+    "variational": Study(
+        "SparseVD and GroupVD, three networks on CIFAR-10", "cifar10", "--optimizer adam --lr 1e-3",
+        settings=VARIATIONAL, networks=CIFAR,
     ),
     "exact_sparsity_digits": Study(
         "the same of a WRN-10-1 on digits, at goals from 0.5 to 0.01: minutes", "digits", "--epochs 8",

@@ -17,5 +17,7 @@ def examples(family: str) -> list[str]:
     return names
 
 
-CONVS = [name for family in FAMILIES for name in examples(family)]
-ONE_EACH = [next(name for name in CONVS if parse_conv(name).family == family) for family in FAMILIES]
+STEADY = [family for family, about in FAMILIES.items() if not about.variational]  # not noisy in training
+CONVS = [name for family in STEADY for name in examples(family)]
+ONE_EACH = [next(name for name in CONVS if parse_conv(name).family == family) for family in STEADY]
+VARIATIONAL = [family for family, about in FAMILIES.items() if about.variational]

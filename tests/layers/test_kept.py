@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from families import ONE_EACH
+from families import ONE_EACH, VARIATIONAL
 from torch import nn
 from torch.func import functional_call
 from torch.nn.utils import prune
@@ -103,7 +103,7 @@ CHANGES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("conv", FORMED)
+@pytest.mark.parametrize("conv", FORMED + VARIATIONAL)
 def test_no_change_of_a_parameter_escapes(conv):
     x = torch.randn(1, 8, 4, 4)
     for number, change in enumerate(CHANGES):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 import torch
-from families import ONE_EACH
+from families import ONE_EACH, VARIATIONAL
 
 from cli import options
 from layers.init import materialise
@@ -24,12 +24,13 @@ SIZES = {
     "CifarResNet50": ["--width_mult", "0.25"],
 }
 LARGE = ("WRN_50_2", "DARTS", "VGG16", "CifarResNet18", "ResNet9")
+EVERY = ONE_EACH + VARIATIONAL
 REST = [each for each in NETWORKS if each not in ("WideResNet", *LARGE)]
 ALIKE = ("HashedDecimate", "OriginalACDC")  # Hashed with a tenth, ACDC without a permutation: not on what is slow
 
 
 def is_short(conv: str, network: str) -> bool:
-    return network in ("WideResNet", REST[ONE_EACH.index(conv) % len(REST)])
+    return network in ("WideResNet", REST[EVERY.index(conv) % len(REST)])
 
 
 def made(network, conv):
@@ -42,7 +43,7 @@ def made(network, conv):
     "conv, network",
     [
         pytest.param(conv, each, marks=() if is_short(conv, each) else pytest.mark.long)
-        for conv in ONE_EACH
+        for conv in EVERY
         for each in NETWORKS
         if conv not in ALIKE or each not in LARGE
     ],

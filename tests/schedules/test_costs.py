@@ -5,10 +5,11 @@ import itertools
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from families import STEADY
 
 from cli import command
 from counting import costs as counting_costs
-from layers.registry import FAMILIES, parse_conv
+from layers.registry import parse_conv
 from schedules import costs
 from schedules.figures.ranges import plane, ranges
 
@@ -38,7 +39,7 @@ def test_table_files_and_figures(tmp_path, capsys):
     said = capsys.readouterr().out
     with (tmp_path / "c.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {row["family"].partition("_x_")[0] for row in rows} == {*FAMILIES, costs.CONTROL}
+    assert {row["family"].partition("_x_")[0] for row in rows} == {*STEADY, costs.CONTROL}
     assert "TensorTrain_x_4" in {row["family"] for row in rows} and rows[0]["conv"] == "Conv"
     assert len({row["conv"] for row in rows}) == len({tuple(row.values()) for row in rows})
     for _, alike in itertools.groupby(rows, lambda row: tuple(row.values())[3:]):  # of these, the ends are shown

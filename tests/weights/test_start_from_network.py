@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from families import ONE_EACH
+from families import ONE_EACH, VARIATIONAL
 
 import blocks
 from blocks import block
@@ -75,7 +75,10 @@ def test_a_network_starts_from_another(source, there, target, here, layers):
     assert all(parameter.grad is None for parameter in trained.parameters())
 
 
-@pytest.mark.parametrize("conv", [conv for conv in ONE_EACH if conv not in ("OriginalACDC", "PermutedACDC")])
+STARTING = [conv for conv in ONE_EACH if conv not in ("OriginalACDC", "PermutedACDC")] + VARIATIONAL
+
+
+@pytest.mark.parametrize("conv", STARTING)
 def test_every_family_starts_from_a_trained_network(conv):
     trained, student = network("Conv"), network(conv, where="groups.2")
     approximation.check(student, trained)
