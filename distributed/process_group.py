@@ -11,6 +11,7 @@ one is lost.
 
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -116,6 +117,8 @@ class SeveralRanks(Ranks):
         user's module may read its own in training and may leave parameters unused, so a network with one pays for both. The
         graph is not declared static: where no unused parameters are looked for, that saves nothing.
         """
+        # Of a kernel of 1×1 the strides of the last dimensions mean nothing, and its gradient's may be others.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         of_user = any(getattr(module, "of_user", False) for module in model.modules())
         wrapped = DistributedDataParallel(model, gradient_as_bucket_view=True, find_unused_parameters=of_user)
         wrapped.broadcast_buffers = of_user  # the argument of this name would keep them from being sent once, now

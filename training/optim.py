@@ -179,7 +179,9 @@ def parameter_groups(
         alike = [parameter for parameter, its in structured.items() if its == factor]
         slow = {} if factor == 1 else {"lr_factor": factor}
         groups.append({"name": "structured", "params": alike, "weight_decay": weight_decay * scale, **slow})
-    return [*groups, {"name": "undecayed", "params": list(undecayed), "weight_decay": 0.0}]
+    if undecayed:
+        groups.append({"name": "undecayed", "params": list(undecayed), "weight_decay": 0.0})
+    return groups
 
 
 def sgd(
