@@ -68,7 +68,9 @@ FAMILIES = {
 }
 
 
-def register(name: str, target: str, numbers: tuple[Fraction | Whole, ...] = ()) -> None:
+def register(
+    name: str, target: str, numbers: tuple[Fraction | Whole, ...] = (), *, variational: bool = False
+) -> None:  # fmt: skip
     """Add a family of blocks under a name. The arguments are those of `Family`.
 
     Raises ValueError where there is a family of that name, or where the name or the target has another form.
@@ -79,7 +81,7 @@ def register(name: str, target: str, numbers: tuple[Fraction | Whole, ...] = ())
         raise ValueError(f"{name!r} cannot name a family: use letters and digits, as in SepHashed")
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", target):
         raise ValueError(f"the target {target!r} of {name} is not of the form module:class, as layers.dense:Conv is")
-    FAMILIES[name] = Family(target, tuple(numbers))
+    FAMILIES[name] = Family(target, tuple(numbers), variational=variational)
 
 
 @dataclass(frozen=True)
