@@ -9,8 +9,8 @@ A block is chosen by a name (layers/registry.py says which class builds it) or b
 (layers/user.py). Separable joins a ChannelMap to a depthwise convolution; a Replacement needs nothing else.
 
 Every block starts at the scale of the dense map. The table gives the standard deviation of its channel map over √(2/o)
-(of a k×k kernel over √(2/(o·k²))) at 256 → 256, k = 3, seed 0. Conv and Sep are drawn, ACDC is rescaled by one
-constant, the rest are exact.
+(of a k×k kernel over √(2/(o·k²))) at 256 → 256, k = 3, seed 0. Conv, Sep, SparseVD and GroupVD are drawn,
+ACDC is rescaled by one constant, the rest are exact.
 
     Conv                1.002
     Sep                 1.002
@@ -32,8 +32,8 @@ constant, the rest are exact.
     Monarch             1.000
     BTT                 1.000
     Kronecker           1.000
-    SparseVD            1.000
-    GroupVD             1.000
+    SparseVD            1.002
+    GroupVD             1.002
 """
 
 from collections.abc import Sequence

@@ -15,7 +15,8 @@ from layers.scale import draw_normal
 from layers.spec import ConvSpec
 from layers.variational import Variational, log_alpha, log_uniform_kl
 
-LEAST, START, SPREAD = -3.0, -9.0, 0.01  # log α from which a filter is off; log variances at the start and their deviation
+LEAST = -3.0  # log α from which a filter is off
+START, SPREAD = -9.0, 0.01  # of log variances at the start: their mean, and their deviation, which μ_z has too
 
 
 class GroupVD(Variational):

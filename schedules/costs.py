@@ -140,7 +140,9 @@ def table(config: dict, batch: int = 128) -> list[Row]:
     from layers.registry import ConvName
 
     price, rows = pricing(config, batch), []
-    for family in (name for name, about in FAMILIES.items() if not about.variational):  # training decides what those cost
+    for family in (
+        name for name, about in FAMILIES.items() if not about.variational
+    ):  # training decides what those cost
         for name in names(family):
             for value in settings(name.number):
                 conv = name.named(value) if value is not None else ConvName(family)

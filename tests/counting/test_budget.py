@@ -243,7 +243,13 @@ def test_compare(capsys):
 def test_every_family_has_budgets():
     heads = {name.split("_")[0] for name in OPEN}
     assert heads == {family for family, about in FAMILIES.items() if about.numbers}
-    assert {family for family, about in FAMILIES.items() if not about.variational} - heads == {"Conv", "Sep", "HashedDecimate", "SepHashedDecimate", "Butterfly"}
+    assert {family for family, about in FAMILIES.items() if not about.variational} - heads == {
+        "Conv",
+        "Sep",
+        "HashedDecimate",
+        "SepHashedDecimate",
+        "Butterfly",
+    }
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,9 @@ def test_the_reference_of_sparsevd(row):
     theta, sigma = numbers(row["input"])
     variance, alpha, kl, keep = numbers(row["expected"])
     found = log_alpha(2 * sigma.log(), theta)
-    torch.testing.assert_close(torch.stack([2 * sigma.log(), found]), torch.stack([variance, alpha]), rtol=0, atol=5e-11)
+    torch.testing.assert_close(
+        torch.stack([2 * sigma.log(), found]), torch.stack([variance, alpha]), rtol=0, atol=5e-11
+    )
     assert f"{log_uniform_kl(found):.10f}" == f"{kl:.10f}" and (found < sparse_vd.LEAST) == bool(keep)
 
 
@@ -142,7 +144,9 @@ def test_the_local_reparameterisation_has_the_mean_and_the_variance_of_drawn_wei
     with torch.no_grad():
         found = made(x.expand(draws, -1, -1, -1))
         variance = [made.log_variance.exp(), made.log_variance_of_bias.exp() if conv == "GroupVD" else None]
-        mean, spread = (F.conv2d(each, *of, 2, 1) for each, of in ((x, (made.kernel, made.bias)), (x.square(), variance)))
+        mean, spread = (
+            F.conv2d(each, *of, 2, 1) for each, of in ((x, (made.kernel, made.bias)), (x.square(), variance))
+        )
         spread = spread + 1e-8
         if conv == "GroupVD":
             z, of_z = (each[:, None, None] for each in (made.factor, made.log_variance_of_factor.exp()))

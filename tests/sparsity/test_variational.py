@@ -69,7 +69,8 @@ def test_a_library_network_too():
 @pytest.mark.parametrize("conv", VARIATIONAL)
 def test_it_starts_from_a_trained_network_and_the_other_way_round(conv):
     dense, student, again = (
-        materialise(build(options.counting([*WRN, "--conv", each])), seed) for seed, each in enumerate(("Conv", conv, conv))
+        materialise(build(options.counting([*WRN, "--conv", each])), seed)
+        for seed, each in enumerate(("Conv", conv, conv))
     )
     approximation.check(student, dense)
     rows = approximation.approximate_network(student, dense)
@@ -93,7 +94,9 @@ class Blind(Criterion):
 def test_the_divergence_is_weighed_once_a_step_and_warmed_up(parts):
     """Over the number of training images, however many parts a batch is divided into."""
     model = nn.Sequential(*(blocks.block(conv, ConvSpec(3, 4, 1, bias=True), name=conv) for conv in VARIATIONAL))
-    expected = {p: torch.autograd.grad(layer.kl(), p, allow_unused=True)[0] for layer in model for p in layer.parameters()}
+    expected = {
+        p: torch.autograd.grad(layer.kl(), p, allow_unused=True)[0] for layer in model for p in layer.parameters()
+    }
     callback = KLWeight(0.5, warmup=0.4)
     step = TrainStep(model, Blind(), SGD(parameter_groups(model, {}, 0.0, 1.0), 1e-9, 0.0), [callback], parts=parts)
     step.images, batch = 50, Batch(torch.randn(7, 3, 1, 1), torch.zeros(7, dtype=torch.long), 7, 7)
@@ -102,7 +105,9 @@ def test_the_divergence_is_weighed_once_a_step_and_warmed_up(parts):
         step.t = t
         sums = step(batch).sums()
         kl = sum(layer.kl() for layer in model).item()
-        assert sums["loss_kl"] / 7 == pytest.approx(weight / 50 * kl, rel=1e-5) and callback.metrics() == {"kl_weight": weight}
+        assert sums["loss_kl"] / 7 == pytest.approx(weight / 50 * kl, rel=1e-5) and callback.metrics() == {
+            "kl_weight": weight
+        }
         for parameter, gradient in expected.items():
             found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             torch.testing.assert_close(found, torch.zeros_like(found) if gradient is None else gradient * (weight / 50))
@@ -141,7 +146,9 @@ def test_what_is_left_is_what_tests_use():
     assert found.sparse_bytes == (9 + 3 + 1) + 4 * found.active + 4 * (4 + 8 + 5 + 1)
 
 
-@pytest.mark.parametrize("conv", [VARIATIONAL[-1], *(pytest.param(each, marks=pytest.mark.long) for each in VARIATIONAL[:-1])])
+@pytest.mark.parametrize(
+    "conv", [VARIATIONAL[-1], *(pytest.param(each, marks=pytest.mark.long) for each in VARIATIONAL[:-1])]
+)
 def test_a_student_is_resumed_to_the_bit(conv, workplace):
     write_own(workplace / "leaves", count=2, side=8)
     first, second = taught_and_resumed(workplace, LEAVES, conv)
@@ -153,7 +160,19 @@ def test_a_student_is_resumed_to_the_bit(conv, workplace):
 @pytest.mark.long
 def test_recomputed_activations_have_the_same_noise(workplace):
     write_own(workplace / "leaves", count=2, side=8)
-    run = [*LEAVES[:1], "teacher", *LEAVES[1:], "--conv", "GroupVD", "--epochs", "1", "--precision", "bf16", "--grad_accum", "2"]
+    run = [
+        *LEAVES[:1],
+        "teacher",
+        *LEAVES[1:],
+        "--conv",
+        "GroupVD",
+        "--epochs",
+        "1",
+        "--precision",
+        "bf16",
+        "--grad_accum",
+        "2",
+    ]
     for name, more in (("a", []), ("b", ["--checkpoint_activations"])):
         assert main.main([*run, "-t", name, *more]) == 0
     assert same(saved(workplace, "a")["model"], saved(workplace, "b")["model"])
@@ -163,7 +182,21 @@ def test_recomputed_activations_have_the_same_noise(workplace):
 def test_two_processes_weigh_the_divergence_as_one(workplace, tmp_path_factory):
     """So heavily that it is all that moves the variances; the noise of the processes differs."""
     folders = [workplace, tmp_path_factory.mktemp("one")]
-    run = ["teacher", "-t", "r", "--conv", "GroupVD", "--epochs", "1", "--kl_weight", "1e4", "--kl_warmup", "0", "--lr", "1e-4"]
+    run = [
+        "teacher",
+        "-t",
+        "r",
+        "--conv",
+        "GroupVD",
+        "--epochs",
+        "1",
+        "--kl_weight",
+        "1e4",
+        "--kl_warmup",
+        "0",
+        "--lr",
+        "1e-4",
+    ]
     for count, folder in zip((2, 1), folders):
         write_own(folder / "leaves", count=2, side=8)
         ranks = Ranks(count, "folder:leaves", "--network", "AllConv", "--batch_size", "4", *run, cwd=folder)
