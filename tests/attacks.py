@@ -27,12 +27,13 @@ from record import checkpoint
 
 SMALL = ["--wrn_depth", "10", "--wrn_width", "0.25", "--epochs", "3"]
 STUDENT = ["digits", "student", "-t", "t", "-s", "r"]
+VARIATIONAL = "digits teacher -t r --conv GroupVD --optimizer adam --checkpoint_every 7 --train_size 400".split()
 RUNS = {
     "teacher": ["digits", "teacher", "-t", "r", *SMALL],
     "student": [*STUDENT, *SMALL, "--conv", "SepHashed_0.5"],
     "distilled, clipped, held out": [*STUDENT, *SMALL, "--alpha", "0.3", "--clip_grad", "1", "--val_size", "100"],
     "pruned": ["digits", "teacher", "-t", "r", *SMALL, "--prune", "Gradual_0.2", "--checkpoint_every", "7"],
-    "variational": [*"digits teacher -t r --conv GroupVD --optimizer adam --checkpoint_every 7".split(), *SMALL],
+    "variational": [*VARIATIONAL, *SMALL],
     "checkpoints within epochs": [*"digits teacher -t r --conv ACDC_3 --checkpoint_every 7".split(), *SMALL],
 }
 ALL = ["start", *STAGES, "random moment"]

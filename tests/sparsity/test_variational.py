@@ -1,6 +1,7 @@
 """Variational networks: what is swapped, how their divergence is weighed, what is left of them, and their runs."""
 
 import pytest
+import study_samples as samples
 import torch
 from families import VARIATIONAL
 from ranks import Ranks
@@ -21,6 +22,7 @@ from layers.spec import ConvSpec
 from models.build import build
 from models.darts import DARTS
 from models.output import Output
+from schedules import outcomes
 from sparsity import density
 from sparsity.kl import KLWeight
 from system.errors import RequestError
@@ -144,6 +146,17 @@ def test_what_is_left_is_what_tests_use():
     assert (found.active, found.prunable) == (36 + 15 + 5, 72 + 20 + 5)
     assert found.active_parameters == found.active + (2 + 4 + 5 + 1)  # biases of filters that stay, scales, biases
     assert found.sparse_bytes == (9 + 3 + 1) + 4 * found.active + 4 * (4 + 8 + 5 + 1)
+
+
+def test_labels_say_an_unusual_weight(tmp_path):
+    """Networks of several weights are on one line."""
+    more = {"kl_warmup": 0.2, "epochs": 1, "active_parameters": 25_000}
+    weights = {1.0: "", 0.1: "KL ×0.1"}
+    runs = [samples.run("GroupVD", 5.0, taught=False, group=f"{each}", kl_weight=each, **more) for each in weights]
+    runs.append(samples.run("Conv", 4.0, taught=False))
+    study = outcomes.read(str(samples.write(tmp_path / "study.csv", runs, count=2)))
+    groups = [each for each in study.pairs[0].groups if each.family == "GroupVD"]
+    assert {each.suffix for each in groups} == {*weights.values()} and len({each.line for each in groups}) == 1
 
 
 @pytest.mark.parametrize(
