@@ -20,6 +20,7 @@ from layers.init import undrawn
 from layers.mixed import parse_name
 from layers.user import UserConv
 from models.registry import NETWORKS
+from models.widths import narrow
 
 
 def build(config: dict) -> nn.Module:
@@ -39,14 +40,18 @@ def reference(config: dict) -> nn.Module:
 
 def size_of(config: dict) -> tuple[tuple[str, object], ...]:
     """Return the entries of a configuration from which `plain` builds its network."""
-    return NETWORKS[config["network"]].key(config)
+    shrunk = (("widths", config["widths"]),) if config.get("widths") else ()
+    return (*NETWORKS[config["network"]].key(config), *shrunk)
 
 
 def plain(config: dict, classes: int) -> nn.Module:
     """Return the network that a configuration names, with nothing swapped, on torch's current default device.
 
-    Raise RequestError where its size cannot be.
+    A shrunk one has the `widths` of its configuration. Raise RequestError where its size cannot be.
     """
     entry = NETWORKS[config["network"]]
     with undrawn() if torch.get_default_device().type == "meta" else nullcontext():
-        return resolve_name(entry.target)(classes=classes, **entry.arguments(config))
+        network = resolve_name(entry.target)(classes=classes, **entry.arguments(config))
+    if config.get("widths"):
+        narrow(network, config["widths"])
+    return network

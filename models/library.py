@@ -120,7 +120,7 @@ class LibraryNetwork(nn.Module):
         prefixes = tuple(f"{name}." for name in swapped)
         for name, tensor in (*self.named_parameters(), *self.named_buffers()):
             if not name.startswith(prefixes):
-                tensor.copy_(theirs[name])
+                tensor.copy_(theirs[name][tuple(map(slice, tensor.shape))])  # a shrunk network has fewer channels
         for name in swapped:
             initialise(self.get_submodule(name), seed, name)
         parts = dict(whole.named_modules())

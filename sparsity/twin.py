@@ -1,0 +1,112 @@
+"""A trained network as it tests, made of plain layers: convolutions, Linear layers and batch-norms in double precision.
+
+    twin = twin_of(network)
+    twin.network, twin.whole                     # the copy, and the names of layers whose structure cannot be cut
+
+What is replaced by layers without a structure becomes them: a variational layer the convolution that tests, the separable
+pair its two convolutions (`NAME.0`, `NAME.1`). A structured map stands there as the dense convolution that it equals. Its
+structure is one of all its channels (a hash, a transform, factors whose rank follows from the width), so it stays whole.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from blocks import BlockAsLinear
+from layers.base import Block, Replacement
+from layers.dense import Pointwise
+from layers.separable import Separable
+from layers.spec import ConvSpec
+from system.errors import RequestError
+
+
+class Twin(NamedTuple):
+    """The copy on the CPU, in evaluation mode, and the names of its layers that stay whole."""
+
+    network: nn.Module
+    whole: set[str]
+
+
+def is_whole(module: nn.Module) -> bool:
+    """Return whether a replacement has a structure that cannot be cut to fewer channels."""
+    return bool(module.structured_parameters())
+
+
+def is_separable_pair(module: nn.Module) -> bool:
+    """Return whether a replacement is a depthwise convolution and a dense map (`Sep`), or such a map alone."""
+    return isinstance(module, Separable) and isinstance(module.map, Pointwise)
+
+
+def inner(module: nn.Module) -> nn.Module:
+    """Return the replacement that stands in the place of a Linear, else the module."""
+    return module.block if isinstance(module, BlockAsLinear) else module
+
+
+def replacements(network: nn.Module) -> dict[str, Replacement]:
+    """Return what has replaced the layers of a network by their dotted names, none that is within another."""
+    found: dict[str, Replacement] = {}
+    for name, module in network.named_modules():
+        if isinstance(inner(module), Replacement) and not any(name.startswith(f"{outer}.") for outer in found):
+            found[name] = inner(module)
+    return found
+
+
+@torch.no_grad()
+def twin_of(network: nn.Module) -> Twin:
+    """Return the twin of a network. Raise RequestError where a layer of it equals no convolution."""
+    twin, whole = copy.deepcopy(network).cpu().eval(), set()
+    for name, block in replacements(twin).items():
+        if not isinstance(block, Block):
+            raise RequestError(f"{name} is a {type(block).__name__}, which equals no convolution: it cannot be shrunk")
+        place = twin.get_submodule(name)
+        plain = _plain(block)
+        if isinstance(place, BlockAsLinear):
+            plain = _linear(plain.weight[:, :, 0, 0], plain.bias)
+        plain._forward_hooks.update(place._forward_hooks)
+        twin.set_submodule(name, plain.eval())
+        if is_whole(block):
+            whole.add(name)
+    return Twin(
+        twin.double(), whole
+    )  # after what tests read was chosen, as by a threshold, in the weights' own precision
+
+
+def _plain(block: Block) -> nn.Module:
+    """Return the plain layers that a block equals in evaluation."""
+    spec, bias = block.spec, block.effective_bias()
+    if not is_separable_pair(block):
+        return _convolution(spec, block.weight(), bias)
+    pointwise = ConvSpec(spec.in_channels, spec.out_channels, 1)
+    matrix = block.map.dense[:, :, None, None]
+    if block.depthwise is None:
+        return _convolution(ConvSpec(*_channels(spec), 1, spec.stride, spec.padding), matrix, bias)
+    depthwise = _convolution(spec, block.depthwise, None, groups=spec.in_channels)
+    return nn.Sequential(depthwise, _convolution(pointwise, matrix, bias))
+
+
+def _channels(spec: ConvSpec) -> tuple[int, int]:
+    return spec.in_channels, spec.out_channels
+
+
+def _convolution(spec: ConvSpec, weight: Tensor, bias: Tensor | None, groups: int = 1) -> nn.Conv2d:
+    """Return an ordinary convolution with a kernel, whatever channels the spec has."""
+    conv = nn.Conv2d(
+        weight.shape[1] * groups, len(weight), spec.kernel_size, spec.stride, spec.padding, spec.dilation, groups, False,
+        dtype=weight.dtype,
+    )  # fmt: skip
+    conv.weight.copy_(weight)
+    if bias is not None:
+        conv.bias = nn.Parameter(bias.clone())
+    return conv
+
+
+def _linear(matrix: Tensor, bias: Tensor | None) -> nn.Linear:
+    linear = nn.Linear(matrix.shape[1], len(matrix), bias=bias is not None, dtype=matrix.dtype)
+    linear.weight.copy_(matrix)
+    if bias is not None:
+        linear.bias.copy_(bias)
+    return linear
