@@ -4,6 +4,7 @@
     python count.py cifar10 --conv Shuffle_4 --table
     python count.py cifar100 --conv SepHashed_0.1 --json
     python count.py cifar10 --prune TopK_0.05
+    python count.py digits.topk                            # of a run, as its checkpoint has it
 
 Costs are per image and in two conventions: as published tables count, and exactly (counting/shapes.py). A head that
 only training uses is not counted. As a library: `counting.costs.count(model, side)`.
@@ -24,18 +25,19 @@ if __name__ == "__main__":
 
 from counting.costs import warn_of_uncounted
 from counting.report import compare, comparison_table, layer_table, resolved_summary, text
+from system.configuration import Configuration
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print what the requested network costs, or what several convs cost (--compare). Return the exit status."""
     request = options.counting(arguments)
-    if request.compare:
+    if request.get("compare"):
         rows = compare(request, request.compare, request.batch)
         for conv, row in zip(request.compare, rows):
             row.update(_left({**request, "conv": conv}) if "error" not in row else {})
         print(json.dumps(rows) if request.json else comparison_table(rows))
         return 0
-    costs = resolved_summary(request, request.batch) | _left(request)
+    costs = _of_run(request) if "run" in request else resolved_summary(request, request.batch) | _left(request)
     warn_of_uncounted(costs)
     layers = costs["layers"] if request.json and request.table else costs.pop("layers")
     if request.json:
@@ -54,6 +56,13 @@ def _left(config: dict) -> dict:
     from sparsity.density import planned
 
     return planned(config).metrics
+
+
+def _of_run(request: Configuration) -> dict:
+    """Return the costs of a run's network."""
+    from sparsity.run_costs import costs_of_run  # which reads checkpoints; no other request does
+
+    return costs_of_run(request.run, request.batch)
 
 
 if __name__ == "__main__":

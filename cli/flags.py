@@ -249,6 +249,17 @@ def counting_parser() -> Parser:
     return _counting_parser(_state())
 
 
+@cache
+def run_counting_parser() -> Parser:
+    """Return the parser of count.py for the network of a run."""
+    parser = Parser(prog="count.py", description="What the network of a run costs, as its checkpoint has it.")
+    Flag("run", metavar="NAME", help="a run with a checkpoint here").add_to(parser)
+    for flag in COUNTING:
+        if flag.dest != "compare":
+            flag.add_to(parser)
+    return parser
+
+
 def _state() -> tuple:
     """Return what the registries declare, to tell whether a parser is up to date."""
     return tuple(NETWORKS), networks.flags(), tuple((each.name, each.flags) for each in registry.entries())
@@ -272,7 +283,8 @@ def _training_parser(state: tuple) -> Parser:
 
 @cache
 def _counting_parser(state: tuple) -> Parser:
-    parser = Parser(prog="count.py", description="What a network costs: parameters, mult-adds per image, bytes.")
+    what = "What a network costs: parameters, mult-adds per image, bytes. In place of DATASET and flags: the NAME of a run."
+    parser = Parser(prog="count.py", description=what)
     add_network_flags(parser)
     _add_group(parser, "output", COUNTING)
     _add_group(parser, "sparsity", (PRUNE, PRUNE_WHERE), "what is left when so many of the weights are pruned")

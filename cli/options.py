@@ -7,21 +7,23 @@ A flag that the user gave always wins over a preset. A contradiction is one line
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from cli import recipes
-from cli.flags import counting_parser, training_parser
+from cli.flags import counting_parser, run_counting_parser, training_parser
 from input import datasets, facts
 from input.datasets import DATASETS, LARGEST_SIDE, PREFIX, is_own
 from input.splits import check_sizes
 from layers.mixed import MixedName, parse_name, parse_open
 from models.libraries import takes_flag
 from models.registry import NETWORKS, flag_for_budget, owners, reference_conv
+from record.paths import checkpoint_path
 from sparsity import registry as sparsity
 from system.configuration import Configuration
 from system.errors import RequestError
 from training import registry
-from weights.sources import WEIGHTS_FILES, check_run_name, check_source, is_published
+from weights.sources import RUN_NAME, WEIGHTS_FILES, check_run_name, check_source, is_published
 
 
 def training(arguments: Sequence[str] | None = None) -> Configuration:
@@ -44,7 +46,10 @@ def training(arguments: Sequence[str] | None = None) -> Configuration:
 
 
 def counting(arguments: Sequence[str] | None = None) -> Configuration:
-    """Return the resolved options of count.py. Raise RequestError where they contradict."""
+    """Return the resolved options of count.py: of a network, or of a `run`. Raise RequestError where they contradict."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and _is_run_there(arguments[0]):
+        return Configuration(vars(run_counting_parser().parse_args(arguments)))
     options = counting_parser().parse_args(arguments)
     if options.compare:
         for flag in ("conv", "module", "table"):
@@ -54,6 +59,11 @@ def counting(arguments: Sequence[str] | None = None) -> Configuration:
     sparsity.resolve_counting(options)
     _resolve_network(options)
     return Configuration(vars(options))
+
+
+def _is_run_there(text: str) -> bool:
+    """Return whether a text is the name of a run with a checkpoint here, and not that of a dataset."""
+    return text not in DATASETS and bool(RUN_NAME.fullmatch(text)) and checkpoint_path(text).exists()
 
 
 def _conv(text: str, options: argparse.Namespace) -> str:

@@ -223,8 +223,8 @@ def summary(config: dict, batch: int = 128) -> dict:
     with of_module(config):
         check_side(config)
         costs = costs_of(config, batch)
-    bare = reference(config, batch)
-    reference_params = bare.parameters - costs.auxiliary
+    bare = reference({**config, "widths": None}, batch)  # a shrunk network is compared with the whole one
+    reference_params = bare.parameters - bare.costs.auxiliary
     return {
         "dataset": config["dataset"],
         "network": config["network"],
@@ -237,7 +237,7 @@ def summary(config: dict, batch: int = 128) -> dict:
         "params_sanity": costs.sanity,
         "reference_params": reference_params,
         "auxiliary_params": costs.auxiliary,
-        "crs_ratio": (costs.params + costs.auxiliary) / (reference_params + costs.auxiliary),
+        "crs_ratio": (costs.params + costs.auxiliary) / bare.parameters,
         "mult_adds": costs.mult_adds,
         **({"outside_convention": costs.outside} if costs.outside else {}),
         **({"staying": bare.network.anatomy.staying} if getattr(bare.network, "foreign", False) else {}),

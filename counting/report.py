@@ -35,11 +35,13 @@ def text(costs: dict) -> str:
         f"Stored: {costs['stored_bytes']:,} bytes",
     ]
     lines += filter(None, [staying(costs)])
-    if "active_fraction" in costs:
+    if costs.get("active_fraction", 1) < 1:
         left, share, size = (costs[key] for key in ("active_parameters", "active_fraction", "sparse_bytes"))
         lines.append(
             f"Pruned: {left:,} parameters are not 0, {share:.6f} of the weights; a sparse file has {size:,} bytes"
         )
+    if (active := costs.get("active_mult_adds", costs["mult_adds_exact"])) != costs["mult_adds_exact"]:
+        lines.append(f"Without dead filters: {scientific(active)} exact mult-adds")
     if budget := costs["budget"]:
         asked, achieved = f"{budget['asked']:,} {budget['unit']} asked", f"{budget['achieved']:,} achieved"
         share = budget["of_given_width"]

@@ -72,9 +72,17 @@ def differences(before: dict, now: dict) -> list[str]:
     off = {key: None for key in keys if not (before.get(key) or now.get(key))}
     before, now = ({**configuration, **off} for configuration in (before, now))
     different = [key for key in keys if before.get(key) != now.get(key) and key not in alike]
-    was, now_is = ({key: "not given" if of.get(key) is None else of[key] for key in different} for of in (before, now))
+    was, now_is = ({key: shown(key, of.get(key)) for key in different} for of in (before, now))
     listed = [f"{CONTENTS.get(key, key)} was {was[key]}, is {now_is[key]}" for key in different]
     return listed + facts.differences(before, now)
+
+
+def shown(key: str, value: object) -> object:
+    """Return a value of a configuration as a message shows it; of the widths of a shrunk network there may be hundreds."""
+    if key == "widths" and value:
+        layers = value.split()
+        return f"{layers[0]} and those of {len(layers) - 1} other layers" if len(layers) > 1 else layers[0]
+    return "not given" if value is None else value
 
 
 def is_allocated(config: dict) -> bool:

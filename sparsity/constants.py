@@ -48,12 +48,25 @@ def is_reader(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and not is_depthwise(module))
 
 
-@torch.no_grad()
 def constants_of(network: nn.Module, side: int) -> dict[str, dict[int, Constant]]:
     """Return the constants among the inputs of each reader that runs in tests, by its name and the number of the input.
 
     Args: network: of plain layers, in double precision and evaluation mode.
     """
+    same = {
+        name: numbers for name, numbers in unchanged(network, side).items() if is_reader(network.get_submodule(name))
+    }
+    one, other = (_inputs(network, 4 * image - 4, same) for image in _images(side))
+    found: dict[str, dict[int, Constant]] = {}
+    for name, numbers in same.items():
+        values = zip(numbers, one[name], other[name])
+        found[name] = {number: Constant(first) for number, first, second in values if torch.equal(first, second)}
+    return found
+
+
+@torch.no_grad()
+def unchanged(network: nn.Module, side: int) -> dict[str, list[int]]:
+    """Return the inputs that no image changes of each convolution and Linear layer that runs; none of one that runs twice."""
     generator = Generator().manual_seed(0)
     pattern = copy.deepcopy(network)
     for module in pattern.modules():
@@ -61,17 +74,13 @@ def constants_of(network: nn.Module, side: int) -> dict[str, dict[int, Constant]
     for name, module in list(pattern.named_modules()):
         if isinstance(module, FLAT):
             pattern.set_submodule(name, nn.Identity())
-    images = [torch.rand(1, 3, side, side, generator=generator, dtype=torch.float64) + shift for shift in (0.5, 2.0)]
-    one, other = (_inputs(pattern, image) for image in images)
-    same = {name: [] if one[name] is None else _equal(one[name], other[name]) for name in one}
-    seen = [_inputs(network, 4 * image - 4, same) for image in images]
-    found: dict[str, dict[int, Constant]] = {}
-    for name, numbers in same.items():
-        values = [each[name] for each in seen]
-        found[name] = {
-            number: Constant(first) for number, first, second in zip(numbers, *values) if torch.equal(first, second)
-        }
-    return found
+    one, other = (_inputs(pattern, image) for image in _images(side))
+    return {name: [] if one[name] is None else _equal(one[name], other[name]) for name in one}
+
+
+def _images(side: int) -> list[Tensor]:
+    generator = Generator().manual_seed(1)
+    return [torch.rand(1, 3, side, side, generator=generator, dtype=torch.float64) + shift for shift in (0.5, 2.0)]
 
 
 def _randomise(module: nn.Module, generator: Generator) -> None:
@@ -85,10 +94,11 @@ def _randomise(module: nn.Module, generator: Generator) -> None:
             parameter.div_(parameter.flatten(1).sum(1).clamp(min=0.5).view(-1, *[1] * (parameter.dim() - 1)))
 
 
+@torch.no_grad()
 def _inputs(network: nn.Module, image: Tensor, only: Mapping[str, list[int]] | None = None) -> dict[str, Tensor | None]:
-    """Return what each reader that runs is given for an image: channels first, (channels, …); None where it runs twice.
+    """Return what each layer that runs is given for an image: channels first, (channels, …); None where it runs twice.
 
-    Args: only: the channels that are kept, and of which readers.
+    Args: only: the channels that are kept, and of which layers.
     """
     found: dict[str, Tensor | None] = {}
 
@@ -102,8 +112,8 @@ def _inputs(network: nn.Module, image: Tensor, only: Mapping[str, list[int]] | N
 
         return hook
 
-    readers = [(name, module) for name, module in network.named_modules() if is_reader(module)]
-    handles = [module.register_forward_pre_hook(note(name)) for name, module in readers]
+    layers = [(name, each) for name, each in network.named_modules() if isinstance(each, (nn.Conv2d, nn.Linear))]
+    handles = [module.register_forward_pre_hook(note(name)) for name, module in layers if only is None or name in only]
     try:
         network(image)
     finally:

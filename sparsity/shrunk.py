@@ -1,6 +1,6 @@
 """A trained network without its dead filters: smaller, dense, with the same outputs.
 
-    found = shrink(network, config)              # None in `found.widths` where nothing can go
+    found = shrink(network, config)
     found.network, found.config["widths"], found.removed, found.stay
 
 Rounds of: which channels are one (channels.py), which are constants (constants.py), which can go (removal.py), until none can.
@@ -54,8 +54,8 @@ class Shrunk:
 
 
 @torch.no_grad()
-def shrink(network: nn.Module, config: Mapping, dead: float | None = None) -> Shrunk | None:
-    """Return what is left of a trained network of a configuration without dead filters; None where all of it is.
+def shrink(network: nn.Module, config: Mapping, dead: float | None = None) -> Shrunk:
+    """Return what is left of a trained network of a configuration without dead filters; it is as it was where none can go.
 
     Args: dead: filters whose largest |w| is below it are set to 0 before. Raise RequestError where the network cannot be followed.
     """
@@ -73,15 +73,15 @@ def shrink(network: nn.Module, config: Mapping, dead: float | None = None) -> Sh
         cut(twin.network, plan.removed)
         removed.update(name for channel in plan.removed for name, _ in channel.writers)
         graph = graph_of(twin.network, side, twin.whole)
-    stay[SUM] += _in_sums(twin, graph, side)
+    stay = +(stay + Counter({SUM: _in_sums(twin, graph, side)}))
     if not removed:
-        return None if not stay else Shrunk(network, dict(config), {}, +stay, 0.0)
+        return Shrunk(network, dict(config), {}, stay, 0.0)
     with torch.device("meta"):
         reference = plain({**config, "widths": None}, datasets.of(config).classes)
     narrow = {**config, "conv": dense_conv(config["conv"]), "widths": text(widths_of(twin.network, reference))}
     small = materialise(build(narrow), config["seed"])
     load(small, twin.network, network)
-    return Shrunk(small.eval(), narrow, dict(removed), +stay, _checked(before, small, side))
+    return Shrunk(small.eval(), narrow, dict(removed), stay, _checked(before, small, side))
 
 
 def silence(network: nn.Module, graph: Graph, dead: float) -> None:

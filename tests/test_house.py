@@ -6,8 +6,10 @@ import sys
 
 from small_runs import ROOT
 
-ROOT_MODULES = {"main", "count", "blocks", "data", "distill"}
-ROOMS = "benchmarks cli counting distributed input layers models record schedules system training weights".split()
+ROOT_MODULES = {"main", "count", "shrink", "blocks", "data", "distill"}
+ROOMS = (
+    "benchmarks cli counting distributed input layers models record schedules sparsity system training weights".split()
+)
 LARGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 320, 60, 8
 
 

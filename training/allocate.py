@@ -27,7 +27,7 @@ from training.prepare import check_meaning, check_norms, check_parts, facts_of, 
 from training.report import Report, aside
 from weights import allocation
 from weights.classes import check_classes
-from weights.origin import build_teacher, check_takes, init_fault, origin
+from weights.origin import as_narrow, build_teacher, check_takes, init_fault, origin
 
 IMAGES = 512  # training images, augmented as for training, by which sensitivities are measured
 
@@ -52,6 +52,7 @@ def _found(request: Configuration, device: torch.device, ranks: Ranks) -> tuple[
     before = found.config or {}
     if asked(before) == asked(request) and before.get("init_from") == request.init_from:
         return _as_begun(before, request)  # where that run has to be another, prepare says it
+    request = as_narrow(request, found)
     check_side(request)
     source = find(request)
     start = origin(request.init_from, request, "run")

@@ -25,6 +25,24 @@ def evaluate_trained(request: Configuration, device: torch.device, ranks: Ranks)
     with ranks.all_or_none():
         find(request)  # before weights are read, or even fetched
         trained = origin(name, request, "run", teaches=True)
+    metrics, about = tested(request, trained, name, device, ranks)
+    conv = trained.config["conv"] or trained.config["module"]
+    report.say(trained.mapping or f"{name}: {describe(trained.config)} with {conv}")
+    if trained.unfinished:
+        report.warn(f"{name} has only finished {trained.unfinished}")
+    report.say(about)
+    report.say(f"Error@1 {metrics['top1_error']:.2f} Error@5 {metrics['top5_error']:.2f}")
+    return 0
+
+
+def tested(
+    request: Configuration, trained: Origin, name: str, device: torch.device, ranks: Ranks
+) -> tuple[dict[str, float], str]:
+    """Return what `evaluate` says of a trained network, and on which images, in words. The network is on the device then.
+
+    Args: request: one with --evaluate, that says where the data are; name: of the run, for messages.
+    """
+    with ranks.all_or_none():
         request = as_trained(request, trained)
         source = find(request)
         side = request.image_size or datasets.side_of(trained.config)
@@ -36,16 +54,11 @@ def evaluate_trained(request: Configuration, device: torch.device, ranks: Ranks)
         check_labels(name, "run", trained.config, labels_of(data), bool(trained.mapping))
     with advice(request, device, ranks):
         metrics = evaluate(to_device(trained.network, device), data, data.test, precision, ranks=ranks)
-    conv = trained.config["conv"] or trained.config["module"]
-    report.say(trained.mapping or f"{name}: {describe(trained.config)} with {conv}")
-    if trained.unfinished:
-        report.warn(f"{name} has only finished {trained.unfinished}")
-    tested = f"{len(data.test) - metrics.get('left_out', 0):,} of {len(data.test):,} test images"
-    report.say(f"{request.dataset} from {source.where}: {tested}, {data.side}×{data.side}")
+    images = f"{len(data.test) - metrics.get('left_out', 0):,} of {len(data.test):,} test images"
+    about = f"{request.dataset} from {source.where}: {images}, {data.side}×{data.side}"
     if other := other_test_images(name, trained.config, data.facts):
-        report.say(other)
-    report.say(f"Error@1 {metrics['top1_error']:.2f} Error@5 {metrics['top5_error']:.2f}")
-    return 0
+        about += f"\n{other}"
+    return metrics, about
 
 
 def as_trained(request: Configuration, trained: Origin) -> Configuration:

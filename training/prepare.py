@@ -50,7 +50,7 @@ from training.report import versions
 from training.step import TrainStep
 from weights import approximation
 from weights.classes import check_classes, check_labels
-from weights.origin import Origin, build_teacher, start_of
+from weights.origin import Origin, as_narrow, build_teacher, start_of
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,7 @@ def prepare(request: Configuration, device: torch.device, ranks: Ranks) -> Prepa
     shared = ranks.broadcast(found and found.without_weights())
     found = found or shared
     with ranks.all_or_none():
+        request = as_narrow(request, found)
         config, budgeted = budget.resolve(request)
         source, costs, network = find(request), summary(config), build(config)
         check_norms(config, network)

@@ -25,6 +25,7 @@ from distributed.process_group import Ranks
 from input import datasets, facts
 from layers.mixed import brief
 from models.registry import NETWORKS
+from record.identity import shown
 from record.run import Run, Unrecorded
 from system.configuration import Configuration
 from system.errors import Diverged, Interrupted, MachineFault, is_out_of_memory, of_system
@@ -171,8 +172,8 @@ def _of_decay(step: TrainStep) -> Iterator[str]:
 
 def _of_options(config: Mapping) -> str:
     """All options that are on, but for those of the data, which have their line."""
-    shown = {name: value for name, value in config.items() if value not in (None, "") and value is not False}
-    resolved = " ".join(f"{name}={value}" for name, value in shown.items() if not name.startswith("data_"))
+    on = {name: value for name, value in config.items() if value not in (None, "") and value is not False}
+    resolved = " ".join(f"{name}={shown(name, value)}" for name, value in on.items() if not name.startswith("data_"))
     return textwrap.fill(f"options: {resolved}", 110, subsequent_indent="    ", break_long_words=False)
 
 

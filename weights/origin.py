@@ -174,6 +174,24 @@ def init_fault(config: dict, start: dict) -> str:
     return ""
 
 
+def as_narrow(request: Configuration, found: Found) -> Configuration:
+    """Return the request for a network as narrow as the one that --init_from names, where that is a shrunk one.
+
+    A run that has been started already keeps its widths. Raise RequestError where the request is for another network.
+    """
+    name = request.init_from
+    if not name:
+        return request
+    if found.state is not None and found.config.get("init_from") == name:
+        widths = found.config.get("widths")
+    else:
+        start = (_saved(name, "run") or {"config": {}})["config"]
+        widths = start.get("widths")
+        if widths and (fault := init_fault(request, start)):
+            raise RequestError(f"--init_from {name}: {fault}")
+    return request | {"widths": widths} if widths else request
+
+
 def start_of(config: dict, network: nn.Module, found: Found) -> Origin:
     """Return the trained network that `network` starts from, only its digest where the run has been started already.
 

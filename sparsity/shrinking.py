@@ -1,0 +1,173 @@
+"""What shrink.py does with a run: shrink its network, test what is left, write that as a run, and say what was won.
+
+shrink_run(request, testing)                 # the exit status; RequestError where there is nothing to shrink
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import torch
+from tabulate import tabulate
+from torch import nn
+
+from counting.costs import summary
+from counting.latency import milliseconds
+from counting.measure import scientific
+from distributed.process_group import ALONE
+from input.datasets import side_of
+from record import lock
+from record.checkpoint import digest, disk_room, load_run
+from record.found import Found, find, progress, refuse_other
+from record.paths import RUNS
+from record.run import Run
+from sparsity.density import counted
+from sparsity.shrunk import Shrunk, shrink
+from system.configuration import Configuration
+from system.errors import RequestError
+from training.device import choose_device, to_device
+from training.evaluation import tested
+from training.report import versions
+from weights.origin import Origin
+from weights.restore import restore
+
+BATCH = 32  # images of the second timing
+SMALL_SIDE = 64  # of images of which such a batch is timed
+
+
+def shrink_run(request: Configuration, testing: Callable[[Configuration, Mapping], Configuration]) -> int:
+    """Shrink the network of a finished run. Return the exit status.
+
+    Args: testing: makes the request that tests a run of a configuration on this machine. Raise RequestError where the run is not
+    finished, the new name is taken, or no filter can go; nothing is written then.
+    """
+    saved, found = load_run(request.name, "run"), _free(request.small)
+    _check(request.name, saved)
+    device, to_test = choose_device(request), testing(request, saved["config"])
+    network = restore(request.name, saved)
+    shrunk = shrink(network, saved["config"], request.dead)
+    if not shrunk.removed:
+        raise RequestError(f"no filter of {request.name!r} can go{_hint(shrunk, request.dead)}: nothing is written")
+    config = _config(request, saved, shrunk)
+    costs = [summary(each) for each in (saved["config"], config)]
+    disk_room(request.small, shrunk.network, 0)
+    metrics, about = tested(
+        to_test, Origin(copy.deepcopy(shrunk.network), "", "", config), request.small, device, ALONE
+    )
+    times = _times([network, shrunk.network], side_of(config))
+    row = _row(saved, config, shrunk.network, metrics)
+    said = {"counts": {name: value for name, value in costs[1].items() if name != "layers"}}
+    said |= {"argv": sys.argv, "versions": versions(), "processes": 1}
+    said["shrunk"] = {"removed": shrunk.removed, "stay": dict(shrunk.stay), "milliseconds": times}
+    _write(request.small, config, said, found, saved, row, shrunk.network)
+    print(report(request, saved, shrunk, costs, times))
+    print(about)
+    print(f"Error@1 {metrics['top1_error']:.2f} Error@5 {metrics['top5_error']:.2f}", _before(saved))
+    return 0
+
+
+def _free(name: str) -> Found:
+    """Return what is found of a run that does not exist. Raise RequestError where the name is taken."""
+    found = find(name)
+    if found.config is not None:
+        raise RequestError(f"the run {name!r} exists: choose another name")
+    refuse_other(name, {}, found, resume=False)
+    if process := lock.holder(RUNS / name):
+        lock.refuse(name, process)
+    return found
+
+
+def _check(name: str, saved: dict) -> None:
+    """Raise RequestError where the run is not finished, or has convolutions of the user's own."""
+    config = saved["config"]
+    if saved["epoch"] < config["epochs"]:
+        raise RequestError(f"the run {name!r} has only finished {progress(saved, config)}: --resume finishes it")
+    if config.get("module"):
+        raise RequestError(f"the run {name!r} has convolutions of {config['module']} (--module), which cannot be cut")
+
+
+def _hint(shrunk: Shrunk, dead: float | None) -> str:
+    if shrunk.stay:
+        return " without a change of its outputs: " + "; ".join(_reasons(shrunk.stay))
+    return ": none is of zeros" + (" (--dead EPS takes small ones as 0)" if dead is None else f" or below {dead:g}")
+
+
+def _config(request: Configuration, saved: dict, shrunk: Shrunk) -> dict:
+    """Return the configuration of the small run: that of the run it comes from, under its own name, with its widths and origin."""
+    name = "student_checkpoint" if shrunk.config.get("mode") == "student" else "teacher_checkpoint"
+    return {
+        **shrunk.config,
+        name: request.small,
+        "shrunk_from": request.name,
+        "shrunk_digest": digest(saved["model"]),
+        "shrunk_dead": request.dead,
+    }
+
+
+def _row(saved: dict, config: Mapping, small: nn.Module, metrics: dict[str, float]) -> dict[str, float]:
+    """Return the last epoch's row, with what the small network is tested to be in place of what the trained one was."""
+    own = ("val_", "test_", "best_", "active_")
+    row = {name: value for name, value in saved["rows"][-1].items() if not name.startswith(own)}
+    row |= {f"test_{name}": value for name, value in metrics.items()}
+    if "active_fraction" in saved["rows"][-1]:
+        row |= counted(small, config.get("prune_where") or "").metrics
+    return row
+
+
+def _write(
+    name: str, config: dict, about: dict, found: Found, saved: dict, row: dict, network: nn.Module
+) -> None:  # fmt: skip
+    """Write the run: its checkpoint and its record, with the epochs of the training that its weights come from."""
+    epochs = len(saved["rows"]) - 1
+    begun = found._replace(state={"epoch": epochs, "step": 0, "rows": saved["rows"][:-1]})
+    with Run(name, config, about, begun, resume=False) as run:
+        nothing = {"optimizer": {}, "callbacks": [], "meter": {}, "rng": {}}
+        run.save(row, {"epoch": saved["epoch"], "step": 0, "model": network.state_dict(), **nothing})
+
+
+def _times(networks: list[nn.Module], side: int) -> dict[str, list[float]]:
+    """Return the median milliseconds before and after on the CPU, of one image and, where they are small, of a batch."""
+    batches, cpu = [1, BATCH] if side <= SMALL_SIDE else [1], torch.device("cpu")
+    ready, threads = [to_device(copy.deepcopy(network), cpu).eval() for network in networks], torch.get_num_threads()
+    torch.set_num_threads(1)  # what several take depends on what else runs
+    try:
+        return {str(images): milliseconds(ready, side, images) for images in batches}
+    finally:
+        torch.set_num_threads(threads)
+
+
+def report(request: Configuration, saved: dict, shrunk: Shrunk, costs: list[dict], times: dict) -> str:
+    """Return what was removed, what stays and why, and a table of what it costs, before and after."""
+    filters = sum(shrunk.removed.values())
+    lines = [f"{request.small}: {request.name} without {filters:,} filters of {len(shrunk.removed)} layers"]
+    lines += [f"outputs differ by at most {shrunk.difference:.1e} on random images"]
+    lines += [f"dead filters that stay: {reason}" for reason in _reasons(shrunk.stay)]
+    rows = [
+        ["parameters", *(f"{cost['params']:,}" for cost in costs)],
+        ["mult-adds, published", *(scientific(cost["mult_adds"]) for cost in costs)],
+        ["mult-adds, exact", *(scientific(cost["mult_adds_exact"]) for cost in costs)],
+        ["stored bytes", *(f"{cost['stored_bytes']:,}" for cost in costs)],
+    ]
+    for images, both in times.items():
+        what = f"ms, {images} image{'s' * (images != '1')}, a CPU thread"
+        rows.append([what, *(f"{value:.3g}" for value in both)])
+    return "\n".join(
+        [
+            *lines,
+            tabulate(
+                rows, ["", request.name, request.small], colalign=("left", "right", "right"), disable_numparse=True
+            ),
+        ]
+    )
+
+
+def _reasons(stay: Counter) -> list[str]:
+    return [f"{number:,} {why}" for why, number in stay.most_common()]
+
+
+def _before(saved: dict) -> str:
+    error = saved["rows"][-1].get("test_top1_error")
+    return "" if error is None else f"({error:.2f} and {saved['rows'][-1]['test_top5_error']:.2f} before)"
