@@ -29,7 +29,7 @@ from models.widths import text
 from sparsity.channels import Graph, graph_of
 from sparsity.constants import constants_of
 from sparsity.cut import cut, is_empty_filter, load, widths_of
-from sparsity.removal import plan_of
+from sparsity.removal import Constants, plan_of
 from sparsity.twin import Twin, is_separable_pair, is_whole, twin_of
 from system.errors import SwapconvError
 
@@ -60,20 +60,10 @@ def shrink(network: nn.Module, config: Mapping, dead: float | None = None) -> Sh
     Args: dead: filters whose largest |w| is below it are set to 0 before. Raise RequestError where the network cannot be followed.
     """
     side, twin = side_of(config), twin_of(network)
-    graph = graph_of(twin.network, side, twin.whole)
     if dead is not None:
-        silence(twin.network, graph, dead)
-    before, stay, removed = copy.deepcopy(twin.network), Counter(), Counter()
-    while True:
-        plan = plan_of(graph, constants_of(twin.network, side), twin.network)
-        stay = plan.stay
-        if not plan.removed:
-            break
-        plan.apply(twin.network, graph.normalised_by)
-        cut(twin.network, plan.removed)
-        removed.update(name for channel in plan.removed for name, _ in channel.writers)
-        graph = graph_of(twin.network, side, twin.whole)
-    stay = +(stay + Counter({SUM: _in_sums(twin, graph, side)}))
+        silence(twin.network, graph_of(twin.network, side, twin.whole), dead)
+    before = copy.deepcopy(twin.network)
+    removed, stay = reduce(twin, side)
     if not removed:
         return Shrunk(network, dict(config), {}, stay, 0.0)
     with torch.device("meta"):
@@ -82,6 +72,24 @@ def shrink(network: nn.Module, config: Mapping, dead: float | None = None) -> Sh
     small = materialise(build(narrow), config["seed"])
     load(small, twin.network, network)
     return Shrunk(small.eval(), narrow, dict(removed), stay, _checked(before, small, side))
+
+
+@torch.no_grad()
+def reduce(twin: Twin, side: int) -> tuple[Counter, Counter]:
+    """Remove, in place, the channels of a twin that can go, for images of `side` rows and columns.
+
+    Return how many filters are gone of each layer, and how many dead ones stay, by the reason.
+    """
+    removed = Counter()
+    while True:
+        graph = graph_of(twin.network, side, twin.whole)
+        constants = constants_of(twin.network, side)
+        plan = plan_of(graph, constants, twin.network)
+        if not plan.removed:
+            return removed, +(plan.stay + Counter({SUM: _in_sums(twin.network, graph, constants)}))
+        plan.apply(twin.network, graph.normalised_by)
+        cut(twin.network, plan.removed)
+        removed.update(name for channel in plan.removed for name, _ in channel.writers)
 
 
 def silence(network: nn.Module, graph: Graph, dead: float) -> None:
@@ -95,10 +103,9 @@ def silence(network: nn.Module, graph: Graph, dead: float) -> None:
                 module.weight[number] = 0.0
 
 
-def _in_sums(twin: Twin, graph: Graph, side: int) -> int:
+def _in_sums(network: nn.Module, graph: Graph, constants: Constants) -> int:
     """Return how many filters without weights write a channel that images still change, beside other filters."""
-    constants, empty = constants_of(twin.network, side), {}
-    count = 0
+    count, empty = 0, {}
     for channel in graph.channels:
         if len(channel.writers) < 2 or channel.barrier or not channel.readers:
             continue
@@ -106,7 +113,7 @@ def _in_sums(twin: Twin, graph: Graph, side: int) -> int:
             continue
         for name, number in channel.writers:
             if name not in empty:
-                empty[name] = is_empty_filter(twin.network.get_submodule(name)).tolist()
+                empty[name] = is_empty_filter(network.get_submodule(name)).tolist()
             count += empty[name][number]
     return count
 
