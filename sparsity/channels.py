@@ -22,7 +22,6 @@ import torch
 import torch_pruning
 from torch import nn
 
-from models.output import Output
 from models.widths import is_depthwise, width_of
 from system.errors import RequestError, first_line
 
@@ -63,20 +62,21 @@ def graph_of(network: nn.Module, side: int, whole: Collection[str]) -> Graph:
 
     Args: whole: names of layers all of whose channels stay. Raise RequestError where Torch-Pruning cannot follow the network.
     """
-    bare = copy.deepcopy(network).to("meta").train()
+    bare = copy.deepcopy(network).to("meta")
     names = {module: name for name, module in bare.named_modules()}
     graph = torch_pruning.DependencyGraph()
     images = torch.empty(2, 3, side, side, dtype=torch.float64, device="meta")
     try:
         with torch.enable_grad(), warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
-            graph.build_dependency(bare, images, output_transform=_logits, verbose=False)
+            graph.build_dependency(bare, images, forward_fn=_in_training, verbose=False)
             groups = list(graph.get_all_groups())
     except Exception as error:  # of the library's own code, which is given any network
         raise RequestError(f"Torch-Pruning cannot follow the channels of this network: {first_line(error)}")
     return Graph(_channels(graph, groups, names, whole), dict(_normalised(graph, names)))
 
 
-def _logits(output: Output) -> list[torch.Tensor]:
+def _in_training(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
+    output = network.train()(images)  # Torch-Pruning puts it into evaluation mode
     return [each for each in (output.logits, output.auxiliary_logits) if each is not None]
 
 
