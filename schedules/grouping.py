@@ -20,6 +20,9 @@ NOT_OF_GROUP = {
     "teacher_digest",
     "init_digest",
     "init_from",
+    "widths",
+    "shrunk_from",
+    "shrunk_digest",
 }
 GENERATIONS = 9  # of teachers of teachers that are compared; longer chains end in a name
 
@@ -73,6 +76,7 @@ def _key(each: dict, by_name: dict[str, dict], apart: Collection[str], depth: in
         return each["name"]
     own = {key: value for key, value in each.items() if value and key not in NOT_OF_GROUP | {*LEADING, "rows"}}
     own |= {"conv": conv} if (conv := asked(each)) else {}
+    own |= {"is_shrunk": True} if each.get("shrunk_from") else {}
     own["dataset"] = dataset_key(own["dataset"], own.get("data_digest"))
     origins = [each.get("init_from"), each.get("teacher_checkpoint") if each["taught"] else None]
     known = [

@@ -117,6 +117,8 @@ def _barrier(node, names: dict[nn.Module, str], whole: Collection[str]) -> str:
         return "a structured map is one of all its channels"
     if width_of(module) is None:
         return f"{type(module).__name__} mixes channels"
+    if isinstance(module, (nn.Conv2d, nn.Linear)) and type(module) not in (nn.Conv2d, nn.Linear):
+        return f"{type(module).__name__} may do more than a convolution or a linear map"
     if isinstance(module, nn.Conv2d) and module.groups > 1 and not is_depthwise(module):
         return "a convolution of several groups has as many channels in each"
     return ""

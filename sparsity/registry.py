@@ -123,9 +123,16 @@ def resolve_counting(options: argparse.Namespace) -> None:
 
 
 def ways(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return how a run makes weights 0, by the name of the way: `{"TopK": "TopK_0.05", "L1": "L1 1e-05"}`; {} where it does not."""
+    """Return how a run makes weights 0, by the name of the way: `{"TopK": "TopK_0.05", "L1": "L1 1e-05"}`; {} where it does not.
+
+    That its network was shrunk is one, beside the conv that the network had before if it has another now.
+    """
     found = {parse_prune(config["prune"]).method: config["prune"]} if config.get("prune") else {}
-    return found | ({"L1": f"L1 {config['l1']}"} if config.get("l1") else {})
+    found |= {"L1": f"L1 {config['l1']}"} if config.get("l1") else {}
+    if config.get("shrunk_from"):
+        found |= {config["shrunk_conv"]: config["shrunk_conv"]} if config.get("shrunk_conv") else {}
+        found["shrunk"] = "shrunk"
+    return found
 
 
 def unsaid(config: Mapping[str, Any]) -> set[str]:

@@ -96,12 +96,13 @@ def _hint(shrunk: Shrunk, dead: float | None) -> str:
 
 
 def _config(request: Configuration, saved: dict, shrunk: Shrunk) -> dict:
-    """Return the configuration of the small run: that of the run it comes from, under its own name, with its widths and origin."""
+    """Return the configuration of the small run: that of the run it comes from, with its own name, widths and origin."""
     name = "student_checkpoint" if shrunk.config.get("mode") == "student" else "teacher_checkpoint"
     return {
         **shrunk.config,
         name: request.small,
         "shrunk_from": request.name,
+        "shrunk_conv": saved["config"]["conv"] if saved["config"]["conv"] != shrunk.config["conv"] else None,
         "shrunk_digest": digest(saved["model"]),
         "shrunk_dead": request.dead,
     }

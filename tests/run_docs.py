@@ -27,7 +27,7 @@ def argv_of(words: list[str]) -> list[str] | None:
     if words[0] != "python" or len(words) < 3:
         return None
     program, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[1], words[2:])
-    if program == "count.py":
+    if program in ("count.py", "shrink.py"):
         return [sys.executable, str(ROOT / program), *arguments]
     if program == "main.py" and arguments[0] == "digits":
         short = [] if {"--epochs", "--evaluate"} & {*arguments} else SHORT

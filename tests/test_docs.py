@@ -12,8 +12,9 @@ from documents import ROOT, Command
 from PIL import Image
 
 import count
-from cli import options
+from cli import options, shrinking
 
+PROGRAMS = {"main.py": options.training, "count.py": options.counting, "shrink.py": shrinking.shrinking}
 COMMANDS = [command for page in documents.pages() for command in documents.commands(page)]
 PAGES = {page.relative_to(ROOT).as_posix(): page for page in documents.pages()}
 TOOLS = {"generate", "run", "collate", "list", "plot", "costs"}
@@ -48,8 +49,8 @@ def parse(words: list[str]) -> None:
         module = importlib.import_module(rest[0])
         named = [getattr(module, name, None) for name in ("options", "parse")]
         next(each for each in named if getattr(each, "__module__", "") == module.__name__)(rest[1:])
-    elif first in ("main.py", "count.py"):
-        {"main.py": options.training, "count.py": options.counting}[first](rest)
+    elif first in PROGRAMS:
+        PROGRAMS[first](rest)
     else:
         assert (ROOT / first).is_file(), f"there is no {first}"
 
@@ -69,7 +70,7 @@ def test_every_command_parses(command: Command, stand_ins, capsys):
 
 def test_there_are_commands_of_every_program():
     programs = {(command.words + ["", ""])[1] for command in COMMANDS if command.words[0] == "python"}
-    assert {"main.py", "count.py", "-m", "tests/attacks.py"} <= programs
+    assert {*PROGRAMS, "-m", "tests/attacks.py"} <= programs
     assert {word for command in COMMANDS for word in command.words if word.startswith("schedules.")} >= {
         f"schedules.{tool}" for tool in TOOLS
     }

@@ -127,7 +127,12 @@ def look(family: str) -> Look:
     """Return the look of a family. That of a user's module, or of an unknown family, depends on its name."""
     if family in LOOKS:
         return LOOKS[family]
+    if family.endswith(", shrunk"):
+        own = look(family.removesuffix(", shrunk"))
+        return own._replace(colour=_shade(own.colour, -0.4))
     base, *ways = family.split(", ")
+    if len(ways) == 1 and ways[0] in LOOKS:  # it was a layer of its own before it was shrunk
+        return LOOKS[ways[0]]
     if ways and not set(ways) - set(SPARSE):
         way = SPARSE[ways[0]]
         return way if base in ("Conv", "Sep") else way._replace(colour=_shade(look(base).colour, -0.4))
