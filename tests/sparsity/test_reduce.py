@@ -92,7 +92,9 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name == "CifarResNet50" else ()) for name in NETWORKS]
+)
 def test_outputs_stay(name):
     network = NETWORKS[name]()
     initialise(network, 0)
