@@ -2,7 +2,7 @@
 
     python benchmarks/shrunk.py [--share 0.7] [--repeats 7] [--threads 1] [--json FILE] [NETWORK ...]
 
-Networks with random weights, of which a share of the filters of each layer that may be swapped is set to 0; in the sums of
+Networks with random weights, of which a share of the filters of each convolution but the stem is set to 0; in the sums of
 residual networks that leaves all channels but those within the blocks. Milliseconds of CPU time of a forward pass of 32 images
 (of one at 224×224), dense and shrunk in turns, medians; parameters and exact mult-adds.
 """
@@ -41,13 +41,14 @@ IMAGES = {32: 32, 224: 1}
 
 @torch.no_grad()
 def with_dead(network: nn.Module, share: float) -> nn.Module:
-    """Set a share of the filters of the network's convolutions to 0, but for depthwise ones and the classifier's."""
+    """Set a share of the filters of the convolutions to 0, but for the stem, depthwise ones and the classifier."""
     generator = torch.Generator().manual_seed(0)
-    for name in network.swappable():
-        for module in network.get_submodule(name).modules():
-            kernel = getattr(module, "dense", getattr(module, "weight", None))
-            if isinstance(kernel, nn.Parameter) and kernel.dim() > 1 and kernel.shape[1] > 1:
-                kernel[torch.rand(len(kernel), generator=generator) < share] = 0
+    for name, module in network.named_modules():
+        kernel = getattr(module, "dense", getattr(module, "weight", None))
+        if not isinstance(kernel, nn.Parameter) or kernel.dim() < 2 or kernel.shape[1] in (1, 3):
+            continue
+        if not (isinstance(module, nn.Linear) or name.startswith(("classifier", "auxiliary"))):
+            kernel[torch.rand(len(kernel), generator=generator) < share] = 0
     return network.eval()
 
 
