@@ -6,6 +6,7 @@ import pytest
 import torch
 from foreigners import drawn
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from cli import options
 from counting.costs import summary
@@ -239,17 +240,10 @@ def _said(config):
 
 
 def costs_by_hand(network, side=32):
-    """Parameters, multiply-adds and bytes by the shapes of a network's weights and of what its layers return."""
-    products = 0
-
-    def add(module, inputs, output):
-        nonlocal products
-        products += module.weight.numel() * (output[0, 0].numel() if output.dim() == 4 else 1)
-
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            module.register_forward_hook(add)
-    outputs(network, side, double=False)
+    """Parameters and bytes by the shapes of a network's tensors, multiply-adds as torch sees them run."""
+    with FlopCounterMode(display=False) as counter:
+        outputs(network, side, double=False)  # of three images
+    products = counter.get_total_flops() // 2 // 3
     auxiliary = sum(each.numel() for name, each in network.named_parameters() if name.startswith("auxiliary"))
     state = {name: each for name, each in network.state_dict().items() if not name.startswith("auxiliary")}
     return (
