@@ -4,15 +4,15 @@ import copy
 
 import pytest
 import torch
+from families import VARIATIONAL
 from foreigners import drawn
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cli import options
 from counting.costs import summary
-from layers.dense import Conv
 from layers.init import initialise, materialise
-from layers.spec import ConvSpec
+from layers.variational import Variational
 from models.build import build
 from models.cifarresnet import CifarResNet50
 from models.darts import DARTS
@@ -32,8 +32,9 @@ def with_dead(network, share=0.4, seed=0):
     """The network with statistics of a trained one, and a share of its filters of zeros."""
     network, generator = drawn(network), torch.Generator().manual_seed(seed)
     for module in network.modules():
-        kernel = next((getattr(module, name) for name in ("weight", "kernel", "dense") if hasattr(module, name)), None)
-        if isinstance(kernel, nn.Parameter) and kernel.dim() > 1:
+        own = (getattr(module, name, None) for name in ("weight", "kernel", "dense"))
+        kernel = next((each for each in own if isinstance(each, nn.Parameter)), None)
+        if kernel is not None and kernel.dim() > 1:
             kernel[torch.rand(len(kernel), generator=generator) < share] = 0
     return network
 
@@ -201,22 +202,26 @@ def test_separable_pairs_are_cut_and_structured_maps_stay():
     assert summary(again.config)["params"] < summary(found.config)["params"]
 
 
-class Dense(Conv):
-    """What tests as an ordinary convolution, as variational layers do."""
+@pytest.mark.parametrize("conv", VARIATIONAL)
+def test_variational_layers_become_the_convolutions_that_they_test_as(conv):
+    config, network = trained(f"digits --wrn_depth 10 --wrn_width 0.5 --conv {conv}")
+    layer = network.groups[1][0].conv1.eval()
+    with torch.no_grad():
+        layer.kernel[:2] = 1.0  # so that what is off is so by its noise alone
+        (layer.log_variance_of_factor if conv == "GroupVD" else layer.log_variance)[:2] = 9.0
+    assert not layer.weight()[:2].any() and layer.kernel[:2].all()
+    found = shrink(network, config)
+    assert found.config["conv"] == "Conv" and not any(isinstance(each, Variational) for each in found.network.modules())
+    assert found.removed["groups.1.0.conv1"] >= 2
+    before, after = (outputs(each.eval(), double=False) for each in (network, found.network))
+    assert (before - after).abs().max() <= 1e-5 * max(1, before.abs().max())
+    assert costs_by_hand(found.network) == _said(found.config)
 
 
-@torch.no_grad()
-def test_what_tests_as_an_ordinary_convolution_becomes_one(monkeypatch):
-    for spec in (ConvSpec(3, 4, 3, 2, 1, bias=True), ConvSpec(4, 6, 1)):
-        block = Dense(spec)
-        block.reset_parameters()
-        network = Net(block, nn.Conv2d(spec.out_channels, 2, 1)) if spec.in_channels == 3 else None
-        if network:
-            block.kernel[1], block.bias[1] = 0, 0
-            small, removed, stay = reduced(network.eval())
-            assert type(small.layers[0]) is nn.Conv2d and removed == {"layers.0": 1}
+def test_names_of_what_is_left():
     assert dense_conv("a=SepHashed_0.1,.*=Sep") == "a=SepHashed_0.1,.*=Sep" and dense_conv("Conv") == "Conv"
     assert dense_conv("SepHashedDecimate") == "SepHashedDecimate" and dense_conv("Shuffle_4") == "Shuffle_4"
+    assert dense_conv("a=GroupVD,.*=Sep") == "a=Conv,.*=Sep" and dense_conv("SparseVD") == "Conv"
 
 
 def test_costs_are_those_of_the_shapes_and_small_filters_are_dead_where_they_are_asked_to_be():
