@@ -94,7 +94,7 @@ def planned(config: Mapping[str, Any]) -> Counted:
     sizes = [parameter.numel() for parameter in sum(layers.values(), [])]
     rest = sum(parameter.numel() for parameter in network.parameters()) - sum(sizes)
     kept = kept_count(parse_prune(config["prune"]).number, sum(sizes))
-    return Counted(sum(sizes), kept, kept, kept + rest, sparse_bytes(sizes, kept) + 4 * rest, {})
+    return Counted(sum(sizes), kept, kept, kept + rest, sparse_bytes(network, sizes, kept, rest), {})
 
 
 @torch.no_grad()
@@ -112,7 +112,9 @@ def counted(network: nn.Module, where: str = "") -> Counted:
         for name, parameters in layers.items()
     }
     size = sum(each.numel() for each in weights)
-    stored = sparse_bytes([each.numel() for each in weights], sum(active)) + 4 * sum(each.numel() for each in others)
+    stored = sparse_bytes(
+        network, [each.numel() for each in weights], sum(active), sum(each.numel() for each in others)
+    )
     return Counted(size, sum(active), sum(large), sum(active) + sum(rest), stored, shares)
 
 
@@ -133,6 +135,12 @@ def _integers(counts: list[Tensor]) -> list[int]:
     return torch.stack(counts).tolist() if counts else []
 
 
-def sparse_bytes(sizes: list[int], active: int) -> int:
-    """Return the bytes of tensors of these sizes in a file: a bit for each entry, and 4 bytes for each that is not 0."""
-    return sum(-(-size // 8) for size in sizes) + 4 * active
+def sparse_bytes(network: nn.Module, sizes: list[int], active: int, rest: int) -> int:
+    """Return the bytes of a file of a network with prunable tensors of these sizes and `rest` other parameters.
+
+    It has a bit for each prunable entry, 4 bytes for each of them that is not 0 and for each other parameter, and the
+    network's buffers (statistics of batch-norms) as they are.
+    """
+    parameters = {name for name, _ in network.named_parameters(remove_duplicate=False)}
+    buffers = sum(each.nbytes for name, each in network.state_dict().items() if name not in parameters)
+    return sum(-(-size // 8) for size in sizes) + 4 * (active + rest) + buffers

@@ -55,7 +55,7 @@ def test_active_fractions_are_the_references():
     )
     assert f"only {found.above}/{found.prunable}=" in above
     assert found.layers == {"0": 11 / 18, "2": 4 / 6}
-    assert found.sparse_bytes == (3 + 1) + 4 * 15 + 4 * (2 + 2 + 3)
+    assert found.sparse_bytes == (3 + 1) + 4 * 15 + 4 * (2 + 2 + 3) + 4 * (2 + 2) + 8
 
 
 @pytest.mark.parametrize("count", [1, 2, 50, 99, 199, 200])

@@ -145,7 +145,7 @@ def test_what_is_left_is_what_tests_use():
     assert found.layers == {"0": 2 / 4, "2": 3 / 4, "3": 1.0}
     assert (found.active, found.prunable) == (36 + 15 + 5, 72 + 20 + 5)
     assert found.active_parameters == found.active + (2 + 4 + 5 + 1)  # biases of filters that stay, scales, biases
-    assert found.sparse_bytes == (9 + 3 + 1) + 4 * found.active + 4 * (4 + 8 + 5 + 1)
+    assert found.sparse_bytes == (9 + 3 + 1) + 4 * found.active + 4 * (4 + 8 + 5 + 1) + 4 * 8 + 8  # statistics
 
 
 def test_labels_say_an_unusual_weight(tmp_path):
