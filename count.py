@@ -26,6 +26,7 @@ if __name__ == "__main__":
 from counting.costs import warn_of_uncounted
 from counting.report import compare, comparison_table, layer_table, resolved_summary, text
 from system.configuration import Configuration
+from system.errors import RequestError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,7 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     if request.get("compare"):
         rows = compare(request, request.compare, request.batch)
         for conv, row in zip(request.compare, rows):
-            row.update(_left({**request, "conv": conv}) if "error" not in row else {})
+            try:
+                row.update(_left({**request, "conv": conv}) if "error" not in row else {})
+            except RequestError as error:
+                row["error"] = str(error)
         print(json.dumps(rows) if request.json else comparison_table(rows))
         return 0
     costs = _of_run(request) if "run" in request else resolved_summary(request, request.batch) | _left(request)

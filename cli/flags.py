@@ -8,7 +8,7 @@ here gets a group of its own.
 
 import argparse
 from argparse import ArgumentTypeError
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -49,6 +49,14 @@ def dataset(text: str) -> str:
     if text not in DATASETS and "\0" not in text and len(text) < 4096 and Path(text).expanduser().is_dir():
         raise ArgumentTypeError(f"unknown dataset {text!r}; did you mean '{PREFIX}{text}'?")
     return choice("dataset", [*DATASETS, f"{PREFIX}PATH"])(text)
+
+
+def _dataset_or_run(text: str) -> str:
+    """Take a dataset's name; a run's has been looked for before."""
+    try:
+        return dataset(text)
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(f"{error}; nor is there a run of that name")
 
 
 MIXED = (
@@ -285,16 +293,16 @@ def _training_parser(state: tuple) -> Parser:
 def _counting_parser(state: tuple) -> Parser:
     what = "What a network costs: parameters, mult-adds per image, bytes. In place of DATASET and flags: the NAME of a run."
     parser = Parser(prog="count.py", description=what)
-    add_network_flags(parser)
+    add_network_flags(parser, _dataset_or_run)
     _add_group(parser, "output", COUNTING)
     _add_group(parser, "sparsity", (PRUNE, PRUNE_WHERE), "what is left when so many of the weights are pruned")
     return parser
 
 
-def add_network_flags(parser: Parser) -> None:
-    """Add the dataset and everything that says which network is built."""
+def add_network_flags(parser: Parser, take: Callable[[str], str] = dataset) -> None:
+    """Add the dataset, which `take` checks, and everything that says which network is built."""
     shown = " | ".join([*DATASETS, f"{PREFIX}PATH, a folder with train/<class>/ and test/<class>/ of small images"])
-    Flag("dataset", dataset, shown, metavar="DATASET").add_to(parser)
+    Flag("dataset", take, shown, metavar="DATASET").add_to(parser)
     presets = {name: networks.reference_conv(name) for name in NETWORKS}
     preset = ", ".join(["Conv", *(f"for {name} {conv}" for name, conv in presets.items() if conv != "Conv")])
     flags = (

@@ -48,7 +48,7 @@ def training(arguments: Sequence[str] | None = None) -> Configuration:
 def counting(arguments: Sequence[str] | None = None) -> Configuration:
     """Return the resolved options of count.py: of a network, or of a `run`. Raise RequestError where they contradict."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments and _is_run_there(arguments[0]):
+    if any(map(_is_run_there, arguments)) and not any(each in DATASETS or is_own(each) for each in arguments):
         return Configuration(vars(run_counting_parser().parse_args(arguments)))
     options = counting_parser().parse_args(arguments)
     if options.compare:

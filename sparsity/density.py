@@ -16,7 +16,7 @@ from layers.mixed import is_variational
 from layers.user import of_module
 from layers.variational import Variational
 from models.build import build
-from sparsity.prune import kept_count
+from sparsity.prune import exact, kept_count
 from sparsity.registry import check_unpruned, parse_prune
 from sparsity.weights import prunable
 from training.callbacks import Callback
@@ -93,7 +93,7 @@ def planned(config: Mapping[str, Any]) -> Counted:
     layers = prunable(network, config["prune_where"] or "")
     sizes = [parameter.numel() for parameter in sum(layers.values(), [])]
     rest = sum(parameter.numel() for parameter in network.parameters()) - sum(sizes)
-    kept = kept_count(parse_prune(config["prune"]).number, sum(sizes))
+    kept = kept_count(exact(parse_prune(config["prune"]).number), sum(sizes))
     return Counted(sum(sizes), kept, kept, kept + rest, sparse_bytes(network, sizes, kept, rest), {})
 
 

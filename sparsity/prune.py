@@ -25,14 +25,24 @@ if TYPE_CHECKING:
 EVERY = 100  # steps between two prunings of Gradual
 
 
-def kept_count(share: float, weights: int) -> int:
-    """Return ⌊share · weights⌋ of the share as it is written in decimals, at least 1."""
-    return max(1, int(Fraction(repr(share)) * weights))
+def kept_count(share: Fraction, weights: int) -> int:
+    """Return ⌊share · weights⌋, at least 1."""
+    return max(1, int(share * weights))
 
 
-def share_at(share: float, progress: float) -> float:
+def share_at(share: Fraction, progress: Fraction) -> Fraction:
     """Return the share of the weights that stay at 0 <= progress <= 1 of Gradual: s + (1 − s)(1 − τ)³."""
     return share + (1 - share) * (1 - progress) ** 3
+
+
+def exact(share: float) -> Fraction:
+    """Return the share as it is written in decimals."""
+    return Fraction(repr(share))
+
+
+def _moment(t: float) -> Fraction:
+    """Return the share of training as steps done of all steps, of which t is the nearest float."""
+    return Fraction(t).limit_denominator(10**7)
 
 
 class Prune(Callback):
@@ -71,8 +81,9 @@ class Prune(Callback):
         if step.t >= self.end:
             self._finish(step)
         elif self.steps % EVERY == 0:
-            progress = (step.t - self.begin) / (self.end - self.begin)
-            self._keep_largest(step, share_at(self.name.number, progress))
+            begin, end = _moment(self.begin), _moment(self.end)
+            progress = (_moment(step.t) - begin) / (end - begin)
+            self._keep_largest(step, share_at(exact(self.name.number), progress))
         self.steps += 1
 
     def after_epoch(self, step: TrainStep) -> None:
@@ -84,10 +95,10 @@ class Prune(Callback):
         if self.name.method == "Magnitude":
             self._apply(step, masks.above(self.weights(step.model), self.name.number))
         else:
-            self._keep_largest(step, self.name.number)
+            self._keep_largest(step, exact(self.name.number))
         self.is_done = True
 
-    def _keep_largest(self, step: TrainStep, share: float) -> None:
+    def _keep_largest(self, step: TrainStep, share: Fraction) -> None:
         weights = self.weights(step.model)
         count = kept_count(share, sum(weight.numel() for weight in weights))
         self._apply(step, masks.largest(weights, count, among=self.masks))
@@ -95,17 +106,23 @@ class Prune(Callback):
     @torch.no_grad()
     def _apply(self, step: TrainStep, found: list[Tensor]) -> None:
         self.masks = found
-        for weight, mask in zip(self.weights(step.model), found):
-            weight.masked_fill_(~mask, 0.0)
-            for kept in step.optimizer.state.get(weight, {}).values():
-                if kept.shape == weight.shape:
-                    kept.masked_fill_(~mask, 0.0)
+        self.after_step(step)
 
     def after_backward(self, step: TrainStep) -> None:
         """Set the gradients of pruned weights to 0."""
         for weight, mask in zip(self.weights(step.model), self.masks):
             if weight.grad is not None:
                 weight.grad.masked_fill_(~mask, 0.0)
+
+    @torch.no_grad()
+    def after_step(self, step: TrainStep) -> None:
+        """Set pruned weights to 0, and what the optimizer keeps of them: a later callback may have changed their gradients."""
+        for weight, mask in zip(self.weights(step.model), self.masks):
+            gone = ~mask
+            weight.masked_fill_(gone, 0.0)
+            for kept in step.optimizer.state.get(weight, {}).values():
+                if kept.shape == weight.shape:
+                    kept.masked_fill_(gone, 0.0)
 
     def state_dict(self) -> dict:
         """Return the masks (bool) and how far it is."""

@@ -43,7 +43,7 @@ def parse_prune(text: str) -> PruneName:
         raise RequestError(f"unknown way to prune {text!r}{hint} (known: {', '.join(forms)})")
     values = grammar.values(given, METHODS[method])
     if values is None:
-        raise RequestError(f"--prune {text!r} is not of the form {grammar.form(method, METHODS[method])}")
+        raise RequestError(f"{text!r} is not of the form {grammar.form(method, METHODS[method])}")
     return PruneName(method, *values)
 
 
@@ -100,7 +100,7 @@ def resolve(options: argparse.Namespace) -> None:
                 raise RequestError(f"--{flag} {getattr(options, flag)} goes with --prune")
         return
     if options.prune_at is None:
-        options.prune_at = options.epochs // 3
+        options.prune_at = _third(options.epochs)
     if parse_prune(options.prune).method != "Gradual":
         if options.prune_until is not None:
             raise RequestError(f"--prune_until {options.prune_until} goes with --prune Gradual_s, not {options.prune}")
@@ -122,6 +122,11 @@ def resolve_counting(options: argparse.Namespace) -> None:
         raise RequestError(f"--prune {options.prune}: only a training shows what is above a threshold; {known}")
 
 
+def _third(epochs: int) -> int:
+    """Return after how many epochs a run prunes where it does not say: a third of them, and never before any training."""
+    return max(1, epochs // 3)
+
+
 def ways(config: Mapping[str, Any]) -> dict[str, str]:
     """Return how a run makes weights 0, by the name of the way: `{"TopK": "TopK_0.05", "L1": "L1 1e-05"}`; {} where it does not.
 
@@ -138,7 +143,7 @@ def ways(config: Mapping[str, Any]) -> dict[str, str]:
 def unsaid(config: Mapping[str, Any]) -> set[str]:
     """Return the keys of the flags of sparsity that `ways` says, or that are as without the flag."""
     epochs = config.get("epochs") or 0
-    usual = {"prune_at": (None, epochs // 3), "prune_until": (None, 2 * epochs // 3), "prune_where": (None,)}
+    usual = {"prune_at": (None, _third(epochs)), "prune_until": (None, 2 * epochs // 3), "prune_where": (None,)}
     usual |= {"kl_weight": (None, 1), "kl_warmup": (None, epochs / 5)}
     return {"prune", "l1", *(flag for flag, values in usual.items() if config.get(flag) in values)}
 

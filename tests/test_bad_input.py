@@ -214,7 +214,7 @@ REQUESTS = [
     ("folder:images/cifar10 teacher -t x --network SqueezeNet --reestimate_bn 3 --image_size 64", "--reestimate_bn 3: SqueezeNet has no batch-norm"),
     ("digits teacher -t t --evaluate --reestimate_bn 3", "--evaluate only tests a trained network, --reestimate_bn does not go with it"),
     (T + "--prune TopX_0.1", "unknown way to prune 'TopX_0.1'; did you mean TopK_s (0 < s <= 1)?"),
-    (T + "--prune Gradual", "--prune 'Gradual' is not of the form Gradual_s (0 < s <= 1)"),
+    (T + "--prune Gradual", "argument --prune: 'Gradual' is not of the form Gradual_s (0 < s <= 1)"),
     (T + "--prune Magnitude_-1", "is not of the form Magnitude_t (t >= 0)"),
     (T + "--prune_at 3", "--prune_at 3 goes with --prune"),
     (T + "--prune TopK_0.1 --prune_until 9", "--prune_until 9 goes with --prune Gradual_s, not TopK_0.1"),

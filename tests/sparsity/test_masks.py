@@ -2,6 +2,7 @@
 
 import csv
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 import blocks
 from layers.spec import ConvSpec
 from sparsity import density, masks
-from sparsity.prune import kept_count, share_at
+from sparsity.prune import exact, kept_count, share_at
 from sparsity.weights import prunable
 from system.errors import RequestError
 
@@ -37,7 +38,7 @@ def test_the_reference(row):
     else:
         goal, n = (float(number) for number in re.findall(r"=([\d.]+)", row["parameters"]))
         count = int(re.search(r"=(\d+);", row["expected"])[1])
-        assert kept_count(goal, int(n)) == max(1, count)
+        assert kept_count(exact(goal), int(n)) == max(1, count)
         found = masks.largest(weights, count)
     assert said(found) == expected
 
@@ -73,8 +74,12 @@ def test_exactly_so_many_of_several_tensors_with_ties(count):
 
 
 def test_shares():
-    assert [kept_count(*case) for case in ((0.29, 100), (0.7, 10), (1.0, 7), (1e-9, 5))] == [29, 7, 7, 1]
-    assert [share_at(0.2, progress) for progress in (0.0, 0.5, 1.0)] == pytest.approx([1, 0.3, 0.2])
+    goals = ((0.29, 100), (0.7, 10), (1.0, 7), (1e-9, 5))
+    assert [kept_count(exact(share), count) for share, count in goals] == [29, 7, 7, 1]
+    tenth, steps = exact(0.1), [Fraction(step, 10) for step in (0, 3, 5, 10)]
+    shares = [share_at(tenth, step) for step in steps]
+    assert shares == [1, Fraction(4087, 10000), Fraction(2125, 10000), tenth]
+    assert [kept_count(share, 100_000) for share in shares] == [100_000, 40_870, 21_250, 10_000]
 
 
 @pytest.mark.parametrize("conv", ONE_EACH)

@@ -1,6 +1,7 @@
 """Pruning while a network is trained: exact, for good, and resumed from every moment to the bit."""
 
 import copy
+from fractions import Fraction
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from layers.spec import ConvSpec
 from models.output import Output
 from sparsity import density
 from sparsity.l1 import ProximalL1
-from sparsity.prune import Prune, kept_count, share_at
+from sparsity.prune import Prune, exact, kept_count, share_at
 from sparsity.registry import parse_prune
 from training.callbacks import Callback
 from training.loop import Progress, fit
@@ -51,6 +52,14 @@ def digits():
     return data
 
 
+class Noise(Callback):
+    """Changes gradients after the pruner, as a user's callback may."""
+
+    def after_backward(self, step):
+        for parameter in step.model.parameters():
+            parameter.grad.add_(1e-3)
+
+
 class Watch(Callback):
     """Notes after every step which weights are not 0, and whether the optimizer keeps anything for the others."""
 
@@ -71,7 +80,7 @@ def run(digits, name, cls, resumed=None, begin=1, end=None, **keywords):
     model, prune = Net(), Prune(parse_prune(name), "", begin / EPOCHS, (begin if end is None else end) / EPOCHS)
     watch = Watch(prune)
     groups = parameter_groups(model, blocks.structured_parameters(model), 5e-4, 0.1)
-    step = TrainStep(model, Supervised(), cls(groups, 1.0, 0.9, **keywords), [prune, density.Density(), watch])
+    step = TrainStep(model, Supervised(), cls(groups, 1.0, 0.9, **keywords), [prune, Noise(), density.Density(), watch])
     moments = fit(step, digits, Cosine(0.05 if cls is SGD else 1e-2), EPOCHS, resumed, checkpoint_every=5)
     return [Progress(row, copy.deepcopy(state)) for row, state in moments], watch
 
@@ -93,12 +102,12 @@ def test_pruned_weights_stay_zero_and_every_moment_is_resumed_to_the_bit(digits,
     assert all((b <= a).all() for one, other in zip(watch.active, watch.active[1:]) for a, b in zip(one, other))
     if method == "Gradual":
         end = STEPS * keywords["end"]
-        shares = [share_at(0.3, (step - step % 3) / (end - begin)) for step in range(end - begin)]
-        expected = [max(1, int(share * size)) for share in shares] + [kept_count(0.3, size)] * (len(active) - end)
-        assert active[begin:] == pytest.approx(expected, abs=1)
-        assert whole[-1].row["active_fraction"] == kept_count(0.3, size) / size
+        goal, moments = exact(0.3), [Fraction(step - step % 3, end - begin) for step in range(end - begin)]
+        expected = [kept_count(share_at(goal, moment), size) for moment in moments]
+        assert active[begin:] == expected + [kept_count(goal, size)] * (len(active) - end)
+        assert whole[-1].row["active_fraction"] == kept_count(goal, size) / size
     else:
-        assert len({*active[begin:]}) == 1 and (active[-1] == kept_count(0.3, size) or method == "Magnitude")
+        assert len({*active[begin:]}) == 1 and (active[-1] == kept_count(exact(0.3), size) or method == "Magnitude")
         assert 0 < active[-1] < size
     row = whole[-1].row
     assert row["active_fraction"] * size == pytest.approx(
