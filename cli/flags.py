@@ -19,6 +19,7 @@ from layers.registry import FAMILIES, form
 from models import registry as networks
 from models.libraries import FORMS, check_name
 from models.registry import NETWORKS
+from record.paths import CHECKPOINTS
 from sparsity.registry import FLAGS as SPARSITY
 from sparsity.registry import PRUNE, PRUNE_WHERE
 from system.arguments import (
@@ -35,7 +36,7 @@ from system.arguments import (
     points,
     source,
 )
-from system.errors import RequestError
+from system.errors import RequestError, did_you_mean
 from training import registry
 from training.registry import CALLBACKS, LOSSES
 
@@ -56,7 +57,8 @@ def _dataset_or_run(text: str) -> str:
     try:
         return dataset(text)
     except ArgumentTypeError as error:
-        raise ArgumentTypeError(f"{error}; nor is there a run of that name")
+        hint = did_you_mean(text, (path.stem for path in CHECKPOINTS.glob("*.pt")))
+        raise ArgumentTypeError(f"{error}; nor is there a run of that name{hint}")
 
 
 MIXED = (

@@ -39,7 +39,7 @@ def add_groups(rows: Sequence[dict], others: Iterable[dict] = ()) -> None:
     for each in rows:
         groups.setdefault(_key(each, by_name, apart), []).append(each)
     for members in groups.values():
-        finished = _one_of_each_seed(each for each in members if each["state"] == "finished")
+        finished = one_of_each_seed(each for each in members if each["state"] == "finished")
         shared = {"group": members[0]["name"], "seeds": len(finished)}
         for metric in METRICS:
             values = [each[metric] for each in finished if each[metric] is not None]
@@ -49,7 +49,7 @@ def add_groups(rows: Sequence[dict], others: Iterable[dict] = ()) -> None:
             each.update(shared)
 
 
-def _one_of_each_seed(runs: Iterable[dict]) -> list[dict]:
+def one_of_each_seed(runs: Iterable[dict]) -> list[dict]:
     """Return one run of each seed, teachers' seeds included: a repetition says nothing about chance."""
     kept: dict[tuple, dict] = {}
     for each in runs:

@@ -17,6 +17,7 @@ from pathlib import Path
 from record.identity import dataset_key, name_of
 from schedules import comparable, table
 from schedules.comparable import Comparison, comparisons, differing
+from schedules.grouping import one_of_each_seed
 from schedules.labelling import set_labels, teacher_label
 from schedules.table import COSTS, COUNTED, MEASURES, Run, finite
 from system.errors import RequestError
@@ -115,8 +116,13 @@ class Pair:
     def undrawn(self) -> Counter:
         """The number of runs that are in no group, by the reason."""
         drawn = {id(run) for group in self.groups for run in group.runs}
-        left = [run["state"] for run in self.runs if id(run) not in drawn]
-        counts = Counter("without result" if state == "finished" else state for state in left)
+        left = [run for run in self.runs if id(run) not in drawn]
+        seeds = {(run.get("group"), run.get("seed")) for group in self.groups for run in group.runs}
+        again = {True: "repeated", False: "without result"}
+        counts = Counter(
+            again[(run.get("group"), run.get("seed")) in seeds] if run["state"] == "finished" else run["state"]
+            for run in left
+        )
         return counts + Counter({"without a configuration": self.without_configuration})
 
 
@@ -191,7 +197,7 @@ def _groups(runs: list[Run], measure: str) -> list[Group]:
             key = (run["dataset"], run["network"], run["group"] or f"run {number}")
             members.setdefault(key, []).append(run)
     groups = []
-    for of_group in members.values():
+    for of_group in map(one_of_each_seed, members.values()):
         errors = [run[measure] for run in of_group]
         mean, std = (of_group[0].get(f"{kind}_{measure}") for kind in ("mean", "std"))
         own = statistics.stdev(errors) if len(errors) > 1 else None

@@ -16,7 +16,8 @@ from schedules.figures.tradeoff import SIZE
 from schedules.outcomes import Group, Pair
 from schedules.table import finite
 
-UPPER, LOWER = (0.06, 0.56, 0.725, 0.365), (0.06, 0.115, 0.725, 0.365)  # left, bottom, width, height as shares
+UPPER, LOWER = (0.06, 0.585, 0.725, 0.345), (0.06, 0.163, 0.725, 0.345)  # left, bottom, width, height as shares
+LETTERS = 32  # of a label beside the panels
 LEAST = 1e-6  # share of weights below which a line ends at the lower edge
 
 
@@ -40,10 +41,11 @@ def traces(pair: Pair) -> Figure | None:
         for group in groups:
             colour = look(group.family).colour
             axes.plot(*lines[group.number].T, color=colour, linewidth=0.9, zorder=3, gid=f"trace-{group.number}")
+        axes.set_xlim(left=min(axes.get_xlim()[0], *moments(groups)) if moments(groups) else None)
         for moment in sorted(moments(groups)):
             axes.axvline(moment, color=MUTED, linewidth=0.6, linestyle=(0, (1, 2)), zorder=2, gid=f"pruned-{moment:g}")
         named = [group for group in groups if len(lines[group.number])]
-        mark_ends(axes, named, lines, words=lambda group, _: group.label)
+        mark_ends(axes, named, lines, words=_words)
     upper.set_xticklabels([])
     lower.set_xlabel("epoch", labelpad=1)
     heading(figure, upper, "share of the weights that are not 0", pair.title)
@@ -56,6 +58,12 @@ def moments(groups: list[Group]) -> set[float]:
     """Return the epochs after which the groups' runs are pruned, and those after which Gradual has reached its share."""
     found = (group.first.get(flag) for group in groups for flag in ("prune_at", "prune_until"))
     return {epoch for epoch in found if finite(epoch)}
+
+
+def _words(group: Group, short: bool) -> str:
+    """Return what fits beside a line: the group's label, and whether it was taught."""
+    words = group.label if len(group.label) <= LETTERS else f"{group.label[: LETTERS - 1]}…"
+    return f"{words}, taught" if group.taught else words
 
 
 def _line(group: Group, measure: str, least: float = -np.inf) -> np.ndarray:
