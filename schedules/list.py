@@ -45,7 +45,7 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
 def repeat(record: Record | None, job: Job | None = None) -> str:
     """Return the command that goes on with a run, or begins it; "" where nobody recorded it.
 
-    It is the last that went on with it. An --until that the run has reached is left out.
+    It is the last that went on with it; of a shrunk run that which made it. An --until that the run has reached is left out.
     """
     last = record.document if record is not None else {}
     for resumed in last.get("resumed", []):
@@ -54,6 +54,8 @@ def repeat(record: Record | None, job: Job | None = None) -> str:
     arguments = [each for each in arguments if each not in ("-r", "--resume", "--dry_run")]
     if record is not None:
         arguments = _without_until(arguments, record.epochs_done)
+        if record.config.get("shrunk_from"):
+            return f"python shrink.py {shlex.join(arguments)}"
     return f"python main.py {shlex.join(arguments)} --resume" if arguments else ""
 
 
