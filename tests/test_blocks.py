@@ -26,7 +26,7 @@ SHAPES = [
     (32, 16, 3, dict(stride=2, padding=1)),
     (144, 32, 1, dict()),
     (36, 36, 3, dict(padding=2, dilation=2)),
-    (640, 640, 3, dict(padding=1)),
+    (640, 640, 1, dict()),
     (12, 20, 1, dict(stride=2, padding=1, bias=True)),
     (9, 15, 5, dict(stride=2, padding=2, bias=True)),
     (21, 15, 3, dict(padding=1)),
@@ -46,12 +46,12 @@ def possible(conv, shape):
         return False
 
 
-CASES = [(conv, shape) for conv in CONVS for shape in SHAPES if possible(conv, shape)]
-cases = pytest.mark.parametrize("conv, shape", CASES, ids=lambda v: str(v))
+CASES = {conv: [shape for shape in SHAPES if possible(conv, shape)] for conv in CONVS}
+each_conv = pytest.mark.parametrize("conv", CONVS)
 
 
 def test_every_family_has_every_shape():
-    walked = {(parse_conv(conv).family, shape[:3]) for conv, shape in CASES}
+    walked = {(parse_conv(conv).family, shape[:3]) for conv, shapes in CASES.items() for shape in shapes}
     assert len(walked) == len(STEADY) * len(SHAPES)
 
 
@@ -61,44 +61,46 @@ def noisy_biases(made):
             nn.init.normal_(parameter)
 
 
-@cases
-def test_dense_equivalent(conv, shape):
-    i, o, k, extra = shape
-    torch.manual_seed(1)
-    made = make(conv, shape)
-    noisy_biases(made)
-    for batch, side in ((2, 9), (40, 8)):  # large batches may take the other way of applying a map
-        x = torch.randn(batch, i, side, side)
+@each_conv
+def test_dense_equivalent(conv):
+    for shape in CASES[conv]:
+        i, o, k, extra = shape
+        torch.manual_seed(1)
+        made = make(conv, shape)
+        noisy_biases(made)
         geometry = {name: value for name, value in extra.items() if name != "bias"}
-        with torch.no_grad():
-            dense = F.conv2d(x, made.weight(), made.effective_bias(), **geometry)
-            assert made.weight().shape == (o, i, k, k)
-            out = made(x)
-        assert out.shape == dense.shape
-        assert (out - dense).norm() / dense.norm() < 1e-5
+        for batch, side in ((1, 1), (2, 9), (24, 8)):  # large batches may take the other way of applying a map
+            x = torch.randn(batch, i, side, side)
+            with torch.no_grad():
+                weight, out = made.weight(), made(x)
+                dense = F.conv2d(x, weight, made.effective_bias(), **geometry)
+            assert weight.shape == (o, i, k, k) and out.shape == dense.shape, shape
+            assert (out - dense).norm() / dense.norm() < 1e-5, (shape, batch)
 
 
-@cases
-def test_parameters(conv, shape):
-    made = make(conv, shape)
-    assert made.parameter_count() == sum(p.numel() for p in made.parameters())
-    made(torch.randn(4, shape[0], 8, 8)).square().sum().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in made.parameters())
-    structured, own = made.structured_parameters(), {id(p) for p in made.parameters()}
-    assert {id(p) for p in structured} <= own and len({id(p) for p in structured}) == len(structured)
-    assert bool(structured) == (parse_conv(conv).family not in ("Conv", "Sep"))
+@each_conv
+def test_parameters(conv):
+    for shape in CASES[conv]:
+        made = make(conv, shape)
+        assert made.parameter_count() == sum(p.numel() for p in made.parameters()), shape
+        made(torch.randn(4, shape[0], 4, 4)).square().sum().backward()
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in made.parameters()), shape
+        structured, own = made.structured_parameters(), {id(p) for p in made.parameters()}
+        assert {id(p) for p in structured} <= own and len({id(p) for p in structured}) == len(structured)
+        assert bool(structured) == (parse_conv(conv).family not in ("Conv", "Sep"))
 
 
-@cases
-def test_exact_mult_adds_are_what_runs(conv, shape):
+@each_conv
+def test_exact_mult_adds_are_what_runs(conv):
     """Maps that know which way is faster run that one, and are counted as the one of fewer multiply-adds."""
-    made = make(conv, shape)
-    for batch, side in ((1, 4), (3, 8), (16, 16)):
-        with FlopCounterMode(display=False) as counter:  # with gradients: without them matrices are kept
-            pixels = made(torch.randn(batch, shape[0], side, side))[:, 0].numel()
-        told, ran = made.exact_mult_adds(side, side, batch), counter.get_total_flops() // 2
-        counted, seen = counted_and_seen(getattr(made, "map", None), pixels) or (0, 0)
-        assert told - counted == ran - seen
+    for shape in CASES[conv]:
+        made = make(conv, shape)
+        for batch, side in ((1, 4), (24, 8)):
+            with FlopCounterMode(display=False) as counter:  # with gradients: without them matrices are kept
+                pixels = made(torch.randn(batch, shape[0], side, side))[:, 0].numel()
+            told, ran = made.exact_mult_adds(side, side, batch), counter.get_total_flops() // 2
+            counted, seen = counted_and_seen(getattr(made, "map", None), pixels) or (0, 0)
+            assert told - counted == ran - seen, (shape, batch)
 
 
 def channel_map(made):
@@ -125,13 +127,13 @@ def test_the_table_of_initial_scales():
         assert ratio == pytest.approx(float(told), abs=0.0015)
 
 
-@cases
-def test_the_channel_map_starts_at_the_dense_scale(conv, shape):
-    made = make(conv, shape)
+@each_conv
+def test_the_channel_map_starts_at_the_dense_scale(conv):
     drawn_freely = parse_conv(conv).family in ("Conv", "Sep")
-    bound = 4 / math.sqrt(2 * shape[0] * shape[1]) if drawn_freely else 0.05 if "ACDC" in conv else 0.01
-    ratio = channel_map(made).square().mean().sqrt().item() / math.sqrt(2 / shape[1])
-    assert ratio == pytest.approx(1, rel=bound)
+    for shape in CASES[conv]:
+        bound = 4 / math.sqrt(2 * shape[0] * shape[1]) if drawn_freely else 0.05 if "ACDC" in conv else 0.01
+        ratio = channel_map(make(conv, shape)).square().mean().sqrt().item() / math.sqrt(2 / shape[1])
+        assert ratio == pytest.approx(1, rel=bound), shape
 
 
 def test_depthwise_parts_start_at_their_scale():
