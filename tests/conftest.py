@@ -4,8 +4,10 @@ import os
 import signal
 
 import pytest
+from kept_digits import kept_digits
 from small_runs import TINY
 
+from input import places
 from system import threads
 from system.signals import on_signal
 
@@ -32,6 +34,14 @@ def seeded():
     yield
     on_signal(signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def digits_are_read_once():
+    """Enlarging them takes as long as a short run trains on them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(places, "digits", kept_digits())
+        yield
 
 
 @pytest.fixture

@@ -406,24 +406,19 @@ def test_there_are_enough():
     assert len(REQUESTS) + len(COUNTS) >= 150
 
 
-@pytest.mark.parametrize("start", [0, pytest.param(6, marks=pytest.mark.long)])
-def test_refused_as_processes(start, workplace):
-    """A dozen of those that need no files, each in a process of its own."""
+def test_refused_as_processes(workplace):
+    """Three of those that need no files, each in a process of its own; and the GPU that is not there."""
     chosen = [text for text, _ in REQUESTS if isinstance(text, str) and text.startswith(T) and len(text) < 100]
-    chosen = chosen[:: len(chosen) // 12][start : start + 6]
+    chosen = chosen[:: len(chosen) // 3][:3]
+    chosen += [] if torch.cuda.is_available() else [T + "--GPU 3"]
     children = [process(*text.split(), cwd=workplace) for text in chosen]
     for text, child in zip(chosen, children):
         out, err = child.communicate(timeout=120)
         assert (child.returncode, out) == (2, "") and len(err.splitlines()) == 1 and err.startswith("error: "), text
-    assert list(workplace.iterdir()) == [] and len(chosen) == 6
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU where there is none")
-def test_no_gpu_as_a_process(workplace):
-    child = process("digits", "teacher", "-t", "x", "--GPU", "3", cwd=workplace)
-    out, err = child.communicate(timeout=60)
-    assert (child.returncode, out) == (2, "") and list(workplace.iterdir()) == []
-    assert err == "error: --GPU 3: there is no such GPU, torch sees none here, leave --GPU out to use the CPU\n"
+        assert "--GPU 3" not in text or err == (
+            "error: --GPU 3: there is no such GPU, torch sees none here, leave --GPU out to use the CPU\n"
+        )
+    assert list(workplace.iterdir()) == [] and len(chosen) >= 3
 
 
 FLAGS = sorted(
@@ -439,7 +434,7 @@ CONVS = st.tuples(st.sampled_from([*FAMILIES, "conv", ""]), st.lists(NUMBERS, ma
     lambda parts: "_".join([parts[0], *parts[1]])
 )
 FUZZ = settings(
-    max_examples=2500, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=700, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 
 

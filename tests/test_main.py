@@ -18,6 +18,7 @@ from cli import command, options
 from record import checkpoint
 from training import registry
 
+SHORT = ["--epochs", "1", "--train_size", "64"]
 STUDENT = ["digits", "student", "-t", "t", "-s", "s", *TINY]
 
 
@@ -45,7 +46,7 @@ def test_teachers_that_do_not_fit(teacher, workplace, capsys):
 def test_student_metrics_and_teacher_file(teacher, workplace, capsys):
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
     before = (workplace / "checkpoints/t.pt").read_bytes()
-    assert main.main([*STUDENT, "--conv", "Generic_0.5", "--alpha", "0.1", "--val_size", "100"]) == 0
+    assert main.main([*STUDENT, "--conv", "Generic_0.5", "--alpha", "0.1", "--val_size", "100", "--epochs", "1"]) == 0
     assert (workplace / "checkpoints/t.pt").read_bytes() == before
     out = capsys.readouterr().out
     assert "weight decay 0.0005 on" in out and "structured parameters" in out and "Error@1" in out
@@ -59,34 +60,33 @@ def test_student_metrics_and_teacher_file(teacher, workplace, capsys):
 
 def test_a_retrained_teacher_is_noticed_at_a_resume(teacher, workplace, capsys):
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
-    assert main.main(STUDENT) == 0
+    student = [*STUDENT, *SHORT]
+    assert main.main(student) == 0
     saved = torch.load("checkpoints/t.pt", weights_only=True)
     saved["model"]["classifier.bias"] += 1
     checkpoint.save(Path("checkpoints/t.pt"), saved)
     capsys.readouterr()
-    assert "the digest of the teacher's weights was" in refused([*STUDENT, "--resume"], capsys)
+    assert "the digest of the teacher's weights was" in refused([*student, "--resume"], capsys)
 
 
 def test_a_teacher_that_is_another_run_is_told(teacher, workplace, capsys):
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
     Path("checkpoints/t.pt").rename("checkpoints/u.pt")
-    assert main.main(["digits", "student", "-t", "u", "-s", "s", *TINY, "--epochs", "1"]) == 0
+    assert main.main(["digits", "student", "-t", "u", "-s", "s", *TINY, *SHORT]) == 0
     assert "warning: checkpoints/u.pt is a checkpoint of the run 't'" in capsys.readouterr().err
 
 
 def test_an_unfinished_teacher_is_told(teacher, workplace, capsys):
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
     shutil.copy("checkpoints/t.pt.previous", "checkpoints/t.pt")
-    assert main.main([*STUDENT, "--epochs", "1"]) == 0
+    assert main.main([*STUDENT, *SHORT]) == 0
     assert "has only finished 1 of 2 epochs" in capsys.readouterr().err
 
 
 def test_crs_is_in_the_run(teacher, workplace):
     for flags, scale in (([], None), (["--nocrswd"], 1.0), (["--crs_factor", "2"], None)):
         name = "x" + str(len(flags))
-        assert (
-            main.main(["digits", "teacher", "-t", name, *TINY, "--conv", "Generic_0.5", "--epochs", "1", *flags]) == 0
-        )
+        assert main.main(["digits", "teacher", "-t", name, *TINY, "--conv", "Generic_0.5", *SHORT, *flags]) == 0
         saved = torch.load(f"checkpoints/{name}.pt", weights_only=True)
         ratio = json.loads((workplace / f"runs/{name}/config.json").read_text())["counts"]["crs_ratio"]
         expected = scale or ratio * (2 if "--crs_factor" in flags else 1)
@@ -111,15 +111,15 @@ class Conv(torch.nn.Module):
 
 def test_a_users_module_trains_and_teaches(workplace, capsys):
     (workplace / "mine.py").write_text(MODULE)
-    assert main.main(["digits", "teacher", "-t", "own", *TINY, "--module", "mine.py"]) == 0
+    assert main.main(["digits", "teacher", "-t", "own", *TINY, *SHORT, "--module", "mine.py"]) == 0
     assert "6 structured parameters" in capsys.readouterr().out
     state = torch.load("checkpoints/own.pt", weights_only=True)["model"]
     assert "groups.0.0.conv1.gain" in state and "groups.0.0.conv1.conv.weight" in state
-    assert main.main(["digits", "student", "-t", "own", "-s", "s", *TINY]) == 0
+    assert main.main(["digits", "student", "-t", "own", "-s", "s", *TINY, *SHORT]) == 0
     (workplace / "mine.py").write_text(MODULE.replace("0.5", "0.6"))
     capsys.readouterr()
     assert "the digest of --module's file was" in refused(
-        ["digits", "teacher", "-t", "own", *TINY, "--module", "mine.py", "--resume"], capsys
+        ["digits", "teacher", "-t", "own", *TINY, *SHORT, "--module", "mine.py", "--resume"], capsys
     )
     assert "as it was when it was trained" in refused(["digits", "student", "-t", "own", "-s", "s2", *TINY], capsys)
 
@@ -136,7 +136,7 @@ class Conv(Dense):
 
 def test_a_users_block_is_initialised_and_counted(workplace, capsys):
     (workplace / "mine.py").write_text(USERS_BLOCK)
-    assert main.main(["digits", "teacher", "-t", "own", *TINY, "--module", "mine.py", "--lr", "1e-6"]) == 0
+    assert main.main(["digits", "teacher", "-t", "own", *TINY, *SHORT, "--module", "mine.py", "--lr", "1e-6"]) == 0
     assert "not counted" not in capsys.readouterr().err
     state = torch.load("checkpoints/own.pt", weights_only=True)["model"]
     assert state["groups.2.0.conv2.kernel"].std().item() == pytest.approx((2 / (16 * 9)) ** 0.5, rel=0.1)
@@ -162,22 +162,21 @@ def test_what_main_hands_on():
 def test_clipping_reaches_the_run(workplace):
     weights = []
     for name, flags in (("a", []), ("b", ["--clip_grad", "1e-9"])):
-        short = ["--epochs", "1", "--train_size", "300", "--weight_decay", "0"]
-        assert main.main(["digits", "teacher", "-t", name, *TINY, *short, *flags]) == 0
+        assert main.main(["digits", "teacher", "-t", name, *TINY, *SHORT, "--weight_decay", "0", *flags]) == 0
         weights.append(torch.load(f"checkpoints/{name}.pt", weights_only=True)["model"]["classifier.bias"])
     assert weights[0].abs().max() > 1e-3 and weights[1].abs().max() < 1e-6
 
 
 @pytest.mark.parametrize(
-    "flags", [["--precision", "bf16"], ["--precision", "tf32"], ["--augment", "none"], ["--clip_grad", "1"]]
+    "flags", [["--precision", "bf16"], ["--precision", "tf32", "--augment", "none", "--clip_grad", "1"]]
 )
 def test_flags_that_change_how_a_run_runs(workplace, flags):
-    assert main.main(["digits", "teacher", "-t", "x", *TINY, "--epochs", "1", "--train_size", "300", *flags]) == 0
+    assert main.main(["digits", "teacher", "-t", "x", *TINY, *SHORT, *flags]) == 0
 
 
 def test_the_seed_decides(workplace):
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
-        flags = ["--epochs", "1", "--train_size", "300", "--seed", seed, "--conv", "SepHashed_0.5"]
+        flags = [*SHORT, "--seed", seed, "--conv", "SepHashed_0.5"]
         assert main.main(["digits", "teacher", "-t", name, *TINY, *flags]) == 0
     a, b, c = (torch.load(f"checkpoints/{name}.pt", weights_only=True)["model"]["classifier.weight"] for name in "abc")
     assert torch.equal(a, b) and not torch.equal(a, c)
@@ -201,20 +200,20 @@ def test_a_student_starts_from_a_trained_network(teacher, workplace, capsys):
 
 
 def test_a_budget_is_resolved_and_recorded(workplace, capsys):
-    run = ["digits", "teacher", "-t", "b", *TINY, "--epochs", "1", "--budget", "1600"]
+    run = ["digits", "teacher", "-t", "b", *TINY, *SHORT, "--budget", "1600"]
     assert main.main([*run, "--conv", "SepHashed"]) == 0
     assert "budget: 1,600 parameters asked, 1,600 achieved by SepHashed_0." in capsys.readouterr().out
     config = json.loads((workplace / "runs/b/config.json").read_text())
     assert config["config"]["conv"].startswith("SepHashed_0.") and config["counts"]["params"] == 1600
     assert main.main([*run, "--conv", "SepHashed", "--resume"]) == 0
-    assert main.main(["digits", "student", "-t", "b", "-s", "s", *TINY, "--epochs", "1"]) == 0
+    assert main.main(["digits", "student", "-t", "b", "-s", "s", *TINY, *SHORT]) == 0
     assert "is out of reach for SepHashed" in refused([*run[:-1], "10", "--conv", "SepHashed"], capsys)
 
 
 def test_recomputed_activations_are_the_same_run(workplace):
     states = []
     for name, flags in (("a", []), ("b", ["--checkpoint_activations"])):
-        flags = ["--conv", "PermutedACDC_3", "--epochs", "1", *flags]
+        flags = ["--conv", "PermutedACDC_3", *SHORT, *flags]
         assert main.main(["digits", "teacher", "-t", name, *TINY, *flags]) == 0
         states.append(torch.load(f"checkpoints/{name}.pt", weights_only=True)["model"])
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

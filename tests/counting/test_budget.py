@@ -53,15 +53,27 @@ def params(conv):
 
 
 def reached(name):
-    """What a family's open name reaches: cost by name, over all small whole numbers or a fine grid."""
-    head, *later = name.split("_x")
+    """What a family's open name reaches: the cost of each, over small whole numbers or a grid."""
+    head = name.partition("_")[0]
     if isinstance(FAMILIES[head].numbers[0], Fraction):
-        numbers = [Decimal(n) / 1000 for n in (*range(1, 300), *range(300, 1001, 5))]
-        numbers += [Decimal(n) / 100_000 for n in range(1, 500, 3)]
+        numbers = [Decimal(n) / 1000 for n in (*range(1, 100, 4), *range(100, 1001, 25))]
+        numbers += [Decimal(n) / 100_000 for n in (*range(1, 100, 5), *range(100, 500, 40))]
     else:
-        numbers = range(FAMILIES[head].numbers[0].least, 200)
-    costs = {conv: params(conv) for conv in (f"{head}_{number}{''.join(later)}" for number in numbers)}
-    return {conv: cost for conv, cost in costs.items() if cost is not None}
+        numbers = (*range(FAMILIES[head].numbers[0].least, 25), *range(25, 200, 7))
+    return [cost for cost in (params(with_number(name, number)) for number in numbers) if cost is not None]
+
+
+def with_number(name, number):
+    head, *later = name.split("_x")
+    return f"{head}_{number}{''.join(later)}"
+
+
+def near(text):
+    """Numbers beside one that was found: the whole ones next to it, or those farther and farther away."""
+    if "." not in text:
+        return [int(text) + step for step in (-1, 1) if int(text) + step > 1]
+    sides = [Decimal(text) * (1 + sign * Decimal(10) ** -place) for sign in (-1, 1) for place in range(1, 8)]
+    return [each for each in sides if each <= 1]
 
 
 @pytest.mark.parametrize(
@@ -71,22 +83,22 @@ def test_parameters(name):
     costs = reached(name)
     for budget in (1_000_000, 500_000, 300_000, 100_000):
         config = request(*WRN_28_10, "--conv", name, "--budget", str(budget))
-        if not min(costs.values()) <= budget <= max(costs.values()):
+        if not min(costs) <= budget <= max(costs):
             with pytest.raises(RequestError, match=f"{budget:,} parameters is out of reach for {name} .* in reach"):
                 resolve(config)
-            assert budget < 400_000 or max(costs.values()) < budget or name in ("SepHashedFull", "BTT")
+            assert budget < 400_000 or max(costs) < budget or name in ("SepHashedFull", "BTT")
             continue
         assert budget != 100_000
         resolved, found = resolve(config)
         assert found.achieved == counting_costs.summary(resolved)["params"] == params(resolved["conv"])
         assert found.asked == budget and found.setting == resolved["conv"]
-        assert abs(found.achieved - budget) <= min(abs(cost - budget) for cost in costs.values())
-        number = resolved["conv"].split("_")[1:2]
-        if number and "." in number[0]:  # no shorter decimal gives the same
-            digits = len(number[0]) - 2
-            shorter = [Decimal(n) / 10 ** (digits - 1) for n in range(1, 10 ** (digits - 1))] if digits <= 4 else []
-            head, *later = name.split("_x")
-            assert found.achieved not in {params(f"{head}_{each}{''.join(later)}") for each in shorter}
+        (number,) = resolved["conv"].split("_")[1:2] or [str(FAMILIES[name].numbers[0].default)]
+        beside = [cost for cost in (params(with_number(name, each)) for each in near(number)) if cost is not None]
+        assert abs(found.achieved - budget) <= min(abs(cost - budget) for cost in [*costs, *beside])
+        if "." in number:  # no shorter decimal gives the same: counts rise, so the next ones tell
+            step = Decimal(10) ** (3 - len(number))
+            below = Decimal(number) // step * step
+            assert found.achieved not in {params(with_number(name, each)) for each in (below, below + step) if each}
 
 
 def test_a_float_is_as_close_as_neighbouring_steps():

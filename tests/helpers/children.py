@@ -1,4 +1,4 @@
-"""Runs of main.py as processes of their own, forked from one that has imported everything, and paused where a test says.
+"""Runs of main.py as processes of their own, forked from one that has imported everything (prepared.py), and paused where a test says.
 
     child = Child("digits", "teacher", "-t", "t", cwd=folder, pause=("checkpoint renamed", 2))
     child.reaches_pause() and child.kill()
@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["children", "main"])
+context.set_forkserver_preload(["prepared"])
 PLACES = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "helpers")])
 
 STAGES = [

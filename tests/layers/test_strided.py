@@ -44,7 +44,7 @@ def channels_last(*tensors):
 
 @pytest.mark.parametrize("stride, padding", [(2, 0), (3, 0), ((2, 3), (1, 0)), ((2,), "valid")])
 def test_gradients_at_every_width(stride, padding, threads):
-    for width in range(1, 41):
+    for width in (*range(1, 19), 24, 31, 33, 40):  # around multiples of what a vector instruction takes
         x, weight, bias = torch.randn(8, width, 9, 9), torch.randn(width + 3, width, 1, 1), torch.randn(width + 3)
         with torch.no_grad():
             dense = F.conv2d(x.double(), weight.double(), bias.double(), stride, padding)

@@ -51,7 +51,11 @@ def test_a_student_of_a_teacher(teacher, workplace, capsys):
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
     before = snapshot(workplace)
     student = ["digits", "student", "-t", "t", "-s", "s", *TINY, "--conv", "ACDC_3", "--dry_run"]
-    for flags in ([], ["--init_from", "t", "--checkpoint_activations"], ["--precision", "bf16", "--clip_grad", "1"]):
+    for flags in (
+        [],
+        ["--init_from", "t", "--fit_effort", "0.02", "--checkpoint_activations"],
+        ["--precision", "bf16", "--clip_grad", "1", "--batch_size", "2"],
+    ):
         assert main.main([*student, *flags]) == 0
         assert "training step" in capsys.readouterr().out
     assert snapshot(workplace) == before

@@ -59,7 +59,7 @@ def test_torchvisions_squeezenet_is_ours():
     ours, found = loaded(theirs.state_dict(), imagenet("WRN_50_2"))
     assert found.config["network"] == "SqueezeNet"
     assert theirs.state_dict().keys() == ours.state_dict().keys()
-    for side in (224, 70):
+    for side in (96, 70):
         same_outputs(theirs, ours, [theirs.features[place] for place in (4, 7, 12)], side, 1e-5)
 
 
@@ -108,7 +108,7 @@ def test_torchvisions_networks_are_ours(network):
 def test_timms_networks_are_ours(network, name):
     theirs = drawn(pytest.importorskip("timm").create_model(name))
     ours, _ = loaded(theirs.state_dict(), imagenet(network))
-    same_outputs(theirs, ours, tapped_in(theirs), 224)
+    same_outputs(theirs, ours, tapped_in(theirs), 96)
 
 
 @pytest.mark.parametrize("width", [0.35, 0.5, 0.75, 1.4])
