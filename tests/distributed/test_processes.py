@@ -37,6 +37,8 @@ SMOOTH = [
     "0.0002",
     "--batch_size",
     "250",
+    "--train_size",
+    "500",
 ]
 STUDENT = ["digits", "student", "-t", "t", "-s", "r", "--conv", "SepHashed_0.5", "--alpha", "0.3", *SMOOTH]
 LOSSES = ("train_loss", "train_loss_cross_entropy", "train_loss_distillation", "train_loss_attention", "test_loss")
@@ -53,7 +55,7 @@ def one_process(tmp_path_factory, teacher):
 
 @pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.long)])
 def test_the_losses_are_those_of_one_process(count, teacher, workplace, one_process):
-    """A student with attention transfer and distillation, six batches of 250 images: 125 + 125, 84 + 83 + 83."""
+    """A student with attention transfer and distillation, two batches of 250 images: 125 + 125, 84 + 83 + 83."""
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
     ranks = Ranks(count, *STUDENT, cwd=workplace)
     assert ranks.wait() == [0] * count and ranks.told == []
