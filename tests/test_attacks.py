@@ -34,5 +34,5 @@ def test_full_disks(place):
 
 
 def test_races(place):
-    counts = race(place, 5)
-    assert sum(counts.values()) == 5 and not any(counts[failure] for failure in FAILURES), counts
+    counts = race(place, 3)  # the second with --resume
+    assert sum(counts.values()) == 3 and not any(counts[failure] for failure in FAILURES), counts

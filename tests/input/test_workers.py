@@ -79,7 +79,7 @@ def alive(pid: int) -> bool:
 @pytest.mark.parametrize(
     "how",
     ["lose", signal.SIGTERM]
-    + [pytest.param(how, marks=pytest.mark.long) for how in ("spawn", "leave", "kill", signal.SIGINT, signal.SIGUSR1)],
+    + [pytest.param(how, marks=pytest.mark.long) for how in ("spawn", "leave", "kill", signal.SIGINT)],
 )
 def test_workers_live_as_long_as_they_are_needed(place, tmp_path, how):
     """They are gone soon after the process is, whatever ended it; a signal to all of them does not stop its last step."""

@@ -268,7 +268,7 @@ def test_it_is_taught_by_its_like_and_resumed_to_the_bit(network, workplace):
     config(network)  # skipped without timm
     # After few steps the statistics of a deep network are still those it began with, and its test loss may overflow.
     write_own(workplace / "leaves", count=2 if network == SMALL else 10, side=32)
-    run = ["folder:leaves", "--network", network, "--batch_size", "3", "--lr", "1e-3"]
+    run = ["folder:leaves", "--network", network, "--batch_size", "3" if network == SMALL else "5", "--lr", "1e-3"]
     first, _ = taught_and_resumed(workplace, run, "Generic_0.2", *(("1", "1") if network == SMALL else ("4", "5")))
     assert ("train_loss_auxiliary" in first) == (network == "torchvision:googlenet")
 

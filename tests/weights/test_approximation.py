@@ -81,9 +81,9 @@ def half_its_range(conv, i, o, k):
 
 
 def adam(conv, i, o, k, kernel):
-    """300 steps from random draws: the best of three rates and three draws, or of one where an optimum is known."""
+    """300 steps from random draws: the best of two rates and three draws, or of one where an optimum is known."""
     best, some = 1e9, conv.split("_")[0] in {name.split("_")[0] for name in CLOSED}
-    for rate in (1e-2,) if some else (1e-3, 1e-2, 1e-1):
+    for rate in (1e-2,) if some else (1e-2, 1e-1):
         for draw in range(1 if some else 3):
             made = make(conv, i, o, k)
             made.reset_parameters(torch.Generator().manual_seed(1000 + draw))
@@ -112,7 +112,7 @@ def test_never_worse_than_adam(conv, i, o, k):
     conv = half_its_range(conv, i, o, k)
     kernel = kernel_of(i, o, k)
     made = make(conv, i, o, k)
-    error = made.approximate(kernel, effort=4)
+    error = made.approximate(kernel)
     assert error == pytest.approx(error_of(made, kernel), abs=1e-6)
     # Searches of ACDC from diagonals of random signs come nearer, but networks train more slowly from there (research-log.md).
     limit = 1.01 if conv.startswith("ACDC") else 1.0
