@@ -3,22 +3,27 @@
     python tests/run_docs.py
 
 Run are, of the fenced blocks, count.py and main.py on digits and every tool of schedules that reads what these have made,
-in one folder that is thrown away. Training is cut to one epoch of 320 images where a command does not say how many epochs. The first command
-that fails ends it. Example files that a page shows are written into the folder if they belong to no folder of the tree.
+in one folder that is thrown away. Training is cut to 320 images, and to one epoch where a command does not say how many. The first
+command that fails ends it. main.py, count.py and shrink.py are forked from this process, which has imported them: twenty commands spare an import
+of torch each. Example files that a page shows are written into the folder if they belong to no folder of the tree.
 """
 
+import importlib
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "helpers"))
+sys.path[:0] = [str(Path(__file__).parent / "helpers"), str(Path(__file__).parents[1])]
 
 import documents
 from documents import ROOT
 
-SHORT = ["--epochs", "1", "--train_size", "320"]
+FEW = ["--train_size", "320"]
+SHORT = ["--epochs", "1", *FEW]
+PROGRAMS = ("main", "count", "shrink")
 MADE = {"results.csv", "sparse.csv"}  # what the commands on digits make, for others to read
 
 
@@ -30,7 +35,7 @@ def argv_of(words: list[str]) -> list[str] | None:
     if program in ("count.py", "shrink.py"):
         return [sys.executable, str(ROOT / program), *arguments]
     if program == "main.py" and arguments[0] == "digits":
-        short = [] if {"--epochs", "--evaluate"} & {*arguments} else SHORT
+        short = [] if "--evaluate" in arguments else FEW if "--epochs" in arguments else SHORT
         return [sys.executable, str(ROOT / program), *arguments, *short]
     if program.startswith("schedules."):
         digits = [each for each in arguments if each.removesuffix(".json").endswith("digits")]
@@ -42,9 +47,30 @@ def argv_of(words: list[str]) -> list[str] | None:
     return None
 
 
+def run(argv: list[str], folder: str, environment: dict[str, str]) -> int:
+    """Run a command in a folder and return its exit status."""
+    program = Path(argv[1]).stem
+    if program not in PROGRAMS:
+        return subprocess.run(argv, cwd=folder, env=environment).returncode
+    process = multiprocessing.get_context("fork").Process(target=_forked, args=(program, argv[1:], folder))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def _forked(program: str, argv: list[str], folder: str) -> None:
+    from cli import command
+
+    os.chdir(folder)
+    sys.argv = argv
+    sys.exit(command.run(sys.modules[program].main))
+
+
 def main() -> int:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     number = 0
+    for program in PROGRAMS:
+        importlib.import_module(program)
     with tempfile.TemporaryDirectory() as folder:
         for page in documents.pages():
             for block in documents.blocks(page):
@@ -56,7 +82,7 @@ def main() -> int:
                     continue
                 number += 1
                 print(f"\n$ {command}", flush=True)
-                status = subprocess.run(argv, cwd=folder, env=environment).returncode
+                status = run(argv, folder, environment)
                 if status:
                     print(f"error: {command} ended with {status}", file=sys.stderr)
                     return status if status > 0 else 1

@@ -67,7 +67,9 @@ def test_configure(environment, tmp_path):
     assert {name: os.environ[name] for name in kept} == kept
 
 
-@pytest.mark.parametrize("variables, watched", [({}, True), ({"GOMP_SPINCOUNT": "300000"}, False)])
+@pytest.mark.parametrize(
+    "variables, watched", [({}, True), pytest.param({"GOMP_SPINCOUNT": "300000"}, False, marks=pytest.mark.long)]
+)
 def test_main_watches_unless_the_user_has_set_how_threads_wait(variables, watched, environment, workplace):
     code = """if True:
         import runpy, sys, threading
