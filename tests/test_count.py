@@ -116,8 +116,8 @@ def test_neither_counting_nor_training_nor_fitting_imports_what_it_does_not_need
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import count, main\n"
     code += f"for conv in {ONE_EACH}: count.main(['cifar10', '--wrn_depth', '10', '--conv', conv])\n"
     code += f"main.main({training} + ['--train_size', '32', '--optimizer', 'adamw'])\nimport torch, blocks\nfrom layers.spec import ConvSpec\n"
-    code += f"for conv in {ONE_EACH}: blocks.block(conv, ConvSpec(8, 8, 3), name='a')"
-    code += ".approximate(torch.randn(8, 8, 3, 3), effort=0.01)\n"
+    code += f"for conv in {ONE_EACH}: blocks.block(conv, ConvSpec(16, 16, 3), name='a')"
+    code += ".approximate(torch.randn(16, 16, 3, 3), effort=0.01)\n"
     code += "print({'torch._dynamo', 'torch.distributed.fsdp', 'sympy', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
