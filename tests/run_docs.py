@@ -4,8 +4,8 @@
 
 Run are, of the fenced blocks, count.py and main.py on digits and every tool of schedules that reads what these have made,
 in one folder that is thrown away. Training is cut to 320 images, and to one epoch where a command does not say how many. The first
-command that fails ends it. main.py, count.py and shrink.py are forked from this process, which has imported them: twenty commands spare an import
-of torch each. Example files that a page shows are written into the folder if they belong to no folder of the tree.
+command that fails ends it. main.py, count.py and shrink.py are forked from this process, which has imported them: most commands
+then import no torch. Example files that a page shows are written into the folder if they belong to no folder of the tree.
 """
 
 import importlib

@@ -35,7 +35,7 @@ def is_short(conv: str, network: str) -> bool:
 
 
 def is_long(conv: str, network: str) -> bool:
-    turn = (ONE_EACH.index(conv) + [*NETWORKS].index(network)) % 3 == 0
+    turn = (EVERY.index(conv) + [*NETWORKS].index(network)) % 3 == 0
     return turn and (conv not in ALIKE or network not in LARGE) or (conv, network) == ("Sep", "DARTS")
 
 
