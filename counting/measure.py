@@ -122,6 +122,6 @@ def passed(model: nn.Module, side: int, batch: int = 1, images: int = 1) -> tupl
     try:
         with walk_operations(model, batch) as layers, torch.no_grad():
             output = functional_call(model, shapes, (torch.empty(images, 3, side, side, device="meta"),))
-    except Exception as error:  # of the library's own code
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:  # as libraries' own checks and torch raise
         raise RequestError(f"{model.made[1]} cannot be counted at {side}×{side}: {first_line(error)}")
     return layers, output

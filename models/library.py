@@ -177,6 +177,7 @@ def _known(name: str, side: int) -> tuple[tuple[tuple[str, object], ...], str, A
     return found
 
 
+@cache  # of what does not fit too: some networks take seconds to refuse every side
 def _first_that_fits(name: str, side: int) -> tuple[tuple | None, str]:
     """Return what `_known` does, or None and what the network says of the side, which may be anything."""
     why = ""

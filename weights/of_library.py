@@ -90,7 +90,7 @@ def fitted(source: str, state: Mapping[str, Tensor], name: str, config: dict) ->
 
 def _check_shapes(source: str, state: Mapping[str, Tensor], name: str, network: torch.nn.Module) -> None:
     """Raise RequestError where the classifier has another number of classes, Misfit where another tensor differs."""
-    heads = (*network.anatomy.heads, *network.auxiliary_heads())
+    heads = tuple(f"{head}." for head in (*network.anatomy.heads, *network.auxiliary_heads()))
     places = network.state_dict().items()
     other = [(each, place) for each, place in places if each in state and state[each].shape != place.shape]
     for each, place in sorted(other, key=lambda pair: pair[0].startswith(heads)):

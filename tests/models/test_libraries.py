@@ -7,6 +7,7 @@ import copy
 import json
 import pickle
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ import blocks
 import count
 from cli import options
 from counting.costs import costs_of, summary
-from counting.measure import counted
+from counting.measure import counted, passed
 from counting.operations import walk_operations
 from distill import Distill, Supervised
 from layers.init import materialise
@@ -34,7 +35,7 @@ from record.run import Found
 from schedules.costs import pricing
 from system.errors import RequestError
 from training.recompute import recompute
-from weights import origin, pretrained
+from weights import of_library, origin, pretrained
 
 SMALL = "torchvision:shufflenet_v2_x0_5"
 TIMM = "timm:resnet18"
@@ -165,6 +166,41 @@ def test_what_depends_on_the_side_and_on_memory():
     for x in (given, given.to(memory_format=last)):
         with walk_operations(network.to("meta").eval(), 1):
             assert network(x).is_contiguous(memory_format=last) == x.is_contiguous(memory_format=last)
+
+
+def test_a_refused_side_is_not_tried_again(monkeypatch):
+    def refused():
+        with pytest.raises(RequestError, match="alexnet does not take images of 48×48"):
+            library.build(10, "torchvision:alexnet", 48)
+
+    refused()
+    monkeypatch.setattr(library, "_made", None)
+    refused()
+
+
+def test_only_the_head_may_have_other_classes():
+    """Whose name another module's may begin with."""
+    network = nn.ModuleDict({"fc_norm": nn.LayerNorm(6), "fc": nn.Linear(6, 10)})
+    network.anatomy, network.auxiliary_heads = SimpleNamespace(heads=("fc",)), tuple
+    state = {name: value[:4] for name, value in network.state_dict().items()}
+    with pytest.raises(of_library.Misfit, match="fc_norm.weight is 4 there, 6 here"):
+        of_library._check_shapes("w.pth", state, "timm:x", network)
+    with pytest.raises(RequestError, match="w.pth is a timm:x of 4 classes, not of 10"):
+        of_library._check_shapes("w.pth", {n: v for n, v in state.items() if "norm" not in n}, "timm:x", network)
+
+
+@pytest.mark.parametrize("error, raised", [(ValueError("too small"), RequestError), (KeyError("a bug"), KeyError)])
+def test_only_what_a_library_refuses_is_a_refusal(error, raised):
+    """An error of our own code stays one."""
+
+    class Fails(nn.Module):
+        foreign, made = True, (10, "timm:x")
+
+        def forward(self, x):
+            raise error
+
+    with pytest.raises(raised, match="cannot be counted at 32×32: too small|a bug"):
+        passed(Fails(), 32)
 
 
 class Own(nn.Conv2d):
