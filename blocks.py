@@ -62,7 +62,7 @@ class BlockAsLinear(nn.Module):
         self.block = block
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (…, i) to (…, o): the vectors of an image (tokens) are the pixels of a column, a view with channels last."""
+        """Map (…, i) to (…, o): an image's vectors (tokens) are the pixels of a column, a view with channels last."""
         if x.dim() < 3:
             return self.block(x.reshape(-1, x.shape[-1], 1, 1)).reshape(*x.shape[:-1], -1)
         y = self.block(x.reshape(x.shape[0], -1, 1, x.shape[-1]).permute(0, 3, 1, 2))
@@ -145,7 +145,10 @@ def swappable(model: nn.Module) -> list[str]:
 
 
 def classifiers(model: nn.Module) -> list[str]:
-    """Return the dotted names of the Linear layers that only a variational conv replaces: the network's own list, or all others."""
+    """Return the dotted names of the Linear layers that only a variational conv replaces.
+
+    They are those of the network's own list, or all that `swappable` leaves out.
+    """
     if hasattr(model, "classifiers"):
         return model.classifiers()
     known = set(swappable(model))
@@ -153,10 +156,10 @@ def classifiers(model: nn.Module) -> list[str]:
 
 
 def chosen(model: nn.Module, where: str, with_classifiers: bool = False) -> list[str]:
-    """Return the swappable names in which the regular expression `where` is found, none of a network without such layers.
+    """Return the swappable names in which the regular expression `where` is found.
 
-    Args: with_classifiers: those of `classifiers` can be swapped too. Raise RequestError if it is found in none of those
-    that there are, or is given where there are none.
+    None of a network without such layers. Args: with_classifiers: those of `classifiers` can be swapped too. Raise
+    RequestError if it is found in none of those that there are, or is given where there are none.
     """
     candidates = swappable(model) + (classifiers(model) if with_classifiers else [])
     names = [name for name in candidates if found_in(where, name)]
@@ -169,7 +172,8 @@ def chosen(model: nn.Module, where: str, with_classifiers: bool = False) -> list
 def decided(conv: ConvName | MixedName | Builder, names: Sequence[str]) -> dict[str, ConvName | Builder | None]:
     """Return what replaces each layer, None where nothing does.
 
-    Raise RequestError for a pattern that decides none, or where there are no layers for another conv than the ordinary one.
+    Raise RequestError for a pattern that decides none, or where there are no layers for another conv than the ordinary
+    one.
     """
     if not names and not (isinstance(conv, ConvName) and conv.is_ordinary):
         raise RequestError(f"--conv {conv}: the network has no convolution and no Linear layer that can be swapped")
@@ -177,7 +181,7 @@ def decided(conv: ConvName | MixedName | Builder, names: Sequence[str]) -> dict[
 
 
 def replaces_classifiers(conv: ConvName | MixedName | Builder) -> bool:
-    """Return whether a conv replaces the classifier as it does convolutions: where it is variational, or one of a mixed one."""
+    """Return whether a conv replaces the classifier too: where it, or a part of it, is variational."""
     return getattr(conv, "is_variational", False)
 
 
@@ -191,9 +195,9 @@ def stays(module: nn.Module, conv: ConvName | Builder | None) -> bool:
 def substitute(model: nn.Module, conv: ConvName | MixedName | Builder, where: str = "", seed: int = 0) -> list[str]:
     """Replace, in place, every swappable module whose dotted name `where` is found in; initialise the new blocks.
 
-    An ordinary convolution or a Linear for which `conv` asks for `Conv` stays as it is. Returns the dotted names that are
-    of `conv` now: of a mixed one, those that a pattern decides. Raises RequestError where a layer cannot take it, with the layer's name, or
-    where `where` or a pattern matches nothing.
+    An ordinary convolution or a Linear for which `conv` asks for `Conv` stays as it is. Returns the dotted names that
+    are of `conv` now: of a mixed one, those that a pattern decides. Raises RequestError where a layer cannot take it,
+    with the layer's name, or where `where` or a pattern matches nothing.
     """
     convs = decided(conv, chosen(model, where, replaces_classifiers(conv)))
     places: dict[nn.Module, list[str]] = {}
