@@ -81,10 +81,8 @@ def test_as_a_library_too(tmp_path):
 @pytest.mark.long
 def test_jobs_inherit_a_safe_path(tmp_path):
     """With PYTHONSAFEPATH Python puts neither the script's folder nor the current one on the path."""
-    schedule = [
-        ["python", "main.py", "digits", "teacher", "-t", "t", "--wrn_depth", "10", "--wrn_width", "1", "--epochs", "1"]
-    ]
-    (tmp_path / "study.json").write_text(json.dumps(schedule))
+    job = "python main.py digits teacher -t t --wrn_depth 10 --wrn_width 0.25 --epochs 1 --train_size 32".split()
+    (tmp_path / "study.json").write_text(json.dumps([job]))
     (tmp_path / "queue.py").write_text("raise SystemError('a module of the user')")
     assert "1 of 1 runs are finished" in command(tmp_path, "schedules/run.py", "study.json", PYTHONSAFEPATH="1")
 
