@@ -114,4 +114,6 @@ def test_what_is_refused(dead, workplace, capsys):
     assert "no filter of 'small' can go" in says("small", "-s", "smaller")
     other = [*RUN, "-t", "new", "--init_from", "small", "--wrn_width", "0.5"]
     assert "--init_from small: wrn_width is 0.5 here" in refused(capsys, main.main, *other)[1]
-    assert "widths was" in refused(capsys, main.main, *RUN, "-t", "small", "--prune", "TopK_0.5", "--prune_at", "0")[1]
+    for more in ([], ["--resume"], ["--resume", "--prune", "TopK_0.5", "--prune_at", "0"]):
+        said = refused(capsys, main.main, *RUN, "-t", "small", *more)[1]
+        assert "'small' was shrunk from 'dead' and is finished" in said and "--init_from small" in said
