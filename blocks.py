@@ -192,14 +192,22 @@ def stays(module: nn.Module, conv: ConvName | Builder | None) -> bool:
     )
 
 
-def substitute(model: nn.Module, conv: ConvName | MixedName | Builder, where: str = "", seed: int = 0) -> list[str]:
+def substitute(
+    model: nn.Module,
+    conv: ConvName | MixedName | Builder,
+    where: str = "",
+    seed: int = 0,
+    with_classifiers: bool = False,
+) -> list[str]:
     """Replace, in place, every swappable module whose dotted name `where` is found in; initialise the new blocks.
 
     An ordinary convolution or a Linear for which `conv` asks for `Conv` stays as it is. Returns the dotted names that
     are of `conv` now: of a mixed one, those that a pattern decides. Raises RequestError where a layer cannot take it,
     with the layer's name, or where `where` or a pattern matches nothing.
+
+    Args: with_classifiers: classifiers can be replaced too, as a variational conv always does.
     """
-    convs = decided(conv, chosen(model, where, replaces_classifiers(conv)))
+    convs = decided(conv, chosen(model, where, with_classifiers or replaces_classifiers(conv)))
     places: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         places.setdefault(module, []).append(name)

@@ -23,7 +23,7 @@ from counting.shapes import Layer, kind
 from counting.sides import check_side
 from input import datasets
 from input.datasets import side_of
-from layers.mixed import is_variational, parse_name
+from layers.mixed import parse_name, reaches_classifiers
 from layers.registry import ConvName
 from layers.seeded import Seeded
 from layers.spec import ConvSpec
@@ -139,9 +139,7 @@ class Partition(NamedTuple):
 
 def partition(config: dict, batch: int = 128) -> Partition:
     """Divide the network of `config`, with nothing swapped yet, into what stays and what a swap replaces."""
-    conv = config.get("conv")  # open where a budget is to find a number
-    with_classifiers = bool(conv) and is_variational(conv)
-    return _partition(reference(config, batch), config["where"], with_classifiers)
+    return _partition(reference(config, batch), config["where"], reaches_classifiers(config))
 
 
 @lru_cache(KEPT)

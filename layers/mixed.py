@@ -17,7 +17,7 @@ replaces the layer. One that no pattern is found in stays as the network has it.
 import argparse
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -130,6 +130,14 @@ def is_variational(text: str) -> bool:
     """
     families = (part.rpartition("=")[2].strip().split("_")[0] for part in _split(text))
     return any(FAMILIES[family].variational for family in families if family in FAMILIES)
+
+
+def reaches_classifiers(config: Mapping) -> bool:
+    """Return whether the conv of a configuration replaces the classifier too: where it is variational, or was before shrink.py.
+
+    Of a shrunk network `shrunk_conv` is the conv that it had before, if that is another one.
+    """
+    return any(is_variational(conv) for conv in (config.get("conv"), config.get("shrunk_conv")) if conv)
 
 
 def parse_open(text: str) -> OpenName | MixedName:

@@ -17,7 +17,7 @@ from torch import nn
 import blocks
 from input import datasets
 from layers.init import undrawn
-from layers.mixed import parse_name
+from layers.mixed import parse_name, reaches_classifiers
 from layers.user import UserConv
 from models.registry import NETWORKS
 from models.widths import narrow
@@ -28,7 +28,7 @@ def build(config: dict) -> nn.Module:
     conv = UserConv(config["module"]) if config["module"] else parse_name(config["conv"])
     with torch.device("meta"):
         network = plain(config, datasets.of(config).classes)
-        blocks.substitute(network, conv, config["where"], config["seed"])
+        blocks.substitute(network, conv, config["where"], config["seed"], reaches_classifiers(config))
     return network
 
 

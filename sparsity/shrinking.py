@@ -102,7 +102,6 @@ def _config(request: Configuration, saved: dict, shrunk: Shrunk) -> dict:
         **shrunk.config,
         name: request.small,
         "shrunk_from": request.name,
-        "shrunk_conv": saved["config"]["conv"] if saved["config"]["conv"] != shrunk.config["conv"] else None,
         "shrunk_digest": digest(saved["model"]),
         "shrunk_dead": request.dead,
     }
@@ -144,7 +143,7 @@ def report(request: Configuration, saved: dict, shrunk: Shrunk, costs: list[dict
     """Return what was removed, what stays and why, and a table of what it costs, before and after."""
     filters = sum(shrunk.removed.values())
     lines = [f"{request.small}: {request.name} without {filters:,} filters of {len(shrunk.removed)} layers"]
-    lines += [f"outputs differ by at most {shrunk.difference:.1e} on random images"]
+    lines += [f"outputs differ by at most {shrunk.difference:.1e} from those of {request.name} on random images"]
     lines += [f"dead filters that stay: {reason}" for reason in _reasons(shrunk.stay)]
     rows = [
         ["parameters", *(f"{cost['params']:,}" for cost in costs)],

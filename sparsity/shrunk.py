@@ -44,7 +44,7 @@ class Shrunk:
     """What became of a network.
 
     network: the small one, on the CPU; config: that builds it; removed: how many filters are gone of each layer; stay: how many dead
-    channels stay, by the reason; difference: the largest of the outputs on random images.
+    channels stay, by the reason; difference: the largest between its outputs and the trained network's, on random images.
     """
 
     network: nn.Module
@@ -61,18 +61,24 @@ def shrink(network: nn.Module, config: Mapping, dead: float | None = None) -> Sh
     Args: dead: filters whose largest |w| is below it are set to 0 before. Raise RequestError where the network cannot be followed.
     """
     side, twin = side_of(config), twin_of(network)
+    trained = copy.deepcopy(twin.network)
     if dead is not None:
         silence(twin.network, graph_of(twin.network, side, twin.whole), dead)
-    before = copy.deepcopy(twin.network)
+    silenced = trained if dead is None else copy.deepcopy(twin.network)
     removed, stay = reduce(twin, side)
     if not removed:
         return Shrunk(network, dict(config), {}, stay, 0.0)
     with torch.device("meta"):
         reference = plain({**config, "widths": None}, datasets.of(config).classes)
-    narrow = {**config, "conv": dense_conv(config["conv"]), "widths": text(widths_of(twin.network, reference))}
+    conv = dense_conv(config["conv"])
+    before = config.get("shrunk_conv") or (config["conv"] if conv != config["conv"] else None)
+    narrow = {**config, "conv": conv, "shrunk_conv": before, "widths": text(widths_of(twin.network, reference))}
     small = materialise(build(narrow), config["seed"])
     load(small, twin.network, network)
-    return Shrunk(small.eval(), narrow, dict(removed), stay, _checked(before, small, side))
+    difference = _checked(silenced, small, side)
+    if dead is not None:
+        difference, _ = _difference(trained, small, side)
+    return Shrunk(small.eval(), narrow, dict(removed), stay, difference)
 
 
 @torch.no_grad()
@@ -139,16 +145,22 @@ def _dense(name: ConvName) -> ConvName:
     return name if is_whole(block) or is_separable_pair(block) else parse_conv("Conv")
 
 
-def _checked(before: nn.Module, small: nn.Module, side: int) -> float:
+def _checked(silenced: nn.Module, small: nn.Module, side: int) -> float:
     """Return the largest difference of outputs on random images. Raise RequestError where that is above the tolerance.
 
     Then the network does something between its layers that nothing here knows of.
     """
-    images = torch.randn(IMAGES, 3, side, side, generator=Generator().manual_seed(0), dtype=torch.float64)
-    one, other = before(images).logits, copy.deepcopy(small).double()(images).logits
-    largest = (one - other).abs().max().item() if one.shape == other.shape else math.inf
-    if not largest <= TOLERANCE * max(1.0, one.abs().max().item()):
+    largest, size = _difference(silenced, small, side)
+    if not largest <= TOLERANCE * max(1.0, size):
         raise RequestError(
             f"this network cannot be shrunk: without its dead filters its outputs would differ by {largest:.3g}"
         )
     return largest
+
+
+def _difference(twin: nn.Module, small: nn.Module, side: int) -> tuple[float, float]:
+    """Return the largest difference of a small network's outputs from a twin's on random images, and the largest of the twin's."""
+    images = torch.randn(IMAGES, 3, side, side, generator=Generator().manual_seed(0), dtype=torch.float64)
+    one, other = twin(images).logits, copy.deepcopy(small).eval().double()(images).logits
+    largest = (one - other).abs().max().item() if one.shape == other.shape else math.inf
+    return largest, one.abs().max().item()

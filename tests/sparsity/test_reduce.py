@@ -1,6 +1,9 @@
 """Dead filters are removed: the outputs stay, costs are those of the shapes, and a sum keeps what anything writes to it."""
 
 import copy
+import csv
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,9 +12,12 @@ from foreigners import drawn
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from blocks import BlockAsLinear
 from cli import options
 from counting.costs import summary
+from layers.group_vd import GroupVD
 from layers.init import initialise, materialise
+from layers.spec import ConvSpec
 from layers.variational import Variational
 from models.build import build
 from models.cifarresnet import CifarResNet50
@@ -54,6 +60,10 @@ def reduced(network, side=32):
     return twin.network, removed, stay
 
 
+ROWS = list(csv.DictReader((Path(__file__).parents[1] / "sparsity.csv").read_text().splitlines()))
+COUNTS = [row for row in ROWS if row["section"] == "gnj_prune" and "parameters" in row["expected"]]  # of the same input
+
+
 class Net(nn.Module):
     """Images -> `layers` -> the mean over pixels."""
 
@@ -66,23 +76,30 @@ class Net(nn.Module):
         return Output(x.mean((2, 3)) if x.dim() == 4 else x, [])
 
 
-# the rows gnj_prune of the reference: filters 1 and 2 of the first convolution are off
-@pytest.mark.parametrize("norm, before, after", [(False, 187, 95), (True, 195, 99)])
-def test_the_reference(norm, before, after):
-    first, last = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 3, 3)
+@pytest.mark.parametrize("row", COUNTS, ids=lambda row: row["case"])
+def test_the_reference(row):
+    """The rows gnj_prune: two GroupVD, of the second all is on."""
+    log_alphas = torch.tensor([float(each) for each in COUNTS[0]["input"].partition(" = ")[2].split()])
+    kept = [int(each) for each in re.match(r"keep ([\d ]+);", COUNTS[0]["expected"])[1].split()]
+    before, after = (int(each) for each in re.search(r"parameters (\d+) -> (\d+)$", row["expected"]).groups())
+    norm = row["parameters"].startswith("BN(4)")
+    first, last = (GroupVD(ConvSpec(*channels, 3, bias=True)) for channels in ((2, 4), (4, 3)))
 
     class Two(Net):
         def forward(self, x):
             return super().forward(x[:, :2])
 
     network = Two(first, *[nn.BatchNorm2d(4)] * norm, last).eval()
-    with torch.no_grad():
-        first.weight[[1, 2]], first.bias[[1, 2]] = 0, 0
+    for layer, of in ((first, log_alphas), (last, torch.full((3,), -9.0))):
+        layer.reset_parameters(torch.Generator().manual_seed(0))
+        layer.bias.data.normal_(generator=torch.Generator().manual_seed(1))
+        layer.factor.data.fill_(1.0)
+        layer.log_variance_of_factor.data.copy_(of)
     count = lambda network: sum(each.numel() for each in network.parameters())  # noqa: E731
-    assert count(network) == before
+    assert count(twin_of(network).network) == before
     small, removed, stay = reduced(network)
-    assert count(small) == after and removed == {"layers.0": 2} and not stay
-    assert torch.equal(small.layers[0].weight, first.weight[[0, 3]].double())
+    assert count(small) == after and removed == {"layers.0": 4 - len(kept)} and not stay
+    assert torch.equal(small.layers[0].weight, first.kernel[kept].double())
 
 
 NETWORKS = {
@@ -218,6 +235,32 @@ def test_variational_layers_become_the_convolutions_that_they_test_as(conv):
     assert costs_by_hand(found.network) == _said(found.config)
 
 
+@pytest.mark.parametrize(
+    "flags, conv, classifier",
+    [
+        ("--conv classifier=Conv,.*=GroupVD", "classifier=Conv,.*=Conv", nn.Linear),
+        ("--conv GroupVD --where classifier", "Conv", nn.Linear),
+        ("--conv classifier=SparseVD,.*=Conv", "classifier=Conv,.*=Conv", nn.Linear),
+        ("--conv groups.0=GroupVD,.*=SepHashed_0.5", "groups.0=Conv,.*=SepHashed_0.5", BlockAsLinear),
+    ],
+)
+def test_classifiers_are_what_they_were_beside_variational_layers(flags, conv, classifier):
+    config, network = trained(f"digits --wrn_depth 10 --wrn_width 0.5 {flags}")
+    found = shrink(network, config)
+    assert found.removed and found.config["conv"] == conv and found.config["shrunk_conv"] == config["conv"]
+    rebuilt = build(found.config)
+    assert type(rebuilt.classifier) is type(found.network.classifier) is classifier
+    assert not any(isinstance(each, Variational) for each in rebuilt.modules())
+    before, after = (outputs(each.eval(), double=False) for each in (network, found.network))
+    assert (before - after).abs().max() <= 1e-5 * max(1, before.abs().max())
+    assert _said(found.config)[0] == sum(each.numel() for each in found.network.parameters())
+    if "SepHashed" not in conv:
+        assert costs_by_hand(found.network) == _said(found.config)
+    again = shrink(with_dead(found.network, 0.5, seed=5), found.config)  # it still knows what it was
+    assert again.removed and again.config["shrunk_conv"] == config["conv"]
+    assert type(again.network.classifier) is classifier
+
+
 def test_names_of_what_is_left():
     assert dense_conv("a=SepHashed_0.1,.*=Sep") == "a=SepHashed_0.1,.*=Sep" and dense_conv("Conv") == "Conv"
     assert dense_conv("SepHashedDecimate") == "SepHashedDecimate" and dense_conv("Shuffle_4") == "Shuffle_4"
@@ -230,6 +273,9 @@ def test_costs_are_those_of_the_shapes_and_small_filters_are_dead_where_they_are
         network.groups[2][0].conv1.weight[3] *= 1e-5 / network.groups[2][0].conv1.weight[3].abs().max()
     found, more = shrink(network, config), shrink(network, config, dead=2e-5)
     assert more.removed["groups.2.0.conv1"] == found.removed["groups.2.0.conv1"] + 1
+    large = shrink(network, config, dead=0.2)
+    change = (outputs(large.network, double=False) - outputs(network, double=False)).abs().max()
+    assert found.difference < 1e-5 < 1e-2 < change and 0.1 < large.difference / change < 10  # other images
     assert costs_by_hand(found.network) == _said(found.config)
     assert active_mult_adds(network, config) <= _said(found.config)[1] < _said(config)[1]
     with torch.no_grad():
