@@ -109,7 +109,8 @@ def refuse_other(name: str, config: Mapping, found: Found, resume: bool) -> None
         )
     if origin := found.config.get("shrunk_from"):  # no training makes such a run
         raise RequestError(
-            f"the run {name!r} was shrunk from {origin!r} and is finished: choose another name, with --init_from {name} to go on in its widths"
+            f"the run {name!r} was shrunk from {origin!r} and is finished: choose another name, with "
+            f"--init_from {name} to go on in its widths"
         )
     if different := differences(found.config, config):
         free = "" if found.state else f", or delete {RUNS / name}, nothing of it has been trained"
