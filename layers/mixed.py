@@ -133,9 +133,9 @@ def is_variational(text: str) -> bool:
 
 
 def reaches_classifiers(config: Mapping) -> bool:
-    """Return whether the conv of a configuration replaces the classifier too: where it is variational, or was before shrink.py.
+    """Return whether the conv of a configuration replaces the classifier too: where it is, or was, variational.
 
-    Of a shrunk network `shrunk_conv` is the conv that it had before, if that is another one.
+    Of a shrunk network `shrunk_conv` is the conv that it had before shrink.py, if that is another one.
     """
     return any(is_variational(conv) for conv in (config.get("conv"), config.get("shrunk_conv")) if conv)
 

@@ -43,8 +43,9 @@ SUM = "belong to a channel that other layers write too, as in a sum"
 class Shrunk:
     """What became of a network.
 
-    network: the small one, on the CPU; config: that builds it; removed: how many filters are gone of each layer; stay: how many dead
-    channels stay, by the reason; difference: the largest between its outputs and the trained network's, on random images.
+    network: the small one, on the CPU; config: that builds it; removed: how many filters are gone of each layer; stay:
+    how many dead channels stay, by the reason; difference: the largest between its outputs and the trained network's, on
+    random images.
     """
 
     network: nn.Module
@@ -159,7 +160,10 @@ def _checked(silenced: nn.Module, small: nn.Module, side: int) -> float:
 
 
 def _difference(twin: nn.Module, small: nn.Module, side: int) -> tuple[float, float]:
-    """Return the largest difference of a small network's outputs from a twin's on random images, and the largest of the twin's."""
+    """Return the largest difference of the outputs of a twin and a small network, and the twin's largest output.
+
+    Both are of random images.
+    """
     images = torch.randn(IMAGES, 3, side, side, generator=Generator().manual_seed(0), dtype=torch.float64)
     one, other = twin(images).logits, copy.deepcopy(small).eval().double()(images).logits
     largest = (one - other).abs().max().item() if one.shape == other.shape else math.inf
