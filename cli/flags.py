@@ -14,14 +14,11 @@ from pathlib import Path
 
 from cli.command import Parser
 from input.datasets import DATASETS, PREFIX, is_own
-from layers.mixed import several
 from layers.registry import FAMILIES, form
 from models import registry as networks
 from models.libraries import FORMS, check_name
 from models.registry import NETWORKS
-from record.paths import CHECKPOINTS
 from sparsity.registry import FLAGS as SPARSITY
-from sparsity.registry import PRUNE, PRUNE_WHERE
 from system.arguments import (
     Flag,
     Switch,
@@ -36,7 +33,7 @@ from system.arguments import (
     points,
     source,
 )
-from system.errors import RequestError, did_you_mean
+from system.errors import RequestError
 from training import registry
 from training.registry import CALLBACKS, LOSSES
 
@@ -50,15 +47,6 @@ def dataset(text: str) -> str:
     if text not in DATASETS and "\0" not in text and len(text) < 4096 and Path(text).expanduser().is_dir():
         raise ArgumentTypeError(f"unknown dataset {text!r}; did you mean '{PREFIX}{text}'?")
     return choice("dataset", [*DATASETS, f"{PREFIX}PATH"])(text)
-
-
-def _dataset_or_run(text: str) -> str:
-    """Take a dataset's name; a run's has been looked for before."""
-    try:
-        return dataset(text)
-    except ArgumentTypeError as error:
-        hint = did_you_mean(text, (path.stem for path in CHECKPOINTS.glob("*.pt")))
-        raise ArgumentTypeError(f"{error}; nor is there a run of that name{hint}")
 
 
 MIXED = (
@@ -238,39 +226,14 @@ OPTIMISATION = (
     Flag("--nocrswd", action="store_true", help="do not scale the weight decay of structured parameters"),
     Flag("--crs_factor", number(float, 0, 1e6), help="times the scaled weight decay (default: 1)"),
 )  # fmt: skip
-COUNTING = (
-    Flag(
-        "--batch", number(int, 1, 10**6), default=128,
-        help="images that share a rebuilt matrix, in the exact count",
-    ),
-    Flag("--table", action="store_true", help="a row per layer too"),
-    Flag("--compare", several, metavar="A,B,C", help="one table of these convs side by side; A;B;C where one is mixed"),
-    Flag("--json", action="store_true", help="everything as one JSON object"),
-)  # fmt: skip
 
 
 def training_parser() -> Parser:
     """Return the parser of main.py. It is built once for each state of the registries."""
-    return _training_parser(_state())
+    return _training_parser(state())
 
 
-def counting_parser() -> Parser:
-    """Return the parser of count.py, as `training_parser`."""
-    return _counting_parser(_state())
-
-
-@cache
-def run_counting_parser() -> Parser:
-    """Return the parser of count.py for the network of a run."""
-    parser = Parser(prog="count.py", description="What the network of a run costs, as its checkpoint has it.")
-    Flag("run", metavar="NAME", help="a run with a checkpoint here").add_to(parser)
-    for flag in COUNTING:
-        if flag.dest != "compare":
-            flag.add_to(parser)
-    return parser
-
-
-def _state() -> tuple:
+def state() -> tuple:
     """Return what the registries declare, to tell whether a parser is up to date."""
     return tuple(NETWORKS), networks.flags(), tuple((each.name, each.flags) for each in registry.entries())
 
@@ -287,17 +250,7 @@ def _training_parser(state: tuple) -> Parser:
     known = {flag for flags in placed.values() for flag in flags}
     others = {entry.name: [flag for flag in entry.flags if flag not in known] for entry in registry.entries()}
     for title, flags in [*placed.items(), *others.items()]:
-        _add_group(parser, title, flags)
-    return parser
-
-
-@cache
-def _counting_parser(state: tuple) -> Parser:
-    what = "What a network costs: parameters, mult-adds per image, bytes. In place of DATASET and flags: the NAME of a run."
-    parser = Parser(prog="count.py", description=what)
-    add_network_flags(parser, _dataset_or_run)
-    _add_group(parser, "output", COUNTING)
-    _add_group(parser, "sparsity", (PRUNE, PRUNE_WHERE), "what is left when so many of the weights are pruned")
+        add_group(parser, title, flags)
     return parser
 
 
@@ -315,10 +268,11 @@ def add_network_flags(parser: Parser, take: Callable[[str], str] = dataset) -> N
         MODULE,
         *SWAPS,
     )
-    _add_group(parser, "network", flags, "in student mode, the student's")
+    add_group(parser, "network", flags, "in student mode, the student's")
 
 
-def _add_group(parser: Parser, title: str, flags: Sequence[Flag], description: str | None = None) -> None:
+def add_group(parser: Parser, title: str, flags: Sequence[Flag], description: str | None = None) -> None:
+    """Add flags under a title of their own."""
     if flags:
         group = parser.add_argument_group(title, description)
         for flag in flags:

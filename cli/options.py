@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from cli import recipes
-from cli.flags import counting_parser, run_counting_parser, training_parser
+from cli.counting import counting_parser, run_counting_parser
+from cli.flags import training_parser
 from input import datasets, facts
 from input.datasets import DATASETS, LARGEST_SIDE, PREFIX, is_own
 from input.splits import check_sizes
