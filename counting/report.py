@@ -41,7 +41,9 @@ def text(costs: dict) -> str:
             f"Pruned: {left:,} parameters are not 0, {share:.6f} of the weights; a sparse file has {size:,} bytes"
         )
     if (active := costs.get("active_mult_adds", costs["mult_adds_exact"])) != costs["mult_adds_exact"]:
-        lines.append(f"Without dead filters: {scientific(active)} exact mult-adds")
+        lines.append(
+            f"Without dead filters: at best {scientific(active)} exact mult-adds (shrink.py says which can go)"
+        )
     if budget := costs["budget"]:
         asked, achieved = f"{budget['asked']:,} {budget['unit']} asked", f"{budget['achieved']:,} achieved"
         share = budget["of_given_width"]

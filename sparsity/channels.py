@@ -114,7 +114,7 @@ def _barrier(node, names: dict[nn.Module, str], whole: Collection[str]) -> str:
         kind = type(node.grad_fn).__name__.rstrip("0123456789").removesuffix("Backward")
         return "" if kind in CHANNELWISE else f"{kind} may mix channels"
     if names[module] in whole:
-        return "a structured map is one of all its channels"
+        return "of a channel that a structured map reads or writes"
     if width_of(module) is None:
         return f"{type(module).__name__} mixes channels"
     if isinstance(module, (nn.Conv2d, nn.Linear)) and type(module) not in (nn.Conv2d, nn.Linear):

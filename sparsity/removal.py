@@ -24,9 +24,9 @@ from models.output import is_auxiliary
 from sparsity.channels import Channel, Graph, Place
 from sparsity.constants import Constant
 
-BORDER = "hold a constant that is another one at the border of the image, where a depthwise convolution pads it"
-CARRIER = "carry a constant, also that of removed ones, to layers with padding or without a bias"
-LAST = "are the last of their layers"
+BORDER = "their constant is another one at the border of the image, where a depthwise convolution pads it"
+CARRIER = "they carry a constant, also that of removed ones, to layers with padding or without a bias"
+LAST = "the last of their layers"
 
 Constants = Mapping[str, Mapping[int, Constant]]
 

@@ -6,6 +6,7 @@ shrink_run(request, testing)                 # the exit status; RequestError whe
 from __future__ import annotations
 
 import copy
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ from input.datasets import side_of
 from record import lock
 from record.checkpoint import digest, disk_room, load_run
 from record.found import Found, find, progress, refuse_other
-from record.paths import RUNS
+from record.paths import RUNS, checkpoint_path
 from record.run import Run
 from sparsity.density import counted
 from sparsity.shrunk import Shrunk, shrink
@@ -113,7 +114,9 @@ def _row(saved: dict, config: Mapping, small: nn.Module, metrics: dict[str, floa
     row = {name: value for name, value in saved["rows"][-1].items() if not name.startswith(own)}
     row |= {f"test_{name}": value for name, value in metrics.items()}
     if "active_fraction" in saved["rows"][-1]:
-        row |= counted(small, config.get("prune_where") or "").metrics
+        left = counted(small, config.get("prune_where") or "")
+        row = {name: value for name, value in row.items() if not name.startswith("active_fraction/")}
+        row |= left.metrics | {f"active_fraction/{name}": share for name, share in left.layers.items()}
     return row
 
 
@@ -123,9 +126,15 @@ def _write(
     """Write the run: its checkpoint and its record, with the epochs of the training that its weights come from."""
     epochs = len(saved["rows"]) - 1
     begun = found._replace(state={"epoch": epochs, "step": 0, "rows": saved["rows"][:-1]})
-    with Run(name, config, about, begun, resume=False) as run:
-        nothing = {"optimizer": {}, "callbacks": [], "meter": {}, "rng": {}}
-        run.save(row, {"epoch": saved["epoch"], "step": 0, "model": network.state_dict(), **nothing})
+    nothing = {"optimizer": {}, "callbacks": [], "meter": {}, "rng": {}}
+    folder, is_new = RUNS / name, not (RUNS / name).exists()
+    try:
+        with Run(name, config, about, begun, resume=False) as run:
+            run.save(row, {"epoch": saved["epoch"], "step": 0, "model": network.state_dict(), **nothing})
+    except BaseException:
+        if is_new and not checkpoint_path(name).exists():  # a record without a network would only block its name
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _times(networks: list[nn.Module], side: int) -> dict[str, list[float]]:
@@ -142,7 +151,9 @@ def _times(networks: list[nn.Module], side: int) -> dict[str, list[float]]:
 def report(request: Configuration, saved: dict, shrunk: Shrunk, costs: list[dict], times: dict) -> str:
     """Return what was removed, what stays and why, and a table of what it costs, before and after."""
     filters = sum(shrunk.removed.values())
-    lines = [f"{request.small}: {request.name} without {filters:,} filters of {len(shrunk.removed)} layers"]
+    lines = [
+        f"{request.small}: {request.name} without {_some(filters, 'filter')} of {_some(len(shrunk.removed), 'layer')}"
+    ]
     lines += [f"outputs differ by at most {shrunk.difference:.1e} from those of {request.name} on random images"]
     lines += [f"dead filters that stay: {reason}" for reason in _reasons(shrunk.stay)]
     rows = [
@@ -164,8 +175,12 @@ def report(request: Configuration, saved: dict, shrunk: Shrunk, costs: list[dict
     )
 
 
+def _some(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def _reasons(stay: Counter) -> list[str]:
-    return [f"{number:,} {why}" for why, number in stay.most_common()]
+    return [f"{number:,}, {why}" for why, number in stay.most_common()]
 
 
 def _before(saved: dict) -> str:

@@ -36,7 +36,7 @@ from system.errors import RequestError
 
 TOLERANCE = 1e-5  # of the outputs, of the largest where that is above 1
 IMAGES = 4
-SUM = "belong to a channel that other layers write too, as in a sum"
+SUM = "of a channel that other layers write too, as in a sum"
 
 
 @dataclass

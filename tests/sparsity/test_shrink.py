@@ -14,6 +14,8 @@ import shrink
 from counting import latency
 from record.checkpoint import load_run, save
 from record.paths import checkpoint_path
+from record.run import Run
+from system.errors import MachineFault
 from weights.restore import restore
 
 FEW = [*TINY, "--train_size", "64"]
@@ -87,7 +89,11 @@ def test_it_becomes_a_run(dead, workplace, capsys):
     assert main.main([*student, "-s", "swapped", "--init_from", "small", "--conv", "SepHashed_0.5"]) == 0
 
 
-def test_what_is_refused(dead, workplace, capsys):
+def lose_the_disk(*arguments):
+    raise MachineFault("checkpoints/small.pt cannot be written: No space left on device")
+
+
+def test_what_is_refused(dead, workplace, capsys, monkeypatch):
     def says(*arguments):
         return refused(capsys, shrink.main, *arguments)[1]
 
@@ -109,6 +115,10 @@ def test_what_is_refused(dead, workplace, capsys):
     save(checkpoint_path("dead"), {**dead, "config": own})
     assert "convolutions of mine.py (--module)" in says("dead", "-s", "small")
     save(checkpoint_path("dead"), dead)
+    with monkeypatch.context() as patch, pytest.raises(MachineFault):
+        patch.setattr(Run, "save", lose_the_disk)
+        shrink.main(["dead", "-s", "small"])
+    assert not (workplace / "runs/small").exists()  # nothing is left that would block the name
     assert shrink.main(["dead", "-s", "small"]) == 0
     capsys.readouterr()
     assert "no filter of 'small' can go" in says("small", "-s", "smaller")
