@@ -1,5 +1,6 @@
 """Libraries that tests compare with, imported when one is first used: each takes seconds that the other tests need not wait."""
 
+import warnings
 from importlib import import_module
 
 
@@ -12,7 +13,9 @@ class Reference:
     def __getattr__(self, attribute: str):
         if attribute.startswith(("_", "pytest")):  # pytest asks every name in a test module
             raise AttributeError(attribute)
-        return getattr(import_module(self._name), attribute)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # those of a source that is compiled now for the first time are not ours
+            return getattr(import_module(self._name), attribute)
 
 
 torchvision, transforms = Reference("torchvision"), Reference("torchvision.transforms")
