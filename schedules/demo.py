@@ -23,7 +23,7 @@ from schedules.difference import NOT, Result, is_told_apart, reason
 from schedules.schedule import ROOT
 from system.errors import RequestError
 
-NETWORK = "--wrn_depth 16 --wrn_width 1"
+NETWORK = "--wrn_depth 16 --wrn_width 1 --epochs 16"
 RUNS = {
     "teacher": ("demo.teacher", f"digits teacher -t demo.teacher {NETWORK}"),
     "taught student": (
@@ -33,7 +33,7 @@ RUNS = {
     "student alone": ("demo.alone", f"digits teacher -t demo.alone --conv SepHashed_0.1 {NETWORK}"),
     "pruned": (
         "demo.pruned",
-        f"digits teacher -t demo.pruned --init_from demo.teacher --prune TopK_0.1 --prune_at 0 --epochs 10 --lr 0.02 {NETWORK}",
+        f"digits teacher -t demo.pruned --init_from demo.teacher --prune TopK_0.1 --prune_at 0 --lr 0.02 {NETWORK} --epochs 5",
     ),
 }
 
