@@ -56,6 +56,7 @@ class Prune(Callback):
         self.name, self.where, self.begin, self.end = name, where, begin, end
         self.steps, self.is_done = 0, False  # since it began
         self.masks: list[Tensor] = []  # of the weights in their order, empty before
+        self._gone: list[Tensor] | None = []  # what they are not; None of a checkpoint's
         self._found: tuple[nn.Module, list[nn.Parameter]] | None = None
 
     def check(self, model: nn.Module) -> None:
@@ -74,8 +75,7 @@ class Prune(Callback):
 
     def before_step(self, step: TrainStep) -> None:
         """Prune if it is time."""
-        weights = self.weights(step.model)
-        self.masks = [mask.to(weight.device) for mask, weight in zip(self.masks, weights)]  # those of a checkpoint too
+        self._resume(step)
         if self.is_done or step.t < self.begin:
             return
         if step.t >= self.end:
@@ -88,6 +88,7 @@ class Prune(Callback):
 
     def after_epoch(self, step: TrainStep) -> None:
         """Prune where it is time only when the training is over."""
+        self._resume(step)
         if not self.is_done and step.t >= max(self.end, 1):
             self._finish(step)
 
@@ -105,20 +106,27 @@ class Prune(Callback):
 
     @torch.no_grad()
     def _apply(self, step: TrainStep, found: list[Tensor]) -> None:
-        self.masks = found
+        self._hold(step, found)
         self.after_step(step)
+
+    def _resume(self, step: TrainStep) -> None:
+        if self._gone is None:
+            self._hold(step, self.masks)
+
+    def _hold(self, step: TrainStep, masks: list[Tensor]) -> None:
+        self.masks = [mask.to(weight.device) for mask, weight in zip(masks, self.weights(step.model))]
+        self._gone = [~mask for mask in self.masks]
 
     def after_backward(self, step: TrainStep) -> None:
         """Set the gradients of pruned weights to 0."""
-        for weight, mask in zip(self.weights(step.model), self.masks):
+        for weight, gone in zip(self.weights(step.model), self._gone):
             if weight.grad is not None:
-                weight.grad.masked_fill_(~mask, 0.0)
+                weight.grad.masked_fill_(gone, 0.0)
 
     @torch.no_grad()
     def after_step(self, step: TrainStep) -> None:
         """Set pruned weights to 0, and what the optimizer keeps of them: a later callback may have changed their gradients."""
-        for weight, mask in zip(self.weights(step.model), self.masks):
-            gone = ~mask
+        for weight, gone in zip(self.weights(step.model), self._gone):
             weight.masked_fill_(gone, 0.0)
             for kept in step.optimizer.state.get(weight, {}).values():
                 if kept.shape == weight.shape:
@@ -131,3 +139,4 @@ class Prune(Callback):
     def load_state_dict(self, state: dict) -> None:
         """Put back what `state_dict` returned."""
         self.steps, self.is_done, self.masks = state["steps"], state["is_done"], list(state["masks"])
+        self._gone = None
