@@ -58,7 +58,8 @@ def set_labels(groups: list[Group], all_groups: Sequence[Group]) -> None:
         told = {*size_flags(), *sparsity.unsaid(group.first)}
         unusual = [name for name in mine if name not in told and str(mine[name]) != usual[group.taught, name]]
         parts = [network_name(group.first)] * several + [_words(name, mine[name], group) for name in unusual]
-        group.line = (group.family, group.taught, _on_a_line(group, mine))
+        own = {name: value for name, value in mine.items() if name not in sparsity.numbers(group.first)}
+        group.line = (group.family, group.taught, str(own))
         group.suffix = "" if group.role else ", ".join(parts)
         group.label = network_name(group.first) if group.role else shown_conv(group.first)
         if group.role == "teacher":
@@ -72,15 +73,6 @@ def set_labels(groups: list[Group], all_groups: Sequence[Group]) -> None:
             and len({each.taught for each in groups if each.label == group.label}) == 1
         ):
             group.label += f" ({group.first['name'][:32]})"
-
-
-def _on_a_line(group: Group, mine: dict) -> str:
-    """Return what groups on one line have in common: all but the numbers of how weights become 0.
-
-    Under a threshold it is the weight decay that decides how many do, of a variational conv the weight of its divergence.
-    """
-    numbers = {"prune", "l1", "kl_weight"} | ({"weight_decay"} if "Magnitude" in sparsity.ways(group.first) else set())
-    return str({name: value for name, value in mine.items() if name not in numbers})
 
 
 def _setup(group: Group, groups: Sequence[Group]) -> dict:

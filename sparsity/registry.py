@@ -105,7 +105,7 @@ def resolve(options: argparse.Namespace) -> None:
         if options.prune_until is not None:
             raise RequestError(f"--prune_until {options.prune_until} goes with --prune Gradual_s, not {options.prune}")
     elif options.prune_until is None:
-        options.prune_until = max(options.prune_at, 2 * options.epochs // 3)
+        options.prune_until = _two_thirds(options.epochs, options.prune_at)
     for flag, least in (("prune_at", 0), ("prune_until", options.prune_at)):
         if (epoch := getattr(options, flag)) is not None and not least <= epoch <= options.epochs:
             raise RequestError(
@@ -127,6 +127,11 @@ def _third(epochs: int) -> int:
     return max(1, epochs // 3)
 
 
+def _two_thirds(epochs: int, begin: int | None) -> int:
+    """Return after how many epochs Gradual has reached its share where a run does not say."""
+    return max(begin or 0, 2 * epochs // 3)
+
+
 def ways(config: Mapping[str, Any]) -> dict[str, str]:
     """Return how a run makes weights 0, by the name of the way: `{"TopK": "TopK_0.05", "L1": "L1 1e-05"}`; {} where it does not.
 
@@ -143,9 +148,18 @@ def ways(config: Mapping[str, Any]) -> dict[str, str]:
 def unsaid(config: Mapping[str, Any]) -> set[str]:
     """Return the keys of the flags of sparsity that `ways` says, or that are as without the flag."""
     epochs = config.get("epochs") or 0
-    usual = {"prune_at": (None, _third(epochs)), "prune_until": (None, 2 * epochs // 3), "prune_where": (None,)}
+    usual = {"prune_at": (None, _third(epochs)), "prune_where": (None,)}
+    usual["prune_until"] = (None, _two_thirds(epochs, config.get("prune_at")))
     usual |= {"kl_weight": (None, 1), "kl_warmup": (None, epochs / 5)}
     return {"prune", "l1", *(flag for flag, values in usual.items() if config.get(flag) in values)}
+
+
+def numbers(config: Mapping[str, Any]) -> set[str]:
+    """Return the keys in which runs that become sparse in one way differ by a number alone.
+
+    Under a threshold it is the weight decay that decides how many weights stay, of a variational conv the weight of its divergence.
+    """
+    return {"prune", "l1", "kl_weight"} | ({"weight_decay"} if "Magnitude" in ways(config) else set())
 
 
 def _resolve_kl(options: argparse.Namespace) -> None:
