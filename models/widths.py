@@ -8,7 +8,7 @@ A configuration keeps them as a text, under `widths`. Imports no torch before a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from system.errors import RequestError
@@ -67,26 +67,33 @@ def is_depthwise(conv: nn.Module) -> bool:
 
 
 def _narrow(name: str, module: nn.Module, asked: tuple[int | None, ...]) -> None:
-    from torch import nn
 
     now = width_of(module)
     numbers = tuple(old if new is None else new for new, old in zip(asked, now or ()))
     if now is None or len(now) != len(asked) or not all(0 < new <= old for new, old in zip(numbers, now)):
         shown = ["×".join(map(str, each or ("no width",))) for each in (asked, now)]
         raise RequestError(f"the layer {name!r} of a shrunk network has {shown[0]}, that of this network {shown[1]}")
+    keep(module, *map(range, numbers))
+
+
+def keep(module: nn.Module, outputs: Sequence[int], inputs: Sequence[int] = ()) -> None:
+    """Leave these channels of a layer that has a width, in place. A batch-norm and a depthwise convolution have no inputs of their own."""
+    from torch import nn
+
+    reads = not isinstance(module, nn.BatchNorm2d) and not (isinstance(module, nn.Conv2d) and is_depthwise(module))
+    for kind, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+        left = tensor.detach()
+        left = left[list(outputs)] if left.dim() else left.clone()
+        left = left[:, list(inputs)] if left.dim() > 1 and reads else left
+        if isinstance(tensor, nn.Parameter):
+            setattr(module, kind, nn.Parameter(left, tensor.requires_grad))
+        else:
+            module.register_buffer(kind, left)
     match module:
         case nn.Conv2d():
-            depthwise = is_depthwise(module)
-            module.out_channels, module.in_channels = numbers
-            module.groups = numbers[0] if depthwise else module.groups
-            numbers = (numbers[0], numbers[1] // module.groups)
+            module.groups = module.groups if reads else len(outputs)
+            module.out_channels, module.in_channels = len(outputs), len(inputs if reads else outputs)
         case nn.Linear():
-            module.out_features, module.in_features = numbers
+            module.out_features, module.in_features = len(outputs), len(inputs)
         case nn.BatchNorm2d():
-            module.num_features = numbers[0]
-    for kind, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-        first = tensor.detach()[tuple(slice(number) for number in numbers[: tensor.dim()])].clone()
-        if isinstance(tensor, nn.Parameter):
-            setattr(module, kind, nn.Parameter(first, tensor.requires_grad))
-        else:
-            module.register_buffer(kind, first)
+            module.num_features = len(outputs)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from layers.dense import Conv
-from models.widths import is_depthwise, width_of
+from models.widths import is_depthwise, keep, width_of
 from sparsity.channels import Channel
 from sparsity.twin import inner, is_separable_pair, is_whole, replacements
 
@@ -35,25 +35,8 @@ def cut(network: nn.Module, channels: Iterable[Channel]) -> None:
 
 def _cut(module: nn.Module, outputs: set[int], inputs: set[int]) -> None:
     size = width_of(module)
-    rows = torch.tensor([number for number in range(size[0]) if number not in outputs])
-    for kind, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-        left = tensor.detach()
-        left = left[rows] if left.dim() else left
-        if kind == "weight" and inputs:
-            left = left[:, torch.tensor([number for number in range(size[1]) if number not in inputs])]
-        if isinstance(tensor, nn.Parameter):
-            setattr(module, kind, nn.Parameter(left))
-        else:
-            module.register_buffer(kind, left)
-    match module:
-        case nn.Conv2d():
-            depthwise = is_depthwise(module)
-            module.out_channels, module.in_channels = len(rows), len(rows) if depthwise else size[1] - len(inputs)
-            module.groups = len(rows) if depthwise else module.groups
-        case nn.Linear():
-            module.out_features, module.in_features = len(rows), size[1] - len(inputs)
-        case nn.BatchNorm2d():
-            module.num_features = len(rows)
+    stay = [[number for number in range(of) if number not in gone] for of, gone in zip(size, (outputs, inputs))]
+    keep(module, *stay)
 
 
 def widths_of(network: nn.Module, plain: nn.Module) -> dict[str, tuple[int | None, ...]]:
