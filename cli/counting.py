@@ -9,6 +9,7 @@ from functools import cache
 
 from cli.command import Parser
 from cli.flags import add_group, add_network_flags, dataset, state
+from gates.registry import GATE, GATE_WHERE
 from layers.mixed import several
 from record.paths import CHECKPOINTS
 from sparsity.registry import PRUNE, PRUNE_WHERE
@@ -49,6 +50,7 @@ def _counting_parser(of: tuple) -> Parser:
     add_network_flags(parser, _dataset_or_run)
     add_group(parser, "output", COUNTING)
     add_group(parser, "sparsity", (PRUNE, PRUNE_WHERE), "what is left when so many of the weights are pruned")
+    add_group(parser, "gating", (GATE, GATE_WHERE), "what an image costs when so many of the channels are closed")
     return parser
 
 

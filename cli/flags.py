@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from cli.command import Parser
+from gates.registry import FLAGS as GATING
 from input.datasets import DATASETS, PREFIX, is_own
 from layers.registry import FAMILIES, form
 from models import registry as networks
@@ -220,6 +221,10 @@ OPTIMISATION = (
         help="epochs and learning rates between which linear draws straight lines, '[[0,0],[5,0.4],[24,0]]' (preset of "
         "ResNet9, in proportion to --epochs and --lr)",
     ),
+    Flag(
+        "--train_where", pattern, metavar="REGEX",
+        help="train only parameters in whose dotted name it is found; gates always train (default: all)",
+    ),
     *CALLBACKS["clip_gradient"].flags,
     *CALLBACKS["drop_path"].flags,
     Flag("--weight_decay", number(float, 0, 1e6), help="(preset: by network)"),
@@ -246,7 +251,7 @@ def _training_parser(state: tuple) -> Parser:
     add_network_flags(parser)
     MODE.add_to(parser)
     placed = {"run": RUN, "data": DATA, "optimisation": OPTIMISATION, "distillation": LOSSES["distill"].flags}
-    placed["sparsity"] = SPARSITY
+    placed["sparsity"], placed["gating"] = SPARSITY, GATING
     known = {flag for flags in placed.values() for flag in flags}
     others = {entry.name: [flag for flag in entry.flags if flag not in known] for entry in registry.entries()}
     for title, flags in [*placed.items(), *others.items()]:

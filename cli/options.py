@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from cli import recipes
 from cli.counting import counting_parser, run_counting_parser
 from cli.flags import training_parser
+from gates import registry as gates
 from input import datasets, facts
 from input.datasets import DATASETS, LARGEST_SIDE, PREFIX, is_own
 from input.splits import check_sizes
@@ -40,6 +41,7 @@ def training(arguments: Sequence[str] | None = None) -> Configuration:
     recipes.resolve_schedule(options, given)
     recipes.resolve_augmentation(options, given)
     sparsity.resolve(options)
+    gates.resolve(options)
     _check_machine_flags(options)
     _resolve_defaults(options, given)
     registry.check(vars(options))
@@ -58,6 +60,7 @@ def counting(arguments: Sequence[str] | None = None) -> Configuration:
                 raise RequestError(f"--{flag} does not go with --compare")
         options.compare = [_conv(text, options) for text in options.compare]
     sparsity.resolve_counting(options)
+    gates.resolve_counting(options)
     _resolve_network(options)
     return Configuration(vars(options))
 
@@ -223,6 +226,8 @@ def _resolve_defaults(options: argparse.Namespace, given: set[str]) -> None:
         options.reestimate_bn = None
     if options.structured_lr == 1:
         options.structured_lr = None
+    if options.train_where == "":
+        options.train_where = None
     if options.fit_effort == 1:
         options.fit_effort = None
     if options.evaluate and "image_size" not in given and options.data_folder is None:

@@ -25,7 +25,7 @@ from input.datasets import side_of
 from layers.mixed import MixedName, parse_open
 from layers.registry import ConvName, OpenName, Whole
 from layers.spec import ConvSpec, ImpossibleShare
-from models.build import build
+from models.build import swapped
 from models.output import auxiliary_parameters
 from models.registry import NETWORKS, flag_for_budget
 from record.identity import is_allocated
@@ -93,7 +93,7 @@ def resolve(config: dict, batch: int = 128) -> tuple[dict, Found | None]:
     if name.number is None:
         setting = f"{name} with --{varies} {value!r}".removesuffix(".0") + f" (instead of {config[varies]:g})"
         given, config = reference(config, batch).parameters, config | {varies: value}
-        share = parameter_count(build(config)) / given
+        share = parameter_count(swapped(config)) / given
     else:
         config, setting = config | {"conv": str(name.named(value))}, str(name.named(value))
     whole, rest = divmod(cost(value), per)
@@ -117,7 +117,7 @@ def _of_width(config: dict, exact: bool, batch: int) -> float:
     """Return the cost of the network at a width; −inf where it would have no channels."""
     try:
         check_side(config)
-        network = build(config)
+        network = swapped(config)
     except RequestError:
         return -math.inf
     if exact:

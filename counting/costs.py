@@ -18,7 +18,7 @@ import torch
 from torch import Size, nn
 
 import blocks
-from counting.measure import Costs, count, counted, output_shapes, parameter_count
+from counting.measure import Costs, count, counted, output_shapes, parameter_count, scientific
 from counting.shapes import Layer, kind
 from counting.sides import check_side
 from input import datasets
@@ -28,7 +28,7 @@ from layers.registry import ConvName
 from layers.seeded import Seeded
 from layers.spec import ConvSpec
 from layers.user import of_module
-from models.build import build, plain, size_of
+from models.build import build, plain, size_of, swapped
 from models.output import Output
 from models.registry import size_flags
 from system.errors import RequestError
@@ -74,7 +74,7 @@ def output_of(config: dict) -> Output:
     Raises RequestError where a layer cannot take the conv.
     """
     if config["module"] or not partition(config).complete:
-        return output_shapes(build(config), side_of(config))
+        return output_shapes(swapped(config), side_of(config))
     costs_of(config)
     return reference(config).output
 
@@ -169,7 +169,7 @@ def costs_of(config: dict, batch: int = 128) -> Costs:
     """
     parts = partition(config, batch)
     if config["module"] or not parts.complete:
-        return count(build(config), side_of(config), batch)
+        return count(swapped(config), side_of(config), batch)
     reference_costs = reference(config, batch).costs
     convs = blocks.decided(parse_name(config["conv"]), [swap.name for swap in parts.swaps])
     blocks_of: dict[tuple[ConvName, ConvSpec], Built] = {}
@@ -223,6 +223,7 @@ def summary(config: dict, batch: int = 128) -> dict:
         costs = costs_of(config, batch)
     bare = reference({**config, "widths": None}, batch)  # a shrunk network is compared with the whole one
     reference_params = bare.parameters - bare.costs.auxiliary
+    gates = _of_gates(config)
     return {
         "dataset": config["dataset"],
         "network": config["network"],
@@ -231,8 +232,8 @@ def summary(config: dict, batch: int = 128) -> dict:
         "conv": config["conv"],
         "module": config["module"],
         "where": config["where"],
-        "params": costs.params,
-        "params_sanity": costs.sanity,
+        "params": costs.params + gates.get("gate_params", 0),
+        "params_sanity": costs.sanity + gates.get("gate_params", 0),
         "reference_params": reference_params,
         "auxiliary_params": costs.auxiliary,
         "crs_ratio": (costs.params + costs.auxiliary) / bare.parameters,
@@ -241,10 +242,28 @@ def summary(config: dict, batch: int = 128) -> dict:
         **({"staying": bare.network.anatomy.staying} if getattr(bare.network, "foreign", False) else {}),
         "mult_adds_exact": costs.mult_adds_exact,
         "batch": costs.batch,
-        "stored_bytes": costs.stored_bytes,
+        "stored_bytes": costs.stored_bytes + gates.pop("gate_bytes", 0),
+        **gates,
         "uncounted": [layer.name for layer in costs.layers if layer.input is None],
         "layers": [layer.as_json() for layer in costs.layers],
     }
+
+
+def _of_gates(config: dict) -> dict:
+    """Return what the gates of a network cost and spare, as they plan it; {} without gates. They do not enter its compression."""
+    return build(config).gates.planned_costs() if config.get("gate") else {}
+
+
+def gated(costs: dict) -> str:
+    """Return in a line what gates spare, and which convolutions have none; empty without gates."""
+    if "mult_adds_gated" not in costs:
+        return ""
+    planned, own = scientific(costs["mult_adds_gated"]), f"{costs['gate_mult_adds']:,}"
+    line = f"Gated: {costs['gates']} convolutions, {planned} exact mult-adds, {own} of them the gates' own"
+    left = costs["ungated"]
+    return line + (
+        f"; not gated, with neither batch-norm nor ReLU alone behind them: {', '.join(left)}" if left else ""
+    )
 
 
 def staying(costs: dict) -> str:

@@ -6,7 +6,7 @@ print(layer_table(costs["layers"], batch=128))
 """
 
 from counting.budget import resolve
-from counting.costs import staying, summary
+from counting.costs import gated, staying, summary
 from counting.measure import scientific
 from system.errors import RequestError
 
@@ -34,7 +34,7 @@ def text(costs: dict) -> str:
         f"Ratio to the reference network: {costs['crs_ratio']:.6f} ({reference_params})",
         f"Stored: {costs['stored_bytes']:,} bytes",
     ]
-    lines += filter(None, [staying(costs)])
+    lines += filter(None, [staying(costs), gated(costs)])
     if costs.get("active_fraction", 1) < 1:
         left, share, size = (costs[key] for key in ("active_parameters", "active_fraction", "sparse_bytes"))
         lines.append(

@@ -21,7 +21,7 @@ def initialise(model: nn.Module, seed: int, prefix: str = "") -> None:
 
     So a layer starts alike in every network that holds it under its name. Replacements draw themselves. Other
     convolutions and linear maps are He normal with fan-out, batch-norms 1 and 0, biases 0. A user's module that
-    initialises itself stays as it is.
+    initialises itself stays as it is; one of ours that `draws_itself` does so.
     """
     done: list[str] = []
     for name, module in model.named_modules(prefix=prefix):
@@ -31,7 +31,7 @@ def initialise(model: nn.Module, seed: int, prefix: str = "") -> None:
         match module:
             case _ if getattr(module, "initialises_itself", False):
                 done.append(name)
-            case Replacement():
+            case _ if isinstance(module, Replacement) or getattr(module, "draws_itself", False):
                 module.reset_parameters(generator)
                 done.append(name)
             case nn.Conv2d():

@@ -22,9 +22,20 @@ from layers.user import UserConv
 from models.registry import NETWORKS
 from models.widths import narrow
 
+CHANGES = {"gate": "gates.attach:attach"}  # by keys of a configuration: (network, config) changes the network in place
+
 
 def build(config: dict) -> nn.Module:
-    """Return the network with its swaps, on the meta device. Raise RequestError where a layer cannot take them."""
+    """Return the network with its swaps and what else changes it, on the meta device. Raise RequestError where it cannot take them."""
+    network = swapped(config)
+    for key, target in CHANGES.items():
+        if config.get(key) is not None:
+            resolve_name(target)(network, config)
+    return network
+
+
+def swapped(config: dict) -> nn.Module:
+    """Return the network with its swaps alone, on the meta device. Raise RequestError where a layer cannot take them."""
     conv = UserConv(config["module"]) if config["module"] else parse_name(config["conv"])
     with torch.device("meta"):
         network = plain(config, datasets.of(config).classes)

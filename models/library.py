@@ -117,6 +117,9 @@ class LibraryNetwork(nn.Module):
             name for name in self.anatomy.swappable if type(self.get_submodule(name)) not in (nn.Conv2d, nn.Linear)
         ]
         swapped += [name for name in self.anatomy.heads if isinstance(self.get_submodule(name), BlockAsLinear)]
+        swapped += [
+            name for name, each in self.named_modules() if getattr(each, "draws_itself", False)
+        ]  # such as gates
         prefixes = tuple(f"{name}." for name in swapped)
         for name, tensor in (*self.named_parameters(), *self.named_buffers()):
             if not name.startswith(prefixes):

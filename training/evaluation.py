@@ -32,6 +32,10 @@ def evaluate_trained(request: Configuration, device: torch.device, ranks: Ranks)
         report.warn(f"{name} has only finished {trained.unfinished}")
     report.say(about)
     report.say(f"Error@1 {metrics['top1_error']:.2f} Error@5 {metrics['top5_error']:.2f}")
+    if gates := metrics.get("of_network"):
+        report.say(
+            f"open {100 * gates['gate_density']:.4g}% of the gated channels, {gates['mult_adds_gated']:,.0f} mult-adds an image"
+        )
     return 0
 
 

@@ -116,10 +116,15 @@ def _tests(step: TrainStep, data: Feed, epoch: int, epochs: int) -> Iterator[tup
 
 
 def _named(split: str, metrics: dict[str, float], when: str) -> dict[str, float]:
-    """Return the metrics of a split as an epoch's row has them. Raise Diverged where the loss is not finite."""
+    """Return the metrics of a split as an epoch's row has them: what the network observes in the test by its own name.
+
+    Raise Diverged where the loss is not finite.
+    """
     if not math.isfinite(metrics["loss"]):
         raise Diverged(f"the {split} loss is not finite after {when}")
-    return {f"{split}_{name}": value for name, value in metrics.items()}
+    of_network = metrics.get("of_network", {})
+    own = of_network if split == "test" else {f"{split}_{name}": value for name, value in of_network.items()}
+    return {f"{split}_{name}": value for name, value in metrics.items() if name != "of_network"} | own
 
 
 def train_one_epoch(
@@ -162,11 +167,14 @@ def evaluate(
 ) -> dict[str, float] | None:
     """Test a network on a split, each image once, by one of the ranks.
 
-    Return cross-entropy (`loss`), `top1_error` and `top5_error` in %, and `left_out`, the number of damaged images, where there
-    are any; None where `should_stop`, which is asked after each batch, said so.
+    Return cross-entropy (`loss`), `top1_error` and `top5_error` in %; `left_out`, the number of damaged images, where there are any;
+    and `of_network`, means over the images of what modules of the network observe, where some do; None where `should_stop`, which is asked after each batch, said so.
     """
     ranks.broadcast_buffers(model)
     model.eval()
+    observers = [module for module in model.modules() if hasattr(module, "observe")]  # such as gates
+    for each in observers:
+        each.begin()
     sums, images = torch.zeros(1 + 5, dtype=torch.float64, device=data.device), 0  # the loss, then hits
     for x, y in data.batches(split):
         if len(y):
@@ -176,11 +184,17 @@ def evaluate(
             hits = count_hits(logits, y)
             sums[1 : 1 + len(hits)] += hits
             images += len(y)
+            for each in observers:
+                each.observe()
         if should_stop():
             return None
-    loss, *hits, images = ranks.all_reduce(torch.cat([sums, sums.new_full((1,), images)])).tolist()
-    left_out = {"left_out": len(split) - int(images)} if images < len(split) else {}
-    return means({"loss": loss, **errors(hits, int(images))}, int(images)) | left_out
+    observed = {name: value for each in observers for name, value in each.sums().items()}
+    every = torch.cat([sums, torch.stack([sums.new_tensor(images), *observed.values()])])
+    every = ranks.all_reduce(every).tolist()
+    loss, hits, images, own = every[0], every[1:6], int(every[6]), every[7:]
+    left_out = {"left_out": len(split) - images} if images < len(split) else {}
+    of_network = {"of_network": means(dict(zip(observed, own)), images)} if observed else {}
+    return means({"loss": loss, **errors(hits, images)}, images) | left_out | of_network
 
 
 def evaluate_reestimated(

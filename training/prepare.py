@@ -42,6 +42,7 @@ from system.errors import RequestError
 from system.hashing import key
 from training import registry, teacher_cache
 from training.device import precision_of, strict, to_device
+from training.freezing import freeze, trained
 from training.optim import kept_tensors, optimizer_of, parameter_groups, set_learning_rate
 from training.rates import schedule_of
 from training.recompute import recompute
@@ -124,6 +125,8 @@ def prepare(request: Configuration, device: torch.device, ranks: Ranks) -> Prepa
         config, budgeted = budget.resolve(request)
         source, costs, network = find(request), summary(config), build(config)
         check_norms(config, network)
+        if config.train_where is not None:
+            trained(network, config.train_where)
         callbacks = registry.callbacks(config)
         for callback in callbacks:
             callback.check(network)
@@ -225,6 +228,8 @@ def assemble(prepared: Prepared, device: torch.device, ranks: Ranks) -> TrainSte
         synchronise(network)
     if config.checkpoint_activations:
         recompute(network)
+    if config.train_where is not None:
+        freeze(network, config.train_where)
     teacher = prepared.teacher and to_device(prepared.teacher.network, device)
     criterion, callbacks = registry.criterion(config, teacher), registry.callbacks(config)
     scale = 1.0 if config.nocrswd else prepared.costs["crs_ratio"] * config.crs_factor

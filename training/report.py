@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from counting.costs import staying, warn_of_uncounted
+from counting.costs import gated, staying, warn_of_uncounted
 from distributed import launch
 from distributed.process_group import Ranks
 from input import datasets, facts
@@ -80,7 +80,8 @@ class Report:
         self.say(_of_network(prepared))
         if teacher is not None:
             self.say(_of_teacher(teacher))
-        self.say(staying(prepared.costs))
+        for line in filter(None, (staying(prepared.costs), gated(prepared.costs))):
+            self.say(line)
         warn_of_uncounted(prepared.costs)
         if prepared.config.batch_size > (images := len(prepared.data.training)):
             self.warn(
@@ -165,7 +166,7 @@ def _of_data(prepared: Prepared, ranks: Ranks) -> str:
 
 def _of_decay(step: TrainStep) -> Iterator[str]:
     for group in step.optimizer.param_groups:
-        count = sum(parameter.numel() for parameter in group["params"])
+        count = sum(parameter.numel() for parameter in group["params"] if parameter.requires_grad)
         slow = f", {group['lr_factor']:.3g} of the learning rate" if "lr_factor" in group else ""
         yield f"weight decay {group['weight_decay']:.3g} on {count:,} {group['name']} parameters{slow}"
 
@@ -185,6 +186,8 @@ def epoch_line(row: dict, epochs: int) -> str:
             shown.append(f"{split} error {row[f'{split}_top1_error']:.2f}%")
     if "active_fraction" in row:
         shown.append(f"active {100 * row['active_fraction']:.4g}%")
+    if "gate_density" in row:
+        shown.append(f"open {100 * row['gate_density']:.4g}%, {row['mult_adds_gated']:.4E} mult-adds")
     shown += [f"{row[key]:,} {key.partition('_')[0]} images left out" for key in row if key.endswith("_left_out")]
     return "  ".join([*shown, f"{row['images_per_second']:,.0f} images/s"])
 

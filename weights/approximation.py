@@ -27,6 +27,7 @@ from layers.separable import Separable
 # Costs a few thousandths of relative error. Without it, approximations by tensor trains hardly train (research-log.md).
 PENALTY = 1e-3
 
+GATES = "gates."  # how the names begin of what gates keep
 USERS = "user_module"  # the module that holds the classes of --module's file
 OTHER_SEED = "its structure has another seed there"
 
@@ -72,6 +73,18 @@ def _rest(network: nn.Module, pairs: dict) -> dict[str, Tensor]:
     return state
 
 
+def _check_gates(network: nn.Module, source: nn.Module) -> None:
+    """Raise ValueError where `source` is gated otherwise than `network`: a network without its gates is another one."""
+    here, there = (getattr(each, "gates", None) for each in (network, source))
+    if there is None:
+        return
+    if here is None or here.method != there.method:
+        now = "nothing" if here is None else f"by {here.method}"
+        raise ValueError(f"it is gated by {there.method} there, {now} here")
+    if more := sorted(there.by_name().keys() - here.by_name().keys()):
+        raise ValueError(f"{more[0]} is gated there, but not here")
+
+
 def _shape(tensor: Tensor | None) -> str:
     return "missing" if tensor is None else "×".join(map(str, tensor.shape)) or "a number"
 
@@ -79,7 +92,11 @@ def _shape(tensor: Tensor | None) -> str:
 def check(network: nn.Module, source: nn.Module) -> None:
     """Raise ValueError where `network` cannot start from `source`. Both may be on the meta device."""
     pairs = _pairs(network, source)
-    here, there = _rest(network, pairs), _rest(source, pairs)
+    _check_gates(network, source)
+    here, there = (
+        {name: tensor for name, tensor in _rest(each, pairs).items() if not name.startswith(GATES)}
+        for each in (network, source)
+    )
     for name in dict.fromkeys([*here, *there]):
         shapes = [_shape(state.get(name)) for state in (here, there)]
         if shapes[0] != shapes[1]:
@@ -134,7 +151,12 @@ def approximate_network(network: nn.Module, source: nn.Module, effort: float = 1
     swapped layer.
     """
     pairs = _pairs(network, source)
-    network.load_state_dict(_rest(source, pairs), strict=False)
+    own = {
+        name for name in network.state_dict() if name.startswith(GATES) and name.endswith(".open")
+    }  # its own density
+    network.load_state_dict(
+        {name: each for name, each in _rest(source, pairs).items() if name not in own}, strict=False
+    )
     rows = []
     with tqdm(pairs.items(), desc="approximating", unit="layer", disable=None, leave=False) as bar:
         for name, (target, trained) in bar:

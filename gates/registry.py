@@ -1,0 +1,112 @@
+"""The ways to gate by name, as `FBS_0.5`, and the flags of gating. Imports no torch.
+
+    >>> str(parse_gate("Naive_.50"))
+    'Naive_0.5'
+
+A gated network is built by models/build.py, which has `gates.attach` change it; a run of it has the callback that is registered here.
+"""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from system import grammar
+from system.arguments import Flag, number, pattern
+from system.errors import RequestError, did_you_mean
+from system.grammar import Fraction
+from training.registry import Entry, register_callback
+
+METHODS = {"Naive": (Fraction("d"),), "FBS": (Fraction("d"),)}
+WEIGHTS = {"Naive": 0.01, "FBS": 1e-8}  # of their losses, where --gate_weight is not given
+
+
+@dataclass(frozen=True)
+class GateName:
+    """A parsed name: its method, and the density d, the share of the channels that are open."""
+
+    method: str
+    density: float
+
+    def __str__(self) -> str:
+        return grammar.text(self.method, (self.density,), METHODS[self.method])
+
+
+def parse_gate(text: str) -> GateName:
+    """Return the method and the density that a name says. Raise RequestError where the name is wrong."""
+    method, *given = text.split("_")
+    if method not in METHODS:
+        forms = [grammar.shape(each, numbers) for each, numbers in METHODS.items()]
+        hint = did_you_mean(method, METHODS, lambda each: grammar.form(each, METHODS[each]))
+        raise RequestError(f"unknown way to gate {text!r}{hint} (known: {', '.join(forms)})")
+    values = grammar.values(given, METHODS[method])
+    if values is None:
+        raise RequestError(f"{text!r} is not of the form {grammar.form(method, METHODS[method])}")
+    return GateName(method, *values)
+
+
+def _name(text: str) -> str:
+    try:
+        return str(parse_gate(text))
+    except RequestError as error:
+        raise argparse.ArgumentTypeError(str(error))
+
+
+GATE = Flag(
+    "--gate", _name, metavar="NAME",
+    help="Naive_d: of each image only the share d of a convolution's channels whose maximum is predicted largest is computed; "
+    "FBS_d: the most salient, by feature boosting and suppression",
+)  # fmt: skip
+GATE_WHERE = Flag(
+    "--gate_where", pattern, metavar="REGEX",
+    help="only convolutions in whose dotted name it is found (default: all with batch-norm or ReLU behind them)",
+)  # fmt: skip
+FLAGS = (
+    GATE,
+    GATE_WHERE,
+    Flag(
+        "--gate_weight", number(float, 0, 1e6), metavar="WEIGHT",
+        help="of the gates' loss (default: 0.01 of Naive, 1e-8 of FBS)",
+    ),
+    Flag(
+        "--gate_warmup", number(float, 0, 10**6), metavar="EPOCHS",
+        help="over which the density falls linearly from 1 to d, step by step (default: 0)",
+    ),
+)  # fmt: skip
+
+
+def resolve(options: argparse.Namespace) -> None:
+    """Set the weight of the gates' loss. Raise RequestError for a flag that goes with --gate alone."""
+    if options.gate is None:
+        check_alone(options)
+        return
+    if options.gate_weight is None:
+        options.gate_weight = WEIGHTS[parse_gate(options.gate).method]
+    if options.gate_warmup is not None and options.gate_warmup > options.epochs:
+        raise RequestError(f"--gate_warmup {options.gate_warmup:g}: at most the {options.epochs} epochs are allowed")
+    options.gate_warmup = options.gate_warmup or None
+
+
+def resolve_counting(options: argparse.Namespace) -> None:
+    """Do what `resolve` does for count.py, which trains nothing."""
+    if options.gate is None:
+        check_alone(options)
+    else:
+        options.gate_weight = WEIGHTS[parse_gate(options.gate).method]
+
+
+def check_alone(options: argparse.Namespace) -> None:
+    """Raise RequestError for a flag of gates where there is no --gate."""
+    for flag in ("gate_where", "gate_weight", "gate_warmup"):
+        if (value := getattr(options, flag, None)) is not None:
+            raise RequestError(f"--{flag} {value} goes with --gate")
+
+
+def _warm_up(config: Mapping[str, Any]) -> dict[str, Any]:
+    warmup = (config["gate_warmup"] or 0) / config["epochs"]
+    return {"density": parse_gate(config["gate"]).density, "warmup": warmup}
+
+
+register_callback(
+    Entry("gate", "gates.density:Density", FLAGS, choose=lambda config: config.get("gate") is not None, give=_warm_up)
+)

@@ -1,0 +1,274 @@
+"""What reads what in a network: the channels that gates can close, followed through one pass on the meta device.
+
+    flow = follow(network, side=32, gated=())      # nothing is closed yet
+    flow.behind["layer1.0.conv1"]                  # Behind("layer1.0.bn1", "batch_norm"): what alone reads its output
+
+No number is computed, and whatever Python the network's forward pass is made of runs as it is, which torch.fx's symbolic tracing
+does not allow (a test of a shape, a loop over blocks). A closed channel is 0. It stays closed through what acts on each channel
+alone and leaves 0 as it is; a sum is closed where all that it adds is; a convolution or a linear map reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+
+from blocks import BlockAsLinear
+from layers.base import Replacement
+from models.output import auxiliary_heads
+from models.widths import is_depthwise
+from system.errors import RequestError, first_line
+
+Source = tuple[str, int]  # the name of a gated convolution, and a channel of its output
+Channels = list[
+    frozenset[Source] | None
+]  # of each channel the gated ones that all have to be closed; None: always open
+
+LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, Replacement, BlockAsLinear)
+RELUS = {"relu", "relu_", "relu6", "hardtanh", "hardtanh_"}
+# What acts on each channel alone and makes 0 of 0, by the names of torch's functions.
+CHANNELWISE = RELUS | {
+    "leaky_relu", "leaky_relu_", "elu", "elu_", "silu", "hardswish", "gelu", "mish", "tanh", "dropout", "dropout2d", "feature_dropout",
+    "alpha_dropout", "_max_pool2d", "max_pool2d", "boolean_dispatch", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "_adaptive_max_pool2d",
+    "contiguous", "clone", "to", "float", "type_as", "interpolate", "detach", "neg", "abs", "identity", "div", "truediv", "__truediv__",
+}  # fmt: skip
+SUMS = {"add", "add_", "sub", "sub_", "__add__", "__iadd__", "__radd__", "__sub__", "__isub__"}
+PRODUCTS = {"mul", "mul_", "__mul__", "__rmul__", "__imul__"}
+FLATTENING = {"flatten", "view", "reshape", "squeeze"}
+OVER_PIXELS = {"mean", "amax", "max", "sum"}
+
+
+class Behind(NamedTuple):
+    """What alone reads a convolution's output: a batch-norm by its dotted name, or None and a function by its own."""
+
+    norm: str | None
+    function: str
+
+
+class Read(NamedTuple):
+    """One call of a layer: its dotted name, the channels that it is given, and its input's and output's shapes."""
+
+    name: str
+    channels: Channels
+    given: torch.Size
+    returned: torch.Size
+
+
+@dataclass
+class Flow:
+    """What a pass has shown.
+
+    reads: every call of a layer, in order; behind: of each convolution what alone reads its output, where one thing does; closed: of
+    each batch-norm, and each depthwise convolution with a bias, the channels that it is given closed and would open again.
+    """
+
+    reads: list[Read] = field(default_factory=list)
+    behind: dict[str, Behind] = field(default_factory=dict)
+    closed: dict[str, Channels] = field(default_factory=dict)
+
+
+def follow(network: nn.Module, side: int, gated: Collection[str] = ()) -> Flow:
+    """Return how the channels of a network that takes images of `side` rows and columns flow, if those of `gated` may be closed.
+
+    Raise RequestError where the network cannot run without numbers.
+    """
+    flow = Flow()
+    tensors = dict((*network.named_parameters(), *network.named_buffers()))
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    image = torch.empty(2, 3, side, side, device="meta")
+    try:
+        with torch.no_grad(), _evaluated(network), _Followed(network, flow, frozenset(gated)):
+            functional_call(network, shapes, (image,))
+    except (RuntimeError, ValueError, AssertionError, IndexError, TypeError, NotImplementedError) as error:
+        raise RequestError(f"--gate: the channels of this network cannot be followed: {first_line(error)}")
+    return flow
+
+
+@contextmanager
+def _evaluated(network: nn.Module) -> Iterator[None]:
+    """Within the context the network tests; what it was before it is afterwards."""
+    training = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, was in training:
+            module.training = was
+
+
+class _Known(NamedTuple):
+    """What is known of a tensor: itself (so that its id is not taken), its channels, the convolution that has just made it."""
+
+    tensor: Tensor
+    channels: Channels | None
+    writer: str | None
+
+
+class _Followed(TorchFunctionMode):
+    """Follow every function of torch's that is called, and every layer as one."""
+
+    def __init__(self, network: nn.Module, flow: Flow, gated: frozenset[str]):
+        super().__init__()
+        self.network, self.flow, self.gated = network, flow, gated
+        self.known: dict[int, _Known] = {}
+        self.readers: dict[str, list[Behind]] = {}  # of each convolution's output
+        self.calls: dict[str, int] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self):
+        for name, module in _layers(self.network):
+            module.forward = partial(self._layer, name, module, module.forward)
+            self._stack.callback(module.__dict__.pop, "forward")
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self._stack.close()
+        for name, readers in self.readers.items():
+            if len(readers) == 1 and self.calls[name] == 1:
+                self.flow.behind[name] = readers[0]
+
+    def _layer(self, name: str, module: nn.Module, forward: Callable, x: Tensor) -> Tensor:
+        self.calls[name] = self.calls.get(name, 0) + 1
+        is_norm = isinstance(module, nn.BatchNorm2d)
+        self._note_reader(x, Behind(name, "batch_norm") if is_norm else Behind(None, type(module).__name__))
+        with torch._C.DisableTorchFunction():
+            y = forward(x)
+        given = self._channels(x)
+        channels: Channels | None = None
+        if given is not None and len(given) == (x.shape[1] if x.dim() == 4 else x.shape[-1]):
+            self.flow.reads.append(Read(name, given, x.shape, y.shape))
+            if is_norm or is_single(module):
+                channels = given
+                if any(given) and (is_norm or _bias(module) is not None):
+                    self.flow.closed[name] = given
+        else:
+            self.flow.reads.append(Read(name, [None] * x.shape[1 if x.dim() == 4 else -1], x.shape, y.shape))
+        if name in self.gated:
+            channels = [frozenset([(name, number)]) for number in range(y.shape[1])]
+        self.known[id(y)] = _Known(y, channels, name if isinstance(module, (nn.Conv2d, Replacement)) else None)
+        return y
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = function(*args, **kwargs)
+        name = getattr(function, "__name__", "")
+        if not _tensors(result):
+            return result
+        read = [each for each in _tensors([args, list(kwargs.values())]) if id(each) in self.known]
+        for each in read:
+            self._note_reader(each, Behind(None, name))
+        results = result if isinstance(result, (tuple, list)) else [result]
+        for number, each in enumerate(results):
+            if isinstance(each, Tensor):
+                self.known[id(each)] = _Known(each, self._after(name, args, kwargs, each, number), None)
+        return result
+
+    def _note_reader(self, x: Tensor, reader: Behind) -> None:
+        known = self.known.get(id(x))
+        if known is not None and known.writer is not None:
+            self.readers.setdefault(known.writer, []).append(reader)
+
+    def _channels(self, x) -> Channels | None:
+        known = self.known.get(id(x)) if isinstance(x, Tensor) else None
+        return known.channels if known is not None else None
+
+    def _after(self, name: str, args: tuple, kwargs: dict, result: Tensor, number: int) -> Channels | None:
+        """Return the channels of a function's result; None where all may be open."""
+        if name in ("cat", "concat", "concatenate"):
+            return self._joined(args, kwargs, result)
+        if not args or not isinstance(args[0], Tensor):
+            return self._product(args) if name in PRODUCTS else None
+        given, x = self._channels(args[0]), args[0]
+        if name in SUMS:
+            return self._sum(args, result)
+        if name in PRODUCTS:
+            return self._product(args)
+        if given is None:
+            return None
+        if name in CHANNELWISE or (name in OVER_PIXELS and _is_over_pixels(args, kwargs)):
+            return given
+        if name in FLATTENING and result.dim() == 2 and result.shape[0] == x.shape[0]:
+            return [each for each in given for _ in range(result.shape[1] // len(given))]
+        if name in FLATTENING and result.dim() == 4 and result.shape[:2] == x.shape[:2]:
+            return given
+        if name in ("chunk", "split") and x.dim() == 4 and result.shape[1] < x.shape[1]:
+            return self._part(args, kwargs, given, result, number)
+        return None
+
+    def _part(self, args: tuple, kwargs: dict, given: Channels, result: Tensor, number: int) -> Channels | None:
+        """Return the channels of a part of equal parts along the channels."""
+        if kwargs.get("dim", args[2] if len(args) > 2 else 0) != 1 or len(given) % result.shape[1]:
+            return None
+        size = result.shape[1]
+        return given[number * size : (number + 1) * size]
+
+    def _joined(self, args: tuple, kwargs: dict, result: Tensor) -> Channels | None:
+        parts = args[0] if args else kwargs["tensors"]
+        if kwargs.get("dim", args[1] if len(args) > 1 else 0) not in (1, 1 - result.dim()):
+            return None
+        found = [self._channels(part) or [None] * part.shape[1] for part in parts]
+        joined = sum(found, [])
+        return joined if any(joined) else None
+
+    def _sum(self, args: tuple, result: Tensor) -> Channels | None:
+        """Return the channels of a sum of two features: closed where both are. A number or a feature that is not known opens all."""
+        found = [self._channels(each) for each in args[:2]]
+        if None in found or len(found[0]) != len(found[1]):
+            return None
+        both = [None if one is None or other is None else one | other for one, other in zip(*found)]
+        return both if any(both) else None
+
+    def _product(self, args: tuple) -> Channels | None:
+        """Return the channels of a product: closed where one of the factors is."""
+        found = [each for each in map(self._channels, args[:2]) if each is not None]
+        if len(found) == 2 and len(found[0]) == len(found[1]):
+            return [one if one is not None else other for one, other in zip(*found)]
+        return found[0] if found else None
+
+
+def _layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the layers of a network that has weights, none within another, without auxiliary heads."""
+    heads, outer = tuple(auxiliary_heads(network)), None
+    for name, module in network.named_modules():
+        if name in heads or name.startswith(tuple(f"{head}." for head in heads)):
+            continue
+        if outer is not None and name.startswith(f"{outer}."):
+            continue
+        if isinstance(module, LAYERS):
+            outer = name
+            yield name, module
+
+
+def is_single(module: nn.Module) -> bool:
+    """Return whether a layer acts on each channel alone, as a depthwise convolution does."""
+    return isinstance(module, nn.Conv2d) and is_depthwise(module)
+
+
+def _bias(module: nn.Module) -> Tensor | None:
+    return getattr(module, "bias", None)
+
+
+def _tensors(value) -> list[Tensor]:
+    """Return the tensors in nested lists and tuples."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, (tuple, list)):
+        return [tensor for each in value for tensor in _tensors(each)]
+    return []
+
+
+def _is_over_pixels(args: Sequence, kwargs: dict) -> bool:
+    """Return whether a reduction of (B, C, H, W) is over rows and columns."""
+    dims = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    if not isinstance(dims, (tuple, list)) or args[0].dim() != 4:
+        return False
+    return {each % 4 for each in dims} == {2, 3}
