@@ -261,9 +261,10 @@ def gated(costs: dict) -> str:
     planned, own = scientific(costs["mult_adds_gated"]), f"{costs['gate_mult_adds']:,}"
     line = f"Gated: {costs['gates']} convolutions, {planned} exact mult-adds, {own} of them the gates' own"
     left = costs["ungated"]
-    return line + (
-        f"; not gated, with neither batch-norm nor ReLU alone behind them: {', '.join(left)}" if left else ""
-    )
+    if not left:
+        return line
+    more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+    return f"{line}; not gated, with neither batch-norm nor ReLU alone behind them: {', '.join(left[:3])}{more}"
 
 
 def staying(costs: dict) -> str:

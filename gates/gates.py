@@ -45,8 +45,9 @@ class Gates(nn.ModuleDict):
         """Note what each layer of the network costs that a gate can spare something, from what `follow` says with these gates."""
         gates = self.by_name()
         for read in flow.reads:
-            if any(read.channels) or read.name in gates:
-                costs = LayerCosts(network.get_submodule(read.name), read)
+            module = network.get_submodule(read.name)
+            if (any(read.channels) or read.name in gates) and not isinstance(module, nn.BatchNorm2d):
+                costs = LayerCosts(module, read)
                 channels = self.selection(read.channels) if any(read.channels) else torch.ones(1, len(read.channels))
                 self.costs.append((costs, channels, gates.get(read.name)))
 

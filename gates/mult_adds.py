@@ -37,8 +37,6 @@ class LayerCosts:
             outputs = torch.ones_like(inputs[:, :1]).expand(-1, self.outputs)
         inputs, outputs = inputs.double(), outputs.double()
         match self.module:
-            case nn.BatchNorm2d():
-                return torch.zeros_like(inputs[:, 0])
             case nn.Conv2d() as conv:
                 groups = conv.groups
                 read, written = (each.unflatten(1, (groups, -1)).sum(2) for each in (inputs, outputs))

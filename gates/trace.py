@@ -1,9 +1,9 @@
-"""What reads what in a network: the channels that gates can close, followed through one pass on the meta device.
+"""What reads what in a network: the channels that gates can close, followed through one pass of shapes.
 
     flow = follow(network, side=32, gated=())      # nothing is closed yet
     flow.behind["layer1.0.conv1"]                  # Behind("layer1.0.bn1", "batch_norm"): what alone reads its output
 
-No number is computed, and whatever Python the network's forward pass is made of runs as it is, which torch.fx's symbolic tracing
+No layer is computed, and whatever Python the network's forward pass is made of runs as it is, which torch.fx's symbolic tracing
 does not allow (a test of a shape, a loop over blocks). A closed channel is 0. It stays closed through what acts on each channel
 alone and leaves 0 as it is; a sum is closed where all that it adds is; a convolution or a linear map reads it.
 """
@@ -22,6 +22,7 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from blocks import BlockAsLinear
+from counting.shapes import plain_rule
 from layers.base import Replacement
 from models.output import auxiliary_heads
 from models.widths import is_depthwise
@@ -80,13 +81,16 @@ def follow(network: nn.Module, side: int, gated: Collection[str] = ()) -> Flow:
 
     Raise RequestError where the network cannot run without numbers.
     """
-    flow = Flow()
-    tensors = dict((*network.named_parameters(), *network.named_buffers()))
-    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
-    image = torch.empty(2, 3, side, side, device="meta")
+    flow, size = Flow(), torch.Size([1, 3, side, side])
+    by_rules = not getattr(network, "foreign", False) and all(plain_rule(each, 1) for _, each in _layers(network))
     try:
-        with torch.no_grad(), _evaluated(network), _Followed(network, flow, frozenset(gated)):
-            functional_call(network, shapes, (image,))
+        with torch.no_grad(), _evaluated(network), _Followed(network, flow, frozenset(gated), by_rules):
+            if by_rules:
+                network(torch.zeros(size))
+            else:  # on the meta device, whose first operation imports a compiler and an algebra system
+                tensors = dict((*network.named_parameters(), *network.named_buffers()))
+                shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+                functional_call(network, shapes, (torch.empty(size, device="meta"),))
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError, NotImplementedError) as error:
         raise RequestError(f"--gate: the channels of this network cannot be followed: {first_line(error)}")
     return flow
@@ -115,9 +119,9 @@ class _Known(NamedTuple):
 class _Followed(TorchFunctionMode):
     """Follow every function of torch's that is called, and every layer as one."""
 
-    def __init__(self, network: nn.Module, flow: Flow, gated: frozenset[str]):
+    def __init__(self, network: nn.Module, flow: Flow, gated: frozenset[str], by_rules: bool):
         super().__init__()
-        self.network, self.flow, self.gated = network, flow, gated
+        self.network, self.flow, self.gated, self.by_rules = network, flow, gated, by_rules
         self.known: dict[int, _Known] = {}
         self.readers: dict[str, list[Behind]] = {}  # of each convolution's output
         self.calls: dict[str, int] = {}
@@ -141,7 +145,7 @@ class _Followed(TorchFunctionMode):
         is_norm = isinstance(module, nn.BatchNorm2d)
         self._note_reader(x, Behind(name, "batch_norm") if is_norm else Behind(None, type(module).__name__))
         with torch._C.DisableTorchFunction():
-            y = forward(x)
+            y = torch.zeros(plain_rule(module, 1)(x.shape).output) if self.by_rules else forward(x)
         given = self._channels(x)
         channels: Channels | None = None
         if given is not None and len(given) == (x.shape[1] if x.dim() == 4 else x.shape[-1]):
