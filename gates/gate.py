@@ -73,7 +73,7 @@ class Gate(nn.Module, ABC):
     def look(self, x: Tensor) -> None:
         """Score the channels of the output that an input (B, i, H, W) will have, and decide which are open."""
         with torch.autocast(x.device.type, enabled=False):
-            self.scores = torch.relu(nn.functional.linear(self.pooled(x).float(), self.weight, self.bias))
+            self.scores = torch.relu(nn.functional.linear(self.pooled(x).to(self.weight.dtype), self.weight, self.bias))
             self.mask = largest(self.scores.detach(), self.open)
 
     @abstractmethod
@@ -111,7 +111,7 @@ class Naive(Gate):
 
     def choose(self, y: Tensor) -> Tensor:
         """Note how far the prediction is from the maxima of relu(y); mask y."""
-        target = torch.relu(y.detach().amax((2, 3)).float())
+        target = torch.relu(y.detach().amax((2, 3)).to(self.scores.dtype))
         self.loss = (target - self.scores).square().mean()
         return y * self.mask[:, :, None, None].to(y.dtype)
 

@@ -57,7 +57,11 @@ def replacements(network: nn.Module) -> dict[str, Replacement]:
 
 @torch.no_grad()
 def twin_of(network: nn.Module) -> Twin:
-    """Return the twin of a network. Raise RequestError where a layer of it equals no convolution."""
+    """Return the twin of a network. Raise RequestError where a layer of it equals no convolution, or gates choose its channels."""
+    if hasattr(network, "gates"):
+        raise RequestError(
+            "gates choose the channels of this network for each image: it has no plain twin that could shrink"
+        )
     twin, whole = copy.deepcopy(network).cpu().eval(), set()
     for name, block in replacements(twin).items():
         if not isinstance(block, Block):

@@ -119,7 +119,10 @@ def be_impatient() -> None:
 @pytest.mark.parametrize("receiver", [1, pytest.param(0, marks=pytest.mark.long)])
 def test_a_signal_to_one_stops_both_and_they_go_on_to_the_same_end(receiver, workplace, tmp_path_factory):
     """With pruning in the last epoch, whose masks are the same in both."""
-    whole, pruned = tmp_path_factory.mktemp("whole") / "run", [*DIGITS, "--prune", "TopK_0.2", "--prune_at", "1"]
+    whole, pruned = (
+        tmp_path_factory.mktemp("whole") / "run",
+        [*DIGITS, "--prune", "TopK_0.2", "--prune_at", "1", "--gate", "Naive_0.5"],
+    )
     whole.mkdir()
     assert Ranks(2, *pruned, cwd=whole, prepare=[keep_masks] * 2).wait() == [0, 0]
     one, other = (torch.load(whole / f"masks.{rank}") for rank in "01")

@@ -26,6 +26,7 @@ from input.memory import Data
 from input.places import find
 from layers.init import materialise
 from models.build import build, swapped
+from sparsity.twin import twin_of
 from system.errors import RequestError
 from training.freezing import freeze, trained
 from training.loop import Progress, fit
@@ -182,6 +183,8 @@ def test_fbs_with_gains_of_one_is_the_plain_network():
     assert costs["params"] == sum(each.numel() for each in network.parameters()) == costs["params_sanity"]
     with pytest.raises(ValueError, match="gated by FBS there, nothing here"):
         approximation.check(plain, network)
+    with pytest.raises(RequestError, match="no plain twin"):
+        twin_of(network)
 
 
 @pytest.fixture(scope="module")
