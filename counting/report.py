@@ -40,7 +40,7 @@ def text(costs: dict) -> str:
         lines.append(
             f"Pruned: {left:,} parameters are not 0, {share:.6f} of the weights; a sparse file has {size:,} bytes"
         )
-    if (active := costs.get("active_mult_adds", costs["mult_adds_exact"])) != costs["mult_adds_exact"]:
+    if (active := costs.get("active_mult_adds")) not in (None, costs["mult_adds_exact"]):
         lines.append(
             f"Without dead filters: at best {scientific(active)} exact mult-adds (shrink.py says which can go)"
         )
