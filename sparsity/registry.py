@@ -219,6 +219,8 @@ register_callback(
     Entry(
         "density", "sparsity.density:Density",
         choose=lambda config: bool(config.get("prune") or config.get("l1") or config.get("kl_weight") is not None),
-        give=lambda config: {"where": config["prune_where"] or "", "near_zero": bool(config["l1"]) and not config["prune"]},
+        give=lambda config: {
+            "where": config["prune_where"] or "", "near_zero": bool(config["l1"]) and not config["prune"], "config": config,
+        },
     )
 )  # fmt: skip

@@ -27,6 +27,7 @@ from record.paths import RUNS, checkpoint_path
 from record.run import Run
 from sparsity.density import counted
 from sparsity.shrunk import Shrunk, shrink
+from sparsity.skipped import of_trained
 from system.configuration import Configuration
 from system.errors import RequestError
 from training.device import choose_device, to_device
@@ -117,6 +118,8 @@ def _row(saved: dict, config: Mapping, small: nn.Module, metrics: dict[str, floa
         left = counted(small, config.get("prune_where") or "")
         row = {name: value for name, value in row.items() if not name.startswith("active_fraction/")}
         row |= left.metrics | {f"active_fraction/{name}": share for name, share in left.layers.items()}
+        if (active := of_trained(small, config)) is not None:
+            row["active_mult_adds"] = active
     return row
 
 
