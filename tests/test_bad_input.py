@@ -213,6 +213,9 @@ REQUESTS = [
     (T + "--reestimate_bn -1", "'-1' is not a whole number of at least 0"),
     ("folder:images/cifar10 teacher -t x --network SqueezeNet --reestimate_bn 3 --image_size 64", "--reestimate_bn 3: SqueezeNet has no batch-norm"),
     ("digits teacher -t t --evaluate --reestimate_bn 3", "--evaluate only tests a trained network, --reestimate_bn does not go with it"),
+    ("digits teacher -t t --evaluate --prune TopK_0.1", "--evaluate only tests a trained network, --prune does not go with it"),
+    ("digits teacher -t t --evaluate --kl_weight 2", "--evaluate only tests a trained network, --kl_weight does not go with it"),
+    (T + "--module noisy.py", "--module noisy.py has variational layers: give --kl_weight (1 as for SparseVD and GroupVD"),
     (T + "--prune TopX_0.1", "unknown way to prune 'TopX_0.1'; did you mean TopK_s (0 < s <= 1)?"),
     (T + "--prune Gradual", "argument --prune: 'Gradual' is not of the form Gradual_s (0 < s <= 1)"),
     (T + "--prune Magnitude_-1", "is not of the form Magnitude_t (t >= 0)"),
@@ -359,6 +362,8 @@ FILES = {
     "broken.py": b"def f(:", "binary.py": b"\xff\xfe\x00", "empty.py": b"", "imports.py": b"import nonexistent_package_xyz",
     "exits.py": b"import sys\nsys.exit(7)", "number.py": b"Conv = 3",
     "arguments.py": b"import torch\nclass Conv(torch.nn.Module):\n  def __init__(self): pass",
+    "noisy.py": b"from layers.sparse_vd import SparseVD\nfrom layers.spec import ConvSpec\n"
+    b"class Conv(SparseVD):\n  def __init__(self, **given): super().__init__(ConvSpec(**given))",
     "narrower.py": (CONV + "  def forward(self, x): return x[:, :, :-1]").encode(),
     "narrows_itself.py": (
         b"import torch\nclass Conv(torch.nn.Conv2d):\n  def forward(self, x): return super().forward(x)[:, :, :-1]"

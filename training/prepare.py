@@ -124,6 +124,7 @@ def prepare(request: Configuration, device: torch.device, ranks: Ranks) -> Prepa
         config, budgeted = budget.resolve(request)
         source, costs, network = find(request), summary(config), build(config)
         check_norms(config, network)
+        registry.check_network(config, network)
         callbacks = registry.callbacks(config)
         for callback in callbacks:
             callback.check(network)
