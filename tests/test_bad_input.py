@@ -298,6 +298,8 @@ REQUESTS = [
     (S + "--beta -1", "'-1' is not a number of at least 0"),
     (S + "--beta inf", "'inf' is not a number"),
     (S + "--temperature 0", "'0' is not a number above 0"),
+    (T + "--beta 100", "--beta 100.0 says how a teacher teaches, so it goes with student mode"),
+    (T + "--cache_teacher --augment none", "--cache_teacher says how a teacher teaches, so it goes with student mode"),
     (S + "--cache_teacher", "--cache_teacher goes with --augment none: with --augment full the teacher sees other pixels"),
     (S + "--cache_teacher --augment none --beta 0", "with --alpha 0 --beta 0 the student learns nothing from the teacher"),
     (S + "--cache_teacher --augment none --GPU 0,1", "--cache_teacher goes with one process"),

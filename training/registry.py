@@ -109,12 +109,21 @@ def unused_flags(config: Config) -> dict[str, None]:
     return {flag.dest: None for flag in unused if flag.default is not None}
 
 
+def teaching_flags() -> tuple[Flag, ...]:
+    """Return the flags of the losses that need a teacher."""
+    return tuple(flag for entry in LOSSES.values() if entry.needs_teacher for flag in entry.flags)
+
+
 def check(config: Config) -> None:
-    """Raise RequestError where a run without a teacher chooses a loss that needs one, or the other way round."""
+    """Raise RequestError where a run without a teacher chooses a loss that needs one or sets a flag of it, or the other way round."""
     entry = loss_of(config)
     flags = ", ".join(flag.name for flag in entry.flags)
     if entry.needs_teacher and config["mode"] != "student":
         raise RequestError(f"{flags}: the loss {entry.name!r} needs a teacher, so it goes with student mode")
+    for flag in teaching_flags() if config["mode"] != "student" else ():
+        if (value := config.get(flag.dest)) is not None and value != flag.default:
+            given = flag.name if value is True else f"{flag.name} {value}"
+            raise RequestError(f"{given} says how a teacher teaches, so it goes with student mode")
     if config.get("cache_teacher") and config["mode"] == "student":
         _check_cache(config, entry)
     if not entry.needs_teacher and config["mode"] == "student":
