@@ -1,5 +1,5 @@
 # make demo: train a teacher, its compressed student, the same student alone and the teacher pruned, on digits.
-# make test: run all tests but the long ones, which .ci/run adds. Its many processes do not compile the program anew each.
+# make test: run all tests but the long ones, which .ci/run adds by FLAGS. Its many processes do not compile the program anew each.
 # make lint: check style, format and the direction of imports.
 # What is installed is compiled where it is first imported: pip would compile all of it, which takes most of a minute.
 # PYTHON: the Python 3.11 or later that .venv is made with.
@@ -17,7 +17,7 @@ demo: .venv/installed
 	.venv/bin/python schedules/demo.py
 
 test: .venv/installed
-	PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n auto --dist worksteal
+	PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest -n auto --dist worksteal $(FLAGS)
 
 lint: .venv/installed
 	.venv/bin/ruff check .

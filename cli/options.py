@@ -194,7 +194,7 @@ def _check_run_flags(options: argparse.Namespace) -> None:
     if options.json and not options.dry_run:
         raise RequestError("--json goes with --dry_run")
     no_test = ("dry_run", "resume", "init_from", "allocate", "autotune", "until", "reestimate_bn")
-    for flag in no_test if options.evaluate else ():
+    for flag in (*no_test, *(each.dest for each in sparsity.FLAGS)) if options.evaluate else ():
         if getattr(options, flag):
             raise RequestError(f"--evaluate only tests a trained network, --{flag} does not go with it")
     if options.until is not None and options.until > options.epochs:

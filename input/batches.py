@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from input.augment import Augmentation
-from input.splits import check_sizes
+from input.splits import check_sizes, is_tested
 from system.hashing import key, permutation
 
 
@@ -127,7 +127,7 @@ class Feed(ABC):
         These are "val" (where images are held out) and "test" after every `test_every`-th epoch and after the last one,
         else none.
         """
-        if (epoch + 1) % self.test_every and epoch + 1 != epochs:
+        if not is_tested(epoch + 1, epochs, self.test_every):
             return []
         held_out = [] if self.validation is None else [("val", self.validation)]
         return [*held_out, ("test", self.test)]

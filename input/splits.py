@@ -19,3 +19,8 @@ def check_sizes(count: int, val_size: int, train_size: int | None, dataset: str 
         has = f"{dataset} has {count:,} images to train on" if dataset else f"there are {count:,} training images"
         held_out = f", of which --val_size holds out {val_size:,}" if val_size else ""
         raise RequestError(f"--train_size {train_size}: {has}{held_out}: at most {count - val_size}")
+
+
+def is_tested(done: int, epochs: int, every: int) -> bool:
+    """Return whether a network is tested when `done` of the epochs are done: after each `every`-th, and after the last."""
+    return done % every == 0 or done == epochs

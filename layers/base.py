@@ -56,6 +56,11 @@ class Replacement(nn.Module, ABC):
         """Return the parameters without weight decay, none of them structured."""
         return []
 
+    def biases(self) -> list[nn.Parameter]:
+        """Return the parameters that are added to what the layer maps, which are never pruned: each `bias` in it."""
+        found = (getattr(module, "bias", None) for module in self.modules())
+        return [each for each in found if isinstance(each, nn.Parameter)]
+
     @property
     def degree(self) -> int:
         """How many structured parameters are multiplied: with all of them times c, the map is c^degree times as large."""

@@ -62,6 +62,10 @@ class GroupVD(Variational):
         z, of_z = (each[:, None, None, None] for each in (self.factor, self.log_variance_of_factor.exp()))
         return z * self.kernel, self.log_variance.exp() * (z.square() + of_z) + self.kernel.square() * of_z
 
+    def biases(self) -> list[nn.Parameter]:
+        """Return the mean and the log variance of the bias."""
+        return [] if self.bias is None else [self.bias, self.log_variance_of_bias]
+
     def parameter_count(self) -> int:
         """Return 2·(i·o·k² + b + o)."""
         return 2 * (self.spec.entries + self.spec.out_channels * (1 + self.spec.bias))

@@ -173,6 +173,10 @@ class SepHashedDecimate(Block):
         """Return all parameters."""
         return list(self.parameters())
 
+    def biases(self) -> list[nn.Parameter]:
+        """Return those of both convolutions."""
+        return [self.depthwise_bias, self.bias]
+
     @property
     def degree(self) -> int:
         """The filters times the matrix."""

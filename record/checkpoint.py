@@ -192,11 +192,11 @@ def digest(state: dict[str, torch.Tensor]) -> str:
     return sha.hexdigest()[:16]
 
 
-def disk_room(name: str, network: nn.Module, kept: int, more: int = 0) -> tuple[int, int]:
+def disk_room(name: str, network: nn.Module, kept: int, more: int = 0, is_only: bool = False) -> tuple[int, int]:
     """Return the bytes that a run's checkpoints still need, and those that are free. Raise MachineFault where they are too few.
 
     Two checkpoints are kept while a third is written. Args: kept: tensors that the optimizer keeps for each parameter; more:
-    bytes of what else the state of training holds.
+    bytes of what else the state of training holds; is_only: a single checkpoint is written.
     """
     tensors = [*network.state_dict().values(), *[*network.parameters()] * kept]
     size = (
@@ -204,11 +204,13 @@ def disk_room(name: str, network: nn.Module, kept: int, more: int = 0) -> tuple[
     )  # with their names, the generators and the metrics
     path = checkpoint_path(name)
     needed, free = room(path, size)
+    needed, what = (
+        (size, "its checkpoint")
+        if is_only
+        else (needed, f"three checkpoints of {size:,}, two that are kept and one that is written")
+    )
     if needed > free:
-        raise MachineFault(
-            f"{path.parent}/ has {free:,} bytes free, this run needs {needed:,}: three checkpoints of {size:,}, two that "
-            f"are kept and one that is written"
-        )
+        raise MachineFault(f"{path.parent}/ has {free:,} bytes free, this run needs {needed:,}: {what}")
     return needed, free
 
 

@@ -63,6 +63,10 @@ def find(name: str) -> Found:
         raise MachineFault(
             f"{document} cannot be read ({first_line(error)}), and there is no checkpoint: delete {folder} to start again"
         )
+    if config.get(
+        "shrunk_from"
+    ):  # shrink.py was killed before it wrote the network, which it does last: the name is free
+        return Found(stamp)
     if epochs:
         raise MachineFault(
             f"{folder} records {epochs} epochs, but {path} is missing: put it back, or delete {folder} to start again"

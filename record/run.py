@@ -114,8 +114,10 @@ class Run:
         """Return how the run began, and under `resumed` from where and how it went on."""
         try:
             before = json.loads((self.folder / "config.json").read_text())
-            resumed = before.get("resumed", [])
-        except (OSError, ValueError, AttributeError):
+            resumed, shrunk = before.get("resumed", []), before["config"].get("shrunk_from")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return about
+        if shrunk:  # what a killed shrink.py left (record/found.py) is no part of this run
             return about
         if self.state is not None and not self.is_finished():
             resumed = [*resumed, {"after": self.progress(), **{key: about[key] for key in HISTORY}}]

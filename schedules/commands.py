@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from schedules.studies import Study
 from system.configuration import Configuration
+from training import registry
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Setting:
 def commands(study: Study, request: Configuration, chosen: Sequence[Setting]) -> list[tuple[list[str], Setting | None]]:
     """Return the argv of each job with its setting (None of the teacher).
 
-    The teacher comes first, then for each setting and seed the student and the same network alone. A study without a
-    teacher has each of its networks as it is, then with each setting.
+    The teacher comes first, then for each setting and seed the student and the same network alone. Flags that say how a
+    teacher teaches go to students alone. A study without a teacher has each of its networks as it is, then with each setting.
     """
     tail = f".{request.tag}" if request.tag else ""
     if study.settings:
@@ -39,12 +40,26 @@ def commands(study: Study, request: Configuration, chosen: Sequence[Setting]) ->
             suffix = (f".seed{seed}" if of_seed else "") + tail
             flags = [*study.flags.split(), *request.flags, *setting.flags, *of_seed]  # the last one wins
             name = f"{request.name}.{setting.name}"
-            taught = ["student", "-t", name_of_teacher, "-s", f"{name}.student{suffix}"]
-            alone = ["teacher", "-t", f"{name}{suffix}"]
-            for kind, who in (("taught", taught), ("alone", alone)):
+            taught = ["student", "-t", name_of_teacher, "-s", f"{name}.student{suffix}", *flags]
+            alone = ["teacher", "-t", f"{name}{suffix}", *without_teaching(flags)]
+            for kind, job in (("taught", taught), ("alone", alone)):
                 if request.only in (None, kind):
-                    argvs.append((["python", "main.py", request.dataset or study.dataset, *who, *flags], setting))
+                    argvs.append((["python", "main.py", request.dataset or study.dataset, *job], setting))
     return argvs
+
+
+def without_teaching(flags: Sequence[str]) -> list[str]:
+    """Return the words of a command line without the flags that say how a teacher teaches, and without their values."""
+    takes_value = {flag.name: flag.action is None for flag in registry.teaching_flags()}
+    left: list[str] = []
+    words = iter(flags)
+    for word in words:
+        name, joined, _ = word.partition("=")
+        if name not in takes_value:
+            left.append(word)
+        elif takes_value[name] and not joined:
+            next(words, None)
+    return left
 
 
 def _of_networks(study: Study, request: Configuration) -> list[tuple[list[str], Setting | None]]:
@@ -73,5 +88,5 @@ def _of_networks(study: Study, request: Configuration) -> list[tuple[list[str], 
 
 def teacher(study: Study, request: Configuration, name: str) -> list[str]:
     """Return the argv of the study's teacher."""
-    flags = [*study.flags.split(), *request.flags]
+    flags = without_teaching([*study.flags.split(), *request.flags])
     return ["python", "main.py", request.dataset or study.dataset, "teacher", "-t", name, *flags]

@@ -48,8 +48,7 @@ class Comparison:
 
 def flags_of_teaching() -> tuple[str, ...]:
     """Return the keys of the flags that have no effect without a teacher: those of its losses and of taps."""
-    losses = [entry for entry in registry.LOSSES.values() if entry.needs_teacher]
-    return (*(flag.dest for entry in losses for flag in entry.flags), *tap_flags())
+    return (*(flag.dest for flag in registry.teaching_flags()), *tap_flags())
 
 
 def network_name(run: Run) -> str:

@@ -6,9 +6,10 @@
     python -m schedules.generate wrn_28_10 --dataset folder:leaves --convs ACDC,Tucker_0.25
     python -m schedules.generate darts --convs SepHashed_0.1,ACDC -- --epochs 100 --batch_size 64
 
-The settings are those of studies.py, or --convs, or those that meet --budgets. Flags after `--` go to every command.
-Before anything is written, every command is checked: it parses, its name is unique, its network can be built and meets
-its budget, and its teacher exists or is trained by an earlier job.
+The settings are those of studies.py, or --convs, or those that meet --budgets. Flags after `--` go to every command,
+those that say how a teacher teaches (--alpha, --beta) to students alone. Before anything is written, every command is
+checked: it parses, its name is unique, its network can be built and meets its budget, and its teacher exists or is trained
+by an earlier job.
 """
 
 import sys
@@ -32,7 +33,7 @@ from input.datasets import PREFIX, is_own
 from layers.mixed import MixedName, in_file_names, parse_name, parse_open, several
 from layers.registry import FAMILIES, OpenName, parse_family
 from models.registry import reference_conv, width_flag
-from schedules.commands import Setting, commands, teacher
+from schedules.commands import Setting, commands, teacher, without_teaching
 from schedules.comparable import network_name
 from schedules.schedule import Job, parse
 from schedules.studies import STUDIES, Study
@@ -128,18 +129,20 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
         check_run_name(tag, "--tag")
     if given.teacher:
         check_source(given.teacher, "--teacher")
-    _check_flags(flags)
+    _check_flags(flags, has_students=given.only != "alone" and not STUDIES[given.study].settings)
     name = given.study + (f".{_in_names(given.dataset)}" if given.dataset else "")
     output = Path(given.output or f"{name}{f'.{tag}' if tag else ''}.json")
     return Configuration({**vars(given), "flags": flags, "tag": tag, "name": name, "output": output})
 
 
-def _check_flags(flags: Sequence[str]) -> None:
-    """Raise RequestError where one of the flags for every job is one that each job has of its own."""
+def _check_flags(flags: Sequence[str], has_students: bool) -> None:
+    """Raise RequestError where one of the flags for every job is one that each job has of its own, or no job can have."""
     own = {"--teacher_checkpoint", "--student_checkpoint", "--seed", "--conv", "--network", "--resume"}
     for flag in flags:
         if flag.partition("=")[0] in own or flag[:2] in ("-t", "-s", "-r"):
             raise RequestError(f"{flag} after --: every job has its own")
+        if without_teaching([flag]) == [] and not has_students:
+            raise RequestError(f"{flag.partition('=')[0]} after --: it goes to students, and this schedule has none")
         if flag == "--allocate":
             raise RequestError(
                 "--allocate after --: generate finds one number for all layers; write such jobs into the schedule"

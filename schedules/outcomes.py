@@ -52,16 +52,22 @@ class Group:
         return self.first["taught"] is True
 
     @property
-    def cost(self) -> dict[str, float]:
-        """The costs of its network, by the names in table.COSTS, and of what is not 0: `active_parameters`, `active_fraction`.
+    def cost(self) -> dict[str, float | None]:
+        """The costs of its network, by the names in table.COSTS, and of what is not 0, by the names below.
 
         These are means over its runs. Without a record of that all are active. A share is that of one parameter at least.
+        `active_mult_adds` is None where a run that has become sparse does not say it.
         """
-        of_all = {"active_parameters": (self.first["params"], 1), "active_fraction": (1.0, 1 / self.first["params"])}
+        of_all = {
+            "active_parameters": (self.first["params"], 1), "active_fraction": (1.0, 1 / self.first["params"]),
+            "active_mult_adds": (self.first["mult_adds_exact"], 1),
+        }  # fmt: skip
         left = {
             name: statistics.fmean(max(run[name], least) if finite(run.get(name)) else whole for run in self.runs)
             for name, (whole, least) in of_all.items()
         }
+        if any(finite(run.get("active_parameters")) and not finite(run.get("active_mult_adds")) for run in self.runs):
+            left["active_mult_adds"] = None
         return {cost: self.first[cost] for cost in COSTS} | left
 
     def curve(self, measure: str) -> list[tuple[int, float]]:

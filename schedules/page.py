@@ -27,6 +27,7 @@ POINTS = 48  # of a learning curve in a tooltip
 TITLES = {
     "params": "Error against parameters", "active": "Error against parameters that are not 0",
     "share": "Error against the share of the weights that are not 0", "traces": "How sparse the networks became",
+    "active_mult_adds": "Error against mult-adds without dead filters",
     "mult_adds": "Error against mult-adds", "curves": "Learning curves",
     "crs": "Weight decay, scaled by the compression ratio or not",
 }  # fmt: skip

@@ -68,6 +68,7 @@ def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
         sparse = {
             "active": lambda pair=pair: tradeoff(pair, "active_parameters", study.measure),
             "share": lambda pair=pair: tradeoff(pair, "active_fraction", study.measure),
+            "active_mult_adds": lambda pair=pair: tradeoff(pair, "active_mult_adds", study.measure),
             "traces": lambda pair=pair: traces(pair),
         }
         for kind, draw in {
@@ -127,6 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
             pair = study.pairs[place]
             why = {
                 "mult_adds": "the published convention does not know all that its networks run (--mult_adds exact does)",
+                "active_mult_adds": "a sparse run does not say its mult-adds without dead filters (docs/sparsity.md)",
                 "traces": "no run has kept its epochs (is the .json of the study beside it?)",
                 "curves": "no run has kept its epochs (is the .json of the study beside it?)",
                 "crs": "no setting was trained with and without CRS (--nocrswd, --crs_factor)",

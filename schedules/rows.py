@@ -21,7 +21,12 @@ METRICS = (
     "test_reestimated_top1_error", "test_reestimated_top5_error",
 )  # fmt: skip
 COSTS = ("params", "crs_ratio", "mult_adds", "mult_adds_exact", "stored_bytes")
-LEFT = ("active_fraction", "active_parameters", "sparse_bytes")  # of a network whose weights are pruned
+LEFT = (
+    "active_fraction",
+    "active_parameters",
+    "active_mult_adds",
+    "sparse_bytes",
+)  # of a network whose weights are pruned
 LEADING = (
     "name", "state", "reason", "family", "taught", "group", "seeds", *METRICS,
     *(f"{of}_{metric}" for metric in METRICS for of in ("mean", "std")),

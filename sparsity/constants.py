@@ -21,9 +21,16 @@ from torch import Generator, Tensor, nn
 from models.widths import is_depthwise
 
 # Monotonous, but flat somewhere: in the copy they pass on what they are given.
-FLAT = (
-    nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.Sigmoid, nn.Tanh, nn.ELU, nn.SELU, nn.CELU, nn.Hardshrink,
-)  # fmt: skip
+FLAT = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Tanh, nn.ELU, nn.SELU, nn.CELU, nn.Hardshrink)
+GATES = (nn.Sigmoid, nn.Hardsigmoid)  # flat too, and what they give is a factor (squeeze-and-excitation)
+
+
+class Gate(nn.Module):
+    """A gate that is flat nowhere and gives factors from 1 to 2: products of many stay far from 0 and from infinity."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the factor of each number (x >= 0)."""
+        return 1 + x / (1 + x.abs())
 
 
 class Constant(NamedTuple):
@@ -72,8 +79,8 @@ def unchanged(network: nn.Module, side: int) -> dict[str, list[int]]:
     for module in pattern.modules():
         _randomise(module, generator)
     for name, module in list(pattern.named_modules()):
-        if isinstance(module, FLAT):
-            pattern.set_submodule(name, nn.Identity())
+        if isinstance(module, FLAT + GATES):
+            pattern.set_submodule(name, Gate() if isinstance(module, GATES) else nn.Identity())
     one, other = (_inputs(pattern, image) for image in _images(side))
     return {name: [] if one[name] is None else _equal(one[name], other[name]) for name in one}
 

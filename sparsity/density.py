@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from counting.budget import resolve
+from input.splits import is_tested
 from layers.mixed import is_variational
 from layers.user import of_module
 from layers.variational import Variational
 from models.build import build
 from sparsity.prune import exact, kept_count
 from sparsity.registry import check_unpruned, parse_prune
+from sparsity.skipped import of_trained
 from sparsity.weights import prunable
 from training.callbacks import Callback
 
@@ -28,13 +30,14 @@ NEAR_ZERO = 1e-3
 
 
 class Density(Callback):
-    """Count what is left after every epoch.
+    """Count what is left after every epoch; after one that is tested, the multiply-adds without dead filters too.
 
-    Args: where: of which layers, a regular expression; near_zero: say also which share of the weights is above 1e-3.
+    Args: where: of which layers, a regular expression; near_zero: say also which share of the weights is above 1e-3; config: of
+    the run, without which no multiply-adds are counted.
     """
 
-    def __init__(self, where: str = "", near_zero: bool = False):
-        self.where, self.near_zero = where, near_zero
+    def __init__(self, where: str = "", near_zero: bool = False, config: Mapping[str, Any] | None = None):
+        self.where, self.near_zero, self.config = where, near_zero, config
         self.counted: dict[str, float] = {}
 
     def after_epoch(self, step: TrainStep) -> None:
@@ -42,9 +45,18 @@ class Density(Callback):
         found = counted(step.model, self.where)
         self.counted = {
             **found.metrics,
+            **self._mult_adds(step),
             **({"active_fraction_above_0.001": found.above / found.prunable} if self.near_zero else {}),
             **{f"active_fraction/{name}": share for name, share in found.layers.items()},
         }
+
+    def _mult_adds(self, step: TrainStep) -> dict[str, float]:
+        """Return `active_mult_adds`; nothing between tests, where it is not known, and on the ranks that write no row."""
+        if self.config is None or not step.ranks.is_first:
+            return {}
+        epochs, every = self.config["epochs"], self.config["test_every"] or 1
+        found = of_trained(step.model, self.config) if is_tested(round(step.t * epochs), epochs, every) else None
+        return {} if found is None else {"active_mult_adds": found}
 
     def metrics(self) -> dict[str, float]:
         """Return the counts."""

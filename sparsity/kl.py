@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from training.step import TrainStep
 
 
+def variational_layers(model: nn.Module) -> list[Variational]:
+    """Return the layers of a model that have a divergence."""
+    return [module for module in model.modules() if isinstance(module, Variational)]
+
+
 class KLWeight(Callback):
     """Weigh the divergence by `weight` / the number of training images, from 0 on linearly over the share `warmup` of training.
 
@@ -34,7 +39,7 @@ class KLWeight(Callback):
 
     def check(self, model: nn.Module) -> None:
         """Raise RequestError where nothing of the model is variational."""
-        if not any(isinstance(module, Variational) for module in model.modules()):
+        if not variational_layers(model):
             raise RequestError(f"--kl_weight {self.weight:g}: no layer of this network is variational")
 
     def weight_at(self, t: float) -> float:
@@ -44,7 +49,7 @@ class KLWeight(Callback):
     def before_step(self, step: TrainStep) -> None:
         """Set the weight of this step."""
         if self._found is None or self._found[0] is not step.model:
-            self._found = (step.model, [each for each in step.model.modules() if isinstance(each, Variational)])
+            self._found = (step.model, variational_layers(step.model))
         self.now = self.weight_at(step.t)
         for layer in self._found[1]:
             layer.kl_scale = self.now / step.images

@@ -189,6 +189,17 @@ def check_unpruned(config: Mapping[str, Any], conv: str) -> None:
             raise RequestError(f"--{flag} {config[flag]} {why}")
 
 
+def _refuse_unweighed(config: Mapping[str, Any], network: Any) -> None:
+    """Raise RequestError where a user's layers are variational and nothing says how their divergence is weighed."""
+    if not config["module"]:
+        return
+    from sparsity.kl import variational_layers  # imports torch
+
+    if variational_layers(network):
+        weights = "give --kl_weight (1 as for SparseVD and GroupVD, 0 to train without their KL divergence)"
+        raise RequestError(f"--module {config['module']} has variational layers: {weights}")
+
+
 def _pruning(config: Mapping[str, Any]) -> dict[str, Any]:
     begin, epochs = config["prune_at"], config["epochs"]
     end = begin if config["prune_until"] is None else config["prune_until"]
@@ -213,12 +224,15 @@ register_callback(
         "kl", "sparsity.kl:KLWeight", KL,
         choose=lambda config: config.get("kl_weight") is not None,
         give=lambda config: {"weight": config["kl_weight"], "warmup": config["kl_warmup"] / config["epochs"]},
+        refuse=_refuse_unweighed,
     )
 )  # fmt: skip
 register_callback(
     Entry(
         "density", "sparsity.density:Density",
         choose=lambda config: bool(config.get("prune") or config.get("l1") or config.get("kl_weight") is not None),
-        give=lambda config: {"where": config["prune_where"] or "", "near_zero": bool(config["l1"]) and not config["prune"]},
+        give=lambda config: {
+            "where": config["prune_where"] or "", "near_zero": bool(config["l1"]) and not config["prune"], "config": config,
+        },
     )
 )  # fmt: skip

@@ -27,8 +27,9 @@ from record.paths import RUNS, checkpoint_path
 from record.run import Run
 from sparsity.density import counted
 from sparsity.shrunk import Shrunk, shrink
+from sparsity.skipped import of_trained
 from system.configuration import Configuration
-from system.errors import RequestError
+from system.errors import Busy, RequestError
 from training.device import choose_device, to_device
 from training.evaluation import tested
 from training.report import versions
@@ -45,7 +46,8 @@ def shrink_run(request: Configuration, testing: Callable[[Configuration, Mapping
     Args: testing: makes the request that tests a run of a configuration on this machine. Raise RequestError where the run is not
     finished, the new name is taken, or no filter can go; nothing is written then.
     """
-    saved, found = load_run(request.name, "run"), _free(request.small)
+    saved = load_run(request.name, "run")
+    _check_free(request.small)
     _check(request.name, saved)
     device, to_test = choose_device(request), testing(request, saved["config"])
     network = restore(request.name, saved)
@@ -54,7 +56,7 @@ def shrink_run(request: Configuration, testing: Callable[[Configuration, Mapping
         raise RequestError(f"no filter of {request.name!r} can go{_hint(shrunk, request.dead)}: nothing is written")
     config = _config(request, saved, shrunk)
     costs = [summary(each) for each in (saved["config"], config)]
-    disk_room(request.small, shrunk.network, 0)
+    disk_room(request.small, shrunk.network, 0, is_only=True)
     metrics, about = tested(
         to_test, Origin(copy.deepcopy(shrunk.network), "", "", config), request.small, device, ALONE
     )
@@ -63,22 +65,26 @@ def shrink_run(request: Configuration, testing: Callable[[Configuration, Mapping
     said = {"counts": {name: value for name, value in costs[1].items() if name != "layers"}}
     said |= {"argv": sys.argv, "versions": versions(), "processes": 1}
     said["shrunk"] = {"removed": shrunk.removed, "stay": dict(shrunk.stay), "milliseconds": times}
-    _write(request.small, config, said, found, saved, row, shrunk.network)
+    _write(request.small, config, said, [*saved["rows"][:-1], row], shrunk.network)
     print(report(request, saved, shrunk, costs, times))
     print(about)
     print(f"Error@1 {metrics['top1_error']:.2f} Error@5 {metrics['top5_error']:.2f}", _before(saved))
     return 0
 
 
-def _free(name: str) -> Found:
+def _check_free(name: str) -> Found:
     """Return what is found of a run that does not exist. Raise RequestError where the name is taken."""
+    if process := lock.holder(RUNS / name):
+        raise _busy(name, process)
     found = find(name)
     if found.config is not None:
         raise RequestError(f"the run {name!r} exists: choose another name")
     refuse_other(name, {}, found, resume=False)
-    if process := lock.holder(RUNS / name):
-        lock.refuse(name, process)
     return found
+
+
+def _busy(name: str, process: str) -> Busy:
+    return Busy(f"another process writes the run {name!r} at this moment, {process}: choose another name")
 
 
 def _check(name: str, saved: dict) -> None:
@@ -117,20 +123,28 @@ def _row(saved: dict, config: Mapping, small: nn.Module, metrics: dict[str, floa
         left = counted(small, config.get("prune_where") or "")
         row = {name: value for name, value in row.items() if not name.startswith("active_fraction/")}
         row |= left.metrics | {f"active_fraction/{name}": share for name, share in left.layers.items()}
+        if (active := of_trained(small, config)) is not None:
+            row["active_mult_adds"] = active
     return row
 
 
-def _write(
-    name: str, config: dict, about: dict, found: Found, saved: dict, row: dict, network: nn.Module
-) -> None:  # fmt: skip
-    """Write the run: its checkpoint and its record, with the epochs of the training that its weights come from."""
-    epochs = len(saved["rows"]) - 1
-    begun = found._replace(state={"epoch": epochs, "step": 0, "rows": saved["rows"][:-1]})
+def _write(name: str, config: dict, about: dict, rows: list[dict], network: nn.Module) -> None:
+    """Write the run: its record, with the epochs of the training that its weights come from, then its checkpoint and the last row.
+
+    A record without a checkpoint is one of a process that was killed, and blocks no name (record/found.py).
+    """
+    *before, row = rows
     nothing = {"optimizer": {}, "callbacks": [], "meter": {}, "rng": {}}
     folder, is_new = RUNS / name, not (RUNS / name).exists()
+    state = {"epoch": len(before), "step": 0, "rows": before}
+    begun = _check_free(name)._replace(state=state)  # another process may have been here since
     try:
         with Run(name, config, about, begun, resume=False) as run:
-            run.save(row, {"epoch": saved["epoch"], "step": 0, "model": network.state_dict(), **nothing})
+            if run.rows != before:
+                raise Busy("the run was found otherwise than a moment before")
+            run.save(row, {"epoch": len(rows), "step": 0, "model": network.state_dict(), **nothing})
+    except Busy:
+        raise _busy(name, lock.holder(folder) or "one that has just ended")
     except BaseException:
         if is_new and not checkpoint_path(name).exists():  # a record without a network would only block its name
             shutil.rmtree(folder, ignore_errors=True)

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent / "helpers")]
@@ -151,11 +152,11 @@ def race(place: Path, times: int) -> Counter:
     return counts
 
 
-def full_disk(place: Path, teacher: Path, sizes: list[int]) -> Counter:
+def full_disk(place: Path, teacher: Path, sizes: list[int], flags: Sequence[str] = ()) -> Counter:
     """A student in a file system of so many KiB, which says nothing of its limit (as with a quota): it has to end in
     one line, with all that it announced still there, and to end as if nothing had happened when there is room."""
     counts: Counter = Counter()
-    command, whole = [*STUDENT, *SMALL, "--conv", "SepHashed_0.5", "--resume"], place / "roomy"
+    command, whole = [*STUDENT, *SMALL, "--conv", "SepHashed_0.5", *flags, "--resume"], place / "roomy"
     shutil.copytree(teacher, whole)
     assert Child(*command, cwd=whole).wait() == 0
     for size in sizes:

@@ -3,8 +3,8 @@
     python tests/run_docs.py
 
 Run are, of the fenced blocks, count.py and main.py on digits and every tool of schedules that reads what these have made,
-in one folder that is thrown away. Training is cut to 320 images, and to one epoch where a command does not say how many. The first
-command that fails ends it. main.py, count.py and shrink.py are forked from this process, which has imported them: most commands
+in one folder that is thrown away. Training is cut to 320 images, and to one epoch where a command does not say how many, to two
+where it says more and no moment that could lie behind them. The first command that fails ends it. main.py, count.py and shrink.py are forked from this process, which has imported them: most commands
 then import no torch. Example files that a page shows are written into the folder if they belong to no folder of the tree.
 """
 
@@ -23,6 +23,10 @@ from documents import ROOT
 
 FEW = ["--train_size", "320"]
 SHORT = ["--epochs", "1", *FEW]
+MOST = 2  # epochs
+MOMENTS = {
+    "--until", "--epoch_step", "--lr_points", "--restart_epochs", "--prune_at", "--prune_until", "--kl_warmup", "--test_every",
+}  # fmt: skip
 PROGRAMS = ("main", "count", "shrink")
 MADE = {"results.csv", "sparse.csv"}  # what the commands on digits make, for others to read
 
@@ -35,8 +39,7 @@ def argv_of(words: list[str]) -> list[str] | None:
     if program in ("count.py", "shrink.py"):
         return [sys.executable, str(ROOT / program), *arguments]
     if program == "main.py" and arguments[0] == "digits":
-        short = [] if "--evaluate" in arguments else FEW if "--epochs" in arguments else SHORT
-        return [sys.executable, str(ROOT / program), *arguments, *short]
+        return [sys.executable, str(ROOT / program), *arguments, *cut(arguments)]
     if program.startswith("schedules."):
         digits = [each for each in arguments if each.removesuffix(".json").endswith("digits")]
         if program.endswith("generate") and digits and "--epochs" not in arguments:
@@ -45,6 +48,16 @@ def argv_of(words: list[str]) -> list[str] | None:
             return None
         return [sys.executable, "-m", program, *arguments]
     return None
+
+
+def cut(arguments: list[str]) -> list[str]:
+    """The flags that cut a command of main.py short; none where it only tests."""
+    if "--evaluate" in arguments:
+        return []
+    if "--epochs" not in arguments:
+        return SHORT
+    epochs = int(arguments[arguments.index("--epochs") + 1])
+    return [*FEW, *(["--epochs", str(MOST)] if epochs > MOST and not MOMENTS & {*arguments} else [])]
 
 
 def run(argv: list[str], folder: str, environment: dict[str, str]) -> int:

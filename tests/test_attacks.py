@@ -7,6 +7,7 @@ from attacks import ALL, FAILURES, RUNS, full_disk, race, sweep
 from children import Child
 
 pytestmark = pytest.mark.long
+FEW = ["--train_size", "600"]  # 10 steps an epoch, with a checkpoint after the seventh: as many moments to hit as in 24
 
 
 @pytest.fixture(scope="module")
@@ -14,13 +15,13 @@ def place(tmp_path_factory):
     """A folder in which `teacher` holds a trained teacher `t`."""
     place = tmp_path_factory.mktemp("attacks")
     (place / "teacher").mkdir()
-    command = [each if each != "r" else "t" for each in RUNS["teacher"]]
+    command = [*(each if each != "r" else "t" for each in RUNS["teacher"]), *FEW]
     assert Child(*command, cwd=place / "teacher").wait() == 0
     return place
 
 
 def test_kills(place):
-    three = {name: RUNS[name] for name in ("student", "pruned", "checkpoints within epochs")}
+    three = {name: [*RUNS[name], *FEW] for name in ("student", "pruned", "checkpoints within epochs")}
     counts = sweep(place, place / "teacher", len(ALL), runs=three)
     assert sum(counts[f"killed: {stage}"] for stage in ALL) == len(ALL) and counts["resumed to the end"]
     assert not any(counts[failure] for failure in FAILURES), counts
@@ -28,7 +29,7 @@ def test_kills(place):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 def test_full_disks(place):
-    counts = full_disk(place, place / "teacher", [110, 150])
+    counts = full_disk(place, place / "teacher", [110, 150], FEW)
     assert counts["ended in one clear line"] == 2 and counts["epochs announced"] > 0
     assert counts["went on when there was room"] == 2 and not any(counts[failure] for failure in FAILURES), counts
 

@@ -213,6 +213,9 @@ REQUESTS = [
     (T + "--reestimate_bn -1", "'-1' is not a whole number of at least 0"),
     ("folder:images/cifar10 teacher -t x --network SqueezeNet --reestimate_bn 3 --image_size 64", "--reestimate_bn 3: SqueezeNet has no batch-norm"),
     ("digits teacher -t t --evaluate --reestimate_bn 3", "--evaluate only tests a trained network, --reestimate_bn does not go with it"),
+    ("digits teacher -t t --evaluate --prune TopK_0.1", "--evaluate only tests a trained network, --prune does not go with it"),
+    ("digits teacher -t t --evaluate --kl_weight 2", "--evaluate only tests a trained network, --kl_weight does not go with it"),
+    (T + "--module noisy.py", "--module noisy.py has variational layers: give --kl_weight (1 as for SparseVD and GroupVD"),
     (T + "--prune TopX_0.1", "unknown way to prune 'TopX_0.1'; did you mean TopK_s (0 < s <= 1)?"),
     (T + "--prune Gradual", "argument --prune: 'Gradual' is not of the form Gradual_s (0 < s <= 1)"),
     (T + "--prune Magnitude_-1", "is not of the form Magnitude_t (t >= 0)"),
@@ -295,6 +298,8 @@ REQUESTS = [
     (S + "--beta -1", "'-1' is not a number of at least 0"),
     (S + "--beta inf", "'inf' is not a number"),
     (S + "--temperature 0", "'0' is not a number above 0"),
+    (T + "--beta 100", "--beta 100.0 says how a teacher teaches, so it goes with student mode"),
+    (T + "--cache_teacher --augment none", "--cache_teacher says how a teacher teaches, so it goes with student mode"),
     (S + "--cache_teacher", "--cache_teacher goes with --augment none: with --augment full the teacher sees other pixels"),
     (S + "--cache_teacher --augment none --beta 0", "with --alpha 0 --beta 0 the student learns nothing from the teacher"),
     (S + "--cache_teacher --augment none --GPU 0,1", "--cache_teacher goes with one process"),
@@ -359,6 +364,8 @@ FILES = {
     "broken.py": b"def f(:", "binary.py": b"\xff\xfe\x00", "empty.py": b"", "imports.py": b"import nonexistent_package_xyz",
     "exits.py": b"import sys\nsys.exit(7)", "number.py": b"Conv = 3",
     "arguments.py": b"import torch\nclass Conv(torch.nn.Module):\n  def __init__(self): pass",
+    "noisy.py": b"from layers.sparse_vd import SparseVD\nfrom layers.spec import ConvSpec\n"
+    b"class Conv(SparseVD):\n  def __init__(self, **given): super().__init__(ConvSpec(**given))",
     "narrower.py": (CONV + "  def forward(self, x): return x[:, :, :-1]").encode(),
     "narrows_itself.py": (
         b"import torch\nclass Conv(torch.nn.Conv2d):\n  def forward(self, x): return super().forward(x)[:, :, :-1]"

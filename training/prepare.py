@@ -127,6 +127,7 @@ def prepare(request: Configuration, device: torch.device, ranks: Ranks) -> Prepa
         check_norms(config, network)
         if config.train_where is not None:
             trained(network, config.train_where)
+        registry.check_network(config, network)
         callbacks = registry.callbacks(config)
         for callback in callbacks:
             callback.check(network)

@@ -28,6 +28,7 @@ class Entry:
     flags:          its own flags.
     choose:         function(config) that says whether a run has it; default: any of its flags is set.
     give:           function(config) that returns the keyword arguments of the class; default: its flags by their names.
+    refuse:         function(config, network) that raises RequestError where a run does not have it but its network needs it.
     needs_teacher:  of a loss, whether its class takes the teacher's network too, as `teacher`.
     is_early:       of a callback, whether it runs before all that are not: it decides which gradients there are.
     """
@@ -37,6 +38,7 @@ class Entry:
     flags: tuple[Flag, ...] = ()
     choose: Callable[[Config], bool] | None = None
     give: Callable[[Config], dict[str, Any]] | None = None
+    refuse: Callable[[Config, Any], None] | None = None
     needs_teacher: bool = False
     is_early: bool = False
 
@@ -107,16 +109,32 @@ def unused_flags(config: Config) -> dict[str, None]:
     return {flag.dest: None for flag in unused if flag.default is not None}
 
 
+def teaching_flags() -> tuple[Flag, ...]:
+    """Return the flags of the losses that need a teacher."""
+    return tuple(flag for entry in LOSSES.values() if entry.needs_teacher for flag in entry.flags)
+
+
 def check(config: Config) -> None:
-    """Raise RequestError where a run without a teacher chooses a loss that needs one, or the other way round."""
+    """Raise RequestError where a run without a teacher chooses a loss that needs one or sets a flag of it, or the other way round."""
     entry = loss_of(config)
     flags = ", ".join(flag.name for flag in entry.flags)
     if entry.needs_teacher and config["mode"] != "student":
         raise RequestError(f"{flags}: the loss {entry.name!r} needs a teacher, so it goes with student mode")
+    for flag in teaching_flags() if config["mode"] != "student" else ():
+        if (value := config.get(flag.dest)) is not None and value != flag.default:
+            given = flag.name if value is True else f"{flag.name} {value}"
+            raise RequestError(f"{given} says how a teacher teaches, so it goes with student mode")
     if config.get("cache_teacher") and config["mode"] == "student":
         _check_cache(config, entry)
     if not entry.needs_teacher and config["mode"] == "student":
         raise RequestError(f"{flags}: the loss {entry.name!r} has no use for a teacher, so it goes with teacher mode")
+
+
+def check_network(config: Config, network: Any) -> None:
+    """Raise RequestError where a network, which may be on the meta device, needs what the run has not chosen."""
+    for entry in entries():
+        if entry.refuse is not None and not entry.is_chosen(config):
+            entry.refuse(config, network)
 
 
 def _check_cache(config: Config, entry: Entry) -> None:

@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
+from models.registry import NETWORKS, reference_conv
 from schedules.figures import quiet
 
 INK, MUTED, FAINT, PAPER = "#222222", "#6b6b6b", "#d4d4d4", "#ffffff"
@@ -135,7 +136,7 @@ def look(family: str) -> Look:
         return LOOKS[ways[0]]
     if ways and not set(ways) - set(SPARSE):
         way = SPARSE[ways[0]]
-        return way if base in ("Conv", "Sep") else way._replace(colour=_shade(look(base).colour, -0.4))
+        return way if _is_own(base) else way._replace(colour=_shade(look(base).colour, -0.4))
     if (base := family.removesuffix(" allocated")) != family and (base in LOOKS or base.partition("_x_")[0] in TURNED):
         own = look(base)
         return own._replace(colour=_shade(own.colour, -0.4))
@@ -145,6 +146,11 @@ def look(family: str) -> Look:
         return Look(_shade(LOOKS[base].colour, SHADES[dimensions]), TURNED[base], size)
     chance = zlib.crc32(family.encode())
     return Look(OWN_COLOURS[chance % len(OWN_COLOURS)], OWN[chance // 7 % len(OWN)], 6.4)
+
+
+def _is_own(conv: str) -> bool:
+    """Return whether some network has this conv where nothing is swapped."""
+    return conv in {reference_conv(name) for name in (*NETWORKS, None)}
 
 
 def point(family: str, taught: bool) -> dict:

@@ -124,9 +124,17 @@ def test_a_teacher_that_exists(workplace, capsys):
 
 
 def test_flags_for_every_job_do_not_undo_a_setting(workplace):
-    """They replace the study's, for the teacher too; the flags of a setting replace them."""
-    assert generate.main(["digits", "--seeds", "2", "--", "--epochs", "3", "--wrn_width", "2", "--nocrswd"]) == 0
+    """They replace the study's, for the teacher too, and those of teaching are the students'; the flags of a setting replace them."""
+    teaching = ["--beta", "50", "--augment", "none", "--cache_teacher", "--alpha=0.3"]
+    flags = ["--epochs", "3", *teaching, "--wrn_width", "2", "--nocrswd"]
+    assert generate.main(["digits", "--seeds", "2", "--", *flags]) == 0
     jobs = jobs_of("digits")
+    taught = {(job.options.mode, job.options.alpha, job.options.beta, job.options.cache_teacher) for job in jobs}
+    assert taught == {("teacher", None, None, None), ("student", 0.3, 50, True)}
+    assert all(job.options.augment == "none" for job in jobs)
+    for study in (["digits", "--only", "alone"], ["exact_sparsity"]):
+        with pytest.raises(RequestError, match="--beta after --: it goes to students, and this schedule has none"):
+            generate.options([*study, "--", "--beta=0"])
     assert all(job.options.epochs == 3 and job.options.nocrswd for job in jobs)
     widths = {job.name: job.options.wrn_width for job in jobs}
     assert widths.pop("digits.teacher") == 2

@@ -90,6 +90,22 @@ def test_all_of_a_replaced_convolution_but_biases_is_prunable(conv):
     assert name == "0" and sum(each.numel() for each in found[name]) == network[0].parameter_count() - biases
 
 
+def test_a_users_convolution_names_its_biases():
+    class Conv(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.matrix, self.shift = (nn.Parameter(torch.zeros(3, 3)) for _ in range(2))
+
+        def structured_parameters(self):
+            return list(self.parameters())
+
+        def biases(self):
+            return [self.shift]
+
+    network = nn.Sequential(Conv(), nn.Linear(2, 3))
+    assert prunable(network) == {"0": [network[0].matrix], "1": [network[1].weight]}
+
+
 def test_where():
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 3)))
     network[1][1].weight = network[1][0].weight  # shared: of the layer that comes first

@@ -26,9 +26,10 @@ from models.mobilenetv1 import MobileNetV1
 from models.output import Output
 from models.squeezenet import SqueezeNet
 from models.wideresnet import WideResNet
+from sparsity.constants import unchanged
 from sparsity.removal import BORDER, CARRIER, LAST
 from sparsity.shrunk import SUM, dense_conv, reduce, shrink
-from sparsity.skipped import active_mult_adds
+from sparsity.skipped import active_mult_adds, of_trained
 from sparsity.twin import is_separable_pair, replacements, twin_of
 from system.errors import RequestError
 
@@ -282,7 +283,29 @@ def test_costs_are_those_of_the_shapes_and_small_filters_are_dead_where_they_are
         network = drawn(materialise(build(config), 0))
         assert active_mult_adds(network, config) == _said(config)[1]
         network.groups[0][0].conv1.weight[:3] = 0  # of 8 filters, which the next convolution reads
-    assert active_mult_adds(network, config) == _said(config)[1] - 32 * 32 * 9 * (3 * 16 + 3 * 8)
+    before = torch.get_rng_state()
+    assert of_trained(network, config) == _said(config)[1] - 32 * 32 * 9 * (3 * 16 + 3 * 8)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert of_trained(network, {**config, "module": "mine.py"}) is None
+
+
+def test_no_chain_of_gates_makes_a_constant():
+    """Each squares what it is given, if its sigmoid passes on what it is given."""
+    network = drawn(Net(*(Gated() for _ in range(16)), nn.Conv2d(3, 4, 1))).eval().double()
+    with torch.no_grad():
+        network.layers[3].conv.weight[1], network.layers[3].conv.bias[1] = 0, 0
+        network.layers[15].conv.weight.zero_()  # a gate of constants: what it multiplies stays what it was
+        network.layers[16].weight[:, 2] = 0
+    assert not any(unchanged(network, 8).values())
+
+
+class Gated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.gate = nn.Conv2d(3, 3, 1), nn.Sigmoid()
+
+    def forward(self, x):
+        return x * self.gate(self.conv(x.mean((2, 3), keepdim=True)))
 
 
 def _said(config):

@@ -8,6 +8,7 @@ import study_samples as samples
 from record.reader import Record
 from schedules import outcomes, plot, rows
 from schedules.check import checked
+from schedules.figures.tradeoff import tradeoff
 from sparsity import registry
 from system.errors import RequestError
 
@@ -15,7 +16,7 @@ CONFIG = {"conv": "Conv", "mode": "teacher", "epochs": 1, "prune": "TopK_0.05"}
 
 
 def test_rows(tmp_path):
-    left = {"active_fraction": 0.05, "active_parameters": 70, "sparse_bytes": 900}
+    left = {"active_fraction": 0.05, "active_parameters": 70, "active_mult_adds": 9_000.5, "sparse_bytes": 900}
     document = {"config": CONFIG, "counts": {"params": 1000}}
     row = rows.row(Record(tmp_path, document, [json.dumps({"epoch": 0, **left, "active_fraction/a": 0.1}).encode()]))
     assert {name: row[name] for name in left} == left and row["family"] == "Conv, TopK"
@@ -26,7 +27,12 @@ def test_rows(tmp_path):
 def sparse(error, family="Conv", decay=5e-4, **flags):
     """A run that TopK, or what else the flags say, leaves a part of."""
     name = " ".join(map(str, (family, *flags.values(), decay)))
-    left = {"active_parameters": 25_000, "active_fraction": 0.05 * error, "weight_decay": decay}
+    left = {
+        "active_parameters": 25_000,
+        "active_fraction": 0.05 * error,
+        "active_mult_adds": 1e6,
+        "weight_decay": decay,
+    }
     row = samples.run(family, error, taught=False, group=name, name=name, **{"prune_at": 66, "l1": None} | flags | left)
     return row | {"family": ", ".join([family, *registry.ways(row)])}
 
@@ -40,7 +46,8 @@ def test_figures_of_what_is_active(tmp_path):
         *(sparse(7.0 + decay, prune="Magnitude_0.02", decay=decay) for decay in (5e-4, 5e-3)),
         *(sparse(9.0, l1=1e-5, prune_at=None, decay=decay) for decay in (5e-4, 0.0)),
     ]  # fmt: skip
-    for name, given, kinds in (("dense", [dense], set()), ("pruned", [dense, *runs], {"active", "share", "traces"})):
+    of_sparse = {"active", "share", "active_mult_adds", "traces"}
+    for name, given, kinds in (("dense", [dense], set()), ("pruned", [dense, *runs], of_sparse)):
         path = samples.write(tmp_path / f"{name}.csv", given, count=2)
         study = outcomes.read(str(path))
         figures = {kind: figure for _, kind, figure in plot.figures(study, "exact") if figure}
@@ -54,6 +61,10 @@ def test_figures_of_what_is_active(tmp_path):
     assert lines["TopK_0.05"] == lines["TopK_0.1"] and lines["Magnitude_0.02"] == lines["Magnitude_0.02 (decay 0.005)"]
     assert len(set(lines.values())) == len(lines) - 2
     assert groups["Conv"].cost["active_parameters"] == dense["params"] and groups["Conv"].cost["active_fraction"] == 1
+    assert groups["Conv"].cost["active_mult_adds"] == dense["mult_adds_exact"]
+    assert groups["TopK_0.1"].cost["active_mult_adds"] == 1e6
+    del groups["TopK_0.05"].first["active_mult_adds"]  # as in a run of before they were recorded
+    assert tradeoff(study.pairs[0], "active_mult_adds", study.measure) is None
     marks = {line.get_gid() for axes in figures["traces"].axes for line in axes.lines}
     assert {"pruned-66", "pruned-0", "pruned-133", "trace-1"} <= marks and "trace-0" not in marks
     assert plot.main([str(path), "--html", str(tmp_path / "page.html")]) == 0

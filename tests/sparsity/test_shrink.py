@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +13,13 @@ import count
 import main
 import shrink
 from counting import latency
+from record import checkpoint, lock
 from record.checkpoint import load_run, save
+from record.found import Found
 from record.paths import checkpoint_path
 from record.run import Run
-from system.errors import MachineFault
+from sparsity import shrinking
+from system.errors import MachineFault, RequestError
 from weights.restore import restore
 
 FEW = [*TINY, "--train_size", "64"]
@@ -68,7 +72,7 @@ def test_it_becomes_a_run(dead, workplace, capsys):
         costs["params"] == document["counts"]["params"] == sum(map(torch.numel, restore("small", state).parameters()))
     )
     assert costs["crs_ratio"] < 1 and costs["active_parameters"] <= costs["params"]
-    assert costs["active_mult_adds"] <= costs["mult_adds_exact"]
+    assert rows[1]["active_mult_adds"] == costs["active_mult_adds"] <= costs["mult_adds_exact"]
     assert count.main(["dead"]) == 0 and "Without dead filters" in capsys.readouterr().out
 
     assert main.main([*RUN, "-t", "tuned", "--init_from", "small"]) == 0
@@ -115,11 +119,32 @@ def test_what_is_refused(dead, workplace, capsys, monkeypatch):
     save(checkpoint_path("dead"), {**dead, "config": own})
     assert "convolutions of mine.py (--module)" in says("dead", "-s", "small")
     save(checkpoint_path("dead"), dead)
-    with monkeypatch.context() as patch, pytest.raises(MachineFault):
-        patch.setattr(Run, "save", lose_the_disk)
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(MachineFault, match=r"10 bytes free, .* needs [\d,]+: its checkp"),
+    ):
+        patch.setattr(checkpoint, "room", lambda path, size: (3 * size, 10))
         shrink.main(["dead", "-s", "small"])
-    assert not (workplace / "runs/small").exists()  # nothing is left that would block the name
-    assert shrink.main(["dead", "-s", "small"]) == 0
+    with lock.take("small"):
+        assert "another process writes the run 'small' at this moment, process" in says("dead", "-s", "small")
+    shutil.rmtree("runs/small")
+    for is_killed in (False, True):
+        with monkeypatch.context() as patch, pytest.raises(MachineFault):
+            patch.setattr(Run, "save", lose_the_disk)
+            patch.setattr(shutil, "rmtree", (lambda *arguments, **keywords: None) if is_killed else shutil.rmtree)
+            patch.setattr(shrinking, "report", None)  # which comes after
+            shrink.main(["dead", "-s", "small"])
+        assert (workplace / "runs/small").exists() == is_killed
+    left = Path("runs/small/config.json")
+    left.write_text(json.dumps(json.loads(left.read_text()) | {"argv": ["of the killed one"]}))
+    assert (
+        shrink.main(["dead", "-s", "small"]) == 0
+    )  # what the killed one has left blocks no name, and is no part of it
+    assert json.loads(left.read_text())["argv"] != ["of the killed one"]
+    with monkeypatch.context() as patch, pytest.raises(RequestError, match="writes the run 'tiny' at this moment"):
+        patch.setattr(shrinking, "_check_free", lambda name: Found(()))  # as long as another process had the name
+        with lock.take("tiny"):
+            shrink.main(["dead", "-s", "tiny"])
     capsys.readouterr()
     assert "no filter of 'small' can go" in says("small", "-s", "smaller")
     other = [*RUN, "-t", "new", "--init_from", "small", "--wrn_width", "0.5"]

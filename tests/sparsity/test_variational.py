@@ -25,6 +25,7 @@ from models.output import Output
 from schedules import outcomes
 from sparsity import density
 from sparsity.kl import KLWeight
+from sparsity.run_costs import costs_of_run
 from system.errors import RequestError
 from training.optim import SGD, Adam, parameter_groups
 from training.step import TrainStep
@@ -168,6 +169,7 @@ def test_a_student_is_resumed_to_the_bit(conv, workplace):
     assert first["kl_weight"] == second["kl_weight"] == 1.0  # warmed up within the first two fifths of an epoch
     assert first["train_loss_kl"] > 0 and 0 < second["active_fraction"] <= 1
     assert "active_fraction/classifier.block" in second and second["active_parameters"] > 0
+    assert second["active_mult_adds"] == costs_of_run("s", 128)["active_mult_adds"] > 0
 
 
 @pytest.mark.long
