@@ -26,7 +26,7 @@ GENERATOR = '<meta name="generator" content="swapconv">'  # not in page.html, wh
 POINTS = 48  # of a learning curve in a tooltip
 TITLES = {
     "params": "Error against parameters", "active": "Error against parameters that are not 0",
-    "share": "Error against the share of the weights that are not 0", "traces": "How sparse the networks became",
+    "share": "Error against the share of the weights that are not 0", "gated": "Error against mean mult-adds with gates", "traces": "How sparse the networks became",
     "mult_adds": "Error against mult-adds", "curves": "Learning curves",
     "crs": "Weight decay, scaled by the compression ratio or not",
 }  # fmt: skip
