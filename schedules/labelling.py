@@ -47,14 +47,14 @@ WORDS = {
 GENERATIONS = 9  # of runs that start from runs, which are compared; longer chains end in a name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Start:
     """The run that another one starts from, in words; as text it is equal for runs that differ in a number of `_numbers` alone."""
 
     words: str
     settings: str
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.settings
 
 

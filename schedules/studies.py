@@ -78,7 +78,7 @@ def _lineage(settings: dict[str, str]) -> dict[str, str]:
 
 
 RECIPE = _of_gates("--lr 0.01", "--gate_weight 0.1 --epochs 20", warmup=60)
-RECIPE_FAST = _of_gates("--lr 0.02", "--gate_weight 0.1 --epochs 4", warmup=1)
+RECIPE_FAST = _of_gates("--lr 0.05", "--gate_weight 0.1 --epochs 4", warmup=1)
 RECIPE_SQUEEZENET = _of_gates(
     "--lr 1e-3", "--gate_weight 0.1 --epochs 10", 30,
     {"fire6_9": r"features\.(9|1[0-2])\.expand", "fire9": r"features\.12\.expand", "all": r"features\.0$|expand"},
@@ -193,7 +193,7 @@ STUDIES = {
         after=_lineage(RECIPE_MOBILENETV1),
     ),
     "gating_recipe_digits": Study(
-        "the same of a WRN-10-1 on digits: minutes", "digits", "--epochs 8",
-        settings=RECIPE_FAST, networks=SMALL, after=_lineage(RECIPE_FAST),
+        "the same of AllConv on digits: minutes", "digits", "--epochs 8",
+        settings=RECIPE_FAST, networks={"allconv": "--network AllConv"}, after=_lineage(RECIPE_FAST),
     ),
 }  # fmt: skip

@@ -1,0 +1,62 @@
+"""What studies make of gated runs: columns, labels, one line by density, and a figure of mean mult-adds."""
+
+import json
+
+import study_samples as samples
+
+from gates import registry
+from record.reader import Record
+from schedules import outcomes, plot, rows, summary
+
+CONFIG = {"conv": "Conv", "mode": "teacher", "epochs": 2, "gate": "FBS_0.5"}
+
+
+def test_rows(tmp_path):
+    """What gates do is that of the last epoch that was tested."""
+    measured = {"test_top1_error": 5.0, "gate_density": 0.51, "mult_adds_gated": 4e7}
+    document = {"config": CONFIG, "counts": {"params": 1000, "mult_adds_exact": 9e7}}
+    epochs = [json.dumps(each).encode() for each in ({"epoch": 0, **measured}, {"epoch": 1, "train_loss": 1.0})]
+    row = rows.row(Record(tmp_path, document, epochs))
+    assert {name: row[name] for name in measured} == measured and row["family"] == "Conv, FBS"
+    both = rows.family(CONFIG | {"conv": "ACDC_4", "prune": "TopK_0.1", "gate": "Naive_0.25"})
+    assert both == "ACDC, TopK, Naive"
+
+
+def gated(name, error, spared, **flags):
+    """A run with gates that spare a share of 10⁸ mult-adds."""
+    usual = {"gate_weight": registry.WEIGHTS[flags["gate"].partition("_")[0]], "clip_grad": None, "train_where": None}
+    if flags["gate"].startswith("FBS"):
+        usual["clip_grad"] = registry.CLIP
+    measured = {"gate_density": 1 - spared, "mult_adds_gated": 1e8 * (1 - spared)}
+    row = samples.run("Conv", error, taught=False, name=name, group=name, **usual | flags | measured)
+    return row | {"family": f"Conv, {flags['gate'].partition('_')[0]}"}
+
+
+def test_densities_of_one_way_are_one_line_wherever_each_starts(tmp_path):
+    """A start from a predecessor of its own density is the same start; one from gates that learned otherwise is another."""
+    alone = {"train_where": registry.GATES_ALONE, "gate_weight": 0.1, "init_from": "dense"}
+    runs = [
+        samples.run("Conv", 4.0, taught=False, name="dense", group="dense"),
+        *(gated(f"f{d}", 5 - d, 1 - d, gate=f"FBS_{d}", init_from="dense", gate_warmup=60) for d in (0.5, 0.75)),
+        *(gated(f"a{d}", 9 - d, 1 - d, gate=f"Naive_{d}", **alone) for d in (0.5, 0.75)),
+        *(gated(f"n{d}", 6 - d, 1 - d, gate=f"Naive_{d}", init_from=f"a{d}") for d in (0.5, 0.75)),
+        gated("b", 9, 0.5, gate="Naive_0.5", **alone | {"gate_weight": 0.3}),
+        gated("c", 7, 0.5, gate="Naive_0.5", init_from="b"),
+    ]
+    study = outcomes.read(str(samples.write(tmp_path / "gates.csv", runs)))
+    (pair,) = study.pairs
+    groups = {group.first["name"]: group for group in pair.groups}
+    lines = {name: group.line for name, group in groups.items()}
+    assert all(lines[f"{of}0.5"] == lines[f"{of}0.75"] for of in "fan")
+    assert len(set(lines.values())) == len(runs) - 3
+    assert groups["dense"].label == "Conv (from scratch)" and groups["f0.5"].label == "FBS_0.5 (warm-up 60)"
+    assert groups["a0.75"].label == "Naive_0.75 (gate loss ×0.1, gates alone)"
+    assert groups["n0.75"].label == "Naive_0.75 (from Naive_0.75 with gates alone trained)"
+    costs = {name: group.cost["mult_adds_gated"] for name, group in groups.items()}
+    assert costs["dense"] == 1e8 and costs["f0.75"] == 0.75e8
+    figures = {kind: figure for _, kind, figure in plot.figures(study, "exact") if figure}
+    drawn = {line.get_gid(): line for line in figures["gated"].axes[0].lines}
+    assert sorted(drawn[f"point-{groups['n0.5'].number}"].get_xdata()) == [0.5e8]
+    table = summary.table([{**run, "mean_test_top1_error": run["test_top1_error"], "std_test_top1_error": None} for run in runs])
+    assert "50.00 %" in table and "75,000,000" in table
+    assert "gated" not in {kind for _, kind, _ in plot.figures(outcomes.read(str(samples.write(tmp_path / "d.csv", runs[:1]))), "exact")}
