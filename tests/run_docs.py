@@ -24,7 +24,7 @@ from documents import ROOT
 FEW = ["--train_size", "320"]
 SHORT = ["--epochs", "1", *FEW]
 PROGRAMS = ("main", "count", "shrink")
-MADE = {"results.csv", "sparse.csv"}  # what the commands on digits make, for others to read
+MADE = {"results.csv", "sparse.csv", "gated.csv"}  # what the commands on digits make, for others to read
 
 
 def argv_of(words: list[str]) -> list[str] | None:

@@ -1,9 +1,15 @@
 """What studies make of gated runs: columns, labels, one line by density, and a figure of mean mult-adds."""
 
 import json
+import shutil
 
 import study_samples as samples
+from results import refused, rows_of
+from small_runs import TINY
 
+import count
+import main
+import shrink
 from gates import registry
 from record.reader import Record
 from schedules import outcomes, plot, rows, summary
@@ -57,6 +63,26 @@ def test_densities_of_one_way_are_one_line_wherever_each_starts(tmp_path):
     figures = {kind: figure for _, kind, figure in plot.figures(study, "exact") if figure}
     drawn = {line.get_gid(): line for line in figures["gated"].axes[0].lines}
     assert sorted(drawn[f"point-{groups['n0.5'].number}"].get_xdata()) == [0.5e8]
-    table = summary.table([{**run, "mean_test_top1_error": run["test_top1_error"], "std_test_top1_error": None} for run in runs])
+    table = summary.table(
+        [{**run, "mean_test_top1_error": run["test_top1_error"], "std_test_top1_error": None} for run in runs]
+    )
     assert "50.00 %" in table and "75,000,000" in table
-    assert "gated" not in {kind for _, kind, _ in plot.figures(outcomes.read(str(samples.write(tmp_path / "d.csv", runs[:1]))), "exact")}
+    assert "gated" not in {
+        kind for _, kind, _ in plot.figures(outcomes.read(str(samples.write(tmp_path / "d.csv", runs[:1]))), "exact")
+    }
+
+
+def test_a_gated_run_is_counted_and_not_shrunk(teacher, workplace, capsys):
+    """It starts from a network without gates, by gates alone; what it measures stands in its row."""
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    run = ["digits", "teacher", "-t", "gated", *TINY, "--train_size", "64", "--epochs", "1", "--init_from", "t"]
+    assert main.main([*run, "--gate", "FBS_0.5", "--train_where", registry.GATES_ALONE]) == 0
+    (row,) = rows_of(workplace, "gated")
+    assert 0.5 <= row["gate_density"] < 0.6
+    capsys.readouterr()
+    assert count.main(["gated", "--json"]) == 0
+    costs = json.loads(capsys.readouterr().out)
+    assert costs["mult_adds_gated"] <= row["mult_adds_gated"] < costs["mult_adds_exact"]
+    assert "active_mult_adds" not in costs and costs["gates"] == 4
+    said = refused(capsys, shrink.main, "gated", "-s", "small")[1]
+    assert "the run 'gated' has gates (FBS_0.5)" in said and not (workplace / "runs/small").exists()
