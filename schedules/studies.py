@@ -77,14 +77,14 @@ def _lineage(settings: dict[str, str]) -> dict[str, str]:
     return {name: f"{name}.frozen" if f"{name}.frozen" in settings else DENSE for name in settings}
 
 
-RECIPE = _of_gates("--lr 0.01", "--gate_weight 0.1 --epochs 20", warmup=60)
-RECIPE_FAST = _of_gates("--lr 0.05", "--gate_weight 0.1 --epochs 4", warmup=1)
+RECIPE = _of_gates("--lr 0.05", "--gate_weight 1 --epochs 20", warmup=60)
+RECIPE_FAST = _of_gates("--lr 0.05", "--gate_weight 1 --epochs 4", warmup=1)
 RECIPE_SQUEEZENET = _of_gates(
-    "--lr 1e-3", "--gate_weight 0.1 --epochs 10", 30,
+    "--lr 5e-3", "--gate_weight 1 --epochs 10", 30,
     {"fire6_9": r"features\.(9|1[0-2])\.expand", "fire9": r"features\.12\.expand", "all": r"features\.0$|expand"},
 )  # fmt: skip
 RECIPE_MOBILENETV1 = _of_gates(
-    "--lr 5e-3", "--gate_weight 0.1 --epochs 10", 50,
+    "--lr 0.025", "--gate_weight 1 --epochs 10", 50,
     {"pointwise9_13": r"layers\.([89]|1[0-2])\.conv2", "all": "^conv1$|conv2"},
 )  # fmt: skip
 STUDIES = {
