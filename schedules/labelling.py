@@ -44,6 +44,7 @@ WORDS = {
     "gate_warmup": "warm-up ",
     "train_where": "trained ",
 }
+LETTERS = 24  # of a setting that is text
 GENERATIONS = 9  # of runs that start from runs, which are compared; longer chains end in a name
 
 
@@ -146,6 +147,10 @@ def _words(name: str, value, group: Group) -> str:
         return "gates alone"
     if isinstance(value, _Start):
         return WORDS[name] + value.words
+    if name == "init_from":
+        return WORDS[name] + (
+            value if len(value) <= LETTERS else "…" + value[1 - LETTERS :]
+        )  # names of a study begin alike
     value = group.first["teacher_checkpoint"] if name == "taught by" and value is not None else value
-    shown = f"{value:g}" if finite(value) else printable(str(value))[:24]
+    shown = f"{value:g}" if finite(value) else printable(str(value))[:LETTERS]
     return WORDS.get(name, name + " ") + shown

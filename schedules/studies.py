@@ -59,9 +59,9 @@ def _of_gates(of_all: str, frozen: str, warmup: float, where: dict[str, str] | N
     """Return the settings of the recipe at four densities, for each of the choices of convolutions in `where`, by name.
 
     A gate of Naive first learns alone, by the flags `frozen`, then with the network; one of FBS while the density falls from 1.
-    `of_all` are flags of all of them.
+    `of_all` are flags of all of them, and of the control, the network that trains as much longer without gates.
     """
-    settings = {}
+    settings = {"longer": of_all}
     for name, regex in (where or {"": ""}).items():
         chosen = f"{of_all} --gate_where {regex}" if regex else of_all
         for density in DENSITIES:
