@@ -147,10 +147,9 @@ def _words(name: str, value, group: Group) -> str:
         return "gates alone"
     if isinstance(value, _Start):
         return WORDS[name] + value.words
-    if name == "init_from":
-        return WORDS[name] + (
-            value if len(value) <= LETTERS else "…" + value[1 - LETTERS :]
-        )  # names of a study begin alike
+    if name == "init_from":  # names of a study begin alike
+        start = printable(str(value))
+        return WORDS[name] + (start if len(start) <= LETTERS else f"…{start[1 - LETTERS :]}")
     value = group.first["teacher_checkpoint"] if name == "taught by" and value is not None else value
     shown = f"{value:g}" if finite(value) else printable(str(value))[:LETTERS]
     return WORDS.get(name, name + " ") + shown

@@ -48,6 +48,7 @@ def test_densities_of_one_way_are_one_line_wherever_each_starts(tmp_path):
         *(gated(f"n{d}", 6 - d, 1 - d, gate=f"Naive_{d}", init_from=f"a{d}") for d in (0.5, 0.75)),
         gated("b", 9, 0.5, gate="Naive_0.5", **alone | {"gate_weight": 0.3}),
         gated("c", 7, 0.5, gate="Naive_0.5", init_from="b"),
+        samples.run("Conv", 3.9, taught=False, name="longer", group="longer", init_from="a_run_with_a_long_name.dense"),
     ]
     study = outcomes.read(str(samples.write(tmp_path / "gates.csv", runs)))
     (pair,) = study.pairs
@@ -56,6 +57,7 @@ def test_densities_of_one_way_are_one_line_wherever_each_starts(tmp_path):
     assert all(lines[f"{of}0.5"] == lines[f"{of}0.75"] for of in "fan")
     assert len(set(lines.values())) == len(runs) - 3
     assert groups["dense"].label == "Conv (from scratch)" and groups["f0.5"].label == "FBS_0.5 (warm-up 60)"
+    assert groups["longer"].label == "Conv (from …_with_a_long_name.dense)"
     assert groups["a0.75"].label == "Naive_0.75 (gate loss ×0.1, gates alone)"
     assert groups["n0.75"].label == "Naive_0.75 (from Naive_0.75 with gates alone trained)"
     costs = {name: group.cost["mult_adds_gated"] for name, group in groups.items()}
