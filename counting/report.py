@@ -85,14 +85,15 @@ def compare(config: dict, convs: list[str], batch: int) -> list[dict]:
 
 
 def comparison_table(rows: list[dict]) -> str:
-    """Return one table of several convs, a row each; with what pruning leaves and why one cannot be, where rows say so."""
+    """Return one table of several convs, a row each; with what pruning and gates leave and why one cannot be, where rows say so."""
     from tabulate import tabulate  # most requests are for no table
 
     columns = {  # header: key, format, what stands where there is none
         "conv": ("setting", "", ""), "params": ("params", "", ""), "ratio": ("ratio", ".6f", ""),
         "mult-adds, published": ("mult_adds", ",.0f", "–"), "exact": ("mult_adds_exact", ",.0f", ""),
         "stored bytes": ("stored_bytes", ",.0f", ""), "not 0": ("active_parameters", "", ""),
-        "sparse bytes": ("sparse_bytes", "", ""), "why not": ("error", "", ""),
+        "sparse bytes": ("sparse_bytes", "", ""), "gated, planned": ("mult_adds_gated", ",.0f", ""),
+        "why not": ("error", "", ""),
     }  # fmt: skip
     always = {"conv", "params", "ratio", "mult-adds, published", "exact", "stored bytes"}
     rows = [{**row, **_setting_and_ratio(row)} for row in rows]

@@ -19,6 +19,8 @@ from torch import Generator, Tensor, nn
 
 NAIVE_DEVIATION = 0.01  # of the normal distribution from which Naive's matrix is drawn, cut off at twice that
 
+JOINING = 0.1  # times W of an FBS gate that is put into a trained network
+
 
 def open_count(channels: int, density: Fraction | float) -> int:
     """Return ⌈channels · density⌉, of a density as it is written in decimals."""
@@ -94,6 +96,9 @@ class Gate(nn.Module, ABC):
         self._draw(generator)
         self.set_density(self.density)
 
+    def join(self) -> None:
+        """Get ready to be put into a network that has been trained without it, whose parameters it has been drawn beside."""
+
     @abstractmethod
     def _draw(self, generator: Generator | None) -> None:
         """Draw W and set b."""
@@ -137,6 +142,15 @@ class FBS(Gate):
         """Note the mean of the scores; return mask · s · y."""
         self.loss = self.scores.mean()
         return y * (self.scores * self.mask).to(y.dtype)[:, :, None, None]
+
+    @torch.no_grad()
+    def join(self) -> None:
+        """Make s nearly 1 by a tenth of W.
+
+        The batch-norms of a trained network know other scales than those that W would make: with their running statistics an image
+        of eight layers overflows fp32 then, and gates that are trained alone would never get a finite loss.
+        """
+        self.weight.mul_(JOINING)
 
     def _draw(self, generator: Generator | None) -> None:
         nn.init.normal_(self.weight, 0.0, math.sqrt(2 / self.weight.shape[1]), generator)

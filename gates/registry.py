@@ -19,6 +19,10 @@ from training.registry import Entry, register_callback
 
 METHODS = {"Naive": (Fraction("d"),), "FBS": (Fraction("d"),)}
 WEIGHTS = {"Naive": 0.01, "FBS": 1e-8}  # of their losses, where --gate_weight is not given
+# Gains of FBS multiply: a gate's s grows with the scale of an image, and so does what it scales. In a new network of eight layers
+# a bright image is scaled by 10⁴, and without this the loss is not finite after three steps (research-log.md).
+CLIP = 1.0  # the norm of the gradient with FBS, where --clip_grad is not given
+GATES_ALONE = "^$"  # as --train_where: no parameter has such a name, and gates always train
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,15 @@ FLAGS = (
 
 
 def resolve(options: argparse.Namespace) -> None:
-    """Set the weight of the gates' loss. Raise RequestError for a flag that goes with --gate alone."""
+    """Set the weight of the gates' loss, and with FBS how gradients are clipped. Raise RequestError for a flag that goes with --gate alone."""
     if options.gate is None:
         check_alone(options)
         return
+    method = parse_gate(options.gate).method
     if options.gate_weight is None:
-        options.gate_weight = WEIGHTS[parse_gate(options.gate).method]
+        options.gate_weight = WEIGHTS[method]
+    if options.clip_grad is None and method == "FBS":
+        options.clip_grad = CLIP
     if options.gate_warmup is not None and options.gate_warmup > options.epochs:
         raise RequestError(f"--gate_warmup {options.gate_warmup:g}: at most the {options.epochs} epochs are allowed")
     options.gate_warmup = options.gate_warmup or None
@@ -100,6 +107,24 @@ def check_alone(options: argparse.Namespace) -> None:
     for flag in ("gate_where", "gate_weight", "gate_warmup"):
         if (value := getattr(options, flag, None)) is not None:
             raise RequestError(f"--{flag} {value} goes with --gate")
+
+
+def ways(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return how the channels of a run are chosen, by the name of the way: `{"FBS": "FBS_0.5"}`; {} where all are computed."""
+    return {parse_gate(config["gate"]).method: config["gate"]} if config.get("gate") else {}
+
+
+def unsaid(config: Mapping[str, Any]) -> set[str]:
+    """Return the keys of the flags of gates that `ways` says, or that are as without the flag."""
+    method = next(iter(ways(config)), None)
+    usual = {"gate_where": None, "gate_warmup": None, "gate_weight": WEIGHTS.get(method)}
+    usual |= {"clip_grad": CLIP} if method == "FBS" else {}
+    return {"gate", *(flag for flag, value in usual.items() if config.get(flag) in (None, value))}
+
+
+def numbers() -> set[str]:
+    """Return the keys in which runs that are gated in one way differ by a number alone: the density."""
+    return {"gate"}
 
 
 def _warm_up(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from schedules.studies import Study
+from schedules.studies import DENSE, Study
 from system.configuration import Configuration
 from training import registry
 
@@ -63,26 +63,25 @@ def without_teaching(flags: Sequence[str]) -> list[str]:
 
 
 def _of_networks(study: Study, request: Configuration) -> list[tuple[list[str], Setting | None]]:
-    """Return the argv of each job of a study without a teacher: each network as it is (setting None), then with each setting."""
+    """Return the argv of each job of a study without a teacher: each network as it is (setting None), then with each setting.
+
+    A setting that goes on from another starts from the run of the same network and seed with that one.
+    """
     pairs: list[tuple[list[str], Setting | None]] = []
     tail = f".{request.tag}" if request.tag else ""
-    for network, flags in study.networks.items():
-        settings = [Setting(tuple(of.split()), name) for name, of in study.settings.items()]
-        for setting in (None, *settings):
+    settings = [None, *(Setting(tuple(flags.split()), name) for name, flags in study.settings.items())]
+    for network, of_network in study.networks.items():
+        for setting in settings:
             for seed in range(request.seeds):
                 of_seed = ["--seed", str(seed)] if request.seeds > 1 else []
                 suffix = (f".seed{seed}" if of_seed else "") + tail
-                run = f"{request.name}.{network}.{setting.name if setting else 'dense'}{suffix}"
-                more = [
-                    *flags.split(),
-                    *study.flags.split(),
-                    *request.flags,
-                    *(setting.flags if setting else ()),
-                    *of_seed,
-                ]
-                pairs.append(
-                    (["python", "main.py", request.dataset or study.dataset, "teacher", "-t", run, *more], setting)
-                )
+                name = setting.name if setting else DENSE
+                before = study.after.get(name)
+                start = ["--init_from", f"{request.name}.{network}.{before}{suffix}"] if before else []
+                own = setting.flags if setting else ()
+                flags = [*of_network.split(), *study.flags.split(), *request.flags, *own, *start, *of_seed]
+                run = ["teacher", "-t", f"{request.name}.{network}.{name}{suffix}"]
+                pairs.append((["python", "main.py", request.dataset or study.dataset, *run, *flags], setting))
     return pairs
 
 

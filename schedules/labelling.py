@@ -1,4 +1,4 @@
-"""What the groups of a figure are called: their conv, how weights become 0, and in what they are unusual.
+"""What the groups of a figure are called: their conv, how weights become 0 or channels are chosen, and in what they are unusual.
 
     set_labels(pair.groups, all_groups)
     print(pair.groups[0].label)                   # SepHashed_0.1 (β 100)
@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from gates import registry as gates
 from layers.mixed import brief
 from models.registry import reference_conv, size_flags
 from record.identity import asked, name_of
@@ -37,7 +39,24 @@ WORDS = {
     "prune_where": "pruned ",
     "kl_weight": "KL ×",
     "kl_warmup": "KL warm-up ",
+    "gate_where": "gates ",
+    "gate_weight": "gate loss ×",
+    "gate_warmup": "warm-up ",
+    "train_where": "trained ",
 }
+LETTERS = 24  # of a setting that is text
+GENERATIONS = 9  # of runs that start from runs, which are compared; longer chains end in a name
+
+
+@dataclass(frozen=True, repr=False)
+class _Start:
+    """The run that another one starts from, in words; as text it is equal for runs that differ in a number of `_numbers` alone."""
+
+    words: str
+    settings: str
+
+    def __repr__(self) -> str:
+        return self.settings
 
 
 def set_labels(groups: list[Group], all_groups: Sequence[Group]) -> None:
@@ -55,10 +74,10 @@ def set_labels(groups: list[Group], all_groups: Sequence[Group]) -> None:
     several = len({network_name(group.first) for group in plain}) > 1
     for group in groups:
         mine = setups[group.number]
-        told = {*size_flags(), *sparsity.unsaid(group.first)}
+        told = {*size_flags(), *sparsity.unsaid(group.first), *gates.unsaid(group.first)}
         unusual = [name for name in mine if name not in told and str(mine[name]) != usual[group.taught, name]]
         parts = [network_name(group.first)] * several + [_words(name, mine[name], group) for name in unusual]
-        own = {name: value for name, value in mine.items() if name not in sparsity.numbers(group.first)}
+        own = {name: value for name, value in mine.items() if name not in _numbers(group.first)}
         group.line = (group.family, group.taught, str(own))
         group.suffix = "" if group.role else ", ".join(parts)
         group.label = network_name(group.first) if group.role else shown_conv(group.first)
@@ -75,11 +94,28 @@ def set_labels(groups: list[Group], all_groups: Sequence[Group]) -> None:
             group.label += f" ({group.first['name'][:32]})"
 
 
-def _setup(group: Group, groups: Sequence[Group]) -> dict:
-    """Return the settings of its runs, with their teacher as `taught by`: the number of a group, or a name."""
+def _numbers(run: Run) -> set[str]:
+    """Return the keys in which the runs that one line joins may differ, beside the number of their conv."""
+    return sparsity.numbers(run) | gates.numbers()
+
+
+def _setup(group: Group, groups: Sequence[Group], depth: int = 0) -> dict:
+    """Return the settings of its runs, with their teacher as `taught by`, the number of a group or a name, and what they start from."""
     name = group.first.get("teacher_checkpoint") if group.first.get("mode") == "student" else None
     known = next((each.number for each in groups if name and any(name_of(run) == name for run in each.runs)), name)
-    return setup(group.first) | {"taught by": known}
+    start = _start(group.first.get("init_from"), groups, depth)
+    return setup(group.first) | {"taught by": known, "init_from": start}
+
+
+def _start(name: str | None, groups: Sequence[Group], depth: int) -> _Start | str | None:
+    """Return what a run starts from: a group whose channels are chosen too, by its settings, or a name."""
+    of = next((each for each in groups if name and any(name_of(run) == name for run in each.runs)), None)
+    if of is None or not gates.ways(of.first) or depth == GENERATIONS:
+        return name
+    own = {key: value for key, value in _setup(of, groups, depth + 1).items() if key not in _numbers(of.first)}
+    own = {key: str(value) for key, value in own.items()}
+    alone = " with gates alone trained" if of.first.get("train_where") == gates.GATES_ALONE else ""
+    return _Start(shown_conv(of.first) + alone, str((of.family, own)))
 
 
 def teacher_label(group: Group) -> str:
@@ -92,9 +128,9 @@ def teacher_label(group: Group) -> str:
 def shown_conv(run: Run) -> str:
     """Return the run's conv, such as `SepHashed_0.1`, a mixed one in brief, or the file name of a user's module.
 
-    Where weights become 0 it is followed by how; of the network's own conv that is all: `TopK_0.05`.
+    Where weights become 0 or channels are chosen it is followed by how; of the network's own conv that is all: `TopK_0.05`.
     """
-    ways = sparsity.ways(run).values()
+    ways = [*sparsity.ways(run).values(), *gates.ways(run).values()]
     if not run.get("conv"):
         return printable(", ".join([PurePath(run.get("module") or run["family"]).name, *ways]))
     own = [] if ways and run["conv"] == reference_conv(run["network"]) else [brief(asked(run))]
@@ -105,6 +141,15 @@ def _words(name: str, value, group: Group) -> str:
     """Return a setting in words: `β 100`, `no CRS`, `by t`."""
     if name == "nocrswd":
         return WORDS[name] if value else "CRS"
+    if name == "init_from" and value is None:
+        return "from scratch"
+    if name == "train_where" and value == gates.GATES_ALONE:
+        return "gates alone"
+    if isinstance(value, _Start):
+        return WORDS[name] + value.words
+    if name == "init_from":  # names of a study begin alike
+        start = printable(str(value))
+        return WORDS[name] + (start if len(start) <= LETTERS else f"…{start[1 - LETTERS :]}")
     value = group.first["teacher_checkpoint"] if name == "taught by" and value is not None else value
-    shown = f"{value:g}" if finite(value) else printable(str(value))[:24]
+    shown = f"{value:g}" if finite(value) else printable(str(value))[:LETTERS]
     return WORDS.get(name, name + " ") + shown

@@ -53,14 +53,14 @@ class Group:
 
     @property
     def cost(self) -> dict[str, float | None]:
-        """The costs of its network, by the names in table.COSTS, and of what is not 0, by the names below.
+        """The costs of its network, by the names in table.COSTS, and of what is not 0 or not closed, by the names below.
 
-        These are means over its runs. Without a record of that all are active. A share is that of one parameter at least.
-        `active_mult_adds` is None where a run that has become sparse does not say it.
+        These are means over its runs. Without a record of that all are active and open. A share is that of one parameter at
+        least. `active_mult_adds` is None where a run that has become sparse does not say it.
         """
         of_all = {
             "active_parameters": (self.first["params"], 1), "active_fraction": (1.0, 1 / self.first["params"]),
-            "active_mult_adds": (self.first["mult_adds_exact"], 1),
+            "active_mult_adds": (self.first["mult_adds_exact"], 1), "mult_adds_gated": (self.first["mult_adds_exact"], 1),
         }  # fmt: skip
         left = {
             name: statistics.fmean(max(run[name], least) if finite(run.get(name)) else whole for run in self.runs)
@@ -112,6 +112,11 @@ class Pair:
     def is_pruned(self) -> bool:
         """Whether any of its groups has parameters that are 0."""
         return any(group.cost["active_parameters"] != group.cost["params"] for group in self.groups)
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether in any of its groups channels are chosen for each image, and what that takes is known."""
+        return any(finite(run.get("mult_adds_gated")) for group in self.groups for run in group.runs)
 
     @property
     def epochs(self) -> int | None:

@@ -5,7 +5,8 @@
 
 For each dataset, network and number of epochs it draws error against parameters and against mult-adds; learning curves
 where study.json lies beside the table; the gain of compression-ratio scaled weight decay where a setting was trained
-with it and without; and where weights became 0, error against what is left of them, and how that came over the epochs.
+with it and without; where weights became 0, error against what is left of them, and how that came over the epochs; and
+where channels are chosen for each image, error against mean mult-adds.
 It prints the name of each file.
 """
 
@@ -71,9 +72,11 @@ def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
             "active_mult_adds": lambda pair=pair: tradeoff(pair, "active_mult_adds", study.measure),
             "traces": lambda pair=pair: traces(pair),
         }
+        gated = {"gated": lambda pair=pair: tradeoff(pair, "mult_adds_gated", study.measure)}
         for kind, draw in {
             "params": lambda pair=pair: tradeoff(pair, "params", study.measure),
             **(sparse if pair.is_pruned else {}),
+            **(gated if pair.is_gated else {}),
             "mult_adds": lambda pair=pair: tradeoff(pair, exact, study.measure),
             "curves": lambda pair=pair: curves(pair, study.measure),
             "crs": lambda pair=pair: ablation(pair, study.measure),

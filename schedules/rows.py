@@ -9,6 +9,7 @@ A row holds the columns of LEADING, then the run's whole configuration, and as `
 from collections.abc import Sequence
 from contextlib import suppress
 
+from gates import registry as gates
 from layers.mixed import opened, parse_name, parse_open
 from record.identity import open_conv
 from record.reader import Record
@@ -27,10 +28,11 @@ LEFT = (
     "active_mult_adds",
     "sparse_bytes",
 )  # of a network whose weights are pruned
+OPEN = ("gate_density", "mult_adds_gated")  # means over the test images, of a network with gates
 LEADING = (
     "name", "state", "reason", "family", "taught", "group", "seeds", *METRICS,
     *(f"{of}_{metric}" for metric in METRICS for of in ("mean", "std")),
-    "epochs_done", "epochs_planned", *COSTS, *LEFT, "seconds", "images_per_second", "folder", "git_commit",
+    "epochs_done", "epochs_planned", *COSTS, *LEFT, *OPEN, "seconds", "images_per_second", "folder", "git_commit",
 )  # fmt: skip
 
 
@@ -39,10 +41,10 @@ def family(config: dict) -> str | None:
 
     Tensors of other than three dimensions have a family for each number of dimensions, such as `TensorTrain_x_4`. That
     of a mixed name is the name without its numbers; where --allocate finds them, it is what was asked for. It is
-    followed by how weights become 0: `Conv, TopK`.
+    followed by how weights become 0 and how channels are chosen: `Conv, TopK`, `Conv, FBS`.
     """
     name = _family_of_blocks(config)
-    return ", ".join([name, *sparsity.ways(config)]) if name else name
+    return ", ".join([name, *sparsity.ways(config), *gates.ways(config)]) if name else name
 
 
 def _family_of_blocks(config: dict) -> str | None:
@@ -76,6 +78,7 @@ def row(record: Record) -> dict:
         "epochs_planned": record.epochs_planned,
         **{cost: counts.get(cost) for cost in COSTS},
         **{left: last.get(left) for left in LEFT},
+        **{measured: record.tested.get(measured) for measured in OPEN},
         "seconds": sum(each.get("seconds", 0.0) for each in record.rows) if record.rows else None,
         "images_per_second": last.get("images_per_second"),
         "folder": str(record.folder),

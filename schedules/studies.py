@@ -3,11 +3,13 @@
     STUDIES["wrn_28_10"].flags, STUDIES["wrn_28_10"].convs
 
 Most are one teacher and, for each conv, a student of it and the same network trained alone: the settings are those whose
-counts or results are published for that network (arXiv 1906.00859 and its research log). Those of sparsity have no
-teacher: each of their networks is trained as it is, then once with each of their settings.
+counts or results are published for that network (arXiv 1906.00859 and its research log). Those of sparsity and of gating
+have no teacher: each of their networks is trained as it is, then once with each of their settings.
 """
 
 from dataclasses import dataclass, field
+
+from gates.registry import GATES_ALONE
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,8 @@ class Study:
 
     convs: what replaces the network's own convolutions, for students and alone; control: flags of the network at another
     width, the control that every compression has to beat. settings: flags by their name in the names of runs, of networks
-    trained alone; networks: flags by name too, of all networks that are trained with each setting.
+    trained alone; networks: flags by name too, of all networks that are trained with each setting; after: by the name of a
+    setting that starts from a trained network, which one: that of the setting of this name, or of DENSE.
     """
 
     title: str
@@ -26,12 +29,16 @@ class Study:
     control: str = ""
     settings: dict[str, str] = field(default_factory=dict)
     networks: dict[str, str] = field(default_factory=dict)
+    after: dict[str, str] = field(default_factory=dict)
 
 
+DENSE = "dense"  # the name of a network as it is, in a study without a teacher
 CIFAR = {"resnet50": "--network CifarResNet50", "vgg16": "--network VGG16", "mobilenetv1": "--network MobileNetV1"}
 SMALL = {"wrn_10_1": "--wrn_depth 10 --wrn_width 1"}
 VARIATIONAL = {"sparsevd": "--conv SparseVD", "groupvd": "--conv GroupVD"}
 VARIATIONAL_FAST = {"sparsevd": "--conv SparseVD --lr 3e-3 --kl_weight 0.1", "groupvd": "--conv GroupVD --lr 1e-2"}
+
+DENSITIES = (0.95, 0.9, 0.75, 0.5)
 
 
 def _of_goals(*shares: float) -> dict[str, str]:
@@ -48,6 +55,44 @@ def _of_l1(*weights: str) -> dict[str, str]:
     return with_decay | {f"{name}.no_decay": f"{flags} --weight_decay 0" for name, flags in with_decay.items()}
 
 
+def _of_gates(
+    of_all: str,
+    frozen: str,
+    warmup: float,
+    where: dict[str, str] | None = None,
+    densities: tuple[float, ...] = DENSITIES,
+) -> dict[str, str]:
+    """Return the settings of the recipe at some densities, for each of the choices of convolutions in `where`, by name.
+
+    A gate of Naive first learns alone, by the flags `frozen`, then with the network; one of FBS while the density falls from 1.
+    `of_all` are flags of all of them, and of the control, the network that trains as much longer without gates.
+    """
+    settings = {"longer": of_all}
+    for name, regex in (where or {"": ""}).items():
+        chosen = f"{of_all} --gate_where {regex}" if regex else of_all
+        for density in densities:
+            ending = f"{density}.{name}" if name else f"{density}"
+            settings[f"naive_{ending}.frozen"] = f"--gate Naive_{density} {chosen} --train_where {GATES_ALONE} {frozen}"
+            settings[f"naive_{ending}"] = f"--gate Naive_{density} {chosen}"
+            settings[f"fbs_{ending}"] = f"--gate FBS_{density} {chosen} --gate_warmup {warmup:g}"
+    return settings
+
+
+def _lineage(settings: dict[str, str]) -> dict[str, str]:
+    """Return where settings of the recipe start: after that of the gates alone if there is one, else from the dense network."""
+    return {name: f"{name}.frozen" if f"{name}.frozen" in settings else DENSE for name in settings}
+
+
+RECIPE = _of_gates("--lr 0.05", "--gate_weight 1 --epochs 20", warmup=60)
+RECIPE_FAST = _of_gates("--lr 0.05", "--gate_weight 1 --epochs 4", warmup=1, densities=(0.9, 0.75, 0.5))
+RECIPE_SQUEEZENET = _of_gates(
+    "--lr 5e-3", "--gate_weight 1 --epochs 10", 30,
+    {"fire6_9": r"features\.(9|1[0-2])\.expand", "fire9": r"features\.12\.expand", "all": r"features\.0$|expand"},
+)  # fmt: skip
+RECIPE_MOBILENETV1 = _of_gates(
+    "--lr 0.025", "--gate_weight 1 --epochs 10", 50,
+    {"pointwise9_13": r"layers\.([89]|1[0-2])\.conv2", "all": "^conv1$|conv2"},
+)  # fmt: skip
 STUDIES = {
     "wrn_28_10": Study(
         "WRN-28-10 on CIFAR-10",
@@ -139,5 +184,22 @@ STUDIES = {
     "l1_pareto_digits": Study(
         "the same of a WRN-10-1 on digits, from 3e-3 to 0.1: minutes", "digits", "--epochs 8",
         settings=_of_l1("3e-3", "1e-2", "3e-2", "1e-1"), networks=SMALL,
+    ),
+    "gating_recipe": Study(
+        "gates of MCifarNet on CIFAR-10 at four densities, by the recipe of the logs", "cifar10", "",
+        settings=RECIPE, networks={"mcifarnet": "--network MCifarNet"}, after=_lineage(RECIPE),
+    ),
+    "gating_recipe_squeezenet": Study(
+        "the same of SqueezeNet on ImageNet, in three choices of convolutions", "imagenet", "",
+        settings=RECIPE_SQUEEZENET, networks={"squeezenet": "--network SqueezeNet"}, after=_lineage(RECIPE_SQUEEZENET),
+    ),
+    "gating_recipe_mobilenetv1": Study(
+        "the same of MobileNetV1 on ImageNet, in two choices of convolutions", "imagenet", "",
+        settings=RECIPE_MOBILENETV1, networks={"mobilenetv1": "--network MobileNetV1"},
+        after=_lineage(RECIPE_MOBILENETV1),
+    ),
+    "gating_recipe_digits": Study(
+        "the same of AllConv on digits, at three densities: minutes", "digits", "--epochs 8",
+        settings=RECIPE_FAST, networks={"allconv": "--network AllConv"}, after=_lineage(RECIPE_FAST),
     ),
 }  # fmt: skip

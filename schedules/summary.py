@@ -11,11 +11,12 @@ from record.reader import STATES
 from schedules.comparable import but_for_teaching, images
 from schedules.difference import Result, with_verdict
 
-EXACT = "mult-adds,\nexact"
+EXACT, GATED = "mult-adds,\nexact", "mult-adds,\ngated"
 # Of each column: its alignment, and the cell that says nothing new. A column of such cells alone is left out.
 HEADERS = {
     "group": ("left", ""), "state": ("left", "1 finished"), "error %": ("right", ""), "taught − alone": ("left", ""),
-    "params": ("right", ""), "not 0": ("right", ""), EXACT: ("right", ""), "why": ("left", ""),
+    "params": ("right", ""), "not 0": ("right", ""), EXACT: ("right", ""), "open": ("right", ""),
+    GATED: ("right", ""), "why": ("left", ""),
 }  # fmt: skip
 
 
@@ -41,13 +42,21 @@ def table(rows: Iterable[dict]) -> str:
         )
         columns["taught − alone"].append(gains.get(first["group"], ""))
         columns["params"].append(_whole(first.get("params")))
-        active = [each["active_parameters"] for each in members if each.get("active_parameters") is not None]
-        columns["not 0"].append(_whole(fmean(active)) if active else "")
+        columns["not 0"].append(_whole(_mean(members, "active_parameters")))
         columns[EXACT].append(_whole(first.get("mult_adds_exact")))
+        density, gated = _mean(members, "gate_density"), _mean(members, "mult_adds_gated")
+        columns["open"].append("" if density is None else f"{100 * density:.2f} %")
+        columns[GATED].append(_whole(gated))
         columns["why"].append(_cut(first["reason"]))
     shown = {header: cells for header, cells in columns.items() if set(cells) - {HEADERS[header][1]}}
     align = [HEADERS[header][0] for header in shown]
     return tabulate(shown, "keys", disable_numparse=True, colalign=align) if shown else ""
+
+
+def _mean(members: Sequence[dict], column: str) -> float | None:
+    """Return the mean of a column over the runs that have it; None where none has."""
+    known = [each[column] for each in members if each.get(column) is not None]
+    return fmean(known) if known else None
 
 
 def _whole(count: float | None) -> str:

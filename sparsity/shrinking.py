@@ -88,12 +88,15 @@ def _busy(name: str, process: str) -> Busy:
 
 
 def _check(name: str, saved: dict) -> None:
-    """Raise RequestError where the run is not finished, or has convolutions of the user's own."""
+    """Raise RequestError where the run is not finished, has convolutions of the user's own, or gates."""
     config = saved["config"]
     if saved["epoch"] < config["epochs"]:
         raise RequestError(f"the run {name!r} has only finished {progress(saved, config)}: --resume finishes it")
     if config.get("module"):
         raise RequestError(f"the run {name!r} has convolutions of {config['module']} (--module), which cannot be cut")
+    if config.get("gate"):
+        why = "which choose channels of the whole network; a shrunk run can be gated instead (--init_from NEW --gate)"
+        raise RequestError(f"the run {name!r} has gates ({config['gate']}), {why}")
 
 
 def _hint(shrunk: Shrunk, dead: float | None) -> str:

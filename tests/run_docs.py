@@ -28,7 +28,7 @@ MOMENTS = {
     "--until", "--epoch_step", "--lr_points", "--restart_epochs", "--prune_at", "--prune_until", "--kl_warmup", "--test_every",
 }  # fmt: skip
 PROGRAMS = ("main", "count", "shrink")
-MADE = {"results.csv", "sparse.csv"}  # what the commands on digits make, for others to read
+MADE = {"results.csv", "sparse.csv", "gated.csv"}  # what the commands on digits make, for others to read
 
 
 def argv_of(words: list[str]) -> list[str] | None:

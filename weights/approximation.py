@@ -151,6 +151,7 @@ def approximate_network(network: nn.Module, source: nn.Module, effort: float = 1
     swapped layer.
     """
     pairs = _pairs(network, source)
+    _join_gates(network, source)
     own = {
         name for name in network.state_dict() if name.startswith(GATES) and name.endswith(".open")
     }  # its own density
@@ -170,6 +171,14 @@ def approximate_network(network: nn.Module, source: nn.Module, effort: float = 1
             how = "approximated" + (f": {OTHER_SEED}" if copied is None else "")
             rows.append(Start(name, kind(here), "copied" if _holds_any_kernel(here) else how, error))
     return rows
+
+
+def _join_gates(network: nn.Module, source: nn.Module) -> None:
+    """Have the gates that are new join what has been trained without them."""
+    here, there = (getattr(each, "gates", {}) for each in (network, source))
+    for name, gate in here.items():
+        if name not in there:
+            gate.join()
 
 
 def _holds_any_kernel(layer: nn.Module) -> bool:

@@ -112,11 +112,30 @@ HOUSE = [(-0.8, -1), (0.8, -1), (0.8, 0.2), (0, 1), (-0.8, 0.2), (-0.8, -1)]
 STAIRS = [(-1, 1), (-0.3, 1), (-0.3, 0.3), (0.35, 0.3), (0.35, -0.35), (1, -0.35), (1, -1), (-1, -1), (-1, 1)]
 GATE = [(-1, -1), (-1, 1), (1, 1), (1, -1), (0.4, -1), (0.4, 0.3), (-0.4, 0.3), (-0.4, -1), (-1, -1)]
 ELBOW = [(-1, 1), (-0.2, 1), (-0.2, -0.2), (1, -0.2), (1, -1), (-1, -1), (-1, 1)]
-SPARSE = {  # how weights become 0: of the network's own conv; with another conv, that one's colour is darkened
+ARCH = [
+    (-1, -1),
+    (-1, 0.3),
+    (-0.5, 0.9),
+    (0.5, 0.9),
+    (1, 0.3),
+    (1, -1),
+    (0.45, -1),
+    (0.45, 0),
+    (-0.45, 0),
+    (-0.45, -1),
+    (-1, -1),
+]
+FENCE = [(-1, -1), (-1, 1), (-0.6, 1), (-0.6, 0.25), (0.6, 0.25), (0.6, 1), (1, 1), (1, -1), (0.6, -1), (0.6, -0.25),
+         (-0.6, -0.25), (-0.6, -1), (-1, -1)]  # fmt: skip
+# How weights become 0 or channels are chosen: of the network's own conv; with another conv, that one's colour is darkened.
+# Of two ways the colour is the first's and the marker the second's.
+WAYS = {
     "Magnitude": Look("#d6277f", GATE, 5.8),
     "TopK": Look("#e0559b", HOUSE, 6.2),
     "Gradual": Look("#9c1f5f", STAIRS, 6.0),
     "L1": Look("#b04a8a", ELBOW, 5.8),
+    "FBS": Look("#0f766e", ARCH, 6.2),
+    "Naive": Look("#b45309", FENCE, 6.0),
 }
 TURNED = {"TensorTrain": LYING_DIAMOND, "Tucker": (4, 1, 45), "CP": (5, 1, 36)}  # of tensor forms with d other than 3
 SHADES = {"2": -0.5, "4": -0.28, "5": 0.14, "6": 0.26, "7": 0.38, "8": 0.5, "9": 0.62}  # towards black or white, by d
@@ -134,8 +153,8 @@ def look(family: str) -> Look:
     base, *ways = family.split(", ")
     if len(ways) == 1 and ways[0] in LOOKS:  # it was a layer of its own before it was shrunk
         return LOOKS[ways[0]]
-    if ways and not set(ways) - set(SPARSE):
-        way = SPARSE[ways[0]]
+    if ways and not set(ways) - set(WAYS):
+        way = WAYS[ways[-1]]._replace(colour=WAYS[ways[0]].colour)
         return way if _is_own(base) else way._replace(colour=_shade(look(base).colour, -0.4))
     if (base := family.removesuffix(" allocated")) != family and (base in LOOKS or base.partition("_x_")[0] in TURNED):
         own = look(base)

@@ -42,7 +42,8 @@ from schedules.table import finite
 NAMES = {"params": "parameters", "mult_adds": "mult-adds per image (published convention)",
          "mult_adds_exact": "mult-adds per image (exact)", "active_parameters": "parameters that are not 0",
          "active_fraction": "share of the weights that are not 0",
-         "active_mult_adds": "mult-adds per image (exact) without dead filters"}  # fmt: skip
+         "active_mult_adds": "mult-adds per image (exact) without dead filters",
+         "mult_adds_gated": "mean mult-adds per image, those of closed channels left out (exact)"}  # fmt: skip
 SIZE = (7.4, 4.85)  # inches
 AXES = (0.06, 0.163, 0.725, 0.768)  # as shares of them: left, bottom, width, height; three lines of caption fit below
 ALL_LABELLED = 36  # with more groups than these, only the points on the front have labels
@@ -53,7 +54,7 @@ Point = tuple[float, float]
 
 @drawing()
 def tradeoff(pair: Pair, cost: str, measure: str) -> Figure | None:
-    """Return the figure of one pair: the measure in % against `cost`, one of NAMES, on a logarithmic axis.
+    """Return the figure of one pair: the measure in % against `cost`, one of `Group.cost`, on a logarithmic axis.
 
     None where the cost of a network is not known.
     """

@@ -58,7 +58,7 @@ def test_every_family_has_a_look_of_its_own():
     found = {family: style.look(f"{family} allocated") for family in families}
     assert all(found[family].marker == looks[family].marker for family in families)
     assert not {look.colour for look in found.values()} & {look.colour for look in looks.values()}
-    ways = {(base, way): style.look(f"{base}, {way}") for way in style.SPARSE for base in ("Conv", "ACDC", "CP_x_4")}
+    ways = {(base, way): style.look(f"{base}, {way}") for way in style.WAYS for base in ("Conv", "ACDC", "CP_x_4")}
     markers = {str(look.marker) for look in looks.values()}
     assert len(set(map(str, ways.values()))) == len(ways) and not markers & {str(look.marker) for look in ways.values()}
 

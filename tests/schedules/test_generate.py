@@ -13,7 +13,7 @@ from schedules import generate
 from schedules.check import without_faults
 from schedules.comparable import flags_of_teaching
 from schedules.schedule import conflicts, parse, read
-from schedules.studies import STUDIES
+from schedules.studies import DENSE, STUDIES
 from system.errors import RequestError
 
 
@@ -22,7 +22,7 @@ def jobs_of(name):
 
 
 TAUGHT = [name for name, study in STUDIES.items() if not study.settings]
-NAMED = {"teacher_checkpoint": None, "seed": None}
+NAMED = {"teacher_checkpoint": None, "seed": None, "init_from": None}
 ALONE = [name for name in STUDIES if name not in TAUGHT]
 
 
@@ -58,14 +58,19 @@ def test_a_study_without_a_teacher_has_each_network_with_each_setting(name, work
     assert generate.main([name, "--seeds", "2", "-o", "study.json"]) == 0
     jobs = jobs_of("study")
     assert len(jobs) == 2 * len(study.networks) * (1 + len(study.settings)) and not list(conflicts(jobs))
-    for flags in ("", *study.settings.values()):
-        for network in study.networks.values():
+    for setting, flags in {DENSE: "", **study.settings}.items():
+        for of_network, network in study.networks.items():
             expected = options.training(
                 [study.dataset, "teacher", "-t", "x", *study.flags.split(), *network.split(), *flags.split()]
             )
-            found = [job for job in jobs if not job.needs and {**job.options, **NAMED} == {**expected, **NAMED}]
+            found = [job for job in jobs if {**job.options, **NAMED} == {**expected, **NAMED}]
             assert [job.options["seed"] for job in found] == [0, 1], (network, flags)
-            assert all(job.name.startswith(f"{name}.") for job in found)
+            assert [job.name for job in found] == [f"{name}.{of_network}.{setting}.seed{seed}" for seed in (0, 1)]
+            before = study.after.get(setting)  # the run of the same network and seed, which an earlier job makes
+            starts = [f"{name}.{of_network}.{before}.seed{seed}" if before else None for seed in (0, 1)]
+            assert [job.options["init_from"] for job in found] == starts
+            made = [job.name for job in jobs]
+            assert not before or all(made.index(start) < made.index(job.name) for start, job in zip(starts, found))
     assert len({job.name.lower() for job in jobs}) == len(jobs)
     with pytest.raises(RequestError, match=f"--convs: the study {name} has no teacher and settings of its own"):
         generate.options([name, "--convs", "ACDC"])

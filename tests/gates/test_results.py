@@ -1,0 +1,90 @@
+"""What studies make of gated runs: columns, labels, one line by density, and a figure of mean mult-adds."""
+
+import json
+import shutil
+
+import study_samples as samples
+from results import refused, rows_of
+from small_runs import TINY
+
+import count
+import main
+import shrink
+from gates import registry
+from record.reader import Record
+from schedules import outcomes, plot, rows, summary
+
+CONFIG = {"conv": "Conv", "mode": "teacher", "epochs": 2, "gate": "FBS_0.5"}
+
+
+def test_rows(tmp_path):
+    """What gates do is that of the last epoch that was tested."""
+    measured = {"test_top1_error": 5.0, "gate_density": 0.51, "mult_adds_gated": 4e7}
+    document = {"config": CONFIG, "counts": {"params": 1000, "mult_adds_exact": 9e7}}
+    epochs = [json.dumps(each).encode() for each in ({"epoch": 0, **measured}, {"epoch": 1, "train_loss": 1.0})]
+    row = rows.row(Record(tmp_path, document, epochs))
+    assert {name: row[name] for name in measured} == measured and row["family"] == "Conv, FBS"
+    both = rows.family(CONFIG | {"conv": "ACDC_4", "prune": "TopK_0.1", "gate": "Naive_0.25"})
+    assert both == "ACDC, TopK, Naive"
+
+
+def gated(name, error, spared, **flags):
+    """A run with gates that spare a share of 10⁸ mult-adds."""
+    usual = {"gate_weight": registry.WEIGHTS[flags["gate"].partition("_")[0]], "clip_grad": None, "train_where": None}
+    if flags["gate"].startswith("FBS"):
+        usual["clip_grad"] = registry.CLIP
+    measured = {"gate_density": 1 - spared, "mult_adds_gated": 1e8 * (1 - spared)}
+    row = samples.run("Conv", error, taught=False, name=name, group=name, **usual | flags | measured)
+    return row | {"family": f"Conv, {flags['gate'].partition('_')[0]}"}
+
+
+def test_densities_of_one_way_are_one_line_wherever_each_starts(tmp_path):
+    """A start from a predecessor of its own density is the same start; one from gates that learned otherwise is another."""
+    alone = {"train_where": registry.GATES_ALONE, "gate_weight": 0.1, "init_from": "dense"}
+    runs = [
+        samples.run("Conv", 4.0, taught=False, name="dense", group="dense"),
+        *(gated(f"f{d}", 5 - d, 1 - d, gate=f"FBS_{d}", init_from="dense", gate_warmup=60) for d in (0.5, 0.75)),
+        *(gated(f"a{d}", 9 - d, 1 - d, gate=f"Naive_{d}", **alone) for d in (0.5, 0.75)),
+        *(gated(f"n{d}", 6 - d, 1 - d, gate=f"Naive_{d}", init_from=f"a{d}") for d in (0.5, 0.75)),
+        gated("b", 9, 0.5, gate="Naive_0.5", **alone | {"gate_weight": 0.3}),
+        gated("c", 7, 0.5, gate="Naive_0.5", init_from="b"),
+        samples.run("Conv", 3.9, taught=False, name="longer", group="longer", init_from="a_run_with_a_long_name.dense"),
+    ]
+    study = outcomes.read(str(samples.write(tmp_path / "gates.csv", runs)))
+    (pair,) = study.pairs
+    groups = {group.first["name"]: group for group in pair.groups}
+    lines = {name: group.line for name, group in groups.items()}
+    assert all(lines[f"{of}0.5"] == lines[f"{of}0.75"] for of in "fan")
+    assert len(set(lines.values())) == len(runs) - 3
+    assert groups["dense"].label == "Conv (from scratch)" and groups["f0.5"].label == "FBS_0.5 (warm-up 60)"
+    assert groups["longer"].label == "Conv (from …_with_a_long_name.dense)"
+    assert groups["a0.75"].label == "Naive_0.75 (gate loss ×0.1, gates alone)"
+    assert groups["n0.75"].label == "Naive_0.75 (from Naive_0.75 with gates alone trained)"
+    costs = {name: group.cost["mult_adds_gated"] for name, group in groups.items()}
+    assert costs["dense"] == 1e8 and costs["f0.75"] == 0.75e8
+    figures = {kind: figure for _, kind, figure in plot.figures(study, "exact") if figure}
+    drawn = {line.get_gid(): line for line in figures["gated"].axes[0].lines}
+    assert sorted(drawn[f"point-{groups['n0.5'].number}"].get_xdata()) == [0.5e8]
+    table = summary.table(
+        [{**run, "mean_test_top1_error": run["test_top1_error"], "std_test_top1_error": None} for run in runs]
+    )
+    assert "50.00 %" in table and "75,000,000" in table
+    assert "gated" not in {
+        kind for _, kind, _ in plot.figures(outcomes.read(str(samples.write(tmp_path / "d.csv", runs[:1]))), "exact")
+    }
+
+
+def test_a_gated_run_is_counted_and_not_shrunk(teacher, workplace, capsys):
+    """It starts from a network without gates, by gates alone; what it measures stands in its row."""
+    shutil.copytree(teacher, workplace, dirs_exist_ok=True)
+    run = ["digits", "teacher", "-t", "gated", *TINY, "--train_size", "64", "--epochs", "1", "--init_from", "t"]
+    assert main.main([*run, "--gate", "FBS_0.5", "--train_where", registry.GATES_ALONE]) == 0
+    (row,) = rows_of(workplace, "gated")
+    assert 0.5 <= row["gate_density"] < 0.6
+    capsys.readouterr()
+    assert count.main(["gated", "--json"]) == 0
+    costs = json.loads(capsys.readouterr().out)
+    assert costs["mult_adds_gated"] <= row["mult_adds_gated"] < costs["mult_adds_exact"]
+    assert "active_mult_adds" not in costs and costs["gates"] == 4
+    said = refused(capsys, shrink.main, "gated", "-s", "small")[1]
+    assert "the run 'gated' has gates (FBS_0.5)" in said and not (workplace / "runs/small").exists()
