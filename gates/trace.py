@@ -43,6 +43,7 @@ CHANNELWISE = RELUS | {
 SUMS = {"add", "add_", "sub", "sub_", "__add__", "__iadd__", "__radd__", "__sub__", "__isub__"}
 PRODUCTS = {"mul", "mul_", "__mul__", "__rmul__", "__imul__"}
 FLATTENING = {"flatten", "view", "reshape", "squeeze"}
+JOINING = {"cat", "concat", "concatenate"}
 OVER_PIXELS = {"mean", "amax", "max", "sum"}
 
 
@@ -67,12 +68,15 @@ class Flow:
     """What a pass has shown.
 
     reads: every call of a layer, in order; behind: of each convolution what alone reads its output, where one thing does; closed: of
-    each batch-norm, and each depthwise convolution with a bias, the channels that it is given closed and would open again.
+    each batch-norm, and each depthwise convolution with a bias, the channels that it is given closed and would open again; joined:
+    gated convolutions whose outputs are concatenated; whole: those of which something needs all channels, closed ones as zeros.
     """
 
     reads: list[Read] = field(default_factory=list)
     behind: dict[str, Behind] = field(default_factory=dict)
     closed: dict[str, Channels] = field(default_factory=dict)
+    joined: list[frozenset[str]] = field(default_factory=list)
+    whole: set[str] = field(default_factory=set)
 
 
 def follow(network: nn.Module, side: int, gated: Collection[str] = ()) -> Flow:
@@ -85,8 +89,8 @@ def follow(network: nn.Module, side: int, gated: Collection[str] = ()) -> Flow:
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     image = torch.empty(2, 3, side, side, device="meta")
     try:
-        with torch.no_grad(), _evaluated(network), _Followed(network, flow, frozenset(gated)):
-            functional_call(network, shapes, (image,))
+        with torch.no_grad(), _evaluated(network), _Followed(network, flow, frozenset(gated)) as followed:
+            followed.note_result(functional_call(network, shapes, (image,)).logits)
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError, NotImplementedError) as error:
         raise RequestError(f"--gate: the channels of this network cannot be followed: {first_line(error)}")
     return flow
@@ -166,6 +170,7 @@ class _Followed(TorchFunctionMode):
         read = [each for each in _tensors([args, list(kwargs.values())]) if id(each) in self.known]
         for each in read:
             self._note_reader(each, Behind(None, name))
+        self._note_use(name, args, kwargs, result)
         results = result if isinstance(result, (tuple, list)) else [result]
         for number, each in enumerate(results):
             if isinstance(each, Tensor):
@@ -177,13 +182,39 @@ class _Followed(TorchFunctionMode):
         if known is not None and known.writer is not None:
             self.readers.setdefault(known.writer, []).append(reader)
 
+    def note_result(self, x: Tensor) -> None:
+        """Note what the network returns."""
+        self.flow.whole |= self._sources(x)
+
+    def _note_use(self, name: str, args: tuple, kwargs: dict, result) -> None:
+        """Note which gated convolutions are concatenated, and of which a function needs all channels.
+
+        Given the open channels alone, in order, what acts on each channel alone returns the same ones, and so does a concatenation.
+        """
+        given = _tensors([args, list(kwargs.values())])
+        sources = frozenset().union(*map(self._sources, given))
+        if not sources:
+            return
+        if name in JOINING and kwargs.get("dim", args[1] if len(args) > 1 else 0) == 1:
+            self.flow.joined.append(sources)
+            return
+        alone = name in CHANNELWISE or (name in OVER_PIXELS and _is_over_pixels(args, kwargs))
+        flat = name == "flatten" or (name in FLATTENING and len(args) > 1 and args[-1] == -1)
+        flat = flat and isinstance(result, Tensor) and result.shape == given[0].shape[:2]
+        if len(given) > 1 or not (alone or flat):
+            self.flow.whole |= sources
+
+    def _sources(self, x: Tensor) -> frozenset[str]:
+        """Return the gated convolutions that may close channels of a tensor."""
+        return frozenset(name for sources in self._channels(x) or () if sources for name, _ in sources)
+
     def _channels(self, x) -> Channels | None:
         known = self.known.get(id(x)) if isinstance(x, Tensor) else None
         return known.channels if known is not None else None
 
     def _after(self, name: str, args: tuple, kwargs: dict, result: Tensor, number: int) -> Channels | None:
         """Return the channels of a function's result; None where all may be open."""
-        if name in ("cat", "concat", "concatenate"):
+        if name in JOINING:
             return self._joined(args, kwargs, result)
         if not args or not isinstance(args[0], Tensor):
             return self._product(args) if name in PRODUCTS else None
