@@ -27,7 +27,9 @@ class Gates(nn.ModuleDict):
         super().__init__()
         self.method, self.left, self.exact = method, left, exact
         self.costs: list[tuple[LayerCosts, Selection | Tensor, Gate | None]] = []
-        self.hooks: dict[str, list[RemovableHandle]] = {}  # by the names of convolutions, and of layers that keep channels closed
+        self.hooks: dict[
+            str, list[RemovableHandle]
+        ] = {}  # by the names of convolutions, and of layers that keep channels closed
         self.fixed_scales = 0  # of batch-norms that FBS scales instead
         self._sums: Tensor | None = None
 

@@ -16,11 +16,10 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from blocks import BlockAsLinear
 from gates.gates import Gates
 from gates.skipping import Choice, GatedLayer, Given, Kernel, Reader, SlicedNorm, affine, is_plain
 from gates.trace import Flow, Read, follow, is_single
-from layers.base import Block, Replacement
+from layers.base import Block
 from layers.separable import Separable
 from layers.strided import SlicedConv2d
 from system.errors import RequestError
@@ -45,7 +44,7 @@ def skip(network: nn.Module, side: int) -> nn.Module:
     for name in plan.reads:
         plan.replace(name)
     del network.gates
-    if next(network.parameters()).device.type == "cpu":  # channels of one image are copied as a whole
+    if plan.copies_maps and next(network.parameters()).device.type == "cpu":
         network.to(memory_format=torch.contiguous_format)
         network.register_forward_pre_hook(_channels_first)
     return network
@@ -60,24 +59,25 @@ def _same(x: Tensor) -> Tensor:
 
 
 class Plan:
-    """Which layers are replaced by what."""
+    """Which layers are replaced by what. `copies_maps`: some copy channels of maps, which lie together where channels are first."""
 
     def __init__(self, network: nn.Module, gates: Gates, flow: Flow):
         self.network, self.flow, self.gates, self.hooks = network, flow, gates.by_name(), gates.hooks
+        self.copies_maps = False
         self.device = next(network.parameters()).device
         times = Counter(read.name for read in flow.reads)
         self.norms = {name: flow.behind[name].norm for name in self.gates}
-        self.masked = {name for name in self.gates if not self._can_skip(name, times)}
+        self.masked = {name for name in self.gates if not self._can_skip(name)}
         self.reads = {read.name: read for read in flow.reads if times[read.name] == 1 and read.name not in self.masked}
         self.wide = self._wide([read for read in flow.reads if read.name not in self.reads])
         skipping = {name: gate for name, gate in self.gates.items() if name not in self.masked}
         self.choices = {name: Choice(gate, name in self.wide) for name, gate in skipping.items()}
         self.opened = {name for name, choice in self.choices.items() if choice.is_all}
 
-    def _can_skip(self, name: str, times: Counter) -> bool:
-        """Return whether the batch-norm behind a gated convolution is its own, and has statistics of all images."""
+    def _can_skip(self, name: str) -> bool:
+        """Return whether the batch-norm behind a gated convolution has statistics of its own, not those of each image."""
         norm = self.norms[name]
-        return norm is None or times[norm] == 1 and self.network.get_submodule(norm).running_mean is not None
+        return norm is None or self.network.get_submodule(norm).running_mean is not None
 
     def _wide(self, unreplaced: list[Read]) -> set[str]:
         """Return the gated convolutions that have to pass on all channels, the closed ones as zeros."""
@@ -136,7 +136,10 @@ class Plan:
             norm.forward = _same
         reads = given is not None and kernel is not None and reads_parts(kernel, read, given.share)
         writes = prod(read.returned[2:]) * (1 - share) > share * ROWS
+        if kernel is not None and not (reads or writes):
+            kernel = kernel.in_channels_last()
         wide = name in self.wide
+        self.copies_maps |= not choice.is_all and (wide or is_single(module))
         module.forward = GatedLayer(module.forward, choice, kernel, after, given, reads, writes, wide)
 
     def _kernel(self, module: nn.Module, read: Read, inputs: float, outputs: float) -> Kernel | None:
@@ -160,6 +163,7 @@ class Carrier:
         self.kernel, self.given = kernel, given
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Map (1, k, H, W) to as many channels."""
         return self.kernel(x, self.given.numbers())
 
 
@@ -184,7 +188,9 @@ def kernel_of(module: nn.Module) -> Kernel | None:
         case Separable() if module.depthwise is not None:
             spec, bias = module.spec, _detached(module.effective_bias())
             matrix = module.map.matrix().detach()[:, :, None, None].contiguous()
-            return Kernel(module.depthwise.detach().contiguous(), matrix, bias, spec.stride, spec.padding, spec.dilation)
+            return Kernel(
+                module.depthwise.detach().contiguous(), matrix, bias, spec.stride, spec.padding, spec.dilation
+            )
         case Block():
             spec, bias = module.spec, _detached(module.effective_bias())
             weight = module.weight().detach().contiguous(memory_format=torch.contiguous_format)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gates.gate import Gate, ranking
+from gates.gate import Gate
 from gates.selection import Selection
 from gates.trace import Channels
 from layers.strided import conv2d
@@ -42,8 +42,7 @@ class Choice:
         """Choose by p(x) (1, i). Return what the open channels are multiplied by (k,), or None."""
         scores = self.gate.score(pooled)
         if not self.is_all:
-            chosen = ranking(scores)[0].topk(self.count, sorted=False)[1]
-            self.open = chosen.sort()[0]
+            self.open = scores[0].argsort(descending=True, stable=True)[: self.count].sort()[0]
             if self.keeps_mask:
                 self.gate.mask = torch.zeros_like(scores, dtype=torch.bool).index_fill_(1, self.open, True)
         if not self.gate.scales:
@@ -58,7 +57,12 @@ class Given:
     """
 
     def __init__(
-        self, channels: Channels, compact: bool, choices: Mapping[str, Choice], gates: Mapping[str, Gate], device: torch.device
+        self,
+        channels: Channels,
+        compact: bool,
+        choices: Mapping[str, Choice],
+        gates: Mapping[str, Gate],
+        device: torch.device,
     ):
         self.channels, self.width, self.compact = channels, len(channels), compact
         self.parts = _parts(channels, choices, device)
@@ -74,7 +78,9 @@ class Given:
         found = [part if isinstance(part, Tensor) else part[0].open for part in self.parts]
         if len(found) == 1:
             return found[0]
-        return torch.cat([each if isinstance(part, Tensor) else each + part[1] for each, part in zip(found, self.parts)])
+        return torch.cat(
+            [each if isinstance(part, Tensor) else each + part[1] for each, part in zip(found, self.parts)]
+        )
 
     def widened(self, x: Tensor) -> Tensor:
         """Return all channels of (1, C, …)."""
@@ -82,7 +88,7 @@ class Given:
 
     def narrowed(self, x: Tensor, numbers: Tensor) -> Tensor:
         """Return the open channels alone."""
-        return x if self.compact else x.index_select(1, numbers)
+        return x if self.compact else _select(x, numbers)
 
 
 def _parts(channels: Channels, choices: Mapping[str, Choice], device: torch.device) -> list | None:
@@ -104,7 +110,31 @@ def _parts(channels: Channels, choices: Mapping[str, Choice], device: torch.devi
 
 def _spread(x: Tensor, numbers: Tensor, width: int) -> Tensor:
     """Return (1, width, …) with the channels of x at their numbers, else 0."""
+    if _is_channels_last(x):
+        flat = _flat(x)
+        return _as_map(flat.new_zeros(len(flat), width).index_copy_(1, numbers, flat), x)
     return x.new_zeros(1, width, *x.shape[2:]).index_copy_(1, numbers, x)
+
+
+def _select(x: Tensor, numbers: Tensor) -> Tensor:
+    """Return these channels of (1, C, …)."""
+    if _is_channels_last(x):
+        return _as_map(_flat(x).index_select(1, numbers), x)
+    return x.index_select(1, numbers)
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _flat(x: Tensor) -> Tensor:
+    """Return a map (1, C, H, W) in channels-last as (H·W, C), a view."""
+    return x.permute(0, 2, 3, 1).view(-1, x.shape[1])
+
+
+def _as_map(flat: Tensor, like: Tensor) -> Tensor:
+    """Return (H·W, C) as a map of the sides of another."""
+    return flat.view(1, *like.shape[2:], -1).permute(0, 3, 1, 2)
 
 
 class Kernel(NamedTuple):
@@ -137,6 +167,14 @@ class Kernel(NamedTuple):
         x = conv2d(x, depthwise, None, self.stride, self.padding, self.dilation, len(depthwise))
         return F.conv2d(x, kernel, bias)
 
+    def in_channels_last(self) -> Kernel:
+        """Return the same in channels-last: faster where no part of it is taken."""
+        return (
+            self
+            if self.kernel is None
+            else self._replace(kernel=self.kernel.contiguous(memory_format=torch.channels_last))
+        )
+
     def then(self, scale: Tensor, shift: Tensor) -> Kernel:
         """Return the convolution with y·scale + shift (o,) behind it."""
         bias = shift if self.bias is None else self.bias * scale + shift
@@ -153,6 +191,7 @@ class Reader:
         self.forward, self.given, self.kernel = forward, given, kernel
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Map what the layer is given to all of its channels."""
         if self.kernel is None:
             return self.forward(self.given.widened(x))
         numbers = self.given.numbers()
@@ -174,6 +213,7 @@ class GatedLayer:
         self.given, self.reads, self.writes, self.wide = given, reads, writes, wide
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Choose, and map what the layer is given to what is open."""
         given, pooled = self.given, self.choice.gate.pooled(x)
         scale = self.choice(pooled if given is None else given.widened(pooled))
         open = self.choice.open
@@ -195,10 +235,10 @@ class GatedLayer:
             if kernel is None:
                 y = self.forward(x)
             elif kernel.kernel is None:  # depthwise: what is open is computed of the same inputs
-                return kernel(x if open is None else x.index_select(1, open), open)
+                return kernel(x if open is None else _select(x, open), open)
             else:
                 y = kernel(x, open if self.writes else None)
-        return y if open is None or (self.writes and kernel is not None) else y.index_select(1, open)
+        return y if open is None or (self.writes and kernel is not None) else _select(y, open)
 
 
 class SlicedNorm:
@@ -213,6 +253,7 @@ class SlicedNorm:
         self.tables = torch.stack(affine(norm)) if is_plain(norm) else None
 
     def __call__(self, y: Tensor, numbers: Tensor | None = None) -> Tensor:
+        """Normalise (1, k, H, W), the channels of these numbers; None: all, or those that `given` knows."""
         numbers = self.given.numbers() if self.given is not None else numbers
         if self.tables is not None:
             scale, shift = (self.tables if numbers is None else self.tables.index_select(1, numbers)).to(y.dtype)

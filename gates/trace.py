@@ -10,15 +10,15 @@ alone and leaves 0 as it is; a sum is closed where all that it adds is; a convol
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from blocks import BlockAsLinear
@@ -84,28 +84,21 @@ def follow(network: nn.Module, side: int, gated: Collection[str] = ()) -> Flow:
 
     Raise RequestError where the network cannot run without numbers.
     """
-    flow = Flow()
-    tensors = dict((*network.named_parameters(), *network.named_buffers()))
-    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    flow, network = Flow(), _without_numbers(network)
     image = torch.empty(2, 3, side, side, device="meta")
     try:
-        with torch.no_grad(), _evaluated(network), _Followed(network, flow, frozenset(gated)) as followed:
-            followed.note_result(functional_call(network, shapes, (image,)).logits)
+        with torch.no_grad(), _Followed(network, flow, frozenset(gated)) as followed:
+            followed.note_result(network(image).logits)
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError, NotImplementedError) as error:
         raise RequestError(f"--gate: the channels of this network cannot be followed: {first_line(error)}")
     return flow
 
 
-@contextmanager
-def _evaluated(network: nn.Module) -> Iterator[None]:
-    """Within the context the network tests; what it was before it is afterwards."""
-    training = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, was in training:
-            module.training = was
+def _without_numbers(network: nn.Module) -> nn.Module:
+    """Return a copy of a network on the meta device, for tests. The network itself may keep what a pass has formed, so none is made."""
+    places = {id(each): nn.Parameter(torch.empty_like(each, device="meta"), False) for each in network.parameters()}
+    places |= {id(each): torch.empty_like(each, device="meta") for each in network.buffers()}
+    return copy.deepcopy(network, places).eval()
 
 
 class _Known(NamedTuple):
@@ -137,7 +130,8 @@ class _Followed(TorchFunctionMode):
         super().__exit__(*error)
         self._stack.close()
         for name, readers in self.readers.items():
-            if len(readers) == 1 and self.calls[name] == 1:
+            alone = len(readers) == 1 and self.calls[name] == 1 and self.calls.get(readers[0].norm, 1) == 1
+            if alone:  # a batch-norm behind several convolutions cannot know which of their gates it has
                 self.flow.behind[name] = readers[0]
 
     def _layer(self, name: str, module: nn.Module, forward: Callable, x: Tensor) -> Tensor:
