@@ -11,6 +11,8 @@ from data import find, labels_of, load_data
 from distributed import launch
 from distributed.process_group import Ranks
 from input import datasets
+from input.batches import Feed
+from input.source import Source
 from models.registry import describe
 from record.identity import name_of
 from system.configuration import Configuration
@@ -57,16 +59,8 @@ def tested(
 
     Args: request: one with --evaluate, that says where the data are; name: of the run, for messages.
     """
-    with ranks.all_or_none():
-        request = as_trained(request, trained)
-        source = find(request)
-        side = request.image_size or datasets.side_of(trained.config)
-        check_takes(trained.network, side, f"the run {name!r}", request)
-    data, precision = load_data(request, source, device, ranks), precision_of(request, device)
-    with ranks.all_or_none():
-        check_classes(name, "run", trained.config, request | data.facts)
-    with launch.printed_once():
-        check_labels(name, "run", trained.config, labels_of(data), bool(trained.mapping))
+    request, source, data = test_images(request, trained, name, device, ranks)
+    precision = precision_of(request, device)
     with advice(request, device, ranks):
         metrics = evaluate(to_device(trained.network, device), data, data.test, precision, ranks=ranks)
         if request.gate_skip:
@@ -76,6 +70,23 @@ def tested(
     if other := other_test_images(name, trained.config, data.facts):
         about += f"\n{other}"
     return metrics, about
+
+
+def test_images(
+    request: Configuration, trained: Origin, name: str, device: torch.device, ranks: Ranks
+) -> tuple[Configuration, Source, Feed]:
+    """Return the request for a trained network, where its images lie, and the images. Raise RequestError where it does not take them."""
+    with ranks.all_or_none():
+        request = as_trained(request, trained)
+        source = find(request)
+        side = request.image_size or datasets.side_of(trained.config)
+        check_takes(trained.network, side, f"the run {name!r}", request)
+    data = load_data(request, source, device, ranks)
+    with ranks.all_or_none():
+        check_classes(name, "run", trained.config, request | data.facts)
+    with launch.printed_once():
+        check_labels(name, "run", trained.config, labels_of(data), bool(trained.mapping))
+    return request, source, data
 
 
 def as_trained(request: Configuration, trained: Origin) -> Configuration:
