@@ -2,21 +2,28 @@
 
 import copy
 import re
+from contextlib import nullcontext
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 import main
 from cli import options
 from gates.attach import attach
+from gates.by_class import opened
 from gates.gate import largest
 from gates.skip import skip
 from input.datasets import side_of
 from layers.init import materialise
 from models.build import build
 from models.output import Output
+from schedules import plot
+from schedules.figures.gates import order
 from system.errors import RequestError
 from training.device import to_device
 
@@ -170,3 +177,40 @@ def test_evaluation_of_runs(monkeypatch, tmp_path, capsys):
     assert re.search(r"open .*% of the gated channels, [\d,]+ mult-adds", said)
     assert re.search(r"ms an image, .* masked instead: .* \(median of 200 images, by turns, \d+ thread", said)
     assert sorted(tmp_path.rglob("*")) == before
+    check_heat_maps(tmp_path, capsys)
+
+
+def check_heat_maps(folder, capsys):
+    """Draw the run's gates; refuse what has none, before anything is written."""
+    assert plot.main(["--gates", "gated", "--out", "figures", "--html", "page.html"]) == 0
+    with Image.open(folder / "figures/gated.gates.png") as image:
+        assert image.width == 1920 and len(image.convert("RGB").getcolors(1 << 20)) > 20
+    page = (folder / "page.html").read_text()
+    assert page.count('src="data:image/png;base64,') == 1 and "gated" in page
+    for names, why in ((["gated", "plain"], "'plain' has no gates"), (["gate"], "no run 'gate'.*did you mean 'gated'")):
+        with pytest.raises(RequestError, match=why):
+            plot.main(["--gates", *names, "--out", "none"])
+    with pytest.raises(RequestError, match="nothing to draw"):
+        plot.options([])
+    assert not (folder / "none").exists()
+
+
+def test_shares_of_classes_and_the_order_of_channels():
+    """The shares are means of what is open: of each class k channels. Channels that the same classes open stand together."""
+    config = options.counting("cifar10 --wrn_depth 10 --wrn_width 0.5 --gate FBS_0.5".split())
+    network = drawn(materialise(build(config), 0))
+    x, y = torch.cat(images(32, 6)), torch.tensor([0, 2, 2, 0, 2, 2])
+    data = SimpleNamespace(device="cpu", test=None, batches=lambda split: zip(x.split(4), y.split(4)))
+    for name, shares in opened(network, data, nullcontext, 3).items():
+        gate = network.gates.by_name()[name]
+        assert shares[1].isnan().all() and shares[[0, 2]].sum(1).tolist() == pytest.approx(2 * [int(gate.open)])
+    network(x)  # the last gate has seen all then
+    assert shares[2].equal(gate.mask[y == 2].double().mean(0))
+    share = np.array([[0, 1, 0.9, 0.5, 0, 1, 0], [0, 1, 0, 0.6, 0.8, 1, 0], [0, 1, 0, 0.5, 0.9, 0.99, 0.01]])
+    assert order(share).tolist() in (
+        [1, 5, 2, 4, 3, 0, 6],
+        [1, 5, 4, 2, 3, 0, 6],
+        [1, 5, 2, 4, 3, 6, 0],
+        [1, 5, 4, 2, 3, 6, 0],
+    )
+    assert order(np.full((2, 3), np.nan)).tolist() == [0, 1, 2]
