@@ -116,6 +116,10 @@ RUN = (
     ),
     Flag("--evaluate", action="store_true", help="only test what -t (student mode: -s) names, write nothing"),
     Flag(
+        "--gate_skip", action="store_true",
+        help="with --evaluate: take the images one by one, really leave out what the gates close, and say how long that takes",
+    ),
+    Flag(
         "--dry_run", action="store_true",
         help="build, load and time one step of all, say what it takes, write nothing",
     ),

@@ -193,6 +193,10 @@ def _check_run_flags(options: argparse.Namespace) -> None:
     """Raise RequestError for flags that contradict each other or the size of the dataset."""
     if options.json and not options.dry_run:
         raise RequestError("--json goes with --dry_run")
+    if options.gate_skip and not options.evaluate:
+        raise RequestError(
+            "--gate_skip goes with --evaluate: training computes closed channels too, and sets them to 0"
+        )
     no_test = ("dry_run", "resume", "init_from", "allocate", "autotune", "until", "reestimate_bn")
     for flag in (*no_test, *(each.dest for each in sparsity.FLAGS)) if options.evaluate else ():
         if getattr(options, flag):

@@ -40,13 +40,15 @@ def attach(network: nn.Module, config: Mapping) -> None:
     gates = Gates(name.method, left, costs_of(config).mult_adds_exact)
     with torch.device(next(network.parameters()).device):
         for conv, behind in places.items():
-            gates.add(conv, gate := _gate(network, conv, behind, name, config["gate_weight"]))
+            gate, gates.hooks[conv] = _gate(network, conv, behind, name, config["gate_weight"])
+            gates.add(conv, gate)
             gates.fixed_scales += 0 if behind.norm is None else _fix_scale(network.get_submodule(behind.norm), gate)
     gates.count(network, flow)
     own = {*places, *(place.norm for place in places.values())}
     for layer, channels in flow.closed.items():
         if layer not in own:
-            network.get_submodule(layer).register_forward_hook(partial(_keep_closed, gates.selection(channels)))
+            hook = partial(_keep_closed, gates.selection(channels))
+            gates.hooks[layer] = [network.get_submodule(layer).register_forward_hook(hook)]
     network.gates = gates
 
 
@@ -80,15 +82,14 @@ def _takes_gate(behind: Behind | None) -> bool:
     return behind is not None and (behind.norm is not None or behind.function in RELUS)
 
 
-def _gate(network: nn.Module, conv: str, behind: Behind, name: GateName, weight: float) -> Gate:
-    """Return the gate of a convolution, whose hooks it has."""
+def _gate(network: nn.Module, conv: str, behind: Behind, name: GateName, weight: float) -> tuple[Gate, list]:
+    """Return the gate of a convolution, and the handles of its hooks."""
     module = network.get_submodule(conv)
     spec = module.spec if isinstance(module, Replacement) else module
     gate = KINDS[name.method](spec.in_channels, spec.out_channels, name.density, weight)
-    module.register_forward_pre_hook(partial(_look, gate))
+    look = module.register_forward_pre_hook(partial(_look, gate))
     norm = None if behind.norm is None else network.get_submodule(behind.norm)
-    (module if norm is None else norm).register_forward_hook(partial(_choose, gate))
-    return gate
+    return gate, [look, (module if norm is None else norm).register_forward_hook(partial(_choose, gate))]
 
 
 def _fix_scale(norm: nn.BatchNorm2d, gate: Gate) -> int:

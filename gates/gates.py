@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from gates.gate import Gate, open_count
 from gates.mult_adds import LayerCosts
@@ -26,6 +27,9 @@ class Gates(nn.ModuleDict):
         super().__init__()
         self.method, self.left, self.exact = method, left, exact
         self.costs: list[tuple[LayerCosts, Selection | Tensor, Gate | None]] = []
+        self.hooks: dict[
+            str, list[RemovableHandle]
+        ] = {}  # by the names of convolutions, and of layers that keep channels closed
         self.fixed_scales = 0  # of batch-norms that FBS scales instead
         self._sums: Tensor | None = None
 

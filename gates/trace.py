@@ -10,15 +10,15 @@ alone and leaves 0 as it is; a sum is closed where all that it adds is; a convol
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from blocks import BlockAsLinear
@@ -44,6 +44,7 @@ CHANNELWISE = RELUS | {
 SUMS = {"add", "add_", "sub", "sub_", "__add__", "__iadd__", "__radd__", "__sub__", "__isub__"}
 PRODUCTS = {"mul", "mul_", "__mul__", "__rmul__", "__imul__"}
 FLATTENING = {"flatten", "view", "reshape", "squeeze"}
+JOINING = {"cat", "concat", "concatenate"}
 OVER_PIXELS = {"mean", "amax", "max", "sum"}
 
 
@@ -68,12 +69,15 @@ class Flow:
     """What a pass has shown.
 
     reads: every call of a layer, in order; behind: of each convolution what alone reads its output, where one thing does; closed: of
-    each batch-norm, and each depthwise convolution with a bias, the channels that it is given closed and would open again.
+    each batch-norm, and each depthwise convolution with a bias, the channels that it is given closed and would open again; joined:
+    gated convolutions whose outputs are concatenated; whole: those of which something needs all channels, closed ones as zeros.
     """
 
     reads: list[Read] = field(default_factory=list)
     behind: dict[str, Behind] = field(default_factory=dict)
     closed: dict[str, Channels] = field(default_factory=dict)
+    joined: list[frozenset[str]] = field(default_factory=list)
+    whole: set[str] = field(default_factory=set)
 
 
 def follow(network: nn.Module, side: int, gated: Collection[str] = ()) -> Flow:
@@ -81,31 +85,23 @@ def follow(network: nn.Module, side: int, gated: Collection[str] = ()) -> Flow:
 
     Raise RequestError where the network cannot run without numbers.
     """
-    flow, size = Flow(), torch.Size([1, 3, side, side])
+    flow, network, size = Flow(), _without_numbers(network), torch.Size([1, 3, side, side])
     by_rules = not getattr(network, "foreign", False) and all(plain_rule(each, 1) for _, each in _layers(network))
+    # Without rules it runs on the meta device, whose first operation imports a compiler and an algebra system.
+    image = torch.zeros(size) if by_rules else torch.empty(size, device="meta")
     try:
-        with torch.no_grad(), _evaluated(network), _Followed(network, flow, frozenset(gated), by_rules):
-            if by_rules:
-                network(torch.zeros(size))
-            else:  # on the meta device, whose first operation imports a compiler and an algebra system
-                tensors = dict((*network.named_parameters(), *network.named_buffers()))
-                shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
-                functional_call(network, shapes, (torch.empty(size, device="meta"),))
+        with torch.no_grad(), _Followed(network, flow, frozenset(gated), by_rules) as followed:
+            followed.note_result(network(image).logits)
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError, NotImplementedError) as error:
         raise RequestError(f"--gate: the channels of this network cannot be followed: {first_line(error)}")
     return flow
 
 
-@contextmanager
-def _evaluated(network: nn.Module) -> Iterator[None]:
-    """Within the context the network tests; what it was before it is afterwards."""
-    training = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, was in training:
-            module.training = was
+def _without_numbers(network: nn.Module) -> nn.Module:
+    """Return a copy of a network on the meta device, for tests. The network itself may keep what a pass has formed, so none is made."""
+    places = {id(each): nn.Parameter(torch.empty_like(each, device="meta"), False) for each in network.parameters()}
+    places |= {id(each): torch.empty_like(each, device="meta") for each in network.buffers()}
+    return copy.deepcopy(network, places).eval()
 
 
 class _Known(NamedTuple):
@@ -137,7 +133,8 @@ class _Followed(TorchFunctionMode):
         super().__exit__(*error)
         self._stack.close()
         for name, readers in self.readers.items():
-            if len(readers) == 1 and self.calls[name] == 1:
+            alone = len(readers) == 1 and self.calls[name] == 1 and self.calls.get(readers[0].norm, 1) == 1
+            if alone:  # a batch-norm behind several convolutions cannot know which of their gates it has
                 self.flow.behind[name] = readers[0]
 
     def _layer(self, name: str, module: nn.Module, forward: Callable, x: Tensor) -> Tensor:
@@ -165,11 +162,15 @@ class _Followed(TorchFunctionMode):
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
         name = getattr(function, "__name__", "")
+        if name == "__setitem__" and id(args[0]) in self.known:  # something may stand now where there was nothing
+            self.flow.whole |= self._sources(args[0])
+            self.known[id(args[0])] = _Known(args[0], None, None)
         if not _tensors(result):
             return result
         read = [each for each in _tensors([args, list(kwargs.values())]) if id(each) in self.known]
         for each in read:
             self._note_reader(each, Behind(None, name))
+        self._note_use(name, args, kwargs, result)
         results = result if isinstance(result, (tuple, list)) else [result]
         for number, each in enumerate(results):
             if isinstance(each, Tensor):
@@ -181,13 +182,39 @@ class _Followed(TorchFunctionMode):
         if known is not None and known.writer is not None:
             self.readers.setdefault(known.writer, []).append(reader)
 
+    def note_result(self, x: Tensor) -> None:
+        """Note what the network returns."""
+        self.flow.whole |= self._sources(x)
+
+    def _note_use(self, name: str, args: tuple, kwargs: dict, result) -> None:
+        """Note which gated convolutions are concatenated, and of which a function needs all channels.
+
+        Given the open channels alone, in order, what acts on each channel alone returns the same ones, and so does a concatenation.
+        """
+        given = _tensors([args, list(kwargs.values())])
+        sources = frozenset().union(*map(self._sources, given))
+        if not sources:
+            return
+        if name in JOINING and kwargs.get("dim", args[1] if len(args) > 1 else 0) == 1:
+            self.flow.joined.append(sources)
+            return
+        alone = name in CHANNELWISE or (name in OVER_PIXELS and _is_over_pixels(args, kwargs))
+        flat = name == "flatten" or (name in FLATTENING and len(args) > 1 and args[-1] == -1)
+        flat = flat and isinstance(result, Tensor) and result.shape == given[0].shape[:2]
+        if len(given) > 1 or not (alone or flat):
+            self.flow.whole |= sources
+
+    def _sources(self, x: Tensor) -> frozenset[str]:
+        """Return the gated convolutions that may close channels of a tensor."""
+        return frozenset(name for sources in self._channels(x) or () if sources for name, _ in sources)
+
     def _channels(self, x) -> Channels | None:
         known = self.known.get(id(x)) if isinstance(x, Tensor) else None
         return known.channels if known is not None else None
 
     def _after(self, name: str, args: tuple, kwargs: dict, result: Tensor, number: int) -> Channels | None:
         """Return the channels of a function's result; None where all may be open."""
-        if name in ("cat", "concat", "concatenate"):
+        if name in JOINING:
             return self._joined(args, kwargs, result)
         if not args or not isinstance(args[0], Tensor):
             return self._product(args) if name in PRODUCTS else None

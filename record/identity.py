@@ -18,6 +18,7 @@ NOT_IDENTITY = (
     "resume",
     "dry_run",
     "evaluate",
+    "gate_skip",
     "json",
     "checkpoint_every",
     "test_every",

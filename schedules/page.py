@@ -9,10 +9,12 @@ JSON and shows them as text, never as markup.
 
 import json
 import re
+from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 
 from schedules.comparable import network_name
 from schedules.figures.captions import measure_name
@@ -37,26 +39,42 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def page(study: Study, figures: Iterable[tuple[int, str, str]]) -> str:
-    """Return the page; `figures` are SVG texts, each with the place of its pair in the study and its kind."""
+def page(
+    study: Study | None, figures: Iterable[tuple[int, str, str]], heat_maps: Mapping[str, bytes] = MappingProxyType({})
+) -> str:
+    """Return the page.
+
+    Args: study: None where there are heat maps alone; figures: SVG texts, each with the place of its pair in the study and its kind;
+    heat_maps: PNG files of the gates of runs, by their names.
+    """
     parts, colours = [], {}
     for number, (place, kind, svg) in enumerate(figures):
         pair = study.pairs[place]
         title = escape(f"{TITLES[kind]}: {pair.title}")
         parts.append(f'<figure class="{kind}"><h2>{title}</h2>{inline(svg, f"f{number}-", title, colours)}</figure>')
-    states = Counter(run["state"] for run in study.runs)
+    parts += [_heat_map(name, png) for name, png in heat_maps.items()]
+    runs, conflicts = (study.runs, study.conflicts) if study else ([], [])
+    states = Counter(run["state"] for run in runs)
     summary = ", ".join(f"{count} {state}" for state, count in sorted(states.items(), key=lambda each: -each[1]))
+    summary = f"{len(runs)} runs: {summary}." if study else "Which channels of its gated layers a class opens."
     values = {
         "GENERATOR": GENERATOR,
-        "TITLE": escape(study.path.stem),
-        "SUMMARY": escape(f"{len(study.runs)} runs: {summary}."),
-        "CONFLICTS": "".join(f"<li>{escape(text)}</li>" for text in study.conflicts),
+        "TITLE": escape(study.path.stem if study else ", ".join(heat_maps)),
+        "SUMMARY": escape(summary),
+        "CONFLICTS": "".join(f"<li>{escape(text)}</li>" for text in conflicts),
         "FIGURES": "\n".join(parts),
         "LIGHT": " ".join(f"{name}: {colour};" for name, colour in colours.items()),
         "DARK": " ".join(f"{name}: {_lightened(colour)};" for name, colour in colours.items()),
-        "DATA": _json(data(study)),
+        "DATA": _json(data(study) if study else {"measure": "error", "runs": [], "groups": {}}),
     }
     return re.sub(r"\{\{([A-Z]+)\}\}", lambda place: values[place[1]], TEMPLATE.read_text(encoding="utf-8"))
+
+
+def _heat_map(name: str, png: bytes) -> str:
+    """Return a figure that holds a PNG file."""
+    title = escape(f"Which channels each class opens: {name}")
+    source = b64encode(png).decode()
+    return f'<figure class="gates"><h2>{title}</h2><img alt="{title}" src="data:image/png;base64,{source}"></figure>'
 
 
 def is_page(contents: bytes) -> bool:

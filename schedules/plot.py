@@ -2,12 +2,13 @@
 
     python -m schedules.plot study.csv --out figures
     python -m schedules.plot study.csv --mult_adds published --html study.html
+    python -m schedules.plot --gates digits.fbs digits.naive --html gates.html
 
 For each dataset, network and number of epochs it draws error against parameters and against mult-adds; learning curves
 where study.json lies beside the table; the gain of compression-ratio scaled weight decay where a setting was trained
 with it and without; where weights became 0, error against what is left of them, and how that came over the epochs; and
-where channels are chosen for each image, error against mean mult-adds.
-It prints the name of each file.
+where channels are chosen for each image, error against mean mult-adds. --gates draws which channels of gated runs each
+class of the test images opens. It prints the name of each file.
 """
 
 import sys
@@ -17,6 +18,7 @@ if not __package__:  # started as a file: its imports lie in the folder above
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from cli import command
@@ -24,16 +26,28 @@ from schedules.outcomes import MEASURES, Pair, Study, read
 from system import arguments as system_arguments
 from system import files as system_files
 from system.configuration import Configuration
+from system.errors import RequestError
+from weights.sources import check_run_name
 
 
 def options(arguments: Sequence[str] | None = None) -> Configuration:
     """Return the request."""
     parser = command.Parser(prog="python -m schedules.plot", description="Figures of a study that has been collated.")
     parser.add_argument(
-        "study", type=system_arguments.filename, metavar="STUDY.csv", help="what schedules.collate wrote"
+        "study", nargs="?", type=system_arguments.filename, metavar="STUDY.csv", help="what schedules.collate wrote"
     )
     parser.add_argument(
-        "--out", type=system_arguments.filename, metavar="FOLDER", help="where figures go (default: beside the study)"
+        "--gates",
+        nargs="+",
+        metavar="NAME",
+        default=[],
+        help="runs with gates: which channels each class opens, as NAME.gates.png",
+    )
+    parser.add_argument(
+        "--out",
+        type=system_arguments.filename,
+        metavar="FOLDER",
+        help="where figures go (default: beside the study, or here)",
     )
     parser.add_argument(
         "--mult_adds",
@@ -51,7 +65,14 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
     parser.add_argument(
         "--html", type=system_arguments.filename, metavar="FILE", help="one page with everything in it too"
     )
-    return Configuration(vars(parser.parse_args(arguments)))
+    request = Configuration(vars(parser.parse_args(arguments)))
+    if request.study is None and not request.gates:
+        raise RequestError("there is nothing to draw: give STUDY.csv, or --gates NAME")
+    for name in request.gates:
+        check_run_name(name, "--gates")
+    if twice := [name for name, times in Counter(request.gates).items() if times > 1]:
+        raise RequestError(f"--gates names {twice[0]!r} twice: give each run once")
+    return request
 
 
 def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
@@ -99,6 +120,14 @@ def file_names(study: Study) -> dict[int, str]:
     return names
 
 
+def _heat_maps(names: Sequence[str]) -> list:
+    if not names:
+        return []
+    from schedules.heat_maps import heat_maps  # imports torch
+
+    return heat_maps(names)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     request = options(arguments)
@@ -108,22 +137,25 @@ def main(arguments: list[str] | None = None) -> int:
         system_files.keep("--html", request.html, "earlier page of schedules.plot", is_page)
     from schedules.figures.output import make_folders, rendered, write
 
-    study = read(request.study, request.error)
-    folder, page = Path(request.out or Path(request.study).parent), None
-    names = file_names(study)
+    study = read(request.study, request.error) if request.study else None
+    folder, page = Path(request.out or Path(request.study or "").parent), None
+    maps = {name: rendered(figure, "png") for name, figure in _heat_maps(request.gates)}
+    names = file_names(study) if study else {}
     drawn = [
         (
             study.pairs.index(pair),
             kind,
             {format: rendered(figure, format) for format in ("png", "svg")} if figure else None,
         )
-        for pair, kind, figure in figures(study, request.mult_adds)
+        for pair, kind, figure in (figures(study, request.mult_adds) if study else ())
     ]
     if request.html:
         from schedules.page import page as whole_page
 
-        page = whole_page(study, [(place, kind, files["svg"].decode()) for place, kind, files in drawn if files])
+        page = whole_page(study, [(place, kind, files["svg"].decode()) for place, kind, files in drawn if files], maps)
     make_folders({"--out": folder} | ({"--html": Path(request.html).parent} if request.html else {}))
+    for name, png in maps.items():
+        write(folder / f"{name}.gates.png", png)
     for place, kind, files in drawn:
         for format, contents in (files or {}).items():
             write(folder / f"{names[place]}.{kind}.{format}", contents)

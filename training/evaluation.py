@@ -3,15 +3,20 @@
 evaluate_trained(request, device, ranks)         # prints them, returns the exit status
 """
 
+from pkgutil import resolve_name
+
 import torch
 
 from data import find, labels_of, load_data
 from distributed import launch
 from distributed.process_group import Ranks
 from input import datasets
+from input.batches import Feed
+from input.source import Source
 from models.registry import describe
 from record.identity import name_of
 from system.configuration import Configuration
+from system.errors import RequestError
 from training.device import precision_of, to_device
 from training.loop import evaluate
 from training.report import Report, advice
@@ -25,6 +30,10 @@ def evaluate_trained(request: Configuration, device: torch.device, ranks: Ranks)
     with ranks.all_or_none():
         find(request)  # before weights are read, or even fetched
         trained = origin(name, request, "run", teaches=True)
+        if request.gate_skip and not hasattr(trained.network, "gates"):
+            raise RequestError(
+                f"--gate_skip: {name!r} has no gates (a run with --gate NAME has), so nothing is left out"
+            )
     metrics, about = tested(request, trained, name, device, ranks)
     conv = trained.config["conv"] or trained.config["module"]
     report.say(trained.mapping or f"{name}: {describe(trained.config)} with {conv}")
@@ -36,6 +45,8 @@ def evaluate_trained(request: Configuration, device: torch.device, ranks: Ranks)
         report.say(
             f"open {100 * gates['gate_density']:.4g}% of the gated channels, {gates['mult_adds_gated']:,.0f} mult-adds an image"
         )
+    if skipped := metrics.get("skipped"):
+        report.say(str(skipped))
     return 0
 
 
@@ -44,25 +55,38 @@ def tested(
 ) -> tuple[dict[str, float], str]:
     """Return what `evaluate` says of a trained network, and on which images, in words. The network is on the device then.
 
+    With --gate_skip `skipped` is what gates/latency.py says of it.
+
     Args: request: one with --evaluate, that says where the data are; name: of the run, for messages.
     """
-    with ranks.all_or_none():
-        request = as_trained(request, trained)
-        source = find(request)
-        side = request.image_size or datasets.side_of(trained.config)
-        check_takes(trained.network, side, f"the run {name!r}", request)
-    data, precision = load_data(request, source, device, ranks), precision_of(request, device)
-    with ranks.all_or_none():
-        check_classes(name, "run", trained.config, request | data.facts)
-    with launch.printed_once():
-        check_labels(name, "run", trained.config, labels_of(data), bool(trained.mapping))
+    request, source, data = test_images(request, trained, name, device, ranks)
+    precision = precision_of(request, device)
     with advice(request, device, ranks):
         metrics = evaluate(to_device(trained.network, device), data, data.test, precision, ranks=ranks)
+        if request.gate_skip:
+            metrics["skipped"] = resolve_name("gates.latency:skipped")(trained.network, data, precision, ranks)
     images = f"{len(data.test) - metrics.get('left_out', 0):,} of {len(data.test):,} test images"
     about = f"{request.dataset} from {source.where}: {images}, {data.side}×{data.side}"
     if other := other_test_images(name, trained.config, data.facts):
         about += f"\n{other}"
     return metrics, about
+
+
+def test_images(
+    request: Configuration, trained: Origin, name: str, device: torch.device, ranks: Ranks
+) -> tuple[Configuration, Source, Feed]:
+    """Return the request for a trained network, where its images lie, and the images. Raise RequestError where it does not take them."""
+    with ranks.all_or_none():
+        request = as_trained(request, trained)
+        source = find(request)
+        side = request.image_size or datasets.side_of(trained.config)
+        check_takes(trained.network, side, f"the run {name!r}", request)
+    data = load_data(request, source, device, ranks)
+    with ranks.all_or_none():
+        check_classes(name, "run", trained.config, request | data.facts)
+    with launch.printed_once():
+        check_labels(name, "run", trained.config, labels_of(data), bool(trained.mapping))
+    return request, source, data
 
 
 def as_trained(request: Configuration, trained: Origin) -> Configuration:
