@@ -23,6 +23,7 @@ from record.paths import checkpoint_path
 from schedules.schedule import Fault, Job, another_run, conflicts, faulty, load, recorded
 from sparsity.weights import prunable
 from system.errors import MachineFault, RequestError, SwapconvError
+from training.freezing import trained
 from weights import origin as weights_origin
 from weights.allocation import open_curves
 from weights.sources import is_run
@@ -83,15 +84,14 @@ class _Networks:
         self.taps: dict[tuple, Taps | RequestError] = {}  # by the shape of a network
         self.sources: dict[tuple, dict | None | RequestError] = {}  # what builds the networks of weights from elsewhere
         self.digests: dict[str, str | None] = {}  # by the name or file that the weights are from
+        self.built: set[tuple] = set()  # networks whose layers are as their flags say
 
     def faults(self, job: Job) -> Iterator[str]:
         """Yield what is wrong with the job's network, its teacher, its first weights, and the run that exists."""
         config = job.options
         try:
             own = self._taps_of(config)
-            if config["prune_where"]:
-                with of_module(config):
-                    prunable(build(resolved(config)), config["prune_where"])
+            self._check_layers(config)
             if (config["budget"] or config["budget_mult_adds"]) and not config["allocate"]:
                 yield from another_run(job.name, budget.resolve(config)[0])
         except RequestError as error:
@@ -99,6 +99,19 @@ class _Networks:
             return
         found = (self._fault_of_teacher(config, own), self._fault_of_origin(config), self._fault_of_weights(job))
         yield from filter(None, found)
+
+    def _check_layers(self, config: dict) -> None:
+        """Raise RequestError where flags choose layers or parameters that the network does not have, or gates it cannot take."""
+        chosen = tuple(config[key] for key in ("gate", "gate_where", "prune_where", "train_where"))
+        if not any(chosen) or (key := (*shape(config), *chosen)) in self.built:
+            return
+        with of_module(config):
+            network = build(resolved(config))
+            if config["prune_where"]:
+                prunable(network, config["prune_where"])
+            if config["train_where"]:
+                trained(network, config["train_where"])
+        self.built.add(key)
 
     def _taps_of(self, config: dict) -> Taps:
         """Return the attention maps of a network, on the meta device; raise RequestError where it cannot be built."""

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import pytest
 import study_samples as samples
 from results import refused, rows_of
 from small_runs import TINY
@@ -13,6 +14,8 @@ import shrink
 from gates import registry
 from record.reader import Record
 from schedules import outcomes, plot, rows, summary
+from schedules.check import checked
+from system.errors import RequestError
 
 CONFIG = {"conv": "Conv", "mode": "teacher", "epochs": 2, "gate": "FBS_0.5"}
 
@@ -72,6 +75,17 @@ def test_densities_of_one_way_are_one_line_wherever_each_starts(tmp_path):
     assert "gated" not in {
         kind for _, kind, _ in plot.figures(outcomes.read(str(samples.write(tmp_path / "d.csv", runs[:1]))), "exact")
     }
+
+
+@pytest.mark.parametrize("flag, where", [("--gate_where", "layre"), ("--train_where", "layre")])
+def test_a_schedule_is_checked(workplace, flag, where):
+    argv = "python main.py digits teacher -t t --wrn_depth 10".split()
+    gate = ["--gate", "FBS_0.5"] if flag == "--gate_where" else []
+    (workplace / "study.json").write_text(json.dumps([[*argv, *gate, flag, where]]))
+    with pytest.raises(RequestError, match=f"{flag} '{where}' matches none"):
+        checked("study.json")
+    (workplace / "study.json").write_text(json.dumps([[*argv, *gate, flag, "conv1"]]))
+    assert len(checked("study.json")) == 1
 
 
 def test_a_gated_run_is_counted_and_not_shrunk(teacher, workplace, capsys):
