@@ -122,15 +122,18 @@ def test_definition(method):
 NETWORKS = [
     "digits --network MCifarNet", "digits --wrn_depth 16 --wrn_width 1", "imagenet --network SqueezeNet --image_size 64",
     "digits --network MobileNetV1 --width_mult 0.25", "digits --network CifarResNet50 --width_mult 0.125", "digits --network ResNet9",
-    "digits --network VGG16", "digits --network DARTS", "digits --network AllConv",
+    "digits --network AllConv",
     "digits --wrn_depth 16 --wrn_width 1 --conv SepHashed_0.3", "digits --network MCifarNet --conv Generic_0.25",
-    "digits --network torchvision:resnet18", "imagenet --network torchvision:densenet121 --image_size 64",
-    "imagenet --network torchvision:mobilenet_v3_small --image_size 64",
-    "digits --network timm:resnet10t", "digits --network timm:efficientnet_b0",
+    "digits --network torchvision:resnet18", "digits --network timm:resnet10t",
 ]  # fmt: skip
+LARGE = [
+    "digits --network VGG16", "digits --network DARTS", "imagenet --network torchvision:densenet121 --image_size 64",
+    "imagenet --network torchvision:mobilenet_v3_small --image_size 64", "digits --network timm:efficientnet_b0",
+]  # fmt: skip
+EVERY = [*NETWORKS, *(pytest.param(line, marks=pytest.mark.long) for line in LARGE)]
 
 
-@pytest.mark.parametrize("line", NETWORKS, ids=lambda line: line.replace("--", "")[:40])
+@pytest.mark.parametrize("line", EVERY, ids=lambda line: line.replace("--", "")[:40])
 def test_networks(line):
     """Closed channels are 0 wherever it is counted that nothing reads them; without closed ones the network is the ungated one."""
     if "timm:" in line:
