@@ -103,19 +103,21 @@ def _setup(group: Group, groups: Sequence[Group], depth: int = 0) -> dict:
     """Return the settings of its runs, with their teacher as `taught by`, the number of a group or a name, and what they start from."""
     name = group.first.get("teacher_checkpoint") if group.first.get("mode") == "student" else None
     known = next((each.number for each in groups if name and any(name_of(run) == name for run in each.runs)), name)
-    start = _start(group.first.get("init_from"), groups, depth)
+    start = _start(group.first, groups, depth)
     return setup(group.first) | {"taught by": known, "init_from": start}
 
 
-def _start(name: str | None, groups: Sequence[Group], depth: int) -> _Start | str | None:
+def _start(run: Run, groups: Sequence[Group], depth: int) -> _Start | str | None:
     """Return what a run starts from: a group whose channels are chosen too, by its settings, or a name."""
+    name = run.get("init_from")
     of = next((each for each in groups if name and any(name_of(run) == name for run in each.runs)), None)
     if of is None or not gates.ways(of.first) or depth == GENERATIONS:
         return name
     own = {key: value for key, value in _setup(of, groups, depth + 1).items() if key not in _numbers(of.first)}
     own = {key: str(value) for key, value in own.items()}
-    alone = " with gates alone trained" if of.first.get("train_where") == gates.GATES_ALONE else ""
-    return _Start(shown_conv(of.first) + alone, str((of.family, own)))
+    words = [] if of.first["gate"] == run.get("gate") else [shown_conv(of.first)]
+    words += ["gates trained alone"] if of.first.get("train_where") == gates.GATES_ALONE else []
+    return _Start(", ".join(words or [shown_conv(of.first)]), str((of.family, own)))
 
 
 def teacher_label(group: Group) -> str:

@@ -62,7 +62,7 @@ def test_densities_of_one_way_are_one_line_wherever_each_starts(tmp_path):
     assert groups["dense"].label == "Conv (from scratch)" and groups["f0.5"].label == "FBS_0.5 (warm-up 60)"
     assert groups["longer"].label == "Conv (from …_with_a_long_name.dense)"
     assert groups["a0.75"].label == "Naive_0.75 (gate loss ×0.1, gates alone)"
-    assert groups["n0.75"].label == "Naive_0.75 (from Naive_0.75 with gates alone trained)"
+    assert groups["n0.75"].label == "Naive_0.75 (from gates trained alone)"
     costs = {name: group.cost["mult_adds_gated"] for name, group in groups.items()}
     assert costs["dense"] == 1e8 and costs["f0.75"] == 0.75e8
     figures = {kind: figure for _, kind, figure in plot.figures(study, "exact") if figure}
