@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
+from cli import layers
 from cli.command import Parser
 from gates.registry import FLAGS as GATING
 from input.datasets import DATASETS, PREFIX, is_own
@@ -250,6 +251,7 @@ def _training_parser(state: tuple) -> Parser:
     )
     add_network_flags(parser)
     MODE.add_to(parser)
+    layers.add_flags(parser)
     placed = {"run": RUN, "data": DATA, "optimisation": OPTIMISATION, "distillation": LOSSES["distill"].flags}
     placed["sparsity"], placed["gating"] = SPARSITY, GATING
     known = {flag for flags in placed.values() for flag in flags}
