@@ -7,10 +7,10 @@ here gets a group of its own.
 """
 
 import argparse
+import os
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 
 from cli import layers
 from cli.command import Parser
@@ -46,7 +46,7 @@ def dataset(text: str) -> str:
         raise ArgumentTypeError(f"{text!r} names no folder: folder:PATH is one with train/<class>/ and test/<class>/")
     if is_own(text):
         return text
-    if text not in DATASETS and "\0" not in text and len(text) < 4096 and Path(text).expanduser().is_dir():
+    if text not in DATASETS and os.path.isdir(os.path.expanduser(text)):
         raise ArgumentTypeError(f"unknown dataset {text!r}; did you mean '{PREFIX}{text}'?")
     return choice("dataset", [*DATASETS, f"{PREFIX}PATH"])(text)
 

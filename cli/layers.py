@@ -244,7 +244,8 @@ class Keys:
         off = [each for each, action in known.items() if f"--{key}" in action.option_strings and each != key]
         if off:
             return f"; did you mean `{off[0]}: false`?"
-        return f"; did you mean {short[0]!r}?" if short else did_you_mean(key, known)
+        near = f"; did you mean {short[0]!r}?" if short else did_you_mean(key, known)
+        return near or f"; {self._program} --help lists all flags"
 
 
 def value_of(parser: Parser, action: Action, text: str | list) -> Any:
