@@ -15,18 +15,18 @@ import re
 from argparse import Action, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from cli.command import Parser
 from cli.config_files import ConfigFiles, Text, Value
+from cli.words import SETTING, with_positional, words_of
 from layers.mixed import parse_name, parse_open, several
 from system.arguments import gpus, milestones, points
 from system.errors import RequestError, did_you_mean
 from weights.sources import check_run_name, check_source
 
 NO_KEYS = ("help", "config", "print_config")
-SETTING = re.compile(r"([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 SWITCHED = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _NOT_GIVEN = object()
 
@@ -83,26 +83,14 @@ def _mentioned(message: str, given: Mapping[str, Any]) -> list[str]:
     return named or [key for key, value in given.items() if isinstance(value, str) and repr(value) in message]
 
 
-@dataclass
-class _Words:
-    """The words of a command line by what they are: flags with their values, positional arguments, key=value, files.
-
-    `unknown` are the flags that the parser does not know, of which nobody can say whether they take a value.
-    """
-
-    flags: list[str] = field(default_factory=list)
-    positional: list[str] = field(default_factory=list)
-    settings: list[str] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-
-
 def read(parser: Parser, arguments: Sequence[str], others: Sequence[Parser] = ()) -> Asked:
     """Return what the layers of a command line ask for. Raise RequestError for the first that is wrong.
 
     Args: others: parsers whose keys files may give too, which are checked and otherwise ignored here.
     """
-    words = _sorted(parser, arguments)
+    words = words_of(parser, arguments)
+    if {"-h", "--help"} & {*words.flags}:
+        parser.parse_args(["--help"])
     keys = Keys(parser, others)
     layered: dict[str, Value] = {}
     files = ConfigFiles(keys.take)
@@ -116,7 +104,7 @@ def read(parser: Parser, arguments: Sequence[str], others: Sequence[Parser] = ()
     if words.files or words.settings:
         if words.unknown:
             raise parser.unexpected(words.unknown[0])
-        typed, arguments = _with_positional(parser, words, layered)
+        typed, arguments = with_positional(parser, words, layered)
         layered = {key: each for key, each in layered.items() if key not in typed}
     known = parser.parse_args(arguments, Namespace(**dict.fromkeys(keys.flags, _NOT_GIVEN)))
     return _merged(parser, known, layered)
@@ -141,72 +129,6 @@ def _merged(parser: Parser, known: Namespace, layered: Mapping[str, Value]) -> A
 def keys_of(parser: Parser) -> dict[str, Action]:
     """Return what a key may be, each with the flag or positional argument that takes its value, in the parser's order."""
     return {action.dest: action for action in parser.arguments() if action.dest not in NO_KEYS}
-
-
-def _sorted(parser: Parser, arguments: Sequence[str]) -> _Words:
-    """Return the words of a command line by what they are, without a check of any.
-
-    --config takes the words up to the next flag, but for key=value and, after its first word, a dataset and a mode.
-    """
-    words, rest = _Words(), iter(arguments)
-    in_config = 0  # how many words --config has taken, or 1 for its name
-    for word in rest:
-        if word == "--":
-            words.positional += rest
-        elif word == "--config" or word.startswith("--config="):
-            in_config = 1
-            if "=" in word:
-                words.files.append(word.partition("=")[2])
-                in_config = 2
-        elif word.startswith("-") and len(word) > 1:
-            in_config = _end_of_config(in_config)
-            words.flags.append(word)
-            if not parser.knows(word):
-                words.unknown.append(word)
-            if parser.takes_next(word):
-                words.flags += [value for value in [next(rest, None)] if value is not None]
-        elif SETTING.fullmatch(word):
-            words.settings.append(word)
-        elif in_config == 1 or (in_config and not _is_positional(parser, word)):
-            words.files.append(word)
-            in_config = 2
-        else:
-            words.positional.append(word)
-    _end_of_config(in_config)
-    return words
-
-
-def _end_of_config(in_config: int) -> int:
-    if in_config == 1:
-        raise RequestError("argument --config: expected at least one file of YAML")
-    return 0
-
-
-def _is_positional(parser: Parser, word: str) -> bool:
-    """Return whether a word is a value of a positional argument."""
-    return any(_accepts(parser, action, word) for action in parser.arguments() if not action.option_strings)
-
-
-def _accepts(parser: Parser, action: Action, word: str) -> bool:
-    try:
-        parser.value(action, word)
-    except RequestError:
-        return False
-    return True
-
-
-def _with_positional(parser: Parser, words: _Words, layered: Mapping[str, Value]) -> tuple[set[str], list[str]]:
-    """Return which positional arguments the command line has, and all arguments: it and what layers give for the others."""
-    actions, typed = [action for action in parser.arguments() if not action.option_strings], words.positional
-    slots = dict(zip([action.dest for action in actions], typed))
-    if len(typed) == 1 < len(actions) and _accepts(parser, actions[-1], typed[0]):  # the mode alone
-        slots = {actions[-1].dest: typed[0]}
-    found = {action.dest: layered[action.dest].value for action in actions if action.dest in layered} | slots
-    if missing := [action for action in actions if action.dest not in found]:
-        names = ", ".join(action.metavar for action in missing)
-        keys = " and ".join(f"`{action.dest}:`" for action in missing)
-        raise RequestError(f"the following arguments are required: {names}, or {keys} in a file")
-    return {*slots}, [*(found[action.dest] for action in actions), *typed[len(actions) :], *words.flags]
 
 
 class Keys:

@@ -186,6 +186,7 @@ REFUSED = {
     "a missing mode": ({"b": "dataset: digits"}, "--config b.yaml", "required: MODE, or `mode:` in a file"),
     "null for what is needed": ({"a": "dataset: null"}, RUN, "required: DATASET, or `dataset:` in a file"),
     "too much": ({}, "--config base.yaml digits teacher cifar10", "error: unexpected argument 'cifar10'"),
+    "no file before --": ({}, "lr=1 --config -- digits", "error: argument --config: expected at least one file"),
     "a wrong flag": ({}, f"{RUN} --epoch 3", "unknown flag '--epoch'; did you mean '--epochs'?"),
 }  # fmt: skip
 
