@@ -19,19 +19,27 @@ if __name__ == "__main__":
 import json
 
 from cli import command, options
+from cli.request import Request
+from system.configuration import Configuration
+
+
+def resolve(arguments: list[str] | None = None) -> Configuration:
+    """Return the request of a command line; with --print_config print it and exit."""
+    request = options.counting(arguments)
+    return request.unless_printed() if isinstance(request, Request) else request
+
 
 if __name__ == "__main__":
-    command.check(options.counting)  # --help and a wrong request are answered before torch is imported
+    command.check(resolve)  # --help and a wrong request are answered before torch is imported
 
 from counting.costs import warn_of_uncounted
 from counting.report import compare, comparison_table, layer_table, resolved_summary, text
-from system.configuration import Configuration
 from system.errors import RequestError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print what the requested network costs, or what several convs cost (--compare). Return the exit status."""
-    request = options.counting(arguments)
+    request = resolve(arguments)
     if request.get("compare"):
         rows = compare(request, request.compare, request.batch)
         for conv, row in zip(request.compare, rows):

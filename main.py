@@ -19,16 +19,16 @@ if __name__ == "__main__":
     signals.on_signal(signals.end_at_once)
 
 from cli import command, options
+from cli.request import Request
 from distributed import launch
 from system import threads
-from system.configuration import Configuration
 
 
-def resolve(arguments: list[str] | None = None) -> Configuration:
-    """Return the request of a command line, with every preset in its place."""
+def resolve(arguments: list[str] | None = None) -> Request:
+    """Return the request of a command line, with every preset in its place; with --print_config print it and exit."""
     launch.check()
     with launch.printed_once():
-        return options.training(arguments)
+        return options.training(arguments).unless_printed(speaks=launch.rank() == 0)
 
 
 if __name__ == "__main__":
@@ -62,8 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
         return (evaluate_trained if request.evaluate else train)(request, device, ranks)
 
 
-def train(request: Configuration, device: torch.device, ranks: Ranks) -> int:
+def train(request: Request, device: torch.device, ranks: Ranks) -> int:
     """Train what a request asks for, or say what that would take. Return the exit status."""
+    document = request.document()
     with cache.deferred() if ranks.world_size == 1 else nullcontext():  # nothing is left behind of what is refused
         request = allocate(request, device, ranks)
         prepared = prepare(request, device, ranks)
@@ -81,7 +82,7 @@ def train(request: Configuration, device: torch.device, ranks: Ranks) -> int:
             report.estimate(prepared, dry_run.measure(step, data))
         return 0
 
-    with prepared.record(ranks, step.autotuned) as run, advice(request, device, ranks, run):
+    with prepared.record(ranks, document, step.autotuned) as run, advice(request, device, ranks, run):
         resumed = ranks.broadcast(run.state)
         report.beginning(run, prepared)
         if resumed is None:

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from record import outcome
 from system.errors import (
@@ -45,16 +45,48 @@ class Parser(argparse.ArgumentParser):
         """Raise RequestError, where argparse would print its usage and exit."""
         raise RequestError(message)
 
-    def parse_args(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    def parse_args(
+        self, arguments: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
         """Return the values of all flags. Raise RequestError for an unknown flag or a wrong value."""
-        known, unknown = self.parse_known_args(arguments)
+        known, unknown = self.parse_known_args(arguments, namespace)
         if unknown:
-            first = unknown[0]
-            flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
-            what = "unknown flag" if first.startswith("-") else "unexpected argument"
-            hint = did_you_mean(first.split("=")[0], flags) if first.startswith("-") else ""
-            raise RequestError(f"{what} {first!r}{hint}")
+            raise self.unexpected(unknown[0])
         return known
+
+    def unexpected(self, word: str) -> RequestError:
+        """Return the error for a word of a command line that is no flag, or one argument too many."""
+        if not word.startswith("-"):
+            return RequestError(f"unexpected argument {word!r}")
+        flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+        return RequestError(f"unknown flag {word!r}{did_you_mean(word.split('=')[0], flags)}")
+
+    def knows(self, word: str) -> bool:
+        """Return whether a word of a command line begins with a flag of this parser."""
+        names = self._option_string_actions
+        return (word.partition("=")[0] if word.startswith("--") else word[:2]) in names
+
+    def arguments(self) -> list[argparse.Action]:
+        """Return its flags and positional arguments, in the order in which they were added."""
+        return list(self._actions)
+
+    def takes_next(self, word: str) -> bool:
+        """Return whether a flag, as it stands on a command line, takes the next word as its value."""
+        if word.startswith("--"):
+            action = self._option_string_actions.get(word)
+            return action is not None and action.nargs != 0
+        for place, letter in enumerate(word[1:], 2):  # -rt NAME is -r -t NAME
+            action = self._option_string_actions.get(f"-{letter}")
+            if action is None or action.nargs != 0:
+                return action is not None and place == len(word)
+        return False
+
+    def value(self, action: argparse.Action, text: str) -> Any:
+        """Return the value that an argument's type makes of a text. Raise RequestError where the type refuses it."""
+        try:
+            return self._get_value(action, text)
+        except argparse.ArgumentError as error:
+            raise RequestError(str(error))
 
 
 def check(resolve: Callable[[], object]) -> None:

@@ -7,6 +7,7 @@ run_counting_parser().parse_args(["digits.topk", "--table"])
 from argparse import ArgumentTypeError
 from functools import cache
 
+from cli import layers
 from cli.command import Parser
 from cli.flags import add_group, add_network_flags, dataset, state
 from gates.registry import GATE, GATE_WHERE
@@ -48,6 +49,7 @@ def _counting_parser(of: tuple) -> Parser:
     what = "What a network costs: parameters, mult-adds per image, bytes. In place of DATASET and flags: the NAME of a run."
     parser = Parser(prog="count.py", description=what)
     add_network_flags(parser, _dataset_or_run)
+    layers.add_flags(parser)
     add_group(parser, "output", COUNTING)
     add_group(parser, "sparsity", (PRUNE, PRUNE_WHERE), "what is left when so many of the weights are pruned")
     add_group(parser, "gating", (GATE, GATE_WHERE), "what an image costs when so many of the channels are closed")

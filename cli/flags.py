@@ -7,11 +7,12 @@ here gets a group of its own.
 """
 
 import argparse
+import os
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 
+from cli import layers
 from cli.command import Parser
 from gates.registry import FLAGS as GATING
 from input.datasets import DATASETS, PREFIX, is_own
@@ -45,7 +46,7 @@ def dataset(text: str) -> str:
         raise ArgumentTypeError(f"{text!r} names no folder: folder:PATH is one with train/<class>/ and test/<class>/")
     if is_own(text):
         return text
-    if text not in DATASETS and "\0" not in text and len(text) < 4096 and Path(text).expanduser().is_dir():
+    if text not in DATASETS and os.path.isdir(os.path.expanduser(text)):
         raise ArgumentTypeError(f"unknown dataset {text!r}; did you mean '{PREFIX}{text}'?")
     return choice("dataset", [*DATASETS, f"{PREFIX}PATH"])(text)
 
@@ -254,6 +255,7 @@ def _training_parser(state: tuple) -> Parser:
     )
     add_network_flags(parser)
     MODE.add_to(parser)
+    layers.add_flags(parser)
     placed = {"run": RUN, "data": DATA, "optimisation": OPTIMISATION, "distillation": LOSSES["distill"].flags}
     placed["sparsity"], placed["gating"] = SPARSITY, GATING
     known = {flag for flags in placed.values() for flag in flags}

@@ -3,16 +3,18 @@
     options = training(["digits", "teacher", "-t", "demo.teacher", "--wrn_depth", "16", "--wrn_width", "1"])
     options.epochs, options.batch_size                  # (30, 64), from the presets of digits
 
-A flag that the user gave always wins over a preset. A contradiction is one line on stderr and exit status 2.
+What the user gave always wins over a preset. A contradiction is one line on stderr and exit status 2.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from cli import recipes
+from cli import layers, recipes
 from cli.counting import counting_parser, run_counting_parser
 from cli.flags import training_parser
+from cli.request import Request
 from gates import registry as gates
 from input import datasets, facts
 from input.datasets import DATASETS, LARGEST_SIDE, PREFIX, is_own
@@ -28,9 +30,17 @@ from training import registry
 from weights.sources import RUN_NAME, WEIGHTS_FILES, check_run_name, check_source, is_published
 
 
-def training(arguments: Sequence[str] | None = None) -> Configuration:
+def training(arguments: Sequence[str] | None = None) -> Request:
     """Return the resolved options of one run, every field with its value. Raise RequestError where they contradict."""
-    options = training_parser().parse_args(arguments)
+    parser = training_parser()
+    asked = layers.read(parser, sys.argv[1:] if arguments is None else arguments)
+    given, defaults = asked.as_given(), layers.keys_of(parser)
+    with asked.located():
+        return Request(_trained(asked.options), asked, given, defaults)
+
+
+def _trained(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of main.py, with presets in their places."""
     given = {name for name, value in vars(options).items() if value is not None}
     _check_names(options)
     _resolve_network(options)
@@ -45,15 +55,27 @@ def training(arguments: Sequence[str] | None = None) -> Configuration:
     _check_machine_flags(options)
     _resolve_defaults(options, given)
     registry.check(vars(options))
-    return Configuration({**vars(options), **registry.unused_flags(vars(options))})
+    return {**vars(options), **registry.unused_flags(vars(options))}
 
 
 def counting(arguments: Sequence[str] | None = None) -> Configuration:
     """Return the resolved options of count.py: of a network, or of a `run`. Raise RequestError where they contradict."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if any(map(_is_run_there, arguments)) and not any(each in DATASETS or is_own(each) for each in arguments):
+        if layered := [each for each in arguments if each.partition("=")[0] in ("--config", "--print_config")]:
+            raise RequestError(
+                f"{layered[0]} does not go with a run, whose network is counted as its checkpoint has it"
+            )
         return Configuration(vars(run_counting_parser().parse_args(arguments)))
-    options = counting_parser().parse_args(arguments)
+    parser = counting_parser()
+    asked = layers.read(parser, arguments, [training_parser()])
+    given = asked.as_given()
+    with asked.located():
+        return Request(_counted(asked.options), asked, given, layers.keys_of(parser))
+
+
+def _counted(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of count.py, with presets in their places."""
     if options.compare:
         for flag in ("conv", "module", "table"):
             if getattr(options, flag):
@@ -62,7 +84,7 @@ def counting(arguments: Sequence[str] | None = None) -> Configuration:
     sparsity.resolve_counting(options)
     gates.resolve_counting(options)
     _resolve_network(options)
-    return Configuration(vars(options))
+    return vars(options)
 
 
 def _is_run_there(text: str) -> bool:

@@ -5,8 +5,8 @@
         for row, state in fit(..., resumed=run.state):
             run.save(row, state)
 
-A run NAME is checkpoints/NAME.pt, the one before it as NAME.pt.previous, and runs/NAME/ with config.json, metrics.jsonl and
-TensorBoard's events. A name belongs to one configuration, and to one process at a time, which holds its lock.
+A run NAME is checkpoints/NAME.pt, the one before it as NAME.pt.previous, and runs/NAME/ with config.json, config.yaml,
+metrics.jsonl and TensorBoard's events. A name belongs to one configuration, and to one process at a time, which holds its lock.
 """
 
 import errno
@@ -14,7 +14,9 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
+import yaml
 from tensorboardX.event_file_writer import EventsWriter
 
 from record import events, lock, outcome
@@ -32,11 +34,20 @@ class Run:
 
     The record of a finished run is only read, not a byte of it changes; a missing or wrong file of it is written again. So is that
     of one that has the `until` epochs that it is to have this time. `config` is what
-    identifies the run, `about` what is only recorded (argv, costs, versions). `state` is the last that was kept of the training,
+    identifies the run, `about` what is only recorded (argv, costs, versions), `document` the request as a configuration file. `state` is the last that was kept of the training,
     `rows` the metrics of its finished epochs.
     """
 
-    def __init__(self, name: str, config: Mapping, about: dict, found: Found, resume: bool, until: int | None = None):
+    def __init__(
+        self,
+        name: str,
+        config: Mapping,
+        about: dict,
+        found: Found,
+        resume: bool,
+        until: int | None = None,
+        document: str | None = None,
+    ):
         self.name, self.config, self.folder = name, dict(config), RUNS / name
         self._lock, self._events = None, None
         if self._shows(found, resume, until):
@@ -49,6 +60,8 @@ class Run:
             self._take(found)
             try:
                 self._begin(about, found)
+                if document is not None:
+                    write_document(self.folder / "config.yaml", document)
             except OSError as error:
                 raise MachineFault(f"{error.filename or self.folder} cannot be written: {first_line(error)}")
         except BaseException:
@@ -198,6 +211,18 @@ class Run:
                 pass
         if self._lock is not None:
             self._lock.close()
+
+
+def write_document(path: Path, document: str) -> None:
+    """Write a configuration file, unless the one that is there says the same, whose comments then say where it came from."""
+    for left in partial_files(path):
+        left.unlink(missing_ok=True)
+    try:
+        is_same = yaml.safe_load(path.read_text()) == yaml.safe_load(document)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        is_same = False
+    if not is_same:
+        write_atomically(path, lambda file: file.write(document.encode()))
 
 
 class Unrecorded:

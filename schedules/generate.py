@@ -137,9 +137,10 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
 
 def _check_flags(flags: Sequence[str], has_students: bool) -> None:
     """Raise RequestError where one of the flags for every job is one that each job has of its own, or no job can have."""
-    own = {"--teacher_checkpoint", "--student_checkpoint", "--seed", "--conv", "--network", "--resume"}
+    own = {f"--{key}" for key in ("teacher_checkpoint", "student_checkpoint", "seed", "conv", "network", "resume")}
     for flag in flags:
-        if flag.partition("=")[0] in own or flag[:2] in ("-t", "-s", "-r"):
+        name = flag.partition("=")[0]
+        if name in own or f"--{name}" in own and "=" in flag or flag[:2] in ("-t", "-s", "-r"):
             raise RequestError(f"{flag} after --: every job has its own")
         if without_teaching([flag]) == [] and not has_students:
             raise RequestError(f"{flag.partition('=')[0]} after --: it goes to students, and this schedule has none")

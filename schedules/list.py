@@ -60,10 +60,12 @@ def repeat(record: Record | None, job: Job | None = None) -> str:
 
 
 def _without_until(arguments: list[str], done: int) -> list[str]:
-    """Return arguments without the --until that are at most so many epochs."""
+    """Return arguments without the --until, or until=, that are at most so many epochs."""
     kept, rest = [], iter(arguments)
     for each in rest:
         flag, equals, value = each.partition("=")
+        if flag == "until" and equals and value.isdigit() and int(value) <= done:
+            continue
         if flag != "--until":
             kept.append(each)
             continue

@@ -136,6 +136,8 @@ def _job(number: int, argv: object) -> Job:
     if any(re.match("-r*h|--help$", each) for each in arguments):  # -rh too
         raise RequestError("--help trains nothing")
     resolved = cli_options.training(arguments)
+    if resolved.is_printed:
+        raise RequestError("--print_config trains nothing")
     if resolved.evaluate:
         raise RequestError("--evaluate trains nothing")
     if resolved.dry_run:

@@ -38,6 +38,8 @@ def argv_of(words: list[str]) -> list[str] | None:
     program, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[1], words[2:])
     if program in ("count.py", "shrink.py"):
         return [sys.executable, str(ROOT / program), *arguments]
+    if program == "main.py" and "--config" in arguments:  # files of the pages, which say the epochs
+        return [sys.executable, str(ROOT / program), *arguments, *FEW]
     if program == "main.py" and arguments[0] == "digits":
         return [sys.executable, str(ROOT / program), *arguments, *cut(arguments)]
     if program.startswith("schedules."):
@@ -87,7 +89,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for page in documents.pages():
             for block in documents.blocks(page):
-                if block.language == "python" and block.file and "/" not in block.file:
+                if block.language in ("python", "yaml") and block.file and "/" not in block.file:
                     Path(folder, block.file).write_text("\n".join([*block.lines, ""]))
             for command in documents.commands(page):
                 argv = argv_of(command.words) if command.fenced else None

@@ -28,6 +28,7 @@ REQUESTS = [
     # what and how
     ("", "the following arguments are required: DATASET, MODE"),
     ("digits", "required: MODE"),
+    ("~nobody teacher -t x", "unknown dataset '~nobody'"),
     ("cifar11 teacher -t x", "unknown dataset 'cifar11'; did you mean 'cifar10'?"),
     ("CIFAR10 teacher -t x", "unknown dataset 'CIFAR10'; did you mean 'cifar10'?"),
     ("mnist teacher -t x", "unknown dataset 'mnist'; did you mean 'fashionmnist'?"),

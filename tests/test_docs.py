@@ -22,7 +22,14 @@ TOOLS = {"generate", "run", "collate", "list", "plot", "costs"}
 
 @pytest.fixture
 def stand_ins(tmp_path, monkeypatch):
-    """A working folder with what a parser looks at: a folder of images."""
+    """A working folder with what a parser looks at: a folder of images, configuration files of pages and of runs."""
+    files = documents.configurations()
+    of_runs = {
+        word: files["base.yaml"] for command in COMMANDS for word in command.words if re.match("runs/.*yaml$", word)
+    }
+    for name, text in {**files, **of_runs}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
     for split in ("train", "test"):
         for label in ("ash", "oak"):
             folder = tmp_path / "leaves" / split / label
@@ -83,6 +90,13 @@ def test_the_counts_that_a_page_shows_are_those_of_the_command(command: Command,
         [line.rstrip() for line in text.strip().splitlines()] for text in (command.output, capsys.readouterr().out)
     )
     assert shown == printed
+
+
+def test_the_configuration_that_a_page_shows_is_that_of_the_command(stand_ins):
+    page = ROOT / "docs/configuration.md"
+    (shown,) = [block.lines for block in documents.blocks(page) if "_resolved:" in block.lines]
+    printed = options.training("--config pruned.yaml lr=0.05 prune.at=1".split()).document().splitlines()
+    assert len(shown) > 10 and [line for line in printed if line in shown] == shown
 
 
 @pytest.mark.parametrize("name", PAGES)

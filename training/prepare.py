@@ -83,17 +83,16 @@ class Prepared:
         return (self.found.state["epoch"], self.found.state["step"]) if self.found.state else (0, 0)
 
     @contextmanager
-    def record(self, ranks: Ranks, autotuned: dict | None = None) -> Iterator[Run | Unrecorded]:
+    def record(self, ranks: Ranks, document: str, autotuned: dict | None = None) -> Iterator[Run | Unrecorded]:
         """Yield the record of the run, which rank 0 holds, and where it notes how the run ends, or that a rank is lost.
 
-        Args: autotuned: what --autotune chose.
+        Args: document: the request as a configuration file; autotuned: what --autotune chose.
         """
         with ExitStack() as stack:
 
             def enter() -> Run:
-                run = stack.enter_context(
-                    Run(self.name, self.config, self._about(ranks, autotuned), self.found, self.resume, self.until)
-                )
+                about, ends = self._about(ranks, autotuned), {"resume": self.resume, "until": self.until}
+                run = stack.enter_context(Run(self.name, self.config, about, self.found, document=document, **ends))
                 ranks.on_peer_loss(run.note_end)
                 return run
 

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("python", "make", "torchrun")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-FILE_OF_BLOCK = re.compile(r"`([\w./]+\.py)`:$")  # ends the line before a block that is a file
+FILE_OF_BLOCK = re.compile(r"`([\w./]+\.(?:py|yaml))`:$")  # ends the line before a block that is a file
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,12 @@ def commands(page: Path) -> list[Command]:
 
 def _is_command(line: str) -> bool:
     return line.removeprefix("$ ").startswith(tuple(f"{program} " for program in PROGRAMS))
+
+
+def configurations() -> dict[str, str]:
+    """The configuration files that the pages show, by name, with their text."""
+    shown = [block for page in pages() for block in blocks(page) if block.language == "yaml" and block.file]
+    return {block.file: "\n".join([*block.lines, ""]) for block in shown}
 
 
 def example_files() -> list[tuple[Path, Block]]:
