@@ -74,13 +74,13 @@ FLAGS = (
     ),
     Flag(
         "--gate_warmup", number(float, 0, 10**6), metavar="EPOCHS",
-        help="over which the density falls linearly from 1 to d, step by step (default: 0)",
+        help="over which the density falls linearly from 1 to d, step by step (default: of FBS half of the epochs, else 0)",
     ),
 )  # fmt: skip
 
 
 def resolve(options: argparse.Namespace) -> None:
-    """Set the weight of the gates' loss, and with FBS how gradients are clipped. Raise RequestError for a flag that goes with --gate alone."""
+    """Set the weight of the gates' loss, the warm-up, and with FBS how gradients are clipped. Raise RequestError for a flag that goes with --gate alone."""
     if options.gate is None:
         check_alone(options)
         return
@@ -91,7 +91,13 @@ def resolve(options: argparse.Namespace) -> None:
         options.clip_grad = CLIP
     if options.gate_warmup is not None and options.gate_warmup > options.epochs:
         raise RequestError(f"--gate_warmup {options.gate_warmup:g}: at most the {options.epochs} epochs are allowed")
-    options.gate_warmup = options.gate_warmup or None
+    if options.gate_warmup is None:
+        options.gate_warmup = _usual_warmup(method, options.epochs)
+
+
+def _usual_warmup(method: str | None, epochs: int) -> float:
+    """Return the epochs of warm-up where --gate_warmup is not given: half of them with FBS, which hardly trains without."""
+    return epochs / 2 if method == "FBS" else 0.0
 
 
 def resolve_counting(options: argparse.Namespace) -> None:
@@ -117,7 +123,8 @@ def ways(config: Mapping[str, Any]) -> dict[str, str]:
 def unsaid(config: Mapping[str, Any]) -> set[str]:
     """Return the keys of the flags of gates that `ways` says, or that are as without the flag."""
     method = next(iter(ways(config)), None)
-    usual = {"gate_where": None, "gate_warmup": None, "gate_weight": WEIGHTS.get(method)}
+    usual = {"gate_where": None, "gate_weight": WEIGHTS.get(method)}
+    usual["gate_warmup"] = _usual_warmup(method, config.get("epochs") or 0)
     usual |= {"clip_grad": CLIP} if method == "FBS" else {}
     return {"gate", *(flag for flag, value in usual.items() if config.get(flag) in (None, value))}
 
@@ -128,8 +135,7 @@ def numbers() -> set[str]:
 
 
 def _warm_up(config: Mapping[str, Any]) -> dict[str, Any]:
-    warmup = (config["gate_warmup"] or 0) / config["epochs"]
-    return {"density": parse_gate(config["gate"]).density, "warmup": warmup}
+    return {"density": parse_gate(config["gate"]).density, "warmup": config["gate_warmup"] / config["epochs"]}
 
 
 register_callback(

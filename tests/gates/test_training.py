@@ -22,10 +22,14 @@ def network(flags=""):
 
 
 @pytest.mark.parametrize(
-    "flags, norm", [("--gate FBS_0.5", 1.0), ("--gate FBS_0.5 --clip_grad 7", 7.0), ("--gate Naive_0.5", None), ("", None)]
+    "flags, norm, warmup",
+    [
+        ("--gate FBS_0.5 --epochs 9", 1.0, 4.5), ("--gate FBS_0.5 --clip_grad 7 --gate_warmup 0", 7.0, 0.0),
+        ("--gate Naive_0.5", None, 0.0), ("", None, None),
+    ],
 )  # fmt: skip
-def test_gradients_are_clipped_with_fbs_where_nothing_else_is_said(flags, norm):
-    assert request(flags).clip_grad == norm
+def test_gradients_are_clipped_and_density_falls_with_fbs_where_nothing_else_is_said(flags, norm, warmup):
+    assert (request(flags).clip_grad, request(flags).gate_warmup) == (norm, warmup)
 
 
 def test_gates_that_join_a_trained_network_leave_it_about_as_it_is():
