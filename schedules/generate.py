@@ -24,7 +24,7 @@ import time
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
 
-from cli import command
+from cli import command, layers
 from cli import flags as cli_flags
 from cli import options as cli_options
 from cli.command import Parser
@@ -136,15 +136,18 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
 
 def _check_flags(flags: Sequence[str]) -> None:
     """Raise RequestError where one of the flags for every job is one that each job has of its own."""
-    own = {f"--{key}" for key in ("teacher_checkpoint", "student_checkpoint", "seed", "conv", "network", "resume")}
+    own = {"--teacher_checkpoint", "--student_checkpoint", "--seed", "--conv", "--network", "--resume"}
     for flag in flags:
-        name = flag.partition("=")[0]
-        if name in own or f"--{name}" in own and "=" in flag or flag[:2] in ("-t", "-s", "-r"):
+        if flag.partition("=")[0] in own or flag[:2] in ("-t", "-s", "-r"):
             raise RequestError(f"{flag} after --: every job has its own")
         if flag == "--allocate":
             raise RequestError(
                 "--allocate after --: generate finds one number for all layers; write such jobs into the schedule"
             )
+    layered = layers.layered(cli_flags.training_parser(), flags)
+    for key in ("seed", "conv", "network", "resume", "allocate"):  # a name is given by flags, which are stronger
+        if key in layered:
+            raise RequestError(f"{layered[key].where}: {key} after --: every job has its own")
 
 
 def _in_names(dataset: str) -> str:
