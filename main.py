@@ -82,7 +82,7 @@ def train(request: Request, device: torch.device, ranks: Ranks) -> int:
             report.estimate(prepared, dry_run.measure(step, data))
         return 0
 
-    with prepared.record(ranks, document, step.autotuned) as run, advice(request, device, ranks, run):
+    with prepared.record(ranks, step.autotuned, document) as run, advice(request, device, ranks, run):
         resumed = ranks.broadcast(run.state)
         report.beginning(run, prepared)
         if resumed is None:

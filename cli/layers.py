@@ -20,7 +20,7 @@ from typing import Any
 
 from cli.command import Parser
 from cli.config_files import ConfigFiles, Text, Value
-from cli.words import SETTING, with_positional, words_of
+from cli.words import SETTING, Words, with_positional, words_of
 from layers.mixed import parse_name, parse_open, several
 from system.arguments import gpus, milestones, points
 from system.errors import RequestError, did_you_mean
@@ -92,15 +92,7 @@ def read(parser: Parser, arguments: Sequence[str], others: Sequence[Parser] = ()
     if {"-h", "--help"} & {*words.flags}:
         parser.parse_args(["--help"])
     keys = Keys(parser, others)
-    layered: dict[str, Value] = {}
-    files = ConfigFiles(keys.take)
-    for path in words.files:
-        layered |= files.read(path)
-    for word in words.settings:
-        key, text = SETTING.fullmatch(word).groups()
-        key = key.replace(".", "_")
-        layered[key] = Value(keys.take(key, None if text == "null" else text, word, is_setting=True), word)
-    layered = {key: each for key, each in layered.items() if each.value is not None and key in keys.own}
+    layered = _layered(words, keys)
     if words.files or words.settings:
         if words.unknown:
             raise parser.unexpected(words.unknown[0])
@@ -108,6 +100,23 @@ def read(parser: Parser, arguments: Sequence[str], others: Sequence[Parser] = ()
         layered = {key: each for key, each in layered.items() if key not in typed}
     known = parser.parse_args(arguments, Namespace(**dict.fromkeys(keys.flags, _NOT_GIVEN)))
     return _merged(parser, known, layered)
+
+
+def layered(parser: Parser, arguments: Sequence[str]) -> dict[str, Value]:
+    """Return what the files and key=value of a command line give. Raise RequestError for the first that is wrong."""
+    return _layered(words_of(parser, arguments), Keys(parser))
+
+
+def _layered(words: Words, keys: "Keys") -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    files = ConfigFiles(keys.take)
+    for path in words.files:
+        found |= files.read(path)
+    for word in words.settings:
+        key, text = SETTING.fullmatch(word).groups()
+        key = key.replace(".", "_")
+        found[key] = Value(keys.take(key, None if text == "null" else text, word, is_setting=True), word)
+    return {key: each for key, each in found.items() if each.value is not None and key in keys.own}
 
 
 def _merged(parser: Parser, known: Namespace, layered: Mapping[str, Value]) -> Asked:

@@ -25,7 +25,7 @@ import time
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
 
-from cli import command
+from cli import command, layers
 from cli import flags as cli_flags
 from cli import options as cli_options
 from cli.command import Parser
@@ -137,10 +137,9 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
 
 def _check_flags(flags: Sequence[str], has_students: bool) -> None:
     """Raise RequestError where one of the flags for every job is one that each job has of its own, or no job can have."""
-    own = {f"--{key}" for key in ("teacher_checkpoint", "student_checkpoint", "seed", "conv", "network", "resume")}
+    own = {"--teacher_checkpoint", "--student_checkpoint", "--seed", "--conv", "--network", "--resume"}
     for flag in flags:
-        name = flag.partition("=")[0]
-        if name in own or f"--{name}" in own and "=" in flag or flag[:2] in ("-t", "-s", "-r"):
+        if flag.partition("=")[0] in own or flag[:2] in ("-t", "-s", "-r"):
             raise RequestError(f"{flag} after --: every job has its own")
         if without_teaching([flag]) == [] and not has_students:
             raise RequestError(f"{flag.partition('=')[0]} after --: it goes to students, and this schedule has none")
@@ -148,6 +147,10 @@ def _check_flags(flags: Sequence[str], has_students: bool) -> None:
             raise RequestError(
                 "--allocate after --: generate finds one number for all layers; write such jobs into the schedule"
             )
+    layered = layers.layered(cli_flags.training_parser(), flags)
+    for key in ("seed", "conv", "network", "resume", "allocate"):  # a name is given by flags, which are stronger
+        if key in layered:
+            raise RequestError(f"{layered[key].where}: {key} after --: every job has its own")
 
 
 def _in_names(dataset: str) -> str:

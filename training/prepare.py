@@ -83,10 +83,12 @@ class Prepared:
         return (self.found.state["epoch"], self.found.state["step"]) if self.found.state else (0, 0)
 
     @contextmanager
-    def record(self, ranks: Ranks, document: str, autotuned: dict | None = None) -> Iterator[Run | Unrecorded]:
+    def record(
+        self, ranks: Ranks, autotuned: dict | None = None, document: str | None = None
+    ) -> Iterator[Run | Unrecorded]:
         """Yield the record of the run, which rank 0 holds, and where it notes how the run ends, or that a rank is lost.
 
-        Args: document: the request as a configuration file; autotuned: what --autotune chose.
+        Args: autotuned: what --autotune chose; document: the request as a configuration file.
         """
         with ExitStack() as stack:
 

@@ -239,7 +239,7 @@ def test_what_followed_from_a_preset_follows_again(workplace):
 
 
 def test_a_schedule_of_files(workplace):
-    write(mine="prune: TopK_0.1\nepochs: 3", wrong="\nlr: 0")
+    write(mine="prune: TopK_0.1\nepochs: 3", wrong="\nlr: 0", all="network: ResNet9")
     jobs, faults = parse([["python", "main.py", "--config", "base.yaml", "mine.yaml", "lr=0.3", "-t", "y"],
                           ["python", "main.py", "--config", "wrong.yaml", "digits", "teacher", "-t", "z"],
                           ["python", "main.py", "--config", "base.yaml", "--print_config"],
@@ -247,8 +247,14 @@ def test_a_schedule_of_files(workplace):
     assert (jobs[0].name, jobs[0].options.lr, jobs[0].epochs) == ("y", 0.3, 3)
     assert options.training(jobs[0].command()[2:]) == jobs[0].options | {"resume": True}
     assert [number for number, _ in faults] == [2, 3, 4] and faults[0][1].startswith("wrong.yaml:2: argument --lr")
-    with pytest.raises(RequestError, match="conv=ACDC after --: every job has its own"):
-        generate.options(["digits", "--", "conv=ACDC"])
+    for flags, where in (
+        ("conv=ACDC", "conv=ACDC"),
+        ("--config=mine.yaml base.yaml seed=3", "seed=3"),
+        ("--config all.yaml", "all.yaml:1"),
+    ):
+        with pytest.raises(RequestError, match=f"{where}: .* after --: every job has its own"):
+            generate.options(["digits", "--", *flags.split()])
+    assert generate.options(["digits", "--", "--config", "mine.yaml", "lr=0.3"]).flags[-1] == "lr=0.3"
 
 
 def test_count_takes_the_files_of_main(workplace, capsys):
