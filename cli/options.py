@@ -219,8 +219,8 @@ def _check_run_flags(options: argparse.Namespace) -> None:
         raise RequestError(
             "--gate_skip goes with --evaluate: training computes closed channels too, and sets them to 0"
         )
-    no_test = ("dry_run", "resume", "init_from", "allocate", "autotune", "until", "reestimate_bn")
-    for flag in (*no_test, *(each.dest for each in sparsity.FLAGS)) if options.evaluate else ():
+    no_test = ("dry_run", "resume", "init_from", "allocate", "autotune", "until", "reestimate_bn", "train_where")
+    for flag in (*no_test, *(each.dest for each in (*sparsity.FLAGS, *gates.FLAGS))) if options.evaluate else ():
         if getattr(options, flag):
             raise RequestError(f"--evaluate only tests a trained network, --{flag} does not go with it")
     if options.until is not None and options.until > options.epochs:

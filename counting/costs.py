@@ -223,7 +223,7 @@ def summary(config: dict, batch: int = 128) -> dict:
         costs = costs_of(config, batch)
     bare = reference({**config, "widths": None}, batch)  # a shrunk network is compared with the whole one
     reference_params = bare.parameters - bare.costs.auxiliary
-    gates = _of_gates(config)
+    gates = _of_gates(config, batch)
     return {
         "dataset": config["dataset"],
         "network": config["network"],
@@ -249,9 +249,13 @@ def summary(config: dict, batch: int = 128) -> dict:
     }
 
 
-def _of_gates(config: dict) -> dict:
+def _of_gates(config: dict, batch: int) -> dict:
     """Return what the gates of a network cost and spare, as they plan it; {} without gates. They do not enter its compression."""
-    return build(config).gates.planned_costs() if config.get("gate") else {}
+    if not config.get("gate"):
+        return {}
+    gates = build(config).gates
+    gates.share(batch, costs_of(config, batch).mult_adds_exact)
+    return gates.planned_costs()
 
 
 def gated(costs: dict) -> str:

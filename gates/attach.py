@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from counting.costs import costs_of
+from gates.functions import RELUS
 from gates.gate import KINDS, Gate
 from gates.gates import Gates
 from gates.registry import GateName, parse_gate
 from gates.selection import Selection
-from gates.trace import RELUS, Behind, Flow, follow
+from gates.trace import Behind, Flow, follow
 from input.datasets import side_of
 from layers.base import Replacement
 from models.output import is_auxiliary
@@ -93,13 +94,20 @@ def _gate(network: nn.Module, conv: str, behind: Behind, name: GateName, weight:
 
 
 def _fix_scale(norm: nn.BatchNorm2d, gate: Gate) -> int:
-    """Make the scale of a batch-norm a buffer where the gate scales instead. Return how many parameters there are fewer."""
-    if gate.norm_scales or norm.weight is None:
+    """Make the scale of a batch-norm a buffer where the gate scales instead, and give it a shift β if it has none.
+
+    Return how many parameters there are fewer.
+    """
+    if gate.norm_scales:
         return 0
-    scale = norm.weight.detach()
+    scale = torch.ones(norm.num_features) if norm.weight is None else norm.weight.detach()
+    fewer = 0 if norm.weight is None else len(scale)
+    if norm.bias is None:
+        norm.affine, norm.bias = True, nn.Parameter(torch.zeros(norm.num_features))
+        fewer -= norm.num_features
     del norm.weight
     norm.register_buffer("weight", scale)
-    return len(scale)
+    return fewer
 
 
 def _look(gate: Gate, module: nn.Module, inputs: tuple) -> None:

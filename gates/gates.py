@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from blocks import BlockAsLinear
+from counting.shapes import plain_rule
 from gates.gate import Gate, open_count
 from gates.mult_adds import LayerCosts
 from gates.selection import Selection
@@ -47,13 +49,21 @@ class Gates(nn.ModuleDict):
 
     def count(self, network: nn.Module, flow: Flow) -> None:
         """Note what each layer of the network costs that a gate can spare something, from what `follow` says with these gates."""
-        gates = self.by_name()
+        gates, foreign = self.by_name(), getattr(network, "foreign", False)
         for read in flow.reads:
             module = network.get_submodule(read.name)
-            if (any(read.channels) or read.name in gates) and not isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, nn.BatchNorm2d) or not (foreign or _has_rule(module)):  # nobody knows what it takes
+                continue
+            if any(read.channels) or read.name in gates:
                 costs = LayerCosts(module, read)
                 channels = self.selection(read.channels) if any(read.channels) else torch.ones(1, len(read.channels))
                 self.costs.append((costs, channels, gates.get(read.name)))
+
+    def share(self, batch: int, exact: float) -> None:
+        """Let `batch` images share the forming of a matrix; `exact` are the multiply-adds of the network without gates then."""
+        self.exact = exact
+        for costs, _, _ in self.costs:
+            costs.batch = batch
 
     @property
     def own_mult_adds(self) -> int:
@@ -115,3 +125,7 @@ class Gates(nn.ModuleDict):
         """Return the sums over the images since `begin` of `gate_density`, `gate_loss` and `mult_adds_gated`."""
         sums = next(self.parameters()).new_zeros(3, dtype=torch.float64) if self._sums is None else self._sums
         return dict(zip(("gate_density", "gate_loss", "mult_adds_gated"), sums))
+
+
+def _has_rule(module: nn.Module) -> bool:
+    return isinstance(module, BlockAsLinear) or plain_rule(module, 1) is not None

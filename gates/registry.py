@@ -22,7 +22,6 @@ WEIGHTS = {"Naive": 0.01, "FBS": 1e-8}  # of their losses, where --gate_weight i
 # Gains of FBS multiply: a gate's s grows with the scale of an image, and so does what it scales. In a new network of eight layers
 # a bright image is scaled by 10⁴, and without this the loss is not finite after three steps (research-log.md).
 CLIP = 1.0  # the norm of the gradient with FBS, where --clip_grad is not given
-GATES_ALONE = "^$"  # as --train_where: no parameter has such a name, and gates always train
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,7 @@ FLAGS = (
 
 def resolve(options: argparse.Namespace) -> None:
     """Set the weight of the gates' loss, the warm-up, and with FBS how gradients are clipped. Raise RequestError for a flag that goes with --gate alone."""
+    options.gate_where = options.gate_where or None
     if options.gate is None:
         check_alone(options)
         return

@@ -23,6 +23,18 @@ from torch.overrides import TorchFunctionMode
 
 from blocks import BlockAsLinear
 from counting.shapes import plain_rule
+from gates.functions import (
+    CHANNELWISE,
+    FLATTENING,
+    JOINING,
+    OVER_PIXELS,
+    PRODUCTS,
+    SUMS,
+    is_over_pixels,
+    name_of,
+    tensors_in,
+    writes,
+)  # fmt: skip
 from layers.base import Replacement
 from models.output import auxiliary_heads
 from models.widths import is_depthwise
@@ -31,21 +43,9 @@ from system.errors import RequestError, first_line
 Source = tuple[str, int]  # the name of a gated convolution, and a channel of its output
 Channels = list[
     frozenset[Source] | None
-]  # of each channel the gated ones that all have to be closed; None: always open
+]  # of each channel the gated ones that all are closed if it is; None: always open
 
 LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, Replacement, BlockAsLinear)
-RELUS = {"relu", "relu_", "relu6", "hardtanh", "hardtanh_"}
-# What acts on each channel alone and makes 0 of 0, by the names of torch's functions.
-CHANNELWISE = RELUS | {
-    "leaky_relu", "leaky_relu_", "elu", "elu_", "silu", "hardswish", "gelu", "mish", "tanh", "dropout", "dropout2d", "feature_dropout",
-    "alpha_dropout", "_max_pool2d", "max_pool2d", "boolean_dispatch", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "_adaptive_max_pool2d",
-    "contiguous", "clone", "to", "float", "type_as", "interpolate", "detach", "neg", "abs", "identity", "div", "truediv", "__truediv__",
-}  # fmt: skip
-SUMS = {"add", "add_", "sub", "sub_", "__add__", "__iadd__", "__radd__", "__sub__", "__isub__"}
-PRODUCTS = {"mul", "mul_", "__mul__", "__rmul__", "__imul__"}
-FLATTENING = {"flatten", "view", "reshape", "squeeze"}
-JOINING = {"cat", "concat", "concatenate"}
-OVER_PIXELS = {"mean", "amax", "max", "sum"}
 
 
 class Behind(NamedTuple):
@@ -85,16 +85,37 @@ def follow(network: nn.Module, side: int, gated: Collection[str] = ()) -> Flow:
 
     Raise RequestError where the network cannot run without numbers.
     """
-    flow, network, size = Flow(), _without_numbers(network), torch.Size([1, 3, side, side])
-    by_rules = not getattr(network, "foreign", False) and all(plain_rule(each, 1) for _, each in _layers(network))
+    network, size = _without_numbers(network), torch.Size([1, 3, side, side])
+    by_rules = _has_rules(network)
     # Without rules it runs on the meta device, whose first operation imports a compiler and an algebra system.
     image = torch.zeros(size) if by_rules else torch.empty(size, device="meta")
-    try:
-        with torch.no_grad(), _Followed(network, flow, frozenset(gated), by_rules) as followed:
-            followed.note_result(network(image).logits)
-    except (RuntimeError, ValueError, AssertionError, IndexError, TypeError, NotImplementedError) as error:
-        raise RequestError(f"--gate: the channels of this network cannot be followed: {first_line(error)}")
-    return flow
+    opened: set[str] = set()
+    while True:
+        flow = Flow()
+        try:
+            with torch.no_grad(), _Followed(network, flow, frozenset(gated), opened, by_rules) as followed:
+                followed.note_result(network(image).logits)
+        except (
+            RuntimeError,
+            ValueError,
+            AssertionError,
+            NotImplementedError,
+        ) as error:  # as a network's own code raises
+            raise RequestError(f"--gate: the channels of this network cannot be followed: {first_line(error)}")
+        repeated = {name for name in flow.closed if followed.calls[name] > 1}
+        if not repeated:
+            return flow
+        opened |= repeated  # what runs twice cannot know whose channels it has to keep closed
+
+
+def _has_rules(network: nn.Module) -> bool:
+    """Return whether the shapes of all layers are told by rules, so that nothing else of the network has tensors."""
+    if getattr(network, "foreign", False):
+        return False
+    layers, inside = dict(_layers(network)), ("gates.", *(f"{head}." for head in auxiliary_heads(network)))
+    prefixes = tuple(f"{name}." for name in layers) + inside
+    tensors = (name for name, _ in (*network.named_parameters(), *network.named_buffers()))
+    return all(plain_rule(each, 1) for each in layers.values()) and all(name.startswith(prefixes) for name in tensors)
 
 
 def _without_numbers(network: nn.Module) -> nn.Module:
@@ -115,9 +136,9 @@ class _Known(NamedTuple):
 class _Followed(TorchFunctionMode):
     """Follow every function of torch's that is called, and every layer as one."""
 
-    def __init__(self, network: nn.Module, flow: Flow, gated: frozenset[str], by_rules: bool):
+    def __init__(self, network: nn.Module, flow: Flow, gated: frozenset[str], opened: set[str], by_rules: bool):
         super().__init__()
-        self.network, self.flow, self.gated, self.by_rules = network, flow, gated, by_rules
+        self.network, self.flow, self.gated, self.opened, self.by_rules = network, flow, gated, opened, by_rules
         self.known: dict[int, _Known] = {}
         self.readers: dict[str, list[Behind]] = {}  # of each convolution's output
         self.calls: dict[str, int] = {}
@@ -147,7 +168,7 @@ class _Followed(TorchFunctionMode):
         channels: Channels | None = None
         if given is not None and len(given) == (x.shape[1] if x.dim() == 4 else x.shape[-1]):
             self.flow.reads.append(Read(name, given, x.shape, y.shape))
-            if is_norm or is_single(module):
+            if (is_norm or is_single(module)) and name not in self.opened:
                 channels = given
                 if any(given) and (is_norm or _bias(module) is not None):
                     self.flow.closed[name] = given
@@ -161,21 +182,29 @@ class _Followed(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
-        name = getattr(function, "__name__", "")
-        if name == "__setitem__" and id(args[0]) in self.known:  # something may stand now where there was nothing
-            self.flow.whole |= self._sources(args[0])
-            self.known[id(args[0])] = _Known(args[0], None, None)
-        if not _tensors(result):
+        name = name_of(function, args, kwargs)
+        if writes(name) and name not in CHANNELWISE:
+            self._open_aliases(args[0], itself=name == "__setitem__")  # else `_after` says what it is then
+        if not tensors_in(result):
             return result
-        read = [each for each in _tensors([args, list(kwargs.values())]) if id(each) in self.known]
+        read = [each for each in tensors_in([args, list(kwargs.values())]) if id(each) in self.known]
         for each in read:
             self._note_reader(each, Behind(None, name))
         self._note_use(name, args, kwargs, result)
-        results = result if isinstance(result, (tuple, list)) else [result]
-        for number, each in enumerate(results):
+        results, begin = result if isinstance(result, (tuple, list)) else [result], 0
+        for each in results:
             if isinstance(each, Tensor):
-                self.known[id(each)] = _Known(each, self._after(name, args, kwargs, each, number), None)
+                self.known[id(each)] = _Known(each, self._after(name, args, kwargs, each, begin), None)
+                begin += each.shape[1] if each.dim() > 1 else 0
         return result
+
+    def _open_aliases(self, written: Tensor, itself: bool) -> None:
+        """Note that something may stand now where there was nothing: in all that share a tensor's memory, and in itself."""
+        memory = written.untyped_storage()._cdata
+        for key, known in self.known.items():
+            if (itself or known.tensor is not written) and known.tensor.untyped_storage()._cdata == memory:
+                self.flow.whole |= self._sources(known.tensor)
+                self.known[key] = known._replace(channels=None)
 
     def _note_reader(self, x: Tensor, reader: Behind) -> None:
         known = self.known.get(id(x))
@@ -191,14 +220,14 @@ class _Followed(TorchFunctionMode):
 
         Given the open channels alone, in order, what acts on each channel alone returns the same ones, and so does a concatenation.
         """
-        given = _tensors([args, list(kwargs.values())])
+        given = tensors_in([args, list(kwargs.values())])
         sources = frozenset().union(*map(self._sources, given))
         if not sources:
             return
         if name in JOINING and kwargs.get("dim", args[1] if len(args) > 1 else 0) == 1:
             self.flow.joined.append(sources)
             return
-        alone = name in CHANNELWISE or (name in OVER_PIXELS and _is_over_pixels(args, kwargs))
+        alone = name in CHANNELWISE or (name in OVER_PIXELS and is_over_pixels(args, kwargs))
         flat = name == "flatten" or (name in FLATTENING and len(args) > 1 and args[-1] == -1)
         flat = flat and isinstance(result, Tensor) and result.shape == given[0].shape[:2]
         if len(given) > 1 or not (alone or flat):
@@ -212,7 +241,7 @@ class _Followed(TorchFunctionMode):
         known = self.known.get(id(x)) if isinstance(x, Tensor) else None
         return known.channels if known is not None else None
 
-    def _after(self, name: str, args: tuple, kwargs: dict, result: Tensor, number: int) -> Channels | None:
+    def _after(self, name: str, args: tuple, kwargs: dict, result: Tensor, begin: int) -> Channels | None:
         """Return the channels of a function's result; None where all may be open."""
         if name in JOINING:
             return self._joined(args, kwargs, result)
@@ -220,27 +249,26 @@ class _Followed(TorchFunctionMode):
             return self._product(args) if name in PRODUCTS else None
         given, x = self._channels(args[0]), args[0]
         if name in SUMS:
-            return self._sum(args, result)
+            return self._sum([*args[:2], *([kwargs["other"]] if "other" in kwargs else [])])
         if name in PRODUCTS:
             return self._product(args)
         if given is None:
             return None
-        if name in CHANNELWISE or (name in OVER_PIXELS and _is_over_pixels(args, kwargs)):
+        if name in CHANNELWISE or (name in OVER_PIXELS and is_over_pixels(args, kwargs)):
             return given
         if name in FLATTENING and result.dim() == 2 and result.shape[0] == x.shape[0]:
             return [each for each in given for _ in range(result.shape[1] // len(given))]
         if name in FLATTENING and result.dim() == 4 and result.shape[:2] == x.shape[:2]:
             return given
         if name in ("chunk", "split") and x.dim() == 4 and result.shape[1] < x.shape[1]:
-            return self._part(args, kwargs, given, result, number)
+            return self._part(args, kwargs, given, result, begin)
         return None
 
-    def _part(self, args: tuple, kwargs: dict, given: Channels, result: Tensor, number: int) -> Channels | None:
-        """Return the channels of a part of equal parts along the channels."""
-        if kwargs.get("dim", args[2] if len(args) > 2 else 0) != 1 or len(given) % result.shape[1]:
+    def _part(self, args: tuple, kwargs: dict, given: Channels, result: Tensor, begin: int) -> Channels | None:
+        """Return the channels of a part along the channels that begins at one of them."""
+        if kwargs.get("dim", args[2] if len(args) > 2 else 0) != 1:
             return None
-        size = result.shape[1]
-        return given[number * size : (number + 1) * size]
+        return given[begin : begin + result.shape[1]]
 
     def _joined(self, args: tuple, kwargs: dict, result: Tensor) -> Channels | None:
         parts = args[0] if args else kwargs["tensors"]
@@ -250,10 +278,10 @@ class _Followed(TorchFunctionMode):
         joined = sum(found, [])
         return joined if any(joined) else None
 
-    def _sum(self, args: tuple, result: Tensor) -> Channels | None:
+    def _sum(self, args: Sequence) -> Channels | None:
         """Return the channels of a sum of two features: closed where both are. A number or a feature that is not known opens all."""
-        found = [self._channels(each) for each in args[:2]]
-        if None in found or len(found[0]) != len(found[1]):
+        found = [self._channels(each) for each in args]
+        if None in found or len(found) != 2 or len(found[0]) != len(found[1]):
             return None
         both = [None if one is None or other is None else one | other for one, other in zip(*found)]
         return both if any(both) else None
@@ -286,20 +314,3 @@ def is_single(module: nn.Module) -> bool:
 
 def _bias(module: nn.Module) -> Tensor | None:
     return getattr(module, "bias", None)
-
-
-def _tensors(value) -> list[Tensor]:
-    """Return the tensors in nested lists and tuples."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, (tuple, list)):
-        return [tensor for each in value for tensor in _tensors(each)]
-    return []
-
-
-def _is_over_pixels(args: Sequence, kwargs: dict) -> bool:
-    """Return whether a reduction of (B, C, H, W) is over rows and columns."""
-    dims = kwargs.get("dim", args[1] if len(args) > 1 else None)
-    if not isinstance(dims, (tuple, list)) or args[0].dim() != 4:
-        return False
-    return {each % 4 for each in dims} == {2, 3}

@@ -124,6 +124,11 @@ class LibraryNetwork(nn.Module):
         for name, tensor in (*self.named_parameters(), *self.named_buffers()):
             if not name.startswith(prefixes):
                 tensor.copy_(theirs[name][tuple(map(slice, tensor.shape))])  # a shrunk network has fewer channels
+        for module in self.modules():
+            if (
+                isinstance(module, nn.BatchNorm2d) and "weight" in module._buffers
+            ):  # a scale that is not trained would stay 0
+                module.weight.fill_(1.0)
         for name in swapped:
             initialise(self.get_submodule(name), seed, name)
         parts = dict(whole.named_modules())

@@ -21,6 +21,7 @@ from record.identity import asked, name_of
 from schedules.comparable import flags_of_teaching, network_name, setup
 from schedules.table import Run, finite, printable
 from sparsity import registry as sparsity
+from training.registry import GATES_ALONE
 
 if TYPE_CHECKING:
     from schedules.outcomes import Group
@@ -116,7 +117,7 @@ def _start(run: Run, groups: Sequence[Group], depth: int) -> _Start | str | None
     own = {key: value for key, value in _setup(of, groups, depth + 1).items() if key not in _numbers(of.first)}
     own = {key: str(value) for key, value in own.items()}
     words = [] if of.first["gate"] == run.get("gate") else [shown_conv(of.first)]
-    words += ["gates trained alone"] if of.first.get("train_where") == gates.GATES_ALONE else []
+    words += ["gates trained alone"] if of.first.get("train_where") == GATES_ALONE else []
     return _Start(", ".join(words or [shown_conv(of.first)]), str((of.family, own)))
 
 
@@ -145,7 +146,7 @@ def _words(name: str, value, group: Group) -> str:
         return WORDS[name] if value else "CRS"
     if name == "init_from" and value is None:
         return "from scratch"
-    if name == "train_where" and value == gates.GATES_ALONE:
+    if name == "train_where" and value == GATES_ALONE:
         return "gates alone"
     if isinstance(value, _Start):
         return WORDS[name] + value.words

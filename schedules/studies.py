@@ -9,7 +9,7 @@ have no teacher: each of their networks is trained as it is, then once with each
 
 from dataclasses import dataclass, field
 
-from gates.registry import GATES_ALONE
+from training.registry import GATES_ALONE
 
 
 @dataclass(frozen=True)

@@ -36,5 +36,5 @@ class ProximalL1(Callback):
             self._found = (step.model, set(sum(prunable(step.model, self.where).values(), [])))
         for group in step.optimizer.param_groups:
             for parameter in group["params"]:
-                if parameter in self._found[1]:
+                if parameter in self._found[1] and parameter.requires_grad:
                     parameter.copy_(F.softshrink(parameter, group["lr"] * self.weight))

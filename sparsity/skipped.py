@@ -51,10 +51,10 @@ def active_mult_adds(network: nn.Module, config: Mapping, batch: int = 128) -> f
 def of_trained(model: nn.Module, config: Mapping) -> float | None:
     """Return `active_mult_adds` of a network that is being trained, wherever it is and whatever wraps its layers.
 
-    Nothing of it changes, and no common generator is drawn from. None where they cannot be told, and for a --module, whose file
-    would have to be run again.
+    Nothing of it changes, and no common generator is drawn from. None where they cannot be told, as with gates, and for a --module,
+    whose file would have to be run again.
     """
-    if config.get("module"):
+    if config.get("module") or config.get("gate"):
         return None
     with torch.random.fork_rng(devices=[]):
         network = materialise(build(config), config["seed"])

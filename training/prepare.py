@@ -42,7 +42,7 @@ from system.errors import RequestError
 from system.hashing import key
 from training import registry, teacher_cache
 from training.device import precision_of, strict, to_device
-from training.freezing import freeze, trained
+from training.freezing import freeze, thawed, trained
 from training.optim import kept_tensors, optimizer_of, parameter_groups, set_learning_rate
 from training.rates import schedule_of
 from training.recompute import recompute
@@ -279,7 +279,7 @@ def approximate_start(prepared: Prepared, step: TrainStep) -> str:
     if prepared.start is None or not step.ranks.is_first:
         return ""
     start = to_device(prepared.start.network, prepared.data.device)
-    with strict():
+    with strict(), thawed(step.model):
         rows = approximation.approximate_network(step.model, start, prepared.config.fit_effort or 1.0)
     return approximation.table(rows) if rows else f"all weights are those of {prepared.config.init_from}"
 

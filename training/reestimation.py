@@ -65,7 +65,7 @@ def _means(
     """
     model.eval()
     for layer in layers:
-        layer.train()
+        layer.training = True  # one that --train_where has frozen too
         layer.momentum = 1.0  # then its running statistics are those of the last batch
     statistics = _statistics(layers)
     length = 1 + sum(map(len, statistics))  # the number of batches, then their statistics

@@ -18,6 +18,7 @@ from system.arguments import Flag, number
 from system.errors import RequestError
 
 Config = Mapping[str, Any]
+GATES_ALONE = "^$"  # as --train_where: no parameter has such a name, and gates always train
 
 
 @dataclass(frozen=True)

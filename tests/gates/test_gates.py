@@ -239,7 +239,7 @@ def test_frozen_parameters_and_statistics_stay_and_gates_move(digits):
     whole, _ = run(digits, "Naive_0.5", where=r"groups\.2", precision=lambda: torch.autocast("cpu", torch.bfloat16))
     moved = {name for name, tensor in whole[-1].state["model"].items() if not torch.equal(tensor, begun[name])}
     assert moved == {name for name in begun if name.startswith(("gates.", "groups.2.")) and not name.endswith(".open")}
-    with pytest.raises(RequestError, match="--train_where 'lienar' matches none of the parameters.*nothing would be"):
+    with pytest.raises(RequestError, match="--train_where 'lienar' matches none of the parameters"):
         trained(swapped(counting("digits")), "lienar")
 
 

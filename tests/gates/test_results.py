@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 import study_samples as samples
-from results import refused, rows_of
+import torch
+from results import refused, rows_of, saved
 from small_runs import TINY
 
 import count
@@ -16,6 +17,7 @@ from record.reader import Record
 from schedules import outcomes, plot, rows, summary
 from schedules.check import checked
 from system.errors import RequestError
+from training.registry import GATES_ALONE
 
 CONFIG = {"conv": "Conv", "mode": "teacher", "epochs": 2, "gate": "FBS_0.5"}
 
@@ -43,7 +45,7 @@ def gated(name, error, spared, **flags):
 
 def test_densities_of_one_way_are_one_line_wherever_each_starts(tmp_path):
     """A start from a predecessor of its own density is the same start; one from gates that learned otherwise is another."""
-    alone = {"train_where": registry.GATES_ALONE, "gate_weight": 0.1, "init_from": "dense"}
+    alone = {"train_where": GATES_ALONE, "gate_weight": 0.1, "init_from": "dense"}
     runs = [
         samples.run("Conv", 4.0, taught=False, name="dense", group="dense"),
         *(gated(f"f{d}", 5 - d, 1 - d, gate=f"FBS_{d}", init_from="dense", gate_warmup=60) for d in (0.5, 0.75)),
@@ -92,7 +94,7 @@ def test_a_gated_run_is_counted_and_not_shrunk(teacher, workplace, capsys):
     """It starts from a network without gates, by gates alone; what it measures stands in its row."""
     shutil.copytree(teacher, workplace, dirs_exist_ok=True)
     run = ["digits", "teacher", "-t", "gated", *TINY, "--train_size", "64", "--epochs", "1", "--init_from", "t"]
-    assert main.main([*run, "--gate", "FBS_0.5", "--train_where", registry.GATES_ALONE]) == 0
+    assert main.main([*run, "--gate", "FBS_0.5", "--train_where", GATES_ALONE]) == 0
     (row,) = rows_of(workplace, "gated")
     assert 0.5 <= row["gate_density"] < 0.6
     capsys.readouterr()
@@ -102,3 +104,17 @@ def test_a_gated_run_is_counted_and_not_shrunk(teacher, workplace, capsys):
     assert "active_mult_adds" not in costs and costs["gates"] == 4
     said = refused(capsys, shrink.main, "gated", "-s", "small")[1]
     assert "the run 'gated' has gates (FBS_0.5)" in said and not (workplace / "runs/small").exists()
+    frozen = ["--gate", "Naive_0.5", "--train_where", GATES_ALONE, "--l1", "0.01", "--reestimate_bn", "2"]
+    assert main.main([*run[:3], "frozen", *run[4:], *frozen]) == 0
+    before, after = (saved(workplace, name)["model"] for name in ("t", "frozen"))
+    assert all(
+        torch.equal(after[name], tensor) for name, tensor in before.items()
+    )  # L1 brings no frozen weight nearer to 0
+    (row,) = rows_of(workplace, "frozen")
+    assert row["test_reestimated_gate_loss"] != row["gate_loss"]  # a frozen batch-norm is estimated anew too
+    fitted = [*run[:3], "fitted", *run[4:], "--conv", "TensorTrain_0.8", "--train_where", "bias$"]
+    assert main.main(fitted) == 0  # layers are fitted as if nothing was frozen
+    said = refused(capsys, main.main, *run[:3], "no", *run[4:], "--gate", "FBS_0.5", "--train_where", "layre")[1]
+    assert "--train_where 'layre' matches none of the parameters" in said and not (workplace / "runs/no").exists()
+    said = refused(capsys, main.main, "digits", "teacher", "-t", "gated", "--evaluate", "--gate", "FBS_0.9")[1]
+    assert "--gate does not go with it" in said
