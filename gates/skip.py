@@ -24,8 +24,9 @@ from layers.separable import Separable
 from layers.strided import SlicedConv2d
 from system.errors import RequestError
 
-COPIED = (30, 16)  # multiply-adds in the time of copying an entry of a column of a 1×1 kernel, of a larger one
-ROWS = 4  # of an entry of a row
+# What an entry of a kernel takes, in multiply-adds of the same time (measured on a CPU with the kernel not in its cache): to be read by
+# the convolution, where it lies or once it was copied, and to be copied as part of a row, and of a column of a 1×1 or a larger kernel.
+READ, READ_AGAIN, ROW, COLUMN = 20, 5, 24, (36, 20)
 MANY = 1024  # images that share the forming of a matrix: it is formed once
 
 
@@ -120,7 +121,8 @@ class Plan:
                 module.forward = SlicedNorm(module, given) if is_norm else Carrier(kernel_of(module), given)
             return
         kernel = self._kernel(module, read, given.share, 1.0)
-        kernel = kernel if kernel is not None and reads_parts(kernel, read, given.share) else None
+        if kernel is not None and parts(kernel, prod(read.returned[2:]), given.share, 1.0) == (False, False):
+            kernel = None
         if given.compact or kernel is not None:
             module.forward = Reader(module.forward, given, kernel)
 
@@ -134,8 +136,9 @@ class Plan:
             else:
                 after = SlicedNorm(norm)
             norm.forward = _same
-        reads = given is not None and kernel is not None and reads_parts(kernel, read, given.share)
-        writes = prod(read.returned[2:]) * (1 - share) > share * ROWS
+        reads, writes = False, False
+        if kernel is not None:
+            reads, writes = parts(kernel, prod(read.returned[2:]), given.share if given else 1.0, share)
         if kernel is not None and not (reads or writes):
             kernel = kernel.in_channels_last()
         wide = name in self.wide
@@ -167,12 +170,28 @@ class Carrier:
         return self.kernel(x, self.given.numbers())
 
 
-def reads_parts(kernel: Kernel, read: Read, share: float) -> bool:
-    """Return whether it takes less time to copy the columns of the open inputs than to multiply with all of them."""
+def parts(kernel: Kernel, pixels: int, inputs: float, outputs: float) -> tuple[bool, bool]:
+    """Return whether to take the columns of a kernel's open inputs, and the rows of its open outputs, by what takes the least time.
+
+    Args: pixels: of the output; inputs, outputs: the shares that are open.
+    """
     if kernel.kernel is None:  # depthwise
-        return False
-    copied = COPIED[0] if kernel.kernel.shape[-1] == 1 else COPIED[1]
-    return kernel.depthwise is not None or prod(read.returned[2:]) * (1 - share) > share * copied
+        return False, outputs * (pixels + ROW + READ_AGAIN) < pixels + READ
+    column = READ_AGAIN + COLUMN[kernel.kernel.shape[-1] > 1]
+    times = {
+        (False, False): pixels + READ,
+        (True, False): READ + inputs * (pixels + column),
+        (False, True): outputs * (pixels + ROW + READ_AGAIN),
+        (True, True): outputs * (ROW + inputs * (pixels + column)),
+    }
+    allowed = [
+        (reads, writes)
+        for reads, writes in times
+        if (inputs < 1 or not reads)
+        and (outputs < 1 or not writes)
+        and (reads or kernel.depthwise is None or inputs == 1)
+    ]
+    return min(allowed, key=times.get)
 
 
 def kernel_of(module: nn.Module) -> Kernel | None:
