@@ -24,14 +24,16 @@ def text(costs: dict) -> str:
     """Return the costs of one network, a line each."""
     auxiliary = f" + {costs['auxiliary_params']:,} of the auxiliary head in both" if costs["auxiliary_params"] else ""
     reference_params = f"of {costs['reference_params']:,} parameters{auxiliary}"
+    has_gates = "gate_params" in costs
+    without = f", without the gates' {costs['gate_params']:,}" if has_gates else ""
     outside = costs.get("outside_convention")
     lines = [
         f"Mult-Adds: {scientific(costs['mult_adds'])}"
         + (f" (the published convention does not know {', '.join(outside)})" if outside else ""),
         f"Params: {costs['params']:.5E}",
         f"Sanity check, parameters: {costs['params_sanity']:.5E}",
-        f"Exact mult-adds: {costs['mult_adds_exact']:.5E} (per image, in batches of {costs['batch']})",
-        f"Ratio to the reference network: {costs['crs_ratio']:.6f} ({reference_params})",
+        f"Exact mult-adds: {costs['mult_adds_exact']:.5E} (per image, in batches of {costs['batch']}{', of all channels' if has_gates else ''})",
+        f"Ratio to the reference network: {costs['crs_ratio']:.6f} ({reference_params}{without})",
         f"Stored: {costs['stored_bytes']:,} bytes",
     ]
     lines += filter(None, [staying(costs), gated(costs)])
@@ -109,5 +111,6 @@ def comparison_table(rows: list[dict]) -> str:
 def _setting_and_ratio(row: dict) -> dict:
     """Return what a row is called and its share of the parameters: of the given width where a budget found the width."""
     budget = row.get("budget") or {}
-    ratio = budget.get("of_given_width") or row.get("crs_ratio")
+    whole = row["params"] / row["reference_params"] if "gate_params" in row else row.get("crs_ratio")  # with its gates
+    ratio = budget.get("of_given_width") or whole
     return {"setting": budget.get("setting") or row["conv"], "ratio": ratio}

@@ -143,9 +143,11 @@ class Report:
 
 def _of_network(prepared: Prepared) -> str:
     costs, conv = prepared.costs, brief(prepared.config["conv"] or "") or prepared.config["module"]
+    own = f", {costs['gate_params']:,} of them the gates'" if "gate_params" in costs else ""
+    without = ", without gates" if own else ""
     return (
-        f"{prepared.name}: {conv} on {prepared.config.network}, {costs['params']:,} parameters ({costs['crs_ratio']:.4f} of the "
-        f"reference), {costs['mult_adds_exact']:.4E} mult-adds an image"
+        f"{prepared.name}: {conv} on {prepared.config.network}, {costs['params']:,} parameters{own} ({costs['crs_ratio']:.4f} of the "
+        f"reference{without}), {costs['mult_adds_exact']:.4E} mult-adds an image{', of all channels' if own else ''}"
     )
 
 
