@@ -45,6 +45,7 @@ Channels = list[
     frozenset[Source] | None
 ]  # of each channel the gated ones that all are closed if it is; None: always open
 
+OF_NETWORKS = (RuntimeError, ValueError, AssertionError, NotImplementedError)  # which their own code raises
 LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, Replacement, BlockAsLinear)
 
 
@@ -95,12 +96,7 @@ def follow(network: nn.Module, side: int, gated: Collection[str] = ()) -> Flow:
         try:
             with torch.no_grad(), _Followed(network, flow, frozenset(gated), opened, by_rules) as followed:
                 followed.note_result(network(image).logits)
-        except (
-            RuntimeError,
-            ValueError,
-            AssertionError,
-            NotImplementedError,
-        ) as error:  # as a network's own code raises
+        except OF_NETWORKS as error:
             raise RequestError(f"--gate: the channels of this network cannot be followed: {first_line(error)}")
         repeated = {name for name in flow.closed if followed.calls[name] > 1}
         if not repeated:
