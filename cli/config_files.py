@@ -7,13 +7,13 @@
     lr: 0.05
     prune: {_: TopK_0.05, at: 20}              # prune and prune_at; so is prune.at: 20
     epoch_step: [60, 120]
-    momentum: null                             # takes back what base.yaml says
+    momentum: null                             # takes back what base.yaml says; gate: null also gate_where, gate_weight …
 
 Files are only composed to nodes, so that each value keeps its text and its line; no object of Python is ever made of a tag.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,15 +37,24 @@ class Value(NamedTuple):
 
     value: Any
     where: str
+    of_file: bool = True
+
+
+class Entry(NamedTuple):
+    """What stands at a key: its text, where, and whether a null means the key alone, not those below it too (`_: null`)."""
+
+    text: Text
+    where: str
+    alone: bool = False
 
 
 class ConfigFiles:
     """Files that import each other, each read once.
 
-    `take(key, text, where)` checks a key with its text and returns the flag's value.
+    `take(key, entry)` checks a key with what stands there and returns the flag's value, of a null one for each key that it means.
     """
 
-    def __init__(self, take: Callable[[str, Text, str], Any]):
+    def __init__(self, take: Callable[[str, Entry], Mapping[str, Value]]):
         self._take = take
         self._done: dict[str, dict[str, Value]] = {}
 
@@ -54,21 +63,41 @@ class ConfigFiles:
 
         Args: importers: the files that lead here, each of which imports the next; at: where the last of them does.
         """
-        real = os.path.realpath(path)
+        real, path = os.path.realpath(path), _shortest(path)
         if real in map(os.path.realpath, importers):
             raise RequestError(f"{at}a cycle, {' imports '.join([*importers, path])}: take one of these imports out")
         if len(importers) > DEEPEST:
             raise RequestError(f"{at}more than {DEEPEST} files import each other in a row: put some of them together")
         if real not in self._done:
-            file = _File(path, at)
+            file = _Entries(path).of_file(contents(path, at))
             found: dict[str, Value] = {}
             for name, where in file.imports:
                 beside = os.path.join(os.path.dirname(path), os.path.expanduser(name))
                 found |= self.read(beside, (*importers, path), f"{where}: import: ")
-            for key, (text, where) in file.entries.items():
-                found[key] = Value(self._take(key, text, where), where)
-            self._done[real] = found
+            self._done[real] = found | taken(file.entries, self._take)
         return self._done[real]
+
+
+def taken(entries: Mapping[str, Entry], take: Callable[[str, Entry], Mapping[str, Value]]) -> dict[str, Value]:
+    """Return what the entries of one layer give: its nulls take back what is weaker, and nothing of its own."""
+    nulls, given = {}, {}
+    for key, entry in entries.items():
+        (nulls if entry.text is None else given).update(take(key, entry))
+    return nulls | given
+
+
+def entries_of_flow(text: str, key: str, where: str) -> dict[str, Entry]:
+    """Return what a list or a mapping in brackets gives to a key. Raise RequestError where it is not YAML.
+
+    Args: where: what stands in the place of file and line.
+    """
+    return _Entries(where, has_lines=False).of_flow(text, key)
+
+
+def _shortest(path: str) -> str:
+    """Return a path without `..` and `.`, unless it leads through a link to somewhere else."""
+    short = os.path.normpath(path)
+    return short if os.path.realpath(short) == os.path.realpath(path) else path
 
 
 def contents(path: str, at: str = "") -> str:
@@ -99,21 +128,32 @@ def contents(path: str, at: str = "") -> str:
         raise RequestError(f"{path}:{line} is no text in UTF-8 (byte 0x{read[error.start]:02x})")
 
 
-class _File:
-    """The entries of one file: `imports`, (path, where) in their order, and `entries`, a (text, where) for each key."""
+class _Entries:
+    """The entries of one text: `imports`, (path, where) in their order, and `entries` by key."""
 
-    def __init__(self, path: str, at: str):
-        self.path = path
+    def __init__(self, name: str, has_lines: bool = True):
         self.imports: list[tuple[str, str]] = []
-        self.entries: dict[str, tuple[Text, str]] = {}
+        self.entries: dict[str, Entry] = {}
+        self._name, self._has_lines = name, has_lines
         self._nodes = 0
         self._lines: dict[str, tuple[int, bool]] = {}  # of each key its line, and whether a merge (<<) has given it
-        root = self._composed(contents(path, at))
-        if root is None:
-            return
-        if not isinstance(root, yaml.MappingNode):
+
+    def of_file(self, text: str) -> "_Entries":
+        """Add what the text of a file gives."""
+        root = self._composed(text)
+        if root is not None and not isinstance(root, yaml.MappingNode):
             raise self._fault(root, "a configuration file holds keys with values, as `lr: 0.1`")
-        self._add(root, "", False, 0)
+        if root is not None:
+            self._add(root, "", False, 0)
+        return self
+
+    def of_flow(self, text: str, key: str) -> dict[str, Entry]:
+        """Return what a list or a mapping gives to a key."""
+        root = self._composed(text)
+        if isinstance(root, yaml.MappingNode):
+            self._add(root, key, False, 0)
+            return self.entries
+        return {key: Entry(self._text(root, key, 0), self._where(root))}
 
     def _composed(self, text: str) -> yaml.Node | None:
         """Return the root of the file's nodes; None where it is empty."""
@@ -122,18 +162,21 @@ class _File:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             words = error.problem or error.context
-            raise RequestError(f"{self.path}:{mark.line + 1} is not YAML: {words}")
+            raise RequestError(f"{self._at(mark.line)} is not YAML: {words}")
         except yaml.reader.ReaderError as error:
-            line = next((n for n, each in enumerate(text.split("\n"), 1) if chr(error.character) in each), 1)
-            raise RequestError(f"{self.path}:{line} is not YAML: the character U+{error.character:04X} is not allowed")
+            line = next((n for n, each in enumerate(text.split("\n")) if chr(error.character) in each), 0)
+            raise RequestError(f"{self._at(line)} is not YAML: the character U+{error.character:04X} is not allowed")
         except RecursionError:
-            raise RequestError(f"{self.path} is nested too deeply: a configuration needs {DEEPEST} levels at most")
+            raise RequestError(f"{self._name} is nested too deeply: a configuration needs {DEEPEST} levels at most")
 
     def _fault(self, node: yaml.Node, words: str) -> RequestError:
         return RequestError(f"{self._where(node)}: {words}")
 
     def _where(self, node: yaml.Node) -> str:
-        return f"{self.path}:{node.start_mark.line + 1}"
+        return self._at(node.start_mark.line)
+
+    def _at(self, line: int) -> str:
+        return f"{self._name}:{line + 1}" if self._has_lines else self._name
 
     def _count(self, node: yaml.Node, depth: int) -> None:
         """Raise RequestError where aliases repeat too much, or a value lies within itself."""
@@ -157,7 +200,7 @@ class _File:
             if isinstance(node, yaml.MappingNode):
                 self._add(node, key, merged or is_merged, depth + 1)
             elif self._note(key, key_node, merged or is_merged):
-                self.entries[key] = (self._text(node, key, depth), self._where(key_node))
+                self.entries[key] = Entry(self._text(node, key, depth), self._where(key_node), name == "_")
 
     def _pairs(self, mapping: yaml.MappingNode, depth: int) -> Iterator[tuple[yaml.Node, yaml.Node, bool]]:
         """Yield the keys of a mapping with their values, then those that it merges (`<<`) and does not have itself."""
@@ -187,7 +230,8 @@ class _File:
         if line and (merged or not was_merged):
             if merged:
                 return False
-            raise self._fault(node, f"{key!r} is given twice, before in line {line}: keep one of them")
+            before = f", before in line {line}" * self._has_lines
+            raise self._fault(node, f"{key!r} is given twice{before}: keep one of them")
         self._lines[key] = (node.start_mark.line + 1, merged)
         return True
 

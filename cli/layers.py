@@ -13,14 +13,14 @@ import json
 import os
 import re
 from argparse import Action, Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from cli.command import Parser
-from cli.config_files import ConfigFiles, Text, Value
-from cli.words import SETTING, Words, with_positional, words_of
+from cli.config_files import ConfigFiles, Entry, Value, entries_of_flow, taken
+from cli.words import SETTING, Words, as_file, with_positional, words_of
 from layers.mixed import parse_name, parse_open, several
 from system.arguments import gpus, milestones, points
 from system.errors import RequestError, did_you_mean
@@ -50,13 +50,21 @@ class Asked:
     """What was asked for: `options` of all flags, `origins` of what was given, and whether it is only to be printed.
 
     An origin is `file:line`, `key=value`, `--flag`, or the name of a positional argument; `layered` are the keys whose value is of
-    one of the first two.
+    one of the first two, `of_files` of the first.
     """
 
     options: Namespace
     origins: dict[str, str]
     layered: frozenset[str]
+    of_files: frozenset[str] = frozenset()
     is_printed: bool = False
+
+    def without_of_files(self, parser: Parser, keys: Collection[str]) -> "Asked":
+        """Return the same without what files give to some keys, which have the defaults of their flags instead."""
+        left_out = self.of_files & {*keys}
+        options = Namespace(**{**vars(self.options), **{key: default_of(parser, key) for key in left_out}})
+        origins = {key: origin for key, origin in self.origins.items() if key not in left_out}
+        return Asked(options, origins, self.layered - left_out, self.of_files - left_out, self.is_printed)
 
     def as_given(self) -> dict[str, Any]:
         """Return the values that were given, by key; resolving changes `options`, not these."""
@@ -102,37 +110,57 @@ def read(parser: Parser, arguments: Sequence[str], others: Sequence[Parser] = ()
     return _merged(parser, known, layered)
 
 
-def layered(parser: Parser, arguments: Sequence[str]) -> dict[str, Value]:
-    """Return what the files and key=value of a command line give. Raise RequestError for the first that is wrong."""
-    return _layered(words_of(parser, arguments), Keys(parser))
+def layered(parser: Parser, arguments: Sequence[str], others: Sequence[Parser] = ()) -> dict[str, Value]:
+    """Return what the files and key=value of a command line give. Raise RequestError for the first that is wrong.
+
+    Args: others: as of `read`.
+    """
+    return _layered(words_of(parser, arguments), Keys(parser, others))
 
 
 def _layered(words: Words, keys: "Keys") -> dict[str, Value]:
     found: dict[str, Value] = {}
     files = ConfigFiles(keys.take)
     for path in words.files:
+        key = path.replace(".", "_")
+        if key in keys.own and not os.path.lexists(path):
+            raise RequestError(f"there is no configuration file {path!r}; to give this key a value, write {path}=VALUE")
         found |= files.read(path)
     for word in words.settings:
-        key, text = SETTING.fullmatch(word).groups()
-        key = key.replace(".", "_")
-        found[key] = Value(keys.take(key, None if text == "null" else text, word, is_setting=True), word)
+        found |= taken(_entries(word, keys), lambda key, entry: keys.take(key, entry, is_setting=True))
     return {key: each for key, each in found.items() if each.value is not None and key in keys.own}
+
+
+def _entries(word: str, keys: "Keys") -> dict[str, Entry]:
+    """Return what a key=value gives: a list or a mapping in brackets where the key takes one, else the text as it is."""
+    key, text = SETTING.fullmatch(word).groups()
+    key, alone = key.removesuffix("._").replace(".", "_"), key.endswith("._")
+    if text[:1] + text[-1:] == "{}" and keys.below(key) or text[:1] + text[-1:] == "[]" and keys.takes_list(key):
+        return entries_of_flow(text, key, word)
+    return {key: Entry(None if text == "null" else text, word, alone)}
 
 
 def _merged(parser: Parser, known: Namespace, layered: Mapping[str, Value]) -> Asked:
     """Return the values of a command line, below them those of the layers, below these the defaults."""
-    options, origins, of_layers = Namespace(), {}, set()
+    options, origins, of_layers, of_files = Namespace(), {}, set(), set()
     for key, action in keys_of(parser).items():
         value = getattr(known, key)
         if key in layered and (value is _NOT_GIVEN or not action.option_strings):
-            value, origins[key] = layered[key]
+            value, origins[key], of_file = layered[key]
             of_layers.add(key)
+            of_files |= {key} if of_file else set()
         elif value is not _NOT_GIVEN:
             origins[key] = f"--{key}" if action.option_strings else action.metavar or key
         else:
-            value = parser.value(action, action.default) if isinstance(action.default, str) else action.default
+            value = default_of(parser, key)
         setattr(options, key, value)
-    return Asked(options, origins, frozenset(of_layers), known.print_config is True)
+    return Asked(options, origins, frozenset(of_layers), frozenset(of_files), known.print_config is True)
+
+
+def default_of(parser: Parser, key: str) -> Any:
+    """Return the value of a key that nothing gives."""
+    action = keys_of(parser)[key]
+    return parser.value(action, action.default) if isinstance(action.default, str) else action.default
 
 
 def keys_of(parser: Parser) -> dict[str, Action]:
@@ -149,18 +177,40 @@ class Keys:
         self._parsers = [parser, *others]
         self._program = parser.prog
 
-    def take(self, key: str, text: Text, where: str, is_setting: bool = False) -> Any:
-        """Return the value of a key; None where the text is null. Raise RequestError where key or text is wrong.
+    def below(self, key: str) -> list[str]:
+        """Return the keys of all programs that begin with a key and `_`."""
+        return [each for parser in self._parsers for each in keys_of(parser) if each.startswith(f"{key}_")]
 
-        Args: is_setting: whether it stands on the command line, where a key has to be one of this program's.
+    def takes_list(self, key: str) -> bool:
+        """Return whether the flag of a key takes several values."""
+        action = next((keys_of(parser)[key] for parser in self._parsers if key in keys_of(parser)), None)
+        return action is not None and _join_of(action) is not None
+
+    def take(self, key: str, entry: Entry, is_setting: bool = False) -> dict[str, Value]:
+        """Return the value of a key, or None for it and all below it, where the text is null.
+
+        Raise RequestError where key or text is wrong. Args: is_setting: whether it stands on the command line, where a key has to
+        be one of this program's.
         """
-        parser = next((each for each in self._parsers if key in keys_of(each)), None)
+        text, where, alone = entry
+        means = [key, *self.below(key)] if text is None and not alone else [key]
+        parser = next((each for each in self._parsers if keys_of(each).keys() & means), None)
         if parser is None:
-            raise RequestError(f"{where}: unknown key {key!r}{self._hint(key)}")
-        if is_setting and key not in self.own:
-            raise RequestError(f"{where}: {key!r} is a key of {parser.prog}, {self._program} does not take it")
+            raise RequestError(f"{where}: unknown key {key!r}{self._hint(key, where if is_setting else '')}")
+        if not self.own.keys() & means:
+            self._check_other(key, parser, where, is_setting)
         if text is None:
-            return None
+            return {each: Value(None, where, not is_setting) for each in means}
+        return {key: Value(self._value(parser, key, text, where), where, not is_setting)}
+
+    def _check_other(self, key: str, parser: Parser, where: str, is_setting: bool) -> None:
+        """Raise RequestError for a key of another program on the command line, or one that may be an own key cut short."""
+        words = f"{where}: {key!r} is a key of {parser.prog}, {self._program} does not take it"
+        longer = [each for each in self.own if each.startswith(f"{key}_")]
+        if is_setting or longer:
+            raise RequestError(f"{words}{f'; did you mean {longer[0]!r}?' if longer else ''}")
+
+    def _value(self, parser: Parser, key: str, text: str | list, where: str) -> Any:
         try:
             value = value_of(parser, keys_of(parser)[key], text)
             if key in CHECKS:
@@ -169,13 +219,20 @@ class Keys:
             raise RequestError(f"{where}: {error}")
         return value
 
-    def _hint(self, key: str) -> str:
+    def _hint(self, key: str, word: str) -> str:
+        """Return what may have been meant. Args: word: the key=value, where it is one."""
+        if hint := as_file(word):
+            return hint
+        if key in NO_KEYS:
+            return (
+                "; `import: FILE` takes in another file" if key == "config" else f": --{key} is given as a flag alone"
+            )
         known = {each: action for parser in self._parsers for each, action in keys_of(parser).items()}
         short = [each for each, action in known.items() if f"-{key}" in action.option_strings]
         off = [each for each, action in known.items() if f"--{key}" in action.option_strings and each != key]
         if off:
             return f"; did you mean `{off[0]}: false`?"
-        near = f"; did you mean {short[0]!r}?" if short else did_you_mean(key, known)
+        near = f"; did you mean {short[0]!r}?" if short else did_you_mean(key, known, cutoff=0.65)
         return near or f"; {self._program} --help lists all flags"
 
 
@@ -186,7 +243,7 @@ def value_of(parser: Parser, action: Action, text: str | list) -> Any:
     """
     name = argparse.ArgumentError(action, "").argument_name
     if isinstance(text, list):
-        if (join := LISTS.get(action.type) or LISTS.get(action.dest)) is None:
+        if (join := _join_of(action)) is None:
             raise RequestError(f"argument {name}: takes one value, no list")
         text = join(text)
     try:
@@ -200,6 +257,10 @@ def value_of(parser: Parser, action: Action, text: str | list) -> Any:
     if text.lower() not in SWITCHED:
         raise RequestError(f"argument {name}: {text!r} is neither true nor false")
     return SWITCHED[text.lower()]
+
+
+def _join_of(action: Action) -> Callable[[list], str] | None:
+    return LISTS.get(action.type) or LISTS.get(action.dest)
 
 
 def _json(texts: list | str | None) -> str:

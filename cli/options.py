@@ -29,11 +29,19 @@ from system.errors import RequestError
 from training import registry
 from weights.sources import RUN_NAME, WEIGHTS_FILES, check_run_name, check_source, is_published
 
+# The flags that --evaluate has no use for.
+NOT_OF_TEST = (
+    "dry_run", "resume", "init_from", "allocate", "autotune", "until", "reestimate_bn", "train_where",
+    *(flag.dest for flag in (*sparsity.FLAGS, *gates.FLAGS)),
+)  # fmt: skip
+
 
 def training(arguments: Sequence[str] | None = None) -> Request:
     """Return the resolved options of one run, every field with its value. Raise RequestError where they contradict."""
     parser = training_parser()
-    asked = layers.read(parser, sys.argv[1:] if arguments is None else arguments)
+    asked = layers.read(parser, sys.argv[1:] if arguments is None else arguments, [counting_parser()])
+    if asked.options.evaluate:  # of a file, as that of the run itself, only what a test has a use for counts
+        asked = asked.without_of_files(parser, [*NOT_OF_TEST, "fit_effort", "json"])
     given, defaults = asked.as_given(), layers.keys_of(parser)
     with asked.located():
         return Request(_trained(asked.options), asked, given, defaults)
@@ -62,11 +70,11 @@ def counting(arguments: Sequence[str] | None = None) -> Configuration:
     """Return the resolved options of count.py: of a network, or of a `run`. Raise RequestError where they contradict."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if any(map(_is_run_there, arguments)) and not any(each in DATASETS or is_own(each) for each in arguments):
-        if layered := [each for each in arguments if each.partition("=")[0] in ("--config", "--print_config")]:
-            raise RequestError(
-                f"{layered[0]} does not go with a run, whose network is counted as its checkpoint has it"
-            )
-        return Configuration(vars(run_counting_parser().parse_args(arguments)))
+        of_run, of_network = run_counting_parser(), counting_parser()
+        flags = [each for each in arguments if each.startswith("-") and of_network.knows(each)]
+        if other := [each.partition("=")[0] for each in flags if not of_run.knows(each)]:
+            raise RequestError(f"{other[0]} does not go with a run, whose network is counted as its checkpoint has it")
+        return Configuration(vars(of_run.parse_args(arguments)))
     parser = counting_parser()
     asked = layers.read(parser, arguments, [training_parser()])
     given = asked.as_given()
@@ -219,8 +227,7 @@ def _check_run_flags(options: argparse.Namespace) -> None:
         raise RequestError(
             "--gate_skip goes with --evaluate: training computes closed channels too, and sets them to 0"
         )
-    no_test = ("dry_run", "resume", "init_from", "allocate", "autotune", "until", "reestimate_bn", "train_where")
-    for flag in (*no_test, *(each.dest for each in (*sparsity.FLAGS, *gates.FLAGS))) if options.evaluate else ():
+    for flag in NOT_OF_TEST if options.evaluate else ():
         if getattr(options, flag):
             raise RequestError(f"--evaluate only tests a trained network, --{flag} does not go with it")
     if options.until is not None and options.until > options.epochs:

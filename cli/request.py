@@ -20,6 +20,7 @@ from system.configuration import Configuration
 
 # How far this process goes, and not which run it is.
 OF_PROCESS = ("resume", "until", "dry_run", "evaluate", "json")
+SETTLED = ("momentum", "crs_factor")  # whose default depends on no other flag, though their flags have none
 LONGEST_ORIGIN = 80  # characters
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./+-]*")  # words that need no quotes, but for those that are no texts
 OTHER = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
@@ -41,7 +42,8 @@ class Request(Configuration):
         keys = [key for key in self._defaults if key not in OF_PROCESS]
         given = [key for key in keys if key in self._given]
         lines = [*self._head(), *(_line(key, self._given[key], self._origins[key]) for key in given)]
-        follows = [key for key in keys if key not in self._given or self[key] != self._given[key]]
+        # What was given may have come to null, as `optimizer: sgd` does; other nulls say nothing.
+        follows = [key for key in keys if self[key] != self._given.get(key)]
         lines += ["", "# What follows: shown for people, and not read again.", "_resolved:"]
         lines += [f"  {_line(key, self[key], self._reason(key))}" for key in follows]
         return "\n".join([*lines, ""])
@@ -70,7 +72,8 @@ class Request(Configuration):
         for presets, name in ((of_dataset, self["dataset"]), (of_network, self["network"])):
             if self[key] is not None and key in presets:
                 return f"preset of {name}" if self[key] == presets[key] else f"from the preset of {name}"
-        return "default"
+        own = self._defaults[key].default
+        return "default" if self[key] == own or key in SETTLED else "preset"
 
 
 def _line(key: str, value: Any, origin: str) -> str:

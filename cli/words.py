@@ -60,9 +60,16 @@ def words_of(parser: Parser, arguments: Sequence[str]) -> Words:
         else:
             words.positional.append(word)
     if needs_file:
-        raise RequestError("argument --config: expected at least one file of YAML")
+        hints = [hint for word in words.settings if (hint := as_file(word))]
+        raise RequestError(f"argument --config: expected at least one file of YAML{''.join(hints[-1:])}")
     words.flags = [word for word in words.flags if word is not None]  # of a flag at the end its value may be missing
     return words
+
+
+def as_file(word: str) -> str:
+    """Return the hint for a key=value that looks like the name of a file, else an empty string."""
+    looks_so = word.endswith((".yaml", ".yml"))
+    return f"; {word!r} is read as KEY=VALUE: write ./{word} if it is a file" if looks_so else ""
 
 
 def _is_positional(parser: Parser, word: str) -> bool:

@@ -29,6 +29,7 @@ from cli import command, layers
 from cli import flags as cli_flags
 from cli import options as cli_options
 from cli.command import Parser
+from cli.counting import counting_parser
 from input.datasets import PREFIX, is_own
 from layers.mixed import MixedName, in_file_names, parse_name, parse_open, several
 from layers.registry import FAMILIES, OpenName, parse_family
@@ -147,7 +148,7 @@ def _check_flags(flags: Sequence[str], has_students: bool) -> None:
             raise RequestError(
                 "--allocate after --: generate finds one number for all layers; write such jobs into the schedule"
             )
-    layered = layers.layered(cli_flags.training_parser(), flags)
+    layered = layers.layered(cli_flags.training_parser(), flags, [counting_parser()])
     for key in ("seed", "conv", "network", "resume", "allocate"):  # a name is given by flags, which are stronger
         if key in layered:
             raise RequestError(f"{layered[key].where}: {key} after --: every job has its own")

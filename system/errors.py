@@ -52,14 +52,15 @@ class Interrupted(KeyboardInterrupt):
         self.exit_status = exit_status
 
 
-def did_you_mean(value: str, allowed: Iterable[str], show: Callable[[str], str] = repr) -> str:
+def did_you_mean(value: str, allowed: Iterable[str], show: Callable[[str], str] = repr, cutoff: float = 0.51) -> str:
     """Return `; did you mean 'x'?` for the entry that begins with `value` or is nearest to it, else an empty string.
 
-    Args: allowed: the entries, compared whatever the case; show: how the entry is written.
+    Args: allowed: the entries, compared whatever the case; show: how the entry is written; cutoff: how near it has to be, from 0
+    to 1, the ratio of difflib.
     """
     by_lower, value = {name.lower(): name for name in allowed}, value.lower()
     longer = sorted((name for name in by_lower if len(value) > 2 and name.startswith(value)), key=len)
-    close = longer or get_close_matches(value, by_lower, n=1, cutoff=0.51)
+    close = longer or get_close_matches(value, by_lower, n=1, cutoff=cutoff)
     return f"; did you mean {show(by_lower[close[0]])}?" if close else ""
 
 

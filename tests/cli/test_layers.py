@@ -1,7 +1,5 @@
 """Layers of configuration: files, key=value and flags, their strength, the origin of each value, and every mistake in one line."""
 
-import contextlib
-import json
 import shlex
 import subprocess
 import sys
@@ -9,37 +7,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from config_layers import BASE, origins, resolved, write
 from results import refused
-from small_runs import ROOT, TINY
+from small_runs import ROOT
 
-import count
 import main
 from cli import options
 from cli.config_files import LARGEST_FILE, MOST_NODES
 from schedules import generate
-from schedules.schedule import parse
 from schedules.studies import STUDIES
-from system.errors import RequestError
 
-BASE = "dataset: digits\nmode: teacher\nteacher_checkpoint: x\n"
 RUN = "--config base.yaml"
-
-
-def write(**files: str) -> None:
-    for name, text in {"base": BASE, **files}.items():
-        Path(name.replace("__", "/") + ".yaml").parent.mkdir(exist_ok=True)
-        Path(name.replace("__", "/") + ".yaml").write_text(text)
-
-
-def resolved(words: str) -> options.Request:
-    return options.training(shlex.split(words))
-
-
-def origins(request) -> dict[str, str]:
-    """The origin of each value, as the document says it."""
-    lines = [line.strip().partition("  # ") for line in request.document().splitlines() if "  # " in line]
-    return {line.partition(":")[0]: origin for line, _, origin in lines}
-
 
 # files, the command line, and what is resolved
 TAKEN = {
@@ -85,6 +63,19 @@ TAKEN = {
                          f"{RUN} a.yaml", {"lr": 0.3, "prune": "TopK_0.1"}),
     "anchors": ({"a": "_fast: &f {lr: 0.3, epochs: 4}\n_mild: &m {lr: 0.1, seed: 2}\n<<: [*f, *m]\nepochs: 5"}, f"{RUN} a.yaml",
                 {"lr": 0.3, "epochs": 5, "seed": 2}),
+    "null for a group": ({"a": "wrn: {width: 2, depth: 16}\nprune: {_: TopK_0.1, at: 3}\ngate: FBS_0.5\ngate.warmup: 1",
+                          "b": "import: a.yaml\nwrn:\nprune: null\ngate: {_: null, warmup: null}"}, f"{RUN} b.yaml",
+                         {"wrn_width": 2.0, "wrn_depth": 40, "prune": None, "prune_at": None, "gate_warmup": None}),
+    "null for a group in key=value": ({"a": "wrn.depth: 16\nprune: {_: TopK_0.1, at: 3}"}, f"{RUN} a.yaml wrn=null prune=null",
+                                      {"wrn_depth": 40, "prune": None, "prune_at": None}),
+    "null for a key alone": ({"a": "lr: {_: 0.3, decay_ratio: 0.5}\nschedule: step\nepoch_step: [3]"}, f"{RUN} a.yaml lr._=null",
+                             {"lr": 0.1, "lr_decay_ratio": 0.5}),
+    "a group over its null": ({"a": "prune: {_: TopK_0.1, at: 3}\nl1: 1", "b": "prune: null\nprune.where: x"}, f"{RUN} a.yaml b.yaml",
+                              {"prune": None, "prune_at": None, "prune_where": "x"}),
+    "brackets in key=value": ({}, f"{RUN} 'GPU=[0, 1]' 'prune={{_: TopK_0.1, at: 3}}' 'conv=[groups.0=Conv, .*=ACDC]' 'where=[gl]'",
+                              {"GPU": [0, 1], "prune": "TopK_0.1", "prune_at": 3, "conv": "groups.0=Conv,.*=ACDC", "where": "[gl]"}),
+    "a regex in brackets": ({}, f"{RUN} 'conv=[gh]r.*=Conv,.*=ACDC'", {"conv": "[gh]r.*=Conv,.*=ACDC"}),
+    "keys of count.py": ({"a": "compare: [ACDC, Conv]\ntable: true\nlr: 1"}, f"{RUN} a.yaml", {"lr": 1.0}),
     "an empty file": ({"a": "# nothing\n", "b": ""}, f"{RUN} a.yaml b.yaml", {"epochs": 30}),
     "a value that looks like a key": ({}, f"{RUN} --where a=b.yaml --conv 'groups.0=Conv,.*=SepHashed_0.1'", {"where": "a=b.yaml"}),
 }  # fmt: skip
@@ -102,7 +93,8 @@ def test_what_the_layers_give(case, workplace):
     assert again == request and yaml.safe_load(again.document()) == document
     shown = {**document, **document["_resolved"]}
     del shown["_resolved"]
-    assert shown.items() <= {**request}.items() and {"lr", "conv", "dataset", "seed", "prune_at"} <= shown.keys()
+    assert shown.items() <= {**request}.items() and {"lr", "conv", "dataset", "seed"} <= shown.keys()
+    assert {key for key, value in document["_resolved"].items() if value is None} <= document.keys()
 
 
 def test_where_each_value_is_from(workplace):
@@ -115,6 +107,10 @@ def test_where_each_value_is_from(workplace):
         "--seed",
         "base.yaml:1",
     )
+    write(conf__sub__a="import: ../../base.yaml")
+    found = origins(resolved("--config ./conf/sub/../sub/a.yaml --gate FBS_0.5"))
+    assert (found["dataset"], found["clip_grad"], found["momentum"]) == ("base.yaml:1", "preset", "default")
+    found = origins(resolved("--config base.yaml a.yaml"))
     assert (found["weight_decay"], found["batch_size"]) == ("preset of WideResNet", "preset of digits")
     assert found["precision"] == "default" and found["optimizer"] == "what b.yaml:5 comes to"
     found = origins(resolved("cifar10 teacher -t x --epochs 20"))
@@ -131,7 +127,19 @@ REFUSED = {
     "the nearest nested key": ({"a": "prune:\n  att: 20"}, RUN, "a.yaml:2: unknown key 'prune_att'; did you mean 'prune_at'?"),
     "a short flag": ({"a": "t: x"}, RUN, "a.yaml:1: unknown key 't'; did you mean 'teacher_checkpoint'?"),
     "a switch's other name": ({"a": "no_nesterov: true"}, RUN, "a.yaml:1: unknown key 'no_nesterov'; did you mean `nesterov: false`?"),
-    "a key of no layer": ({"a": "config: b.yaml"}, RUN, "a.yaml:1: unknown key 'config'"),
+    "a key of no layer": ({"a": "config: b.yaml"}, RUN, "a.yaml:1: unknown key 'config'; `import: FILE` takes in another file"),
+    "a flag alone": ({"a": "print_config: true"}, RUN, "a.yaml:1: unknown key 'print_config': --print_config is given as a flag alone"),
+    "nothing near": ({}, "nope=5", "error: nope=5: unknown key 'nope'; main.py --help lists all flags"),
+    "a file like key=value": ({"b": ""}, f"{RUN} a=b.yaml", "error: a=b.yaml: unknown key 'a'; 'a=b.yaml' is read as KEY=VALUE: write ./a=b.yaml if"),
+    "that file alone": ({}, "--config a=b.yaml", "expected at least one file of YAML; 'a=b.yaml' is read as KEY=VALUE: write ./a=b.yaml if"),
+    "a key without its value": ({}, f"{RUN} prune.at", "error: there is no configuration file 'prune.at'; to give this key a value, write prune.at=VALUE"),
+    "a value for a group": ({"a": "wrn: 3"}, RUN, "a.yaml:1: unknown key 'wrn'; did you mean 'wrn_depth'?"),
+    "null for what is none": ({"a": "wrm: null"}, RUN, "a.yaml:1: unknown key 'wrm'"),
+    "open brackets": ({}, "'wrn={depth: [1, 2}'", "error: wrn={depth: [1, 2} is not YAML: expected"),
+    "a wrong key in brackets": ({}, "'wrn={deep: 10}'", "error: wrn={deep: 10}: unknown key 'wrn_deep'; did you mean 'wrn_depth'?"),
+    "a key of count.py": ({}, "compare=ACDC", "error: compare=ACDC: 'compare' is a key of count.py, main.py does not take it"),
+    "a wrong key of count.py": ({"a": "table: maybe"}, RUN, "a.yaml:1: argument --table: 'maybe' is neither true nor false"),
+    "an own key cut short": ({"a": "batch: 64"}, RUN, "a.yaml:1: 'batch' is a key of count.py, main.py does not take it; did you mean 'batch_size'?"),
     "an unknown key=value": ({}, "lr_decay=3", "error: lr_decay=3: unknown key 'lr_decay'; did you mean 'lr_decay_ratio'?"),
     "a hyphen": ({}, "batch-size=3", "batch-size=3: unknown key 'batch-size'; did you mean 'batch_size'?"),
     "out of range": ({"a": "lr: 1\nepochs: 0"}, RUN, "a.yaml:2: argument --epochs: '0' is not a whole number of at least 1"),
@@ -168,7 +176,7 @@ REFUSED = {
     "a large file": ({"a": "# " + "x" * LARGEST_FILE}, RUN, f"a.yaml has {LARGEST_FILE + 2:,} bytes"),
     "a missing import": ({"a": "\nimport: bas.yaml"}, RUN, "error: a.yaml:2: import: there is no configuration file 'bas.yaml'; did you mean 'base.yaml'?"),
     "a fault in an import": ({"a": "import: b.yaml", "b": "lr: 0"}, RUN, "error: b.yaml:1: argument --lr: '0'"),
-    "a cycle": ({"a": "import: b.yaml", "b": "lr: 1\nimport: ./a.yaml"}, RUN, "error: b.yaml:2: import: a cycle, a.yaml imports b.yaml imports ./a.yaml"),
+    "a cycle": ({"a": "import: b.yaml", "b": "lr: 1\nimport: ./a.yaml"}, RUN, "error: b.yaml:2: import: a cycle, a.yaml imports b.yaml imports a.yaml"),
     "itself": ({"a": "import: a.yaml"}, RUN, "a.yaml:1: import: a cycle, a.yaml imports a.yaml"),
     "an import of nothing": ({"a": "import: null"}, RUN, "a.yaml:1: import: takes the path of a file"),
     "an object": ({"a": "conv: !!python/object/apply:os.system ['touch hacked']"}, RUN, "a.yaml:1: 'conv': the tag 'tag:yaml.org,2002:python/object/apply:os.system' is not allowed"),
@@ -236,61 +244,3 @@ def test_what_followed_from_a_preset_follows_again(workplace):
         ("schedule=cosine", "cifar10 teacher -t other --wrn_depth 16 --epochs 20 --schedule cosine"),
     ):
         assert resolved(f"--config x.yaml -t other {change}") == resolved(words), change
-
-
-def test_a_schedule_of_files(workplace):
-    write(mine="prune: TopK_0.1\nepochs: 3", wrong="\nlr: 0", all="network: ResNet9")
-    jobs, faults = parse([["python", "main.py", "--config", "base.yaml", "mine.yaml", "lr=0.3", "-t", "y"],
-                          ["python", "main.py", "--config", "wrong.yaml", "digits", "teacher", "-t", "z"],
-                          ["python", "main.py", "--config", "base.yaml", "--print_config"],
-                          ["python", "main.py", "--config", "base.yaml", "--", "digits", "student", "lr=2", "s.yaml"]])  # fmt: skip
-    assert (jobs[0].name, jobs[0].options.lr, jobs[0].epochs) == ("y", 0.3, 3)
-    assert options.training(jobs[0].command()[2:]) == jobs[0].options | {"resume": True}
-    assert [number for number, _ in faults] == [2, 3, 4] and faults[0][1].startswith("wrong.yaml:2: argument --lr")
-    for flags, where in (
-        ("conv=ACDC", "conv=ACDC"),
-        ("--config=mine.yaml base.yaml seed=3", "seed=3"),
-        ("--config all.yaml", "all.yaml:1"),
-    ):
-        with pytest.raises(RequestError, match=f"{where}: .* after --: every job has its own"):
-            generate.options(["digits", "--", *flags.split()])
-    assert generate.options(["digits", "--", "--config", "mine.yaml", "lr=0.3"]).flags[-1] == "lr=0.3"
-
-
-def test_count_takes_the_files_of_main(workplace, capsys):
-    write(mine="network: ResNet9\nlr: 0.3\nconv: Sep", wrong="lr: 0")
-    assert count.main(["--config", "base.yaml", "mine.yaml", "conv=ACDC", "--json"]) == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert count.main(["digits", "--network", "ResNet9", "--conv", "ACDC", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == shown
-    assert "lr=3: 'lr' is a key of main.py" in refused(capsys, count.main, *"--config base.yaml lr=3".split())[1]
-    assert "wrong.yaml:1: argument --lr" in refused(capsys, count.main, *"--config base.yaml wrong.yaml".split())[1]
-    (workplace / "checkpoints").mkdir()
-    (workplace / "checkpoints/base.pt").touch()
-    assert "--config does not go with a run" in refused(capsys, count.main, "base", "--config", "base.yaml")[1]
-
-
-def test_what_a_run_writes(workplace, capsys, monkeypatch):
-    """The file of a run asks for it again; with --resume it goes on, and what says the same is not written again."""
-    write(mine="import: base.yaml\ntrain_size: 64")
-    command = ["--config", "mine.yaml", *TINY, "--train_size", "64"]
-    for flag in ("--dry_run", "--print_config"):
-        with pytest.raises(SystemExit) if flag == "--print_config" else contextlib.nullcontext():
-            assert main.main([*command, flag]) == 0
-        assert not (workplace / "runs").exists()
-    printed = capsys.readouterr().out
-    assert main.main([*command, "--until", "1"]) == 0
-    path = workplace / "runs/x/config.yaml"
-    before, at = path.read_text(), path.stat().st_mtime_ns
-    assert printed.endswith(before) and "teacher_checkpoint: x  # base.yaml:3" in before and "\nuntil" not in before
-    own = ["--config", "runs/x/config.yaml"]
-    assert "the run 'x' exists, with 1 of 2 epochs done" in refused(capsys, main.main, *own)[1]
-    assert main.main([*own, "--resume", "--until", "1"]) == 0 and main.main([*own, "--resume"]) == 0
-    assert (path.read_text(), path.stat().st_mtime_ns) == (before, at)
-    assert main.main([*own, "-t", "other", "lr=0.2", "--until", "1"]) == 0
-    of_other = (workplace / "runs/other/config.yaml").read_text()
-    assert "lr: 0.2  # lr=0.2" in of_other and "train_size: 64  # runs/x/config.yaml:" in of_other
-    path.with_name("config.yaml.partial").touch()  # of a kill
-    assert main.main([*own, "-t", "other", "lr=0.2", "--resume", "workers=2", "--until", "1"]) == 0
-    assert main.main(["--config", "runs/other/config.yaml", "--resume", "workers=2"]) == 0
-    assert "workers: 2  # workers=2" in (workplace / "runs/other/config.yaml").read_text()
