@@ -41,11 +41,10 @@ class Value(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What stands at a key: its text, where, and whether a null means the key alone, not those below it too (`_: null`)."""
+    """What stands at a key: its text, and where."""
 
     text: Text
     where: str
-    alone: bool = False
 
 
 class ConfigFiles:
@@ -200,7 +199,7 @@ class _Entries:
             if isinstance(node, yaml.MappingNode):
                 self._add(node, key, merged or is_merged, depth + 1)
             elif self._note(key, key_node, merged or is_merged):
-                self.entries[key] = Entry(self._text(node, key, depth), self._where(key_node), name == "_")
+                self.entries[key] = Entry(self._text(node, key, depth), self._where(key_node))
 
     def _pairs(self, mapping: yaml.MappingNode, depth: int) -> Iterator[tuple[yaml.Node, yaml.Node, bool]]:
         """Yield the keys of a mapping with their values, then those that it merges (`<<`) and does not have itself."""

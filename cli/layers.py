@@ -134,10 +134,10 @@ def _layered(words: Words, keys: "Keys") -> dict[str, Value]:
 def _entries(word: str, keys: "Keys") -> dict[str, Entry]:
     """Return what a key=value gives: a list or a mapping in brackets where the key takes one, else the text as it is."""
     key, text = SETTING.fullmatch(word).groups()
-    key, alone = key.removesuffix("._").replace(".", "_"), key.endswith("._")
+    key = key.removesuffix("._").replace(".", "_")
     if text[:1] + text[-1:] == "{}" and keys.below(key) or text[:1] + text[-1:] == "[]" and keys.takes_list(key):
         return entries_of_flow(text, key, word)
-    return {key: Entry(None if text == "null" else text, word, alone)}
+    return {key: Entry(None if text == "null" else text, word)}
 
 
 def _merged(parser: Parser, known: Namespace, layered: Mapping[str, Value]) -> Asked:
@@ -187,13 +187,14 @@ class Keys:
         return action is not None and _join_of(action) is not None
 
     def take(self, key: str, entry: Entry, is_setting: bool = False) -> dict[str, Value]:
-        """Return the value of a key, or None for it and all below it, where the text is null.
+        """Return the value of a key, None where the text is null; of a group, which has no flag, None for all below it.
 
         Raise RequestError where key or text is wrong. Args: is_setting: whether it stands on the command line, where a key has to
         be one of this program's.
         """
-        text, where, alone = entry
-        means = [key, *self.below(key)] if text is None and not alone else [key]
+        text, where = entry.text, entry.where
+        is_flag = any(key in keys_of(each) for each in self._parsers)
+        means = self.below(key) if text is None and not is_flag else [key]
         parser = next((each for each in self._parsers if keys_of(each).keys() & means), None)
         if parser is None:
             raise RequestError(f"{where}: unknown key {key!r}{self._hint(key, where if is_setting else '')}")
