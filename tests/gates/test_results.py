@@ -97,7 +97,9 @@ def test_a_gated_run_is_counted_and_not_shrunk(teacher, workplace, capsys):
     assert main.main([*run, "--gate", "FBS_0.5", "--train_where", GATES_ALONE]) == 0
     (row,) = rows_of(workplace, "gated")
     assert 0.5 <= row["gate_density"] < 0.6
-    capsys.readouterr()
+    said = capsys.readouterr().out
+    assert "all weights but the gates' are those of t\n" in said and "gated: Conv, FBS_0.5 on " in said
+    assert "of gates" not in said  # a loss of 1e-8 times something
     assert count.main(["gated", "--json"]) == 0
     costs = json.loads(capsys.readouterr().out)
     assert costs["mult_adds_gated"] <= row["mult_adds_gated"] < costs["mult_adds_exact"]
@@ -105,7 +107,9 @@ def test_a_gated_run_is_counted_and_not_shrunk(teacher, workplace, capsys):
     said = refused(capsys, shrink.main, "gated", "-s", "small")[1]
     assert "the run 'gated' has gates (FBS_0.5)" in said and not (workplace / "runs/small").exists()
     frozen = ["--gate", "Naive_0.5", "--train_where", GATES_ALONE, "--l1", "0.01", "--reestimate_bn", "2"]
-    assert main.main([*run[:3], "frozen", *run[4:], *frozen]) == 0
+    assert main.main([*run[:3], "frozen", *run[4:], *frozen, "--gate_weight", "1"]) == 0
+    (row,) = rows_of(workplace, "frozen")
+    assert f"train loss {row['train_loss']:.4f}  of gates {row['train_loss_gate']:.4f}" in capsys.readouterr().out
     before, after = (saved(workplace, name)["model"] for name in ("t", "frozen"))
     assert all(
         torch.equal(after[name], tensor) for name, tensor in before.items()
@@ -116,5 +120,10 @@ def test_a_gated_run_is_counted_and_not_shrunk(teacher, workplace, capsys):
     assert main.main(fitted) == 0  # layers are fitted as if nothing was frozen
     said = refused(capsys, main.main, *run[:3], "no", *run[4:], "--gate", "FBS_0.5", "--train_where", "layre")[1]
     assert "--train_where 'layre' matches none of the parameters" in said and not (workplace / "runs/no").exists()
+    assert main.main(["digits", "teacher", "-t", "gated", "--evaluate"]) == 0
+    student = ["digits", "student", "-t", "gated", "-s", "s", *TINY, "--dry_run"]
+    assert main.main(student) == 0
+    said = capsys.readouterr().out
+    assert "with Conv, FBS_0.5\n" in said and "taught by Conv, FBS_0.5 on " in said
     said = refused(capsys, main.main, "digits", "teacher", "-t", "gated", "--evaluate", "--gate", "FBS_0.9")[1]
     assert "--gate does not go with it" in said
