@@ -236,7 +236,7 @@ def _config(study: Study, request: Configuration) -> Configuration:
 
 
 def weigh(jobs: Sequence[Job], settings: Sequence[Setting | None], dense: int, exact: bool) -> list[list]:
-    """Return a row of counts for every distinct network, counted from its command; with gates also what they leave, as they plan it.
+    """Return a row of counts for every distinct network, counted from its command, with what its gates plan to leave.
 
     `dense` is the parameter count of the teacher (0: there is none), `exact` whether budgets are of mult-adds. Raise RequestError where a
     network misses its budget.

@@ -100,7 +100,7 @@ def set_labels(groups: list[Group], all_groups: Sequence[Group]) -> None:
 
 
 def _only_trains_on(group: Group, groups: Sequence[Group]) -> bool:
-    """Return whether a group starts from a network as gated ones do, but has no gates: the control of a longer training."""
+    """Return whether a group without gates goes on from another network: the control of the gated ones."""
     return (
         bool(group.first.get("init_from"))
         and not gates.ways(group.first)
@@ -154,7 +154,7 @@ def shown_conv(run: Run) -> str:
 
 
 def described(run: Run, suffix: str = "") -> str:
-    """Return the run's conv, how weights become 0 or channels are chosen, and what else tells it apart: `Conv, FBS_0.5 (warm-up 1)`.
+    """Return the run's conv and gate, and what else tells it apart: `Conv, FBS_0.5 (warm-up 1)`.
 
     `suffix`: that of its group's label, which a figure of frozen gates alone leaves out.
     """

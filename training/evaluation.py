@@ -35,7 +35,9 @@ def evaluate_trained(request: Configuration, device: torch.device, ranks: Ranks)
                 f"--gate_skip: {name!r} has no gates (a run with --gate NAME has), so nothing is left out"
             )
     metrics, about = tested(request, trained, name, device, ranks)
-    report.say(trained.mapping or f"{name}: {describe(trained.config)} with {conv_and_gate(trained.config)}")
+    report.say(
+        trained.mapping or f"{name}: {describe(trained.config)} with {conv_and_gate(trained.config, whole=True)}"
+    )
     if trained.unfinished:
         report.warn(f"{name} has only finished {trained.unfinished}")
     report.say(about)

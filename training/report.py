@@ -144,8 +144,8 @@ class Report:
 def _of_network(prepared: Prepared) -> str:
     costs = prepared.costs
     return (
-        f"{prepared.name}: {conv_and_gate(prepared.config)} on {prepared.config.network}, {costs['params']:,} parameters ({costs['crs_ratio']:.4f} of the "
-        f"reference), {costs['mult_adds_exact']:.4E} mult-adds an image"
+        f"{prepared.name}: {conv_and_gate(prepared.config)} on {prepared.config.network}, {costs['params']:,} parameters "
+        f"({costs['crs_ratio']:.4f} of the reference), {costs['mult_adds_exact']:.4E} mult-adds an image"
     )
 
 
@@ -156,9 +156,13 @@ def _of_teacher(teacher: Origin) -> str:
     return f"taught by {conv_and_gate(config)} on {name}{error}"
 
 
-def conv_and_gate(config: Mapping) -> str:
-    """Return what a network's convolutions are, in brief, and how their channels are chosen: `Conv, FBS_0.5`."""
-    conv = brief(config.get("conv") or "") or str(config.get("module"))
+def conv_and_gate(config: Mapping, whole: bool = False) -> str:
+    """Return what a network's convolutions are, and how their channels are chosen: `Conv, FBS_0.5`.
+
+    A long mixed name is in brief unless it is asked for as a whole.
+    """
+    conv = config.get("conv") or ""
+    conv = (conv if whole else brief(conv)) or str(config.get("module"))
     return ", ".join(filter(None, (conv, config.get("gate"))))
 
 

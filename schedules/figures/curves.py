@@ -23,6 +23,7 @@ from schedules.outcomes import Group, Pair
 TOGETHER = 10  # groups up to which one panel holds all
 COLUMNS = 3
 BESIDE = 17.0  # points between the end of a curve and its label, and beyond the label
+MOST = 2.5  # inches that a label may widen a panel; of a longer one, as of a module with a long name, the end is cut
 FINE = 120  # epochs that a curve in a small panel shows, each a typographic point from the next
 
 
@@ -94,7 +95,7 @@ def _beyond(groups: list[Group], short: bool, room: float) -> float:
     """Return by how many inches the longest label of the groups is longer than the room beside its curve."""
     has_taught = any(group.taught for group in groups)
     longest = max(width_of(_words(group, short, has_taught), TINY - 0.5) for group in groups)
-    return max(0.0, (longest + BESIDE) / 72 - room)
+    return min(max(0.0, (longest + BESIDE) / 72 - room), MOST)
 
 
 def _panels(groups: list[Group]) -> tuple[Figure, dict[Axes, list[Group]]]:
