@@ -47,6 +47,7 @@ from system.files import write_atomically
 from weights.sources import check_run_name, check_source
 
 TOLERANCE = 0.05  # a setting meets a budget within this share of it
+GATED = {"gate": "", "gate_where": "where "}  # what tells gated networks of one shape apart, with the words before it
 
 
 def budgets(text: str) -> list[int]:
@@ -236,7 +237,7 @@ def _config(study: Study, request: Configuration) -> Configuration:
 
 
 def weigh(jobs: Sequence[Job], settings: Sequence[Setting | None], dense: int, exact: bool) -> list[list]:
-    """Return a row of counts for every distinct network, counted from its command.
+    """Return a row of counts for every distinct network, counted from its command, with what its gates plan to leave.
 
     `dense` is the parameter count of the teacher (0: there is none), `exact` whether budgets are of mult-adds. Raise RequestError where a
     network misses its budget.
@@ -246,7 +247,8 @@ def weigh(jobs: Sequence[Job], settings: Sequence[Setting | None], dense: int, e
 
     rows: dict[tuple, list] = {}
     for job, setting in zip(jobs, settings):
-        key = shape(job.options)
+        gates = [words + job.options[key] for key, words in GATED.items() if job.options.get(key)]
+        key = (*shape(job.options), *gates)
         if key not in rows:
             costs, budget = summary(job.options), setting.budget if setting else None
             achieved = costs["mult_adds_exact" if exact else "params"]
@@ -254,7 +256,15 @@ def weigh(jobs: Sequence[Job], settings: Sequence[Setting | None], dense: int, e
                 raise RequestError(f"job {job.number} has {achieved:,} instead of {budget:,}")
             what = " ".join(setting.flags).removeprefix("--conv ") if setting else f"{costs['conv']}, the teacher"
             what, share = (what, costs["params"] / dense) if dense else (network_name(job.options), costs["crs_ratio"])
-            rows[key] = [what, 0, costs["params"], share, costs["mult_adds_exact"], budget]
+            rows[key] = [
+                ", ".join([what, *gates]),
+                0,
+                costs["params"],
+                share,
+                costs["mult_adds_exact"],
+                costs.get("mult_adds_gated"),
+                budget,
+            ]
         rows[key][1] += 1
     return list(rows.values())
 
@@ -282,10 +292,11 @@ def main(arguments: list[str] | None = None) -> int:
         if is_taught
         else ["network", "jobs", "params", "of the dense"]
     )
-    headers = [*of, "mult-adds, exact", "budget"]
-    columns = len(headers) if any(row[-1] for row in rows) else len(headers) - 1
-    shown = [row[:columns] for row in rows]
-    print(tabulate(shown, headers[:columns], intfmt=",", floatfmt=("", "", "", ".6f", ",.0f", "")))
+    headers = [*of, "mult-adds, exact", "gated, planned", "budget"]
+    columns = [place for place in range(len(headers)) if any(row[place] is not None for row in rows)]
+    shown, formats = [[row[place] for place in columns] for row in rows], ("", "", "", ".6f", ",.0f", ",.0f", "")
+    formats = [formats[place] for place in columns]
+    print(tabulate(shown, [headers[place] for place in columns], intfmt=",", floatfmt=formats))
     write_atomically(request.output, lambda file: file.write(contents))
     print(f"{request.output}: {len(jobs)} jobs, all checked; python -m schedules.run {request.output} runs them")
     return 0

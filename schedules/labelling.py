@@ -45,6 +45,7 @@ WORDS = {
     "gate_warmup": "warm-up ",
     "train_where": "trained ",
 }
+ONLY_GATES = "only gates trained"
 LETTERS = 24  # of a setting that is text
 GENERATIONS = 9  # of runs that start from runs, which are compared; longer chains end in a name
 
@@ -77,7 +78,10 @@ def set_labels(groups: list[Group], all_groups: Sequence[Group]) -> None:
         mine = setups[group.number]
         told = {*size_flags(), *sparsity.unsaid(group.first), *gates.unsaid(group.first)}
         unusual = [name for name in mine if name not in told and str(mine[name]) != usual[group.taught, name]]
-        parts = [network_name(group.first)] * several + [_words(name, mine[name], group) for name in unusual]
+        others = {run.get("init_from") for each in all_groups for run in each.runs}
+        is_start = any(name_of(run) in others for run in group.runs)
+        parts = [network_name(group.first)] * several + [_words(name, mine[name], group, is_start) for name in unusual]
+        parts += ["trained on"] * ("init_from" not in unusual and _only_trains_on(group, groups))
         own = {name: value for name, value in mine.items() if name not in _numbers(group.first)}
         group.line = (group.family, group.taught, str(own))
         group.suffix = "" if group.role else ", ".join(parts)
@@ -93,6 +97,15 @@ def set_labels(groups: list[Group], all_groups: Sequence[Group]) -> None:
             and len({each.taught for each in groups if each.label == group.label}) == 1
         ):
             group.label += f" ({group.first['name'][:32]})"
+
+
+def _only_trains_on(group: Group, groups: Sequence[Group]) -> bool:
+    """Return whether a group without gates goes on from another network: the control of the gated ones."""
+    return (
+        bool(group.first.get("init_from"))
+        and not gates.ways(group.first)
+        and any(gates.ways(each.first) for each in groups)
+    )
 
 
 def _numbers(run: Run) -> set[str]:
@@ -117,7 +130,7 @@ def _start(run: Run, groups: Sequence[Group], depth: int) -> _Start | str | None
     own = {key: value for key, value in _setup(of, groups, depth + 1).items() if key not in _numbers(of.first)}
     own = {key: str(value) for key, value in own.items()}
     words = [] if of.first["gate"] == run.get("gate") else [shown_conv(of.first)]
-    words += ["gates trained alone"] if of.first.get("train_where") == GATES_ALONE else []
+    words += ["gates trained first"] if of.first.get("train_where") == GATES_ALONE else []
     return _Start(", ".join(words or [shown_conv(of.first)]), str((of.family, own)))
 
 
@@ -140,14 +153,27 @@ def shown_conv(run: Run) -> str:
     return printable(", ".join([*own, *ways]))
 
 
-def _words(name: str, value, group: Group) -> str:
-    """Return a setting in words: `β 100`, `no CRS`, `by t`."""
+def described(run: Run, suffix: str = "") -> str:
+    """Return the run's conv and gate, and what else tells it apart: `Conv, FBS_0.5 (warm-up 1)`.
+
+    `suffix`: that of its group's label, which a figure of frozen gates alone leaves out.
+    """
+    conv = shown_conv(run)
+    if gates.ways(run) and run.get("conv") == reference_conv(run["network"]):
+        conv = f"{brief(asked(run))}, {conv}"
+    frozen = run.get("train_where") == GATES_ALONE and ONLY_GATES not in suffix
+    more = ", ".join(filter(None, (suffix, ONLY_GATES if frozen else "")))
+    return conv + (f" ({more})" if more else "")
+
+
+def _words(name: str, value, group: Group, is_start: bool) -> str:
+    """Return a setting in words: `β 100`, `no CRS`, `by t`. `is_start`: whether others start from the group's runs."""
     if name == "nocrswd":
         return WORDS[name] if value else "CRS"
     if name == "init_from" and value is None:
-        return "from scratch"
+        return "the start" if is_start else "from scratch"
     if name == "train_where" and value == GATES_ALONE:
-        return "gates alone"
+        return ONLY_GATES
     if isinstance(value, _Start):
         return WORDS[name] + value.words
     if name == "init_from":  # names of a study begin alike

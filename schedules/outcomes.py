@@ -21,6 +21,7 @@ from schedules.grouping import one_of_each_seed
 from schedules.labelling import set_labels, teacher_label
 from schedules.table import COSTS, COUNTED, MEASURES, Run, finite
 from system.errors import RequestError
+from training.registry import GATES_ALONE
 
 
 @dataclass
@@ -117,6 +118,16 @@ class Pair:
     def is_gated(self) -> bool:
         """Whether in any of its groups channels are chosen for each image, and what that takes is known."""
         return any(finite(run.get("mult_adds_gated")) for group in self.groups for run in group.runs)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether in all of its groups only the gates were trained."""
+        return all(group.first.get("train_where") == GATES_ALONE for group in self.groups)
+
+    def has_one_cost(self, cost: str) -> bool:
+        """Return whether its groups, which are told apart by what their gates leave, all cost the same otherwise."""
+        costs = {group.cost[cost] for group in self.groups}
+        return self.is_gated and len(self.groups) > 1 and len(costs) == 1 and None not in costs
 
     @property
     def epochs(self) -> int | None:

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from schedules.comparable import network_name
 from schedules.figures.captions import measure_name
 from schedules.figures.style import FAINT, INK, MUTED, PAPER, human, look
-from schedules.labelling import shown_conv
+from schedules.labelling import described
 from schedules.outcomes import Group, Run, Study
 from schedules.table import finite
 
@@ -35,7 +35,7 @@ TITLES = {
 }  # fmt: skip
 COLUMNS = (
     "state", "taught", "epochs_done", "epochs_planned", "params", "mult_adds", "mult_adds_exact", "crs_ratio",
-    "stored_bytes", "seconds", "seed", "dataset", "network",
+    "stored_bytes", "gate_density", "mult_adds_gated", "seconds", "seed", "dataset", "network",
 )  # fmt: skip
 
 
@@ -86,10 +86,13 @@ def data(study: Study) -> dict:
     """Return what the script of the page reads: the runs for its table, the groups for its tooltips."""
     groups = [group for pair in study.pairs for group in pair.groups]
     of_run = {id(run): group for group in groups for run in group.runs}
+    gated = {
+        id(run): group.suffix for pair in study.pairs if pair.is_gated for group in pair.groups for run in group.runs
+    }
     usual = {pair.network: Counter(network_name(run) for run in pair.runs).most_common(1)[0][0] for pair in study.pairs}
     return {
         "measure": measure_name(study.measure),
-        "runs": [_run(run, of_run.get(id(run)), study.measure, usual) for run in study.runs],
+        "runs": [_run(run, of_run.get(id(run)), study.measure, usual, gated.get(id(run), "")) for run in study.runs],
         "groups": {group.number: _group(group, study.measure) for group in groups},
     }
 
@@ -122,14 +125,17 @@ def _group_mark(match: re.Match) -> str:
     return f'class="{what}" data-group="{number}"' + (' tabindex="0" role="img"' if what == "point" else "")
 
 
-def _run(run: Run, group: Group | None, measure: str, usual: dict[str, str]) -> dict:
-    """Return the cells of a run; its conv names the network too where its width is unlike that of most runs."""
+def _run(run: Run, group: Group | None, measure: str, usual: dict[str, str], suffix: str) -> dict:
+    """Return the cells of a run; its conv names the network too where its width is unlike that of most runs.
+
+    `suffix`: what tells its group from others that are gated too.
+    """
     shown = {name: run.get(name) for name in COLUMNS} | {"name": run["name"], "reason": run["reason"]}
     if not run["network"]:  # it ended before it had a configuration
         shown |= dict.fromkeys(("dataset", "network", "taught"))
     else:
-        shown["conv"] = shown_conv(run) if run.get("conv") else run["family"]
-        if network_name(run) != usual.get(run["network"], network_name(run)):
+        shown["conv"] = described(run, suffix) if run.get("conv") else run["family"]
+        if network_name(run) != usual.get(run["network"], network_name(run)) and network_name(run) not in suffix:
             shown["conv"] += f", {network_name(run)}"
     if not run.get("epochs_planned"):
         shown |= dict.fromkeys(("epochs_done", "epochs_planned"))
@@ -141,14 +147,15 @@ def _run(run: Run, group: Group | None, measure: str, usual: dict[str, str]) -> 
 
 def _group(group: Group, measure: str) -> dict:
     """Return what a tooltip shows; its learning curve has at most about POINTS points."""
+    costs = {"params": "parameters", "mult_adds_exact": "mult-adds, exact", "mult_adds": "mult-adds, published"}
+    costs |= {"mult_adds_gated": "mult-adds, gated"} if finite(group.first.get("mult_adds_gated")) else {}
     curve = group.curve(measure.removeprefix("best_"))
     step = max(1, -(-len(curve) // POINTS))
     return {
         "label": group.label, "taught": group.taught, "role": group.role, "runs": [run["name"] for run in group.runs],
         "error": round(group.error, 4), "std": group.std and round(group.std, 4),
         "colour": {"teacher": "--ink", "control": "--muted"}.get(group.role) or f"--c{look(group.family).colour[1:]}",
-        "costs": [[words, human(value) if finite(value := group.cost[cost]) else "–"] for cost, words in
-                  (("params", "parameters"), ("mult_adds_exact", "mult-adds, exact"), ("mult_adds", "mult-adds, published"))],
+        "costs": [[words, human(value) if finite(value := group.cost[cost]) else "–"] for cost, words in costs.items()],
         "curve": [[epoch, round(error, 3)] for epoch, error in sorted({*curve[::-step]})],
     }  # fmt: skip
 

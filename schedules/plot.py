@@ -85,6 +85,9 @@ def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
     from schedules.figures.traces import traces
     from schedules.figures.tradeoff import tradeoff
 
+    def against(pair: Pair, cost: str):
+        return None if pair.has_one_cost(cost) else tradeoff(pair, cost, study.measure)
+
     exact = "mult_adds_exact" if mult_adds == "exact" else "mult_adds"
     for pair in study.pairs:
         sparse = {
@@ -95,10 +98,10 @@ def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
         }
         gated = {"gated": lambda pair=pair: tradeoff(pair, "mult_adds_gated", study.measure)}
         for kind, draw in {
-            "params": lambda pair=pair: tradeoff(pair, "params", study.measure),
+            "params": lambda pair=pair: against(pair, "params"),
             **(sparse if pair.is_pruned else {}),
             **(gated if pair.is_gated else {}),
-            "mult_adds": lambda pair=pair: tradeoff(pair, exact, study.measure),
+            "mult_adds": lambda pair=pair: against(pair, exact),
             "curves": lambda pair=pair: curves(pair, study.measure),
             "crs": lambda pair=pair: ablation(pair, study.measure),
         }.items():
@@ -160,9 +163,13 @@ def main(arguments: list[str] | None = None) -> int:
         for format, contents in (files or {}).items():
             write(folder / f"{names[place]}.{kind}.{format}", contents)
         if files is None:
-            pair = study.pairs[place]
+            pair, exact = study.pairs[place], "mult_adds_exact" if request.mult_adds == "exact" else "mult_adds"
+            same = "all its settings cost the same, .gated tells them apart"
             why = {
-                "mult_adds": "the published convention does not know all that its networks run (--mult_adds exact does)",
+                "params": same,
+                "mult_adds": same
+                if pair.has_one_cost(exact)
+                else "the published convention does not know all that its networks run (--mult_adds exact does)",
                 "active_mult_adds": "a sparse run does not say its mult-adds without dead filters (docs/sparsity.md)",
                 "traces": "no run has kept its epochs (is the .json of the study beside it?)",
                 "curves": "no run has kept its epochs (is the .json of the study beside it?)",

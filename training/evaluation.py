@@ -19,7 +19,7 @@ from system.configuration import Configuration
 from system.errors import RequestError
 from training.device import precision_of, to_device
 from training.loop import evaluate
-from training.report import Report, advice
+from training.report import Report, advice, conv_and_gate
 from weights.classes import check_classes, check_labels
 from weights.origin import Origin, check_takes, origin
 
@@ -35,8 +35,9 @@ def evaluate_trained(request: Configuration, device: torch.device, ranks: Ranks)
                 f"--gate_skip: {name!r} has no gates (a run with --gate NAME has), so nothing is left out"
             )
     metrics, about = tested(request, trained, name, device, ranks)
-    conv = trained.config["conv"] or trained.config["module"]
-    report.say(trained.mapping or f"{name}: {describe(trained.config)} with {conv}")
+    report.say(
+        trained.mapping or f"{name}: {describe(trained.config)} with {conv_and_gate(trained.config, whole=True)}"
+    )
     if trained.unfinished:
         report.warn(f"{name} has only finished {trained.unfinished}")
     report.say(about)

@@ -281,7 +281,9 @@ def approximate_start(prepared: Prepared, step: TrainStep) -> str:
     start = to_device(prepared.start.network, prepared.data.device)
     with strict(), thawed(step.model):
         rows = approximation.approximate_network(step.model, start, prepared.config.fit_effort or 1.0)
-    return approximation.table(rows) if rows else f"all weights are those of {prepared.config.init_from}"
+    here, there = ({*getattr(each, "gates", ())} for each in (step.model, start))
+    but = "" if here <= there else " but the gates'" if not there else " but those of new gates"
+    return approximation.table(rows) if rows else f"all weights{but} are those of {prepared.config.init_from}"
 
 
 def seed_everything(seed: int, ranks: Ranks) -> None:

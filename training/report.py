@@ -142,12 +142,13 @@ class Report:
 
 
 def _of_network(prepared: Prepared) -> str:
-    costs, conv = prepared.costs, brief(prepared.config["conv"] or "") or prepared.config["module"]
+    costs = prepared.costs
     own = f", {costs['gate_params']:,} of them the gates'" if "gate_params" in costs else ""
     without = ", without gates" if own else ""
     return (
-        f"{prepared.name}: {conv} on {prepared.config.network}, {costs['params']:,} parameters{own} ({costs['crs_ratio']:.4f} of the "
-        f"reference{without}), {costs['mult_adds_exact']:.4E} mult-adds an image{', of all channels' if own else ''}"
+        f"{prepared.name}: {conv_and_gate(prepared.config)} on {prepared.config.network}, {costs['params']:,} parameters{own} "
+        f"({costs['crs_ratio']:.4f} of the reference{without}), {costs['mult_adds_exact']:.4E} mult-adds an image"
+        f"{', of all channels' if own else ''}"
     )
 
 
@@ -155,7 +156,17 @@ def _of_teacher(teacher: Origin) -> str:
     config = teacher.config
     error = "" if teacher.test_error is None else f", test error {teacher.test_error:.2f}%"
     name = NETWORKS[config["network"]].short_name(config)
-    return f"taught by {brief(config.get('conv') or '') or config.get('module')} on {name}{error}"
+    return f"taught by {conv_and_gate(config)} on {name}{error}"
+
+
+def conv_and_gate(config: Mapping, whole: bool = False) -> str:
+    """Return what a network's convolutions are, and how their channels are chosen: `Conv, FBS_0.5`.
+
+    A long mixed name is in brief unless it is asked for as a whole.
+    """
+    conv = config.get("conv") or ""
+    conv = (conv if whole else brief(conv)) or str(config.get("module"))
+    return ", ".join(filter(None, (conv, config.get("gate"))))
 
 
 def _of_data(prepared: Prepared, ranks: Ranks) -> str:
@@ -183,6 +194,10 @@ def _of_options(config: Mapping) -> str:
 def epoch_line(row: dict, epochs: int) -> str:
     """Return an epoch's row of metrics as a person reads it."""
     shown = [f"epoch {row['epoch'] + 1}/{epochs}", f"lr {row['lr']:.4g}", f"train loss {row['train_loss']:.4f}"]
+    if (
+        row.get("train_loss_gate", 0) >= 5e-5
+    ):  # it is seen in the train loss, as that of Naive is while gates learn alone
+        shown.append(f"of gates {row['train_loss_gate']:.4f}")
     for split in ("train", "val", "test"):
         if f"{split}_top1_error" in row:
             shown.append(f"{split} error {row[f'{split}_top1_error']:.2f}%")

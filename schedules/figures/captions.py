@@ -50,6 +50,7 @@ def caption(figure: Figure, pair: Pair, groups: Sequence[Group], bars: str = "",
     trained, tested = images(groups[0].first)
     counts = [f"{number:,} {what}" for what, number in (("training", trained), ("test", tested)) if number]
     text += f"; {' and '.join(counts)} images" if counts else ""
+    text += "; only gates were trained, all else was frozen" if pair.is_frozen else ""
     if len(pair.title) > HEADING:
         text += f"; {pair.title}"
     if pair.undrawn:

@@ -7,6 +7,7 @@ Few groups share one panel. For many, each family has a panel of its own, with a
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,13 +15,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from schedules.figures.captions import caption, cut, families, family_name, heading, measure_name
-from schedules.figures.labels import spread
+from schedules.figures.labels import spread, width_of
 from schedules.figures.style import FAINT, INK, MUTED, SMALL, TINY, drawing, error_scale, look, rule
 from schedules.figures.tradeoff import AXES, SIZE
 from schedules.outcomes import Group, Pair
 
 TOGETHER = 10  # groups up to which one panel holds all
 COLUMNS = 3
+BESIDE = 17.0  # points between the end of a curve and its label, and beyond the label
+MOST = 2.5  # inches that a label may widen a panel; of a longer one, as of a module with a long name, the end is cut
 FINE = 120  # epochs that a curve in a small panel shows, each a typographic point from the next
 
 
@@ -35,10 +38,10 @@ def curves(pair: Pair, measure: str) -> Figure | None:
     train = {group.number: group.curve(measure.replace("test", "train").replace("val", "train")) for group in groups}
     lines = {number: np.array(curve) for number, curve in shown.items() if curve}
     if len(groups) <= TOGETHER:
-        figure = Figure(SIZE)
-        panels = {figure.add_axes(AXES): groups}
+        figure, panels = _one_panel(groups)
     else:
         figure, panels = _panels(groups)
+    has_taught = any(group.taught for group in groups)
     first = next(iter(panels))
     scale = _range(list(lines.values()))
     for axes, members in panels.items():
@@ -53,8 +56,10 @@ def curves(pair: Pair, measure: str) -> Figure | None:
         for group in members:
             most = FINE if len(panels) > 1 else 10 * FINE
             shorter = _thinned(np.array(train[group.number] or np.empty((0, 2))), most)
-            _draw(axes, group, _thinned(lines[group.number], most), shorter, 1.0 if len(members) <= 5 else 0.7)
-        mark_ends(axes, members, lines, short=len(panels) > 1)
+            shorter[:, 1] = shorter[:, 1].clip(axes.get_ylim()[0])  # it may be far below the test error
+            style = dict(linewidth=1.0 if len(members) <= 5 else 0.7, dashed=has_taught and _alone(group))
+            _draw(axes, group, _thinned(lines[group.number], most), shorter, **style)
+        mark_ends(axes, members, lines, short=len(panels) > 1, words=partial(_words, has_taught=has_taught))
     heading(figure, first, f"{measure_name(measure)}, %", pair.title if len(panels) == 1 else "")
     if len(panels) > 1:
         figure.text(0.988, first.get_position().y1 + 0.3 / figure.get_figheight(), cut(pair.title),
@@ -70,22 +75,41 @@ def curves(pair: Pair, measure: str) -> Figure | None:
 def _signs(groups: list[Group], train: bool, grey: bool) -> str:
     """Return the caption's words on the kinds of lines in the figure."""
     signs = {
-        "dashed: trained alone": any(map(_alone, groups)),
-        "thin: training error": train,
+        "dashed: trained alone": any(group.taught for group in groups) and any(map(_alone, groups)),
+        "thin: training error, at the lower edge where it is less": train,
         "thin grey: the other families": grey,
     }
     return "".join(f"; {words}" for words, there in signs.items() if there)
 
 
+def _one_panel(groups: list[Group]) -> tuple[Figure, dict[Axes, list[Group]]]:
+    """Return a figure with one panel, as wide as its labels need."""
+    left, bottom, width, height = AXES
+    more = _beyond(groups, False, SIZE[0] * (1 - left - width))
+    figure = Figure((SIZE[0] + more, SIZE[1]))
+    shrunk = SIZE[0] / (SIZE[0] + more)
+    return figure, {figure.add_axes((left * shrunk, bottom, width * shrunk, height)): groups}
+
+
+def _beyond(groups: list[Group], short: bool, room: float) -> float:
+    """Return by how many inches the longest label of the groups is longer than the room beside its curve."""
+    has_taught = any(group.taught for group in groups)
+    longest = max(width_of(_words(group, short, has_taught), TINY - 0.5) for group in groups)
+    return min(max(0.0, (longest + BESIDE) / 72 - room), MOST)
+
+
 def _panels(groups: list[Group]) -> tuple[Figure, dict[Axes, list[Group]]]:
-    """Return a figure with a panel for each family, and the groups of each panel."""
+    """Return a figure with a panel for each family, as wide as its labels need, and the groups of each panel."""
     kinds = families(groups)
     columns = min(COLUMNS, len(kinds))
     rows = math.ceil(len(kinds) / columns)
     height = 0.75 + 1.75 * rows
-    figure, panels = Figure((SIZE[0], height)), {}
-    left, right, gap = 0.05, 0.005, 0.135  # the gap holds the labels at the ends
-    width = (1 - left - right) / columns - gap
+    left, right, gap = 0.05 * SIZE[0], 0.005 * SIZE[0], 0.135 * SIZE[0]  # inches; the gap holds the labels at the ends
+    width = (SIZE[0] - left - right) / columns - gap
+    gap += _beyond(groups, True, gap)
+    whole = left + right + columns * (width + gap)
+    figure, panels = Figure((whole, height)), {}
+    left, gap, width = (each / whole for each in (left, gap, width))
     for rank, family in enumerate(kinds):
         row, column = divmod(rank, columns)
         bottom = (height - 1.75 * (row + 1)) / height
@@ -123,26 +147,31 @@ def _alone(group: Group) -> bool:
     return not group.taught and group.role != "teacher"
 
 
-def _draw(axes: Axes, group: Group, line: np.ndarray, train: np.ndarray, width: float) -> None:
+def _draw(axes: Axes, group: Group, line: np.ndarray, train: np.ndarray, *, linewidth: float, dashed: bool) -> None:
     colour = INK if group.role == "teacher" else MUTED if group.role == "control" else look(group.family).colour
-    style = dict(color=colour, linestyle=(0, (3, 1.5)) if _alone(group) else "-")
-    axes.plot(*line.T, linewidth=width, zorder=3, gid=f"curve-{group.number}", **style)
+    style = dict(color=colour, linestyle=(0, (3, 1.5)) if dashed else "-")
+    axes.plot(*line.T, linewidth=linewidth, zorder=3, gid=f"curve-{group.number}", **style)
     if len(train):
         axes.plot(*train.T, linewidth=0.35, alpha=0.5, zorder=2, gid=f"train-{group.number}", **style)
     if len(line) == 1:
         axes.plot(*line.T, marker="o", markersize=3, zorder=3, **style)
 
 
-def _words(group: Group, short: bool) -> str:
-    """Return a group's label, without the family where the panel's title says it, and whether it was trained alone."""
+def _words(group: Group, short: bool, has_taught: bool = True) -> str:
+    """Return a group's label, without the family where the panel's title says it, and whether it was trained alone.
+
+    `has_taught`: whether any group of the figure had a teacher; where none had, `alone` says nothing.
+    """
     words = group.label
     if short and not group.role and not group.family.startswith("module "):
         words = words.removeprefix(group.family.partition("_x_")[0]).lstrip("_").strip()
         words = words if not words.startswith("(") else words[1:-1]
     alone = "alone" if _alone(group) else "" if words else "taught"
-    if short and group.role == "control":  # a longer name would reach into the next panel; its line is dashed or not
+    if (
+        not has_taught or short and group.role == "control"
+    ):  # a longer name would reach into the next panel; its line is dashed or not
         alone = ""
-    return ", ".join(filter(None, (words, alone)))
+    return ", ".join(filter(None, (words, alone))) or group.label
 
 
 def mark_ends(

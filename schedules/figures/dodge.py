@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 
 NEAR = 4.0  # points between marks of nearly equal cost, at most
 STEP = 7.0  # points between neighbours: a marker's width and a little
-NOTED = STEP  # points; larger shifts leave the place of the marker, so the caption notes them
 
 
 def dodge(

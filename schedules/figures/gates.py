@@ -10,6 +10,7 @@ as often, and at the end those that nearly no image opens.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
@@ -37,23 +38,26 @@ def heat_map(name: str, words: str, shares: Mapping[str, np.ndarray], names: Seq
     columns = 1 if len(shares) <= 4 else 2 if len(shares) <= 16 else 3
     rows = -(-len(shares) // columns)
     high = min(MOST, max(LEAST, ROW * classes))
-    left = LEFT if classes <= NAMED else 0.4
-    wide = (WIDTH - left - RIGHT - (columns - 1) * ACROSS) / columns
+    left, across = (LEFT, LEFT) if classes <= NAMED else (0.4, ACROSS)
+    wide = (WIDTH - left - RIGHT - (columns - 1) * across) / columns
     height = TOP + BOTTOM + rows * high + (rows - 1) * DOWN
     figure = Figure((WIDTH, height))
     for place, (layer, share) in enumerate(shares.items()):
         row, column = divmod(place, columns)
-        x, y = left + column * (wide + ACROSS), height - TOP - row * (high + DOWN) - high
+        x, y = left + column * (wide + across), height - TOP - row * (high + DOWN) - high
         axes = figure.add_axes((x / WIDTH, y / height, wide / WIDTH, high / height), gid=f"gate-{place}")
         image = axes.imshow(share[:, order(share)], COLOURS, aspect="auto", interpolation="nearest", vmin=0, vmax=1)
         axes.set_title(_title(layer, share, 60 // columns), fontsize=TINY, loc="left", pad=2, color=INK)
-        _ticks(axes, classes, names if column == 0 else None, share.shape[1])
+        _ticks(axes, classes, names)
     figure.text(0.1 / WIDTH, 1 - 0.2 / height, name, fontsize=SMALL, fontweight="bold", va="center")
     figure.text(1 - RIGHT / WIDTH, 1 - 0.2 / height, words, fontsize=SMALL, color=MUTED, ha="right", va="center")
     bar = figure.add_axes((left / WIDTH, 0.28 / height, 1.6 / WIDTH, 0.09 / height))
     figure.colorbar(image, bar, orientation="horizontal", ticks=(0, 0.5, 1)).outline.set_linewidth(0.4)
     bar.tick_params(labelsize=TINY, length=2, pad=1)
-    note = "mean gate: share of a class's images that open a channel; columns are channels, whose number is above"
+    note = (
+        "mean gate: share of a class's images that open a channel; columns are channels, whose number is above,\n"
+        "in order: always open first, then by the classes that open them, then never open"
+    )
     figure.text((left + 1.8) / WIDTH, 0.32 / height, note, fontsize=TINY, color=MUTED, va="center")
     return figure
 
@@ -90,12 +94,13 @@ def _title(layer: str, share: np.ndarray, letters: int) -> str:
     return f"{layer}: {share.shape[1]}, {always} always open, {never} never"
 
 
-def _ticks(axes, classes: int, names: Sequence[str] | None, channels: int) -> None:
-    """Name the classes at the left edge, and leave out all other ticks."""
+def _ticks(axes: Axes, classes: int, names: Sequence[str]) -> None:
+    """Say at the left edge that rows are classes, name those that fit, and leave out all other ticks."""
     axes.set_xticks([])
+    axes.set_ylabel("class", fontsize=TINY, color=MUTED, labelpad=2)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    if names is None or classes > NAMED:
+    if classes > NAMED:
         axes.set_yticks([])
         return
     words = [name if len(name) <= 12 else f"{name[:11]}…" for name in names] or range(classes)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Annotation, Text
 
@@ -117,6 +118,13 @@ def spread(wanted: Sequence[float], least: float) -> list[float]:
     for rank, index in enumerate(order):
         result[index] = starts[rank] + rank * least
     return result
+
+
+def width_of(text: str, size: float) -> float:
+    """Return the width of a text in points; `size` is that of its letters."""
+    figure = Figure(dpi=72)  # so that a pixel is a point
+    drawn = Text(0, 0, text, fontproperties=FontProperties(family=FONTS, size=size), figure=figure)
+    return drawn.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width
 
 
 def _extent(axes: Axes, canvas: FigureCanvasAgg, label: Label, size: float) -> tuple[float, float]:

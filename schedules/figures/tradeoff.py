@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
 from schedules.figures.captions import caption, families, family_name, heading, measure_name
-from schedules.figures.dodge import NOTED, dodge, moved
+from schedules.figures.dodge import dodge, moved
 from schedules.figures.labels import Label, boxes_of, place
 from schedules.figures.style import (
     FAINT,
@@ -63,14 +63,17 @@ def tradeoff(pair: Pair, cost: str, measure: str) -> Figure | None:
     figure = Figure(SIZE)
     axes = figure.add_axes(AXES)
     points = {group.number: (group.cost[cost], group.error) for group in pair.groups}
-    on_front = [pair.groups[index] for index in front([points[group.number] for group in pair.groups])]
+    best = (
+        [] if pair.is_frozen else front([points[group.number] for group in pair.groups])
+    )  # frozen, none is meant to be
+    on_front = [pair.groups[index] for index in best]
     far = far_teachers(pair, points)
     _limits(axes, pair, [at for number, at in points.items() if number not in far])
     rule(axes)
     at = {number: (axes.get_xlim()[1], error) if number in far else (x, error) for number, (x, error) in points.items()}
     shifts = _shifts(axes, pair.groups, at)
     seen = {number: moved(axes, at[number], shifts[number]) for number in at}
-    steps = _front(axes, [points[group.number] for group in on_front])
+    steps = [_front(axes, [points[group.number] for group in on_front])] if on_front else []
     lines = _family_lines(axes, pair, seen | {number: points[number] for number in far})
     _guides(axes, pair)
     for group in pair.groups:
@@ -79,13 +82,12 @@ def tradeoff(pair: Pair, cost: str, measure: str) -> Figure | None:
         np.array([(seen[group.number][0], end) for end in _span(axes, group)]) for group in pair.groups if group.std
     ]
     far_words = {number: f", {human(points[number][0])} \N{RIGHTWARDS ARROW}" for number in far}
-    _labels(axes, pair.groups, on_front, seen, [*lines, *bars, steps], far_words)
+    _labels(axes, pair.groups, on_front, seen, [*lines, *bars, *steps], far_words)
     axes.set_xlabel(NAMES[cost])
     heading(figure, axes, f"{measure_name(measure)}, %", pair.title)
     _legend(figure, pair)
-    aside = max(map(abs, shifts.values())) > NOTED
     bars_noted = ", bars of one standard deviation" if bars else ""
-    signs = "; marks of nearly one cost stand side by side" if aside else ""
+    signs = "; marks of nearly one cost stand side by side" if any(shifts.values()) else ""
     caption(figure, pair, pair.groups, bars_noted, signs)
     return figure
 
@@ -251,7 +253,7 @@ def _legend(figure: Figure, pair: Pair) -> None:
         family = next(group.family for group in pair.groups if group.role == "control")
         control = point(family, True)
         notes.append((control | dict(color=MUTED, markerfacecolor=MUTED), f"{family}, other widths"))
-    notes.append((FRONT, "best for its cost"))
+    notes += [] if pair.is_frozen else [(FRONT, "best for its cost")]
     handles = [Line2D([], [], label=words, **style) for style, words in [*shown, *notes]]
     if shown:
         handles.insert(len(shown), Line2D([], [], linestyle="none", label=" "))

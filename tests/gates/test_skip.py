@@ -23,7 +23,7 @@ from layers.init import materialise
 from models.build import build
 from models.output import Output
 from schedules import plot
-from schedules.figures.gates import order
+from schedules.figures.gates import heat_map, order
 from system.errors import RequestError
 from training.device import to_device
 
@@ -214,3 +214,11 @@ def test_shares_of_classes_and_the_order_of_channels():
         [1, 5, 4, 2, 3, 6, 0],
     )
     assert order(np.full((2, 3), np.nan)).tolist() == [0, 1, 2]
+    figure = heat_map("run", "FBS_0.5", {f"conv{place}": share for place in range(5)}, ["ant", "bee", "cat"])
+    for axes in figure.axes[:5]:  # those on the right too
+        assert axes.get_ylabel() == "class" and [each.get_text() for each in axes.get_yticklabels()] == [
+            "ant",
+            "bee",
+            "cat",
+        ]
+    assert "always open first, then by the classes" in figure.texts[-1].get_text()

@@ -179,7 +179,7 @@ def test_no_mark_hides_another_where_the_cost_is_the_same(tmp_path):
         assert across > 5 or up > 5
     words = artists(figure, "caption")["caption"].get_text().replace("\n", " ")
     assert ("stand side by side" in words) == any(
-        abs(centres[group.number][0] - figure.axes[0].transData.transform((group.first["params"], 1))[0]) > 9
+        abs(centres[group.number][0] - figure.axes[0].transData.transform((group.first["params"], 1))[0]) > 1
         for group in pair.groups
     )
 

@@ -56,7 +56,10 @@ def test_no_study_carries_another_s_settings(name):
 def test_a_study_without_a_teacher_has_each_network_with_each_setting(name, workplace, capsys):
     study = STUDIES[name]
     assert generate.main([name, "--seeds", "2", "-o", "study.json"]) == 0
-    jobs = jobs_of("study")
+    said, jobs = capsys.readouterr().out, jobs_of("study")
+    last = jobs[-1].options
+    assert ("gated, planned" in said) == bool(last["gate"])
+    assert not last["gate"] or f"{summary(last)['mult_adds_gated']:,.0f}" in said
     assert len(jobs) == 2 * len(study.networks) * (1 + len(study.settings)) and not list(conflicts(jobs))
     for setting, flags in {DENSE: "", **study.settings}.items():
         for of_network, network in study.networks.items():
