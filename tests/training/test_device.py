@@ -32,9 +32,10 @@ def test_cuda_graphs_are_for_whole_steps_on_a_gpu(where, processes, parts, mode,
 @pytest.mark.long  # half a minute: it imports torch's compiler and traces two networks in six sizes
 @pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
 def test_a_compiled_student_is_the_eager_one_and_goes_on_to_the_bit(teacher, workplace, monkeypatch):
-    """Batches of 33, 33 and 15; stopped after the second, so that the resumed run meets the small batch first."""
+    """Batches of 33, 33 and 15; stopped after the second, so that the resumed run meets the small batch first. With gates."""
     command = ["digits", "student", "-t", "t", "-s", "r", "--conv", "SepHashed_0.5", "--alpha", "0.3", *TINY]
     command += ["--train_size", "81", "--batch_size", "33", "--lr", "0.001"]  # tests are nine of 33
+    command += ["--gate", "Naive_0.5", "--gate_warmup", "1"]
     compile_ = nn.Module.compile
     cheap = {"backend": "aot_eager", "dynamic": False}  # traced as always, but run by torch's own kernels
     monkeypatch.setattr(nn.Module, "compile", lambda self, **how: compile_(self, **cheap))
