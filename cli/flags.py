@@ -25,6 +25,7 @@ from system.arguments import (
     Flag,
     Switch,
     amount,
+    canonical,
     choice,
     factor,
     filename,
@@ -35,7 +36,6 @@ from system.arguments import (
     points,
     source,
 )
-from system.errors import RequestError
 from training import registry
 from training.registry import CALLBACKS, LOSSES
 
@@ -57,12 +57,10 @@ MIXED = (
 )
 
 
+@canonical
 def network(text: str) -> str:
     """Take the name of a network here, or library:NAME."""
-    try:
-        return check_name(text, list(NETWORKS))
-    except RequestError as error:
-        raise ArgumentTypeError(str(error))
+    return check_name(text, list(NETWORKS))
 
 
 IMAGE_SIZE = Flag(

@@ -21,13 +21,14 @@ from counting.costs import costs_of
 from gates.functions import RELUS
 from gates.gate import KINDS, Gate
 from gates.gates import Gates
-from gates.registry import GateName, parse_gate
+from gates.registry import parse_gate
 from gates.selection import Selection
 from gates.trace import Behind, Flow, follow
 from input.datasets import side_of
 from layers.base import Replacement
 from models.output import is_auxiliary
 from system.errors import RequestError, did_you_mean
+from system.grammar import MethodName
 
 
 def attach(network: nn.Module, config: Mapping) -> None:
@@ -83,11 +84,11 @@ def _takes_gate(behind: Behind | None) -> bool:
     return behind is not None and (behind.norm is not None or behind.function in RELUS)
 
 
-def _gate(network: nn.Module, conv: str, behind: Behind, name: GateName, weight: float) -> tuple[Gate, list]:
+def _gate(network: nn.Module, conv: str, behind: Behind, name: MethodName, weight: float) -> tuple[Gate, list]:
     """Return the gate of a convolution, and the handles of its hooks."""
     module = network.get_submodule(conv)
     spec = module.spec if isinstance(module, Replacement) else module
-    gate = KINDS[name.method](spec.in_channels, spec.out_channels, name.density, weight)
+    gate = KINDS[name.method](spec.in_channels, spec.out_channels, name.number, weight)
     look = module.register_forward_pre_hook(partial(_look, gate))
     norm = None if behind.norm is None else network.get_submodule(behind.norm)
     return gate, [look, (module if norm is None else norm).register_forward_hook(partial(_choose, gate))]
@@ -98,7 +99,7 @@ def _fix_scale(norm: nn.BatchNorm2d, gate: Gate) -> int:
 
     Return how many parameters there are fewer.
     """
-    if gate.norm_scales:
+    if not gate.scales:
         return 0
     scale = torch.ones(norm.num_features) if norm.weight is None else norm.weight.detach()
     fewer = 0 if norm.weight is None else len(scale)

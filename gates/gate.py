@@ -55,8 +55,7 @@ class Gate(nn.Module, ABC):
 
     draws_itself = True
     always_trains = True  # whatever --train_where says
-    norm_scales = True  # whether the scale γ of a batch-norm behind the convolution is a parameter
-    scales = False  # whether the scores scale what is open
+    scales = False  # whether the scores scale what is open, and not the γ of a batch-norm behind the convolution
 
     def __init__(self, in_channels: int, out_channels: int, density: float, weight: float):
         super().__init__()
@@ -150,7 +149,6 @@ class FBS(Gate):
     `norm` has no scale that is trained, since s scales: its γ stays as it is, 1 in a new network. β is its shift.
     """
 
-    norm_scales = False
     scales = True
 
     def pooled(self, x: Tensor) -> Tensor:

@@ -28,10 +28,8 @@ class Gates(nn.ModuleDict):
     def __init__(self, method: str, left: list[str], exact: float):
         super().__init__()
         self.method, self.left, self.exact = method, left, exact
-        self.costs: list[tuple[LayerCosts, Selection | Tensor, Gate | None]] = []
-        self.hooks: dict[
-            str, list[RemovableHandle]
-        ] = {}  # by the names of convolutions, and of layers that keep channels closed
+        self.costs: list[tuple[LayerCosts, Selection | None, Gate | None]] = []  # None: no input, no output is closed
+        self.hooks: dict[str, list[RemovableHandle]] = {}  # of convolutions, and of layers that keep channels closed
         self.fixed_scales = 0  # of batch-norms that FBS scales instead
         self._sums: Tensor | None = None
 
@@ -56,7 +54,7 @@ class Gates(nn.ModuleDict):
                 continue
             if any(read.channels) or read.name in gates:
                 costs = LayerCosts(module, read)
-                channels = self.selection(read.channels) if any(read.channels) else torch.ones(1, len(read.channels))
+                channels = self.selection(read.channels) if any(read.channels) else None
                 self.costs.append((costs, channels, gates.get(read.name)))
 
     def share(self, batch: int, exact: float) -> None:
@@ -72,16 +70,12 @@ class Gates(nn.ModuleDict):
 
     def mult_adds(self) -> Tensor:
         """Return the exact multiply-adds of each image of the last batch (B,), the gates' own included, as float64."""
-        images = next(iter(self.values())).mask
-        total = torch.full_like(images[:, 0], 0, dtype=torch.float64) + self.exact + self.own_mult_adds
+        mask = next(iter(self.values())).mask
+        spared = mask.new_zeros(len(mask), dtype=torch.float64)
         for costs, channels, gate in self.costs:
-            inputs = (
-                channels() if isinstance(channels, Selection) else channels.to(images.device).expand(len(images), -1)
-            )
-            outputs = None if gate is None else gate.mask
-            whole = costs(torch.ones_like(inputs[:1]), None)
-            total += costs(inputs, outputs) - whole
-        return total
+            inputs = mask.new_ones(len(mask), costs.inputs) if channels is None else channels()
+            spared += costs.whole - costs(inputs, None if gate is None else gate.mask)
+        return self.exact + self.own_mult_adds - spared
 
     def planned(self) -> float:
         """Return the multiply-adds of an image where each gate opens the first of its channels, as many as its density says.

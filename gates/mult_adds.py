@@ -28,8 +28,16 @@ class LayerCosts:
         self.given, self.returned, self.batch = read.given, read.returned, batch
         is_map = isinstance(module, (nn.Linear, BlockAsLinear))
         self.sides = (prod(self.given[1:-1]), 1) if is_map else tuple(self.given[2:])
+        self.inputs = len(read.channels)
         self.outputs = self.returned[-1 if is_map else 1]
         self.pixels = prod(self.returned[1:-1]) if is_map else prod(self.returned[2:])
+
+    @property
+    def whole(self) -> float:
+        """What it takes where nothing is closed."""
+        if isinstance(self.module, Replacement):
+            return self.module.exact_mult_adds(*self.sides, self.batch) / self.batch
+        return self.module.weight.numel() * self.pixels
 
     def __call__(self, inputs: Tensor, outputs: Tensor | None) -> Tensor:
         """Return the multiply-adds (B,), as float64, of masks of the open inputs (B, i) and outputs (B, o); None: all are computed."""
@@ -44,16 +52,12 @@ class LayerCosts:
             case nn.Linear():
                 return inputs.sum(1) * outputs.sum(1) * self.pixels
             case Block() as block:
-                whole = self._whole(block)
-                skipped = torch.minimum(self._by_matrix(block, inputs, outputs), self._by_factors(block, inputs, whole))
+                skipped = torch.minimum(self._by_matrix(block, inputs, outputs), self._by_factors(block, inputs))
                 none_closed = inputs.all(1) & outputs.all(1)
-                return torch.where(none_closed, whole, skipped)
-            case Replacement() as replacement:
-                return torch.full_like(inputs[:, 0], self._whole(replacement))
+                return torch.where(none_closed, self.whole, skipped)
+            case Replacement():
+                return torch.full_like(inputs[:, 0], self.whole)
         raise TypeError(f"no rule for {type(self.module).__name__}")
-
-    def _whole(self, block: Replacement) -> float:
-        return block.exact_mult_adds(*self.sides, self.batch) / self.batch
 
     def _by_matrix(self, block: Block, inputs: Tensor, outputs: Tensor) -> Tensor:
         """Return them where the block's matrix or kernel is formed once a batch and its open rows and columns are applied."""
@@ -64,9 +68,9 @@ class LayerCosts:
             return forming + (depthwise * i + i * o) * self.pixels
         return forming + kernel * i * o * self.pixels
 
-    def _by_factors(self, block: Block, inputs: Tensor, whole: float) -> Tensor:
+    def _by_factors(self, block: Block, inputs: Tensor) -> Tensor:
         """Return them where only a depthwise convolution before the map leaves closed channels out."""
         closed = inputs.shape[1] - inputs.sum(1)
         if not isinstance(block, Separable) or block.depthwise is None:
-            return torch.full_like(closed, whole)
-        return whole - closed * (block.spec.kernel_size**2 * self.pixels)
+            return torch.full_like(closed, self.whole)
+        return self.whole - closed * (block.spec.kernel_size**2 * self.pixels)

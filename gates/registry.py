@@ -8,55 +8,28 @@ A gated network is built by models/build.py, which has `gates.attach` change it;
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from system import grammar
-from system.arguments import Flag, number, pattern
-from system.errors import RequestError, did_you_mean
-from system.grammar import Fraction
+from system.arguments import Flag, canonical, number, pattern
+from system.errors import RequestError
+from system.grammar import Fraction, MethodName
 from training.registry import Entry, register_callback
 
-METHODS = {"Naive": (Fraction("d"),), "FBS": (Fraction("d"),)}
+METHODS = {"Naive": Fraction("d"), "FBS": Fraction("d")}
 WEIGHTS = {"Naive": 0.01, "FBS": 1e-8}  # of their losses, where --gate_weight is not given
 # Gains of FBS multiply: a gate's s grows with the scale of an image, and so does what it scales. In a new network of eight layers
 # a bright image is scaled by 10⁴, and without this the loss is not finite after three steps (research-log.md).
 CLIP = 1.0  # the norm of the gradient with FBS, where --clip_grad is not given
 
 
-@dataclass(frozen=True)
-class GateName:
-    """A parsed name: its method, and the density d, the share of the channels that are open."""
-
-    method: str
-    density: float
-
-    def __str__(self) -> str:
-        return grammar.text(self.method, (self.density,), METHODS[self.method])
-
-
-def parse_gate(text: str) -> GateName:
-    """Return the method and the density that a name says. Raise RequestError where the name is wrong."""
-    method, *given = text.split("_")
-    if method not in METHODS:
-        forms = [grammar.shape(each, numbers) for each, numbers in METHODS.items()]
-        hint = did_you_mean(method, METHODS, lambda each: grammar.form(each, METHODS[each]))
-        raise RequestError(f"unknown way to gate {text!r}{hint} (known: {', '.join(forms)})")
-    values = grammar.values(given, METHODS[method])
-    if values is None:
-        raise RequestError(f"{text!r} is not of the form {grammar.form(method, METHODS[method])}")
-    return GateName(method, *values)
-
-
-def _name(text: str) -> str:
-    try:
-        return str(parse_gate(text))
-    except RequestError as error:
-        raise argparse.ArgumentTypeError(str(error))
+def parse_gate(text: str) -> MethodName:
+    """Return the method and its density d, the share of the channels that are open. Raise RequestError where the name is wrong."""
+    return grammar.parse_method(text, METHODS, "gate")
 
 
 GATE = Flag(
-    "--gate", _name, metavar="NAME",
+    "--gate", canonical(parse_gate), metavar="NAME",
     help="Naive_d: of each image only the share d of a convolution's channels whose maximum is predicted largest is computed; "
     "FBS_d: the most salient, by feature boosting and suppression",
 )  # fmt: skip
@@ -135,7 +108,7 @@ def numbers() -> set[str]:
 
 
 def _warm_up(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {"density": parse_gate(config["gate"]).density, "warmup": config["gate_warmup"] / config["epochs"]}
+    return {"density": parse_gate(config["gate"]).number, "warmup": config["gate_warmup"] / config["epochs"]}
 
 
 register_callback(

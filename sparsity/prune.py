@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from sparsity import masks
-from sparsity.registry import PruneName
 from sparsity.weights import prunable
+from system.grammar import MethodName
 from training.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Prune(Callback):
     goes on with the masks of its checkpoint and prunes at no step again. All layers are weighed against each other.
     """
 
-    def __init__(self, name: PruneName, where: str, begin: float, end: float):
+    def __init__(self, name: MethodName, where: str, begin: float, end: float):
         self.name, self.where, self.begin, self.end = name, where, begin, end
         self.steps, self.is_done = 0, False  # since it began
         self.masks: list[Tensor] = []  # of the weights in their order, empty before

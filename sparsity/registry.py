@@ -9,53 +9,26 @@ they do so, and count what is left of its parameters.
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from layers import mixed
 from layers.registry import FAMILIES
 from system import grammar
-from system.arguments import Flag, number, pattern
-from system.errors import RequestError, did_you_mean
-from system.grammar import Amount, Fraction
+from system.arguments import Flag, canonical, number, pattern
+from system.errors import RequestError
+from system.grammar import Amount, Fraction, MethodName
 from training.registry import Entry, register_callback
 
-METHODS = {"Magnitude": (Amount("t"),), "TopK": (Fraction(),), "Gradual": (Fraction(),)}
+METHODS = {"Magnitude": Amount("t"), "TopK": Fraction(), "Gradual": Fraction()}
 
 
-@dataclass(frozen=True)
-class PruneName:
-    """A parsed name: its method, and its threshold t or the share s of the weights that stay."""
-
-    method: str
-    number: float
-
-    def __str__(self) -> str:
-        return grammar.text(self.method, (self.number,), METHODS[self.method])
-
-
-def parse_prune(text: str) -> PruneName:
-    """Return the method and the number that a name says. Raise RequestError where the name is wrong."""
-    method, *given = text.split("_")
-    if method not in METHODS:
-        forms = [grammar.shape(each, numbers) for each, numbers in METHODS.items()]
-        hint = did_you_mean(method, METHODS, lambda each: grammar.form(each, METHODS[each]))
-        raise RequestError(f"unknown way to prune {text!r}{hint} (known: {', '.join(forms)})")
-    values = grammar.values(given, METHODS[method])
-    if values is None:
-        raise RequestError(f"{text!r} is not of the form {grammar.form(method, METHODS[method])}")
-    return PruneName(method, *values)
-
-
-def _name(text: str) -> str:
-    try:
-        return str(parse_prune(text))
-    except RequestError as error:
-        raise argparse.ArgumentTypeError(str(error))
+def parse_prune(text: str) -> MethodName:
+    """Return the method and its number, the threshold t or the share s of the weights that stay. Raise RequestError where the name is wrong."""
+    return grammar.parse_method(text, METHODS, "prune")
 
 
 PRUNE = Flag(
-    "--prune", _name, metavar="NAME",
+    "--prune", canonical(parse_prune), metavar="NAME",
     help="Magnitude_t: weights |w| <= t become 0 for good; TopK_s: all but the largest share s of them; Gradual_s: "
     "the same little by little",
 )  # fmt: skip

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from system.errors import did_you_mean, first_line
+from system.errors import RequestError, did_you_mean, first_line
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,18 @@ def filename(text: str) -> str:
 def source(text: str) -> str:
     """Take a run's name, or a path as `filename` does."""
     return os.path.expanduser(text) if "/" in text else text
+
+
+def canonical(parse: Callable[[str], Any]) -> Callable[[str], str]:
+    """Return the type of a flag that takes what a parser does, and whose value is the text of what that returns."""
+
+    def take(text: str) -> str:
+        try:
+            return str(parse(text))
+        except RequestError as error:
+            raise argparse.ArgumentTypeError(str(error))
+
+    return take
 
 
 def pattern(text: str) -> str:

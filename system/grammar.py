@@ -7,8 +7,10 @@ shape("TensorTrain", NUMBERS)                  # "TensorTrain_s[_d]"
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from system.errors import RequestError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -97,3 +99,28 @@ def form(name: str, wanted: Sequence[Number]) -> str:
     """Return the same with ranges: `Generic_s (0 < s <= 1)`, `ACDC[_L] (L >= 2, whole; 12 if left out)`."""
     ranges = [f"{n}" if n.default is None else f"{n}; {n.default} if left out" for n in wanted]
     return shape(name, wanted) + (f" ({', '.join(ranges)})" if ranges else "")
+
+
+@dataclass(frozen=True)
+class MethodName:
+    """A parsed name of a method with one number, as `TopK_0.05`. Its text is canonical."""
+
+    method: str
+    number: float
+    wanted: Number
+
+    def __str__(self) -> str:
+        return text(self.method, (self.number,), (self.wanted,))
+
+
+def parse_method(name: str, methods: Mapping[str, Number], what: str) -> MethodName:
+    """Return the method and the number that a name says. Raise RequestError where it is the name of no way to do `what`."""
+    method, *given = name.split("_")
+    if method not in methods:
+        forms = [shape(each, (number,)) for each, number in methods.items()]
+        hint = did_you_mean(method, methods, lambda each: form(each, (methods[each],)))
+        raise RequestError(f"unknown way to {what} {name!r}{hint} (known: {', '.join(forms)})")
+    found = values(given, (methods[method],))
+    if found is None:
+        raise RequestError(f"{name!r} is not of the form {form(method, (methods[method],))}")
+    return MethodName(method, *found, methods[method])

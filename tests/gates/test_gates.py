@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from few_digits import few_digits
 from results import same
 from torch import nn
 
@@ -19,11 +20,7 @@ from gates.gate import KINDS, largest, open_count
 from gates.gates import Gates
 from gates.registry import parse_gate
 from gates.selection import Selection
-from input.augment import Augmentation
-from input.batches import BatchPlan
-from input.datasets import DATASETS, side_of
-from input.memory import Data
-from input.places import find
+from input.datasets import side_of
 from layers.init import materialise
 from models.build import build, swapped
 from sparsity.twin import twin_of
@@ -192,10 +189,7 @@ def test_fbs_with_gains_of_one_is_the_plain_network():
 
 @pytest.fixture(scope="module")
 def digits():
-    plan = BatchPlan(Augmentation(flip=False), 32, seed=0)
-    data = Data(find("digits", None).read(1), DATASETS["digits"], plan)
-    data.training, data.test = data.training.head(200), data.test.head(40)
-    return data
+    return few_digits(200, 40)
 
 
 def run(digits, name, resumed=None, where=None, warmup=0.0, parts=1, precision=None):
@@ -205,7 +199,7 @@ def run(digits, name, resumed=None, where=None, warmup=0.0, parts=1, precision=N
         freeze(network, where)
     groups = parameter_groups(network, {}, 5e-4, 1.0)
     keywords = {"precision": precision} if precision else {}
-    density = Density(parse_gate(name).density, warmup)
+    density = Density(parse_gate(name).number, warmup)
     step = TrainStep(network, Supervised(), SGD(groups, 0.05, 0.9), [density], parts=parts, **keywords)
     moments = [
         Progress(row, copy.deepcopy(state))
@@ -218,7 +212,7 @@ def run(digits, name, resumed=None, where=None, warmup=0.0, parts=1, precision=N
 def test_trained_and_resumed_to_the_bit(digits, name, warmup):
     whole, network = run(digits, name, warmup=warmup)
     rows = [each.row for each in whole if each.row is not None]
-    gates, density = network.gates, parse_gate(name).density
+    gates, density = network.gates, parse_gate(name).number
     at_half = density if not warmup else 1 - (1 - density) * 0.5 / warmup
     for row, open_share in zip(rows, (at_half, density)):
         counts = [open_count(gate.out_channels, open_share) for gate in gates.values()]

@@ -5,17 +5,13 @@ from fractions import Fraction
 
 import pytest
 import torch
+from few_digits import few_digits
 from results import same
 from torch import nn
 
 import blocks
 import sparsity.prune
 from distill import Supervised
-from input.augment import Augmentation
-from input.batches import BatchPlan
-from input.datasets import DATASETS
-from input.memory import Data
-from input.places import find
 from layers.spec import ConvSpec
 from models.output import Output
 from sparsity import density
@@ -46,10 +42,7 @@ class Net(nn.Module):
 
 @pytest.fixture(scope="module")
 def digits():
-    plan = BatchPlan(Augmentation(flip=False), 32, seed=0)
-    data = Data(find("digits", None).read(1), DATASETS["digits"], plan)
-    data.training, data.test = data.training.head(200), data.test.head(32)
-    return data
+    return few_digits(200, 32)
 
 
 class Noise(Callback):
