@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from layers.dense import Conv
+from models.dense import inner, replacements
 from models.widths import is_depthwise, keep, width_of
 from sparsity.channels import Channel
-from sparsity.twin import inner, is_separable_pair, is_whole, replacements
+from sparsity.twin import is_separable_pair, is_whole
 
 
 @torch.no_grad()

@@ -14,13 +14,13 @@ import copy
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from blocks import BlockAsLinear
-from layers.base import Block, Replacement
+from layers.base import Block
 from layers.dense import Pointwise
 from layers.separable import Separable
 from layers.spec import ConvSpec
+from models.dense import convolution, put, replacements
 from system.errors import RequestError
 
 
@@ -41,20 +41,6 @@ def is_separable_pair(module: nn.Module) -> bool:
     return isinstance(module, Separable) and isinstance(module.map, Pointwise)
 
 
-def inner(module: nn.Module) -> nn.Module:
-    """Return the replacement that stands in the place of a Linear, else the module."""
-    return module.block if isinstance(module, BlockAsLinear) else module
-
-
-def replacements(network: nn.Module) -> dict[str, Replacement]:
-    """Return what has replaced the layers of a network by their dotted names, none that is within another."""
-    found: dict[str, Replacement] = {}
-    for name, module in network.named_modules():
-        if isinstance(inner(module), Replacement) and not any(name.startswith(f"{outer}.") for outer in found):
-            found[name] = inner(module)
-    return found
-
-
 @torch.no_grad()
 def twin_of(network: nn.Module) -> Twin:
     """Return the twin of a network. Raise RequestError where a layer of it equals no convolution, or gates choose its channels."""
@@ -66,12 +52,7 @@ def twin_of(network: nn.Module) -> Twin:
     for name, block in replacements(twin).items():
         if not isinstance(block, Block):
             raise RequestError(f"{name} is a {type(block).__name__}, which equals no convolution: it cannot be shrunk")
-        place = twin.get_submodule(name)
-        plain = _plain(block)
-        if isinstance(place, BlockAsLinear):
-            plain = _linear(plain.weight[:, :, 0, 0], plain.bias)
-        plain._forward_hooks.update(place._forward_hooks)
-        twin.set_submodule(name, plain.eval())
+        put(twin, name, _plain(block))
         if is_whole(block):
             whole.add(name)
     return Twin(
@@ -83,34 +64,14 @@ def _plain(block: Block) -> nn.Module:
     """Return the plain layers that a block equals in evaluation."""
     spec, bias = block.spec, block.effective_bias()
     if not is_separable_pair(block):
-        return _convolution(spec, block.weight(), bias)
+        return convolution(spec, block.weight(), bias)
     pointwise = ConvSpec(spec.in_channels, spec.out_channels, 1)
     matrix = block.map.dense[:, :, None, None]
     if block.depthwise is None:
-        return _convolution(ConvSpec(*_channels(spec), 1, spec.stride, spec.padding), matrix, bias)
-    depthwise = _convolution(spec, block.depthwise, None, groups=spec.in_channels)
-    return nn.Sequential(depthwise, _convolution(pointwise, matrix, bias))
+        return convolution(ConvSpec(*_channels(spec), 1, spec.stride, spec.padding), matrix, bias)
+    depthwise = convolution(spec, block.depthwise, None, groups=spec.in_channels)
+    return nn.Sequential(depthwise, convolution(pointwise, matrix, bias))
 
 
 def _channels(spec: ConvSpec) -> tuple[int, int]:
     return spec.in_channels, spec.out_channels
-
-
-def _convolution(spec: ConvSpec, weight: Tensor, bias: Tensor | None, groups: int = 1) -> nn.Conv2d:
-    """Return an ordinary convolution with a kernel, whatever channels the spec has."""
-    conv = nn.Conv2d(
-        weight.shape[1] * groups, len(weight), spec.kernel_size, spec.stride, spec.padding, spec.dilation, groups, False,
-        dtype=weight.dtype,
-    )  # fmt: skip
-    conv.weight.copy_(weight)
-    if bias is not None:
-        conv.bias = nn.Parameter(bias.clone())
-    return conv
-
-
-def _linear(matrix: Tensor, bias: Tensor | None) -> nn.Linear:
-    linear = nn.Linear(matrix.shape[1], len(matrix), bias=bias is not None, dtype=matrix.dtype)
-    linear.weight.copy_(matrix)
-    if bias is not None:
-        linear.bias.copy_(bias)
-    return linear

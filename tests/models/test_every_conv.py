@@ -1,4 +1,4 @@
-"""Every conv on every network: built at once, run both ways, copied, pickled, saved and loaded.
+"""Every conv on every network: built at once, run both ways, copied, pickled, saved and loaded, made dense.
 
 In the short set are every conv on a WideResNet and on one of the others that are not large, by turns; the long set adds
 every third pair of the rest, so that each network has families of all kinds, and each family several networks.
@@ -16,6 +16,7 @@ from families import ONE_EACH, VARIATIONAL
 from cli import options
 from layers.init import materialise
 from models.build import build
+from models.dense import densify, replacements
 from models.registry import NETWORKS
 
 SIZES = {
@@ -81,3 +82,6 @@ def test_every_conv_on_every_network(conv, network):
     with torch.no_grad():
         expected = trained.eval()(x).logits
         assert all(torch.equal(other.eval()(x).logits, expected) for other in others)
+        densify(fresh)
+        assert not replacements(fresh)
+        assert (fresh(x).logits - expected).abs().max() <= 1e-4 * expected.abs().max()

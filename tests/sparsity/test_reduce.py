@@ -22,6 +22,7 @@ from layers.variational import Variational
 from models.build import build
 from models.cifarresnet import CifarResNet50
 from models.darts import DARTS
+from models.dense import replacements
 from models.mobilenetv1 import MobileNetV1
 from models.output import Output
 from models.squeezenet import SqueezeNet
@@ -30,7 +31,7 @@ from sparsity.constants import unchanged
 from sparsity.removal import BORDER, CARRIER, LAST
 from sparsity.shrunk import SUM, dense_conv, reduce, shrink
 from sparsity.skipped import active_mult_adds, of_trained
-from sparsity.twin import is_separable_pair, replacements, twin_of
+from sparsity.twin import is_separable_pair, twin_of
 from system.errors import RequestError
 
 
