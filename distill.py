@@ -6,6 +6,8 @@ Hinton, Vinyals & Dean 2015 (1503.02531).
     criterion = Distill(teacher, alpha=0.0, beta=1000.0, temperature=4.0)
     output = criterion(student, x, y)            # output.loss, output.logits, output.parts["attention"]
 
+The loss with the labels is cross-entropy, or a function of a user's own (training/own_loss.py).
+
 A loss returns named parts that sum to it, with those that the modules of a network offer by a method `auxiliary_losses() ->
 dict[str, Tensor]`. Losses are registered by name, with their flags, in training/registry.py.
 """
@@ -22,6 +24,16 @@ from layers.base import Replacement
 from models.output import Output
 
 AUXILIARY_WEIGHT = 0.4  # of an auxiliary head's cross-entropy: Liu et al. 2018 (1806.09055), section 3.2
+
+
+class LabelLoss(NamedTuple):
+    """A loss with labels by its name among the parts: `function` maps logits (B, classes) in fp32 and labels (B,) to a scalar."""
+
+    name: str
+    function: Callable[[Tensor, Tensor], Tensor]
+
+
+CROSS_ENTROPY = LabelLoss("cross_entropy", F.cross_entropy)
 
 
 class LossOutput(NamedTuple):
@@ -169,25 +181,31 @@ class Criterion(ABC):
 
 
 class Supervised(Criterion):
-    """Cross-entropy with the labels."""
+    """Cross-entropy with the labels, or another loss with them."""
+
+    def __init__(self, label_loss: LabelLoss = CROSS_ENTROPY):
+        self.label_loss = label_loss
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> LossOutput:
-        """Return one part of its own, `cross_entropy`."""
+        """Return one part of its own, `cross_entropy` or that of the other loss's name."""
         output = model(x)
-        return self.loss_output(model, output, y, {"cross_entropy": F.cross_entropy(output.logits.float(), y)})
+        name, function = self.label_loss
+        return self.loss_output(model, output, y, {name: function(output.logits.float(), y)})
 
 
 class Distill(Criterion):
-    """(1 − α)·cross-entropy + α·knowledge distillation + β·attention transfer from a frozen teacher in eval mode.
+    """(1 − α)·cross-entropy (or another loss with labels) + α·knowledge distillation + β·attention transfer from a frozen teacher in eval mode.
 
     `cache` returns what the teacher says of images by their numbers, where that is kept (training/teacher_cache.py).
     """
 
     cache: Callable[[Tensor], Taught] | None = None
 
-    def __init__(self, teacher: nn.Module, alpha: float, beta: float, temperature: float):
+    def __init__(
+        self, teacher: nn.Module, alpha: float, beta: float, temperature: float, label_loss: LabelLoss = CROSS_ENTROPY
+    ):
         self.teacher = teacher.eval().requires_grad_(False)
-        self.alpha, self.beta, self.temperature = alpha, beta, temperature
+        self.alpha, self.beta, self.temperature, self.label_loss = alpha, beta, temperature, label_loss
 
     @property
     def takes_numbers(self) -> bool:
@@ -207,13 +225,14 @@ class Distill(Criterion):
         )
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, numbers: Tensor | None = None) -> LossOutput:
-        """Return the parts `cross_entropy` and, where they have a weight, `distillation` and `attention`.
+        """Return the part of the labels and, where they have a weight, `distillation` and `attention`.
 
         Args: numbers (B,): of the images in their dataset, where there is a cache to look them up in.
         """
         softened, maps = self.ask(x) if numbers is None else self.cache(numbers)
         output = model(x)
-        parts = {"cross_entropy": (1 - self.alpha) * F.cross_entropy(output.logits.float(), y)}
+        name, function = self.label_loss
+        parts = {name: (1 - self.alpha) * function(output.logits.float(), y)}
         if self.alpha:
             parts["distillation"] = self.alpha * knowledge_distillation(output.logits, softened, self.temperature)
         if self.beta:

@@ -230,6 +230,7 @@ OPTIMISATION = (
     ),
     *CALLBACKS["clip_gradient"].flags,
     *CALLBACKS["drop_path"].flags,
+    *LOSSES["supervised"].flags,
     Flag("--weight_decay", number(float, 0, 1e6), help="(preset: by network)"),
     Flag("--nocrswd", action="store_true", help="do not scale the weight decay of structured parameters"),
     Flag("--crs_factor", number(float, 0, 1e6), help="times the scaled weight decay (default: 1)"),

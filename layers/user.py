@@ -3,18 +3,16 @@
 UserConv("mine.py").build(ConvSpec(16, 32, 3, padding=1), key=0)
 """
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
 
 import torch
 from torch import nn
 
 from layers.base import Replacement
 from layers.spec import ConvSpec
-from system import files
 from system.errors import RequestError, SwapconvError, first_line
+from system.user_code import module_of
 
 
 class UserConv:
@@ -26,16 +24,7 @@ class UserConv:
 
     def __init__(self, path: str):
         self.path = path
-        module = sys.modules["user_module"] = ModuleType("user_module")
-        module.__file__ = path
-        try:
-            exec(compile(files.read_file(path), path, "exec"), vars(module))
-        except RequestError as error:
-            raise RequestError(f"--module {error}")
-        except (Exception, SystemExit) as error:  # whatever a user's file may raise while it is read
-            where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-            raise RequestError(f"--module {path}{where}: {type(error).__name__}: {first_line(error)}")
-        self.cls = getattr(module, "Conv", None)
+        self.cls = getattr(module_of("--module", path), "Conv", None)
         if not (isinstance(self.cls, type) and issubclass(self.cls, nn.Module)):
             raise RequestError(f"--module {path} defines no torch module named Conv")
 

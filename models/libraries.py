@@ -1,4 +1,4 @@
-"""Names of networks that a library builds, as torchvision:resnet18. Imports no torch.
+"""Names of networks that are not written here, as torchvision:resnet18 or mine.py:Net. Imports no torch.
 
     >>> is_of_library("torchvision:resnet18"), is_of_library("WideResNet")
     (True, False)
@@ -6,13 +6,15 @@
 Whether a library has a network of that name shows when it is built (library.py).
 """
 
+import os
 import re
 from collections.abc import Callable, Iterable
 
 from system.errors import RequestError, did_you_mean
+from system.user_code import SUFFIX, check_form, is_of_file
 
 LIBRARIES = ("torchvision", "timm")
-FORMS = tuple(f"{library}:NAME" for library in LIBRARIES)
+FORMS = (*(f"{library}:NAME" for library in LIBRARIES), f"FILE{SUFFIX}:CLASS")
 
 
 def is_of_library(name: object) -> bool:
@@ -21,13 +23,20 @@ def is_of_library(name: object) -> bool:
     return library in LIBRARIES and re.fullmatch(r"\w[\w-]*", network, re.ASCII) is not None
 
 
+def is_foreign(name: object) -> bool:
+    """Return whether a name is that of a network which is not written here: a library's, or a class of a user's file."""
+    return is_of_library(name) or is_of_file(name)
+
+
 def check_name(name: str, others: Iterable[str]) -> str:
-    """Return the name of a network if it is one of `others` or has the form of a library's.
+    """Return the name of a network if it is one of `others` or has the form of a library's or FILE.py:CLASS.
 
     Raises RequestError otherwise, with the nearest name.
     """
     if name in others or is_of_library(name):
         return name
+    if name.endswith(SUFFIX) or f"{SUFFIX}:" in name:
+        return os.path.expanduser(check_form("network", name))
     library, colon, network = name.partition(":")
     known = ", ".join([*others, *FORMS])
     if not colon:
@@ -46,22 +55,22 @@ def check_name(name: str, others: Iterable[str]) -> str:
     raise RequestError(f"network {name!r}: a name has letters, digits, - and _, as {library}:resnet18")
 
 
-class WithLibraries(dict):
-    """The registered networks by name. A library's network is in it under its name, though not among those listed."""
+class WithForeign(dict):
+    """The registered networks by name. A foreign network is in it under its name, though not among those listed."""
 
     def __init__(self, entry: Callable[[str], object]):
         super().__init__()
         self.entry = entry
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or is_of_library(name)
+        return super().__contains__(name) or is_foreign(name)
 
     def __missing__(self, name: str) -> object:
-        if not is_of_library(name):
+        if not is_foreign(name):
             raise KeyError(name)
         return self.entry(name)
 
 
 def takes_flag(network: str, owners_of_flag: Iterable[str]) -> bool:
-    """Return whether a network is among the owners of a flag, where a library's networks stand by their form."""
-    return network in owners_of_flag or (is_of_library(network) and FORMS[0] in owners_of_flag)
+    """Return whether a network is among the owners of a flag, where foreign networks stand by their form."""
+    return network in owners_of_flag or (is_foreign(network) and FORMS[0] in owners_of_flag)

@@ -1,4 +1,4 @@
-"""Any classifier of torchvision and of timm, built by the library itself, as a network of ours.
+"""Any classifier of torchvision and of timm, built by the library itself, and a user's own, as a network of ours.
 
     network = build(10, "torchvision:resnet18", side=32)         # ResNet, with 10 classes
     logits, taps, auxiliary_logits = network(torch.randn(2, 3, 32, 32))
@@ -13,6 +13,7 @@ that are published for them expect, and have their auxiliary heads.
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 
@@ -24,8 +25,10 @@ from layers.init import initialise
 from models.anatomy import Anatomy, Tap, anatomy
 from models.features import as_map
 from models.output import Output
+from models.user import made
 from system.errors import RequestError, did_you_mean, first_line
 from system.hashing import key
+from system.user_code import class_of, digest, is_of_file, parts
 
 SIDES = (
     32,
@@ -74,7 +77,7 @@ class _Recorder:
 
 
 class LibraryNetwork(nn.Module):
-    """What is added to the class of a library's network: it returns `Output`, and says what may be swapped."""
+    """What is added to the class of a foreign network: it returns `Output`, and says what may be swapped."""
 
     foreign = True  # its costs are those of its operations (counting/operations.py)
 
@@ -82,6 +85,8 @@ class LibraryNetwork(nn.Module):
         """Map images (B, 3, H, W) to `Output`, with auxiliary logits in training where it has such heads."""
         self.tapped_features.update(dict.fromkeys(tap.name for tap in self.anatomy.taps))
         output = super().forward(x)
+        if isinstance(output, Output):  # of a user's class, which taps its features itself
+            return output
         taps = [self.tapped_features[tap.name] for tap in self.anatomy.taps]
         self.tapped_features.clear()
         logits, *others = output if isinstance(output, tuple) else (output,)
@@ -159,7 +164,7 @@ def build(classes: int, name: str, side: int, taps: str | None = None) -> nn.Mod
     Args: taps: a regular expression that chooses the modules whose features are tapped, instead of the last of each
     resolution. Raises RequestError where there is no such library or network, or where it does not take the side.
     """
-    options, device, found = _known(name, side)
+    options, device, found = _known(name, side, digest("network", parts(name)[0]) if is_of_file(name) else None)
     found = found.tapped_at(taps, name)
     here = torch.get_default_device()
     with torch.device(here if device == "meta" else device):
@@ -172,21 +177,22 @@ def build(classes: int, name: str, side: int, taps: str | None = None) -> nn.Mod
 
 
 @cache
-def _known(name: str, side: int) -> tuple[tuple[tuple[str, object], ...], str, Anatomy]:
+def _known(name: str, side: int, digest: str | None) -> tuple[tuple[tuple[str, object], ...], str, Anatomy]:
     """Return the builder's options with which a network takes images of a side, the device where it can be built, and its anatomy.
 
-    That is the meta device; the CPU where building it needs numbers.
+    That is the meta device; the CPU where building it needs numbers. Args: digest: of the user's file, as it is now.
     """
     check_is_there(name)
-    found, why = _first_that_fits(name, side)
+    found, why = _first_that_fits(name, side, digest)
     if found is None:
         larger = (each for each in SIDES if each > side)
-        raise UnfitSide(name, side, why, next((each for each in larger if _first_that_fits(name, each)[0]), None))
+        fits = (each for each in larger if _first_that_fits(name, each, digest)[0])
+        raise UnfitSide(name, side, why, next(fits, None))
     return found
 
 
 @cache  # of what does not fit too: some networks take seconds to refuse every side
-def _first_that_fits(name: str, side: int) -> tuple[tuple | None, str]:
+def _first_that_fits(name: str, side: int, digest: str | None) -> tuple[tuple | None, str]:
     """Return what `_known` does, or None and what the network says of the side, which may be anything."""
     why = ""
     for options in _options(name, side):
@@ -194,21 +200,31 @@ def _first_that_fits(name: str, side: int) -> tuple[tuple | None, str]:
             try:
                 with torch.device(device), _random_state_kept(), _quiet():
                     network = _made(name, 2, options)
-                    return (options, device, anatomy(network, side, _classifiers(network))), ""
+                    return (options, device, _anatomy(network, side)), ""
             except TypeError as error:
                 if "unexpected keyword argument" not in str(error):
                     why = first_line(error)
                 break
-            except Exception as error:  # of the library's own code
+            except Exception as error:  # of the library's own code, or a user's
+                if isinstance(error, RequestError) and is_of_file(name) and "meta" not in str(error):
+                    raise
                 why = why or first_line(error) if options else first_line(error)
                 if "meta" not in str(error) and not isinstance(error, NotImplementedError):
                     break
     return None, why
 
 
+def _anatomy(network: nn.Module, side: int) -> Anatomy:
+    """Return what is what in a network; its own method `swappable`, if it has one, says what may be swapped."""
+    found = anatomy(network, side, _classifiers(network))
+    return replace(found, swappable=tuple(network.swappable())) if hasattr(network, "swappable") else found
+
+
 def _options(name: str, side: int) -> Iterator[tuple[tuple[str, object], ...]]:
     """Yield options of a builder: its own defaults, then the image's side by the names that builders have for it."""
     yield ()
+    if is_of_file(name):
+        return
     if name in WITH_AUXILIARY:  # the auxiliary head needs larger images than the network
         yield (("aux_logits", False),)
     if name.startswith("timm:"):
@@ -225,7 +241,10 @@ def _classifiers(network: nn.Module) -> Iterable[str]:
 
 
 def check_is_there(name: str, asked: str = "") -> None:
-    """Raise RequestError where the library is not installed or has no such classifier; `asked` is what wants it."""
+    """Raise RequestError where there is no such classifier or the library is not installed; `asked` is what wants it."""
+    if is_of_file(name):
+        class_of("--network", name)
+        return
     library, _, network = name.partition(":")
     asked = asked or f"--network {name}"
     try:
@@ -261,7 +280,9 @@ def _random_state_kept() -> Iterator[None]:
 
 
 def _made(name: str, classes: int, options: Iterable[tuple[str, object]]) -> nn.Module:
-    """Return the library's own network with random weights, on the current default device."""
+    """Return the library's own network, or the user's, with random weights, on the current default device."""
+    if is_of_file(name):
+        return made(name, classes)
     library, _, network = name.partition(":")
     given = dict(options)
     with _quiet():

@@ -7,8 +7,7 @@ A network is a plain nn.Module that returns `models.output.Output`. Its method `
 convolutions that may be swapped, `segments()` the parts whose activations may be recomputed in the backward pass. A
 head that only training uses is its submodule `auxiliary`. To add one, write its file and register one entry.
 
-A name such as torchvision:resnet18 has an entry too, which NETWORKS makes of OF_LIBRARY (library.py builds it), but is
-none of those that it lists.
+A name such as torchvision:resnet18 or mine.py:Net has an entry too, made of FOREIGN (library.py builds it), but is not listed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from input import datasets
-from models.libraries import FORMS, WithLibraries
+from models.libraries import FORMS, WithForeign
 from system.arguments import Flag, number, pattern
 from system.errors import RequestError
 
@@ -126,19 +125,23 @@ class Network:
         return f"{self.name} ×{width:g}" if unusual else self.name
 
 
-class LibraryEntry(Network):
-    """A network of a library, which is built by its name for the side of its images, whatever that is."""
+class ForeignEntry(Network):
+    """A network that is not written here, which is built by its name for images of any side."""
 
     def arguments(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keyword arguments of its builder, but for `classes`."""
         return {"name": self.name, "side": datasets.side_of(config), "taps": config["taps"]}
+
+    def short_name(self, config: Mapping[str, Any]) -> str:
+        """Return its name without the folder of a user's file."""
+        return self.name.rpartition("/")[2]
 
     def key(self, config: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
         """Return its name, the side of its images and --taps."""
         return (("network", self.name), ("image_size", datasets.side_of(config)), ("taps", config["taps"]))
 
 
-NETWORKS: dict[str, Network] = WithLibraries(lambda name: replace(OF_LIBRARY, name=name))
+NETWORKS: dict[str, Network] = WithForeign(lambda name: replace(FOREIGN, name=name))
 
 
 def register(network: Network) -> None:
@@ -158,7 +161,7 @@ def register(network: Network) -> None:
 
 def flags() -> tuple[Flag, ...]:
     """Return the flags that networks declare, each once, in the order of registration."""
-    return tuple(dict.fromkeys(flag for network in (*NETWORKS.values(), OF_LIBRARY) for flag in network.flags))
+    return tuple(dict.fromkeys(flag for network in (*NETWORKS.values(), FOREIGN) for flag in network.flags))
 
 
 def size_flags() -> tuple[str, ...]:
@@ -168,7 +171,7 @@ def size_flags() -> tuple[str, ...]:
 
 def tap_flags() -> tuple[str, ...]:
     """Return the keys of all flags that choose taps."""
-    return _each(network.tap_flags for network in (*NETWORKS.values(), OF_LIBRARY))
+    return _each(network.tap_flags for network in (*NETWORKS.values(), FOREIGN))
 
 
 def width_flags() -> tuple[str, ...]:
@@ -186,7 +189,7 @@ def owners() -> dict[str, list[str]]:
     for network in NETWORKS.values():
         for flag in (*network.building_flags, *network.takes):
             found.setdefault(flag, []).append(network.name)
-    for flag in OF_LIBRARY.building_flags:
+    for flag in FOREIGN.building_flags:
         found.setdefault(flag, []).extend(FORMS)
     return dict(sorted(found.items()))
 
@@ -233,7 +236,7 @@ SMALL_IMAGES = dict(
 LARGE_IMAGES = dict(
     batch_size=256, epochs=90, lr=0.1, schedule="step", epoch_step=[30, 60], lr_decay_ratio=0.1, weight_decay=1e-4
 )
-OF_LIBRARY = LibraryEntry(
+FOREIGN = ForeignEntry(
     FORMS[0], "models.library:build", side=32, presets=dict(SMALL_IMAGES, taps=None), taps={"taps": TAPS},
     others={224: OtherSide({}, LARGE_IMAGES)},
 )  # fmt: skip

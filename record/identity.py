@@ -2,6 +2,7 @@
 
 from input import facts
 from input.datasets import is_own
+from system import user_code
 
 # What does not change the result, so is not part of a run's identity.
 NOT_IDENTITY = (
@@ -39,6 +40,8 @@ CONTENTS = {
     "teacher_digest": "the digest of the teacher's weights",
     "init_digest": "the digest of the weights of --init_from",
     "module_digest": "the digest of --module's file",
+    "network_digest": "the digest of --network's file",
+    "loss_digest": "the digest of --loss's file",
 }
 
 ORIGINS = {
@@ -61,14 +64,22 @@ def _may_be_one_folder(before: dict, now: dict) -> bool:
     return all(is_own(each.get("dataset") or "") for each in (before, now)) and (len(known) < 2 or known[0] == known[1])
 
 
+def _is_one_class(flag: str, before: dict, now: dict) -> bool:
+    """Return whether a flag names a class of a user's file in both, by whatever paths, and the files hold the same."""
+    digest, values = f"{flag}_digest", (before.get(flag), now.get(flag))
+    same_file = before.get(digest) and before.get(digest) == now.get(digest)
+    return bool(same_file and all(values)) and user_code.is_same(*values)
+
+
 def differences(before: dict, now: dict) -> list[str]:
     """Say what tells two configurations apart, in words.
 
-    A flag that one of them does not know yet is taken as off. The same weights by another name or path are the same, and so is the
-    same folder of images by another name. What one of them does not say of its data is no difference.
+    A flag that one of them does not know yet is taken as off. The same weights by another name or path are the same, and so are
+    the same folder of images and the same user's file by another name. What one of them does not say of its data is no difference.
     """
     keys = [key for key in {**before, **now} if key not in (*NOT_IDENTITY, *facts.KEYS)]
     alike = [name for name, digest in ORIGINS.items() if before.get(digest) and before.get(digest) == now.get(digest)]
+    alike += [flag for flag in user_code.FLAGS if _is_one_class(flag, before, now)]
     alike += ["dataset"] if _may_be_one_folder(before, now) else []
     off = {key: None for key in keys if not (before.get(key) or now.get(key))}
     before, now = ({**configuration, **off} for configuration in (before, now))

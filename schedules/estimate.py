@@ -28,7 +28,7 @@ from schedules.check import resolved, shape
 from schedules.job_queue import FINISHED, Place, Queue
 from schedules.launchers.local import Local
 from schedules.schedule import Job, recorded
-from system import files as system_files
+from system import user_code
 from system.configuration import Configuration
 from system.durations import duration
 from system.errors import RequestError
@@ -108,7 +108,11 @@ def _measure(group: list[Place], made: dict[str, Job], folder: Path, local: Loca
         else:
             _save_untrained(here, dict(made[need].options))
     data = os.path.abspath(datasets.folder_of(job.options))
-    module = ["--module", os.path.abspath(job.options.module)] if job.options.module else []
+    own_files = [
+        each
+        for flag, path in user_code.files_of(job.options).items()
+        for each in (f"--{flag}", user_code.elsewhere(job.options[flag], os.path.abspath(path)))
+    ]
     flags = {"--teacher_checkpoint": job.options.teacher_checkpoint, "--init_from": job.options.init_from}
     place = job.options.imagenet_loc
     photos = ["--imagenet_loc", os.path.abspath(place)] if place else []
@@ -119,7 +123,7 @@ def _measure(group: list[Place], made: dict[str, Job], folder: Path, local: Loca
     command = [f"{PREFIX}{own}" if own and is_own(each) else each for each in job.command() if each != "--resume"]
     began = time.monotonic()
     ran = subprocess.run(
-        [*command, *module, *photos, *files, "--data_dir", data, "--dry_run", "--json"],
+        [*command, *own_files, *photos, *files, "--data_dir", data, "--dry_run", "--json"],
         cwd=folder, env={**os.environ, **local.environment, outcome.ANSWER: str(outcome.answer_file(folder))},
         capture_output=True, text=True,
     )  # fmt: skip
@@ -134,9 +138,9 @@ def _measure(group: list[Place], made: dict[str, Job], folder: Path, local: Loca
 def _save_untrained(path: Path, config: dict) -> None:
     """Write a checkpoint as of a finished run, with the weights that the run begins with."""
     config = dict(resolved(config))
-    if config["module"]:
-        config["module"] = os.path.abspath(config["module"])
-        config["module_digest"] = system_files.file_digest(config["module"])
+    for flag, path in user_code.files_of(config).items():
+        config[flag] = user_code.elsewhere(config[flag], os.path.abspath(path))
+    config |= user_code.digests(config)
     network = materialise(build(config), config["seed"])
     empty = {part: kind() for part, kind in checkpoint.PARTS.items() if part != "format"}
     checkpoint.save(path, empty | {"epoch": config["epochs"], "model": network.state_dict(), "config": config})

@@ -21,7 +21,7 @@ from models.registry import width_flags
 from record import reader
 from record.identity import differences, name_of
 from record.paths import CHECKPOINTS, RUNS, checkpoint_path
-from system import files
+from system import files, user_code
 from system.configuration import Configuration
 from system.errors import RequestError, SwapconvError, did_you_mean, first_line
 from weights.sources import is_run
@@ -193,8 +193,7 @@ def another_run(name: str, config: dict) -> list[str]:
 def _known(job: Job) -> dict:
     """Return the part of its run's configuration that the command line says; check.py knows what a budget finds."""
     config = dict(job.options)
-    if config["module"]:
-        config["module_digest"] = files.file_digest(config["module"])
+    config |= user_code.digests(config)
     found = ("conv", *width_flags()) if config["budget"] or config["budget_mult_adds"] else ()
     return {key: value for key, value in config.items() if key not in found}
 

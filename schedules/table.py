@@ -23,7 +23,7 @@ NEEDED = ("name", "state", "family", "taught", "group", "dataset", "network", *C
 TEXT = {
     "name", "state", "reason", "family", "group", "folder", "git_commit", "dataset", "network", "mode", "conv", "module",
     "where", "teacher_checkpoint", "student_checkpoint", "init_from", "data_digest", "data_test_digest", "data_names",
-    "teacher_digest", "init_digest", "module_digest", "prune", "prune_where", "gate",
+    "teacher_digest", "init_digest", "module_digest", "network_digest", "loss", "loss_digest", "prune", "prune_where", "gate",
     "gate_where", "train_where",
 }  # fmt: skip
 

@@ -23,7 +23,7 @@ from data import find, labels_of, load_data
 from distributed import launch
 from distributed.batchnorm import synchronise
 from distributed.process_group import Ranks
-from input import cache, facts
+from input import cache, datasets, facts
 from input.batches import Feed
 from input.source import Source
 from layers import cosine_costs
@@ -36,11 +36,11 @@ from record.found import Found, refuse
 from record.found import find as find_run
 from record.identity import differences, name_of
 from record.run import Run, Unrecorded
-from system import files
+from system import user_code
 from system.configuration import Configuration
 from system.errors import RequestError
 from system.hashing import key
-from training import registry, teacher_cache
+from training import own_loss, registry, teacher_cache
 from training.device import precision_of, strict, to_device
 from training.freezing import freeze, thawed, trained
 from training.optim import kept_tensors, optimizer_of, parameter_groups, set_learning_rate
@@ -129,6 +129,8 @@ def prepare(request: Configuration, device: torch.device, ranks: Ranks) -> Prepa
         if config.train_where is not None:
             trained(network, config.train_where)
         registry.check_network(config, network)
+        if config.get("loss"):
+            own_loss.check(config, datasets.of(config).classes)
         callbacks = registry.callbacks(config)
         for callback in callbacks:
             callback.check(network)
@@ -159,9 +161,7 @@ def prepare(request: Configuration, device: torch.device, ranks: Ranks) -> Prepa
 
 def identified(config: Configuration, teacher: Origin | None, start: Origin | None) -> Configuration:
     """Return the configuration with digests of what the run comes from, and without what changes nothing."""
-    digests = {}
-    if config["module"]:
-        digests["module_digest"] = files.file_digest(config["module"])
+    digests = user_code.digests(config)
     if teacher is not None:
         digests["teacher_digest"] = teacher.digest
     if start is not None:

@@ -8,6 +8,8 @@ A flag of an entry is one of the command line and part of the run's configuratio
 given or its entry is not chosen. Classes are imported when they are built.
 """
 
+import os
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pkgutil import resolve_name
@@ -16,6 +18,7 @@ from typing import Any
 from distributed import launch
 from system.arguments import Flag, number
 from system.errors import RequestError
+from system.user_code import check_form
 
 Config = Mapping[str, Any]
 GATES_ALONE = "^$"  # as --train_where: no parameter has such a name, and gates always train
@@ -94,6 +97,8 @@ def callbacks(config: Config) -> list:
 
 def criterion(config: Config, teacher: Any = None) -> Any:
     """Return the loss that a configuration chooses, built. `teacher` is the teacher's network; a student has one."""
+    if config.get("loss"):
+        return resolve_name("training.own_loss:criterion")(config, teacher)
     entry = loss_of(config)
     taught = {"teacher": teacher} if entry.needs_teacher else {}
     return resolve_name(entry.target)(**taught, **entry.arguments(config))
@@ -151,6 +156,20 @@ def _check_cache(config: Config, entry: Entry) -> None:
         raise RequestError("--cache_teacher goes with one process: several would each need all of the cache")
 
 
+def own_class(text: str) -> str:
+    """Take FILE.py:CLASS."""
+    try:
+        return os.path.expanduser(check_form("loss", text))
+    except RequestError as error:
+        raise ArgumentTypeError(str(error))
+
+
+LOSS = Flag(
+    "--loss",
+    own_class,
+    "a class of your own, called with logits and labels in place of cross-entropy, or a distill.Criterion",
+    metavar="FILE.py:CLASS",
+)
 CACHE_TEACHER = Flag(
     "--cache_teacher",
     help="compute what the teacher says of each training image once and keep it in memory (with --augment none)",
@@ -180,7 +199,7 @@ register_callback(
         give=lambda config: {"norm": config["clip_grad"]},
     )
 )
-register_loss(Entry("supervised", "distill:Supervised", choose=lambda config: True))
+register_loss(Entry("supervised", "distill:Supervised", (LOSS,), choose=lambda config: True, give=lambda config: {}))
 register_loss(
     Entry(
         "distill",

@@ -23,12 +23,12 @@ from layers.dense import Pointwise
 from layers.registry import parse_conv
 from layers.seeded import Seeded
 from layers.separable import Separable
+from system.user_code import MODULES
 
 # Costs a few thousandths of relative error. Without it, approximations by tensor trains hardly train (research-log.md).
 PENALTY = 1e-3
 
 GATES = "gates."  # how the names begin of what gates keep
-USERS = "user_module"  # the module that holds the classes of --module's file
 OTHER_SEED = "its structure has another seed there"
 
 
@@ -201,7 +201,7 @@ def _copy(here: nn.Module, there: nn.Module) -> bool | None:
         return alike
     before = {name: each.clone() for name, each in here.state_dict().items()}
     here.load_state_dict(there.state_dict())
-    is_users_block = _class(here)[0] == USERS and isinstance(here, Block)
+    is_users_block = _class(here)[0].startswith(MODULES) and isinstance(here, Block)
     if not is_users_block or torch.equal(here.weight(), there.weight()):
         return True
     here.load_state_dict(before)  # the user's class has a structure that is not in its state

@@ -7,26 +7,26 @@ from torch import nn
 
 from layers.init import materialise
 from models.build import build
-from system import files
 from system.errors import MachineFault, RequestError
+from system.user_code import digest, files_of
 
 
 def restore(name: str, saved: dict, **changes) -> nn.Module:
     """Return the trained network of a run from its checkpoint, on the CPU, with `changes` of its configuration.
 
-    Raises RequestError where the user's module that it was built with has changed or its weights are not finite,
+    Raises RequestError where a user's file that it was built with has changed or its weights are not finite,
     MachineFault where the checkpoint is damaged inside.
     """
-    config = saved["config"]
-    if module := config.get("module"):
+    config = {**saved["config"], **changes}
+    for flag, path in files_of({**config, "loss": None}).items():
         try:
-            changed = files.file_digest(module) != config.get("module_digest")
+            changed = digest(flag, path) != config.get(f"{flag}_digest")
         except RequestError as error:
-            raise RequestError(f"the run {name!r} was built with --module: {error}")
+            raise RequestError(f"the run {name!r} was built with {error}")
         if changed:
-            raise RequestError(f"the run {name!r} needs {module} as it was when it was trained")
+            raise RequestError(f"the run {name!r} needs {path} as it was when it was trained")
     try:
-        network = materialise(build({**config, **changes}), config["seed"])
+        network = materialise(build(config), config["seed"])
         network.load_state_dict(saved["model"])
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise MachineFault(f"the checkpoint of {name!r} does not fit its configuration: {' '.join(str(error).split())}")
