@@ -78,12 +78,17 @@ def scientific(cost: int | float | None) -> str:
 
 
 def count(model: nn.Module, side: int, batch: int = 128) -> Costs:
-    """Return the costs of a forward pass of a network, on the meta device or the CPU. It is left in evaluation mode.
+    """Return the costs of a forward pass of any network, on whatever device, in evaluation mode. It is left as it was.
 
     Args: side: rows and columns of an RGB image; batch: images that share the forming of a matrix, in the exact count.
     Raises SwapconvError where the formulas and the network's own parameters disagree.
     """
-    return counted(model, side, batch)[0]
+    training = [module for module in model.modules() if module.training]
+    try:
+        return counted(model, side, batch)[0]
+    finally:
+        for module in training:
+            module.training = True
 
 
 def counted(model: nn.Module, side: int, batch: int) -> tuple[Costs, Output]:
@@ -108,10 +113,10 @@ def output_shapes(model: nn.Module, side: int) -> Output:
 def passed(model: nn.Module, side: int, batch: int = 1, images: int = 1) -> tuple[list[Layer], Output]:
     """Return the layers of a network and its output for so many RGB images, of which only shapes are computed.
 
-    A foreign network runs on the meta device, wherever its weights are. Raises RequestError where it cannot, and what a
-    network of ours raises.
+    A network that is not of ours runs on the meta device, wherever its weights are. Raises RequestError where it cannot, and
+    what a network of ours raises.
     """
-    if not getattr(model, "foreign", False):
+    if hasattr(model, "swappable") and not getattr(model, "foreign", False):
         with walk(model, batch) as layers, torch.no_grad():
             output = model(placeholder(Size([1, 3, side, side])))
         return layers, output
@@ -123,5 +128,10 @@ def passed(model: nn.Module, side: int, batch: int = 1, images: int = 1) -> tupl
         with walk_operations(model, batch) as layers, torch.no_grad():
             output = functional_call(model, shapes, (torch.empty(images, 3, side, side, device="meta"),))
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:  # as libraries' own checks and torch raise
-        raise RequestError(f"{model.made[1]} cannot be counted at {side}×{side}: {first_line(error)}")
+        raise RequestError(f"{_name(model)} cannot be counted at {side}×{side}: {first_line(error)}")
     return layers, output
+
+
+def _name(model: nn.Module) -> str:
+    """Return the name of a foreign network, or that of its class."""
+    return model.made[1] if hasattr(model, "made") else type(model).__name__

@@ -19,7 +19,7 @@ if not __package__:  # started as a file: its imports lie in the folder above
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from cli import command
 from schedules.outcomes import MEASURES, Pair, Study, read
@@ -28,6 +28,10 @@ from system import files as system_files
 from system.configuration import Configuration
 from system.errors import RequestError
 from weights.sources import check_run_name
+
+KINDS = (
+    "params", "active", "share", "active_mult_adds", "traces", "gated", "mult_adds", "curves", "crs",
+)  # of figures of a study, in the order in which they are drawn  # fmt: skip
 
 
 def options(arguments: Sequence[str] | None = None) -> Configuration:
@@ -75,7 +79,7 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
     return request
 
 
-def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
+def figures(study: Study, mult_adds: str, kinds: Collection[str] = KINDS) -> Iterator[tuple[Pair, str, object]]:
     """Yield each pair with a kind of figure and the figure, or None where there is nothing to draw.
 
     `mult_adds`: the convention of counting, `exact` or `published`.
@@ -105,7 +109,8 @@ def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
             "curves": lambda pair=pair: curves(pair, study.measure),
             "crs": lambda pair=pair: ablation(pair, study.measure),
         }.items():
-            yield pair, kind, draw()
+            if kind in kinds:
+                yield pair, kind, draw()
 
 
 def file_names(study: Study) -> dict[int, str]:

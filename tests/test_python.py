@@ -1,0 +1,89 @@
+"""What docs/python.md imports: swap, count, frame and draw, on networks and runs that are not ours."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from results import rows_of
+from torch import nn
+
+import main
+from counting import count
+from models.dense import replacements
+from schedules import draw, frame
+from system.errors import RequestError
+from weights import swap
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    return torchvision.models.resnet18(num_classes=10)
+
+
+def test_swap(resnet):
+    """Returns a copy with the layers that a pattern finds, new or near the kernels that they replace."""
+    small = swap(resnet, "layer3=SepHashed_0.1,layer4=Generic_0.25", where="conv", seed=1)
+    found = replacements(small)
+    assert len(found) == 8 and all(name.startswith(("layer3.", "layer4.")) for name in found)
+    assert not replacements(resnet) and torch.equal(small.conv1.weight, resnet.conv1.weight)
+    assert small(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+    x = torch.randn(2, 3, 64, 64)
+    near = swap(resnet, "Hashed_0.9", where="layer4.1.conv2", approximate=True).eval()
+    new = swap(resnet, "Hashed_0.9", where="layer4.1.conv2").eval()
+    with torch.no_grad():
+        wanted = resnet.eval()(x)
+        apart, other = ((each(x) - wanted).norm() / wanted.norm() for each in (near, new))
+    assert apart < 0.7 * other
+    for conv, where in (("Sepp", ""), ("Sep", "layer9")):
+        with pytest.raises(ValueError, match="did you mean Sep?|matches none of the layers"):
+            swap(resnet, conv, where)
+
+
+def test_count(resnet):
+    """Counts any network, which is left as it was; a structured one costs what its formulas say."""
+    resnet.train().bn1.eval()
+    costs = count(resnet, 64)
+    assert costs.params == sum(each.numel() for each in resnet.parameters())
+    assert costs.mult_adds_exact == 148_557_824 - 990 * 512  # those of 1000 classes, less what 990 cost
+    assert resnet.training and not resnet.bn1.training and resnet.layer1[0].bn1.training
+    assert count(swap(resnet, "Sep", where="layer"), 64).mult_adds_exact < costs.mult_adds_exact / 3
+    attention = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = attention
+
+        def forward(self, x):
+            return self.layers(x.flatten(2).mean(1).view(-1, 8, 8))
+
+    assert count(Tokens(), 8).params == sum(each.numel() for each in attention.parameters())
+    with pytest.raises(RequestError, match="ResNet cannot be counted at 0×0"):
+        count(resnet, 0)
+
+
+def test_frame_and_figures(workplace):
+    """The table of all runs with the types of its columns, and the axes of a kind of figure of some of them."""
+    tiny = ["--wrn_depth", "10", "--wrn_width", "0.25", "--train_size", "64", "--epochs", "1"]
+    for conv in ("Conv", "Sep"):
+        assert main.main(["digits", "teacher", "-t", conv.lower(), "--conv", conv, *tiny]) == 0
+    runs = frame()
+    assert list(runs.name) == ["conv", "sep"] and runs.params.dtype == "Int64" and runs.taught.dtype == "boolean"
+    assert runs.test_top1_error[1] == pytest.approx(rows_of(workplace, "sep")[-1]["test_top1_error"], abs=1e-4)
+    (axes,) = draw(runs[runs.conv == "Sep"], "mult_adds")
+    assert "mult-adds" in axes.get_xlabel() and len(axes.texts) + len(axes.figure.texts) > 1
+    wrong = {"parms": "did you mean 'params'?", "curves": "there is nothing to draw as 'curves'"}
+    for kind, words in wrong.items():
+        with pytest.raises(RequestError) as refused:
+            draw(runs, kind)
+        assert words in str(refused.value)
+
+
+def test_what_pip_installs():
+    """All modules of the root, under the names that they have here."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert sorted(settings["tool"]["setuptools"]["py-modules"]) == sorted(path.stem for path in ROOT.glob("*.py"))
