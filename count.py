@@ -17,6 +17,7 @@ if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # with PYTHONSAFEPATH Python does not
 
 import json
+from contextlib import nullcontext
 
 from cli import command, options
 from cli.request import Request
@@ -40,6 +41,12 @@ from system.errors import RequestError
 def main(arguments: list[str] | None = None) -> int:
     """Print what the requested network costs, or what several convs cost (--compare). Return the exit status."""
     request = resolve(arguments)
+    with request.located() if isinstance(request, Request) else nullcontext():
+        return _counted(request)
+
+
+def _counted(request: Configuration) -> int:
+    """Print the costs. Return the exit status."""
     if request.get("compare"):
         rows = compare(request, request.compare, request.batch)
         for conv, row in zip(request.compare, rows):

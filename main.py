@@ -56,9 +56,9 @@ from training.report import Report, advice, aside
 def main(arguments: list[str] | None = None) -> int:
     """Run one command line. Return the exit status."""
     request = resolve(arguments)
-    with launch.printed_once(on_each_machine=True):
+    with launch.printed_once(on_each_machine=True), request.located():
         device = choose_device(request)
-    with join(device) as ranks:
+    with join(device) as ranks, request.located():
         return (evaluate_trained if request.evaluate else train)(request, device, ranks)
 
 

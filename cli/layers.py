@@ -14,7 +14,7 @@ import os
 import re
 from argparse import Action, Namespace
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from cli.config_files import ConfigFiles, Entry, Value, entries_of_flow, taken
 from cli.words import SETTING, Words, as_file, with_positional, words_of
 from layers.mixed import parse_name, parse_open, several
 from system.arguments import gpus, milestones, points
-from system.errors import RequestError, did_you_mean
+from system.errors import Busy, RequestError, did_you_mean
 from weights.sources import check_run_name, check_source
 
 NO_KEYS = ("help", "config", "print_config")
@@ -70,17 +70,21 @@ class Asked:
         """Return the values that were given, by key; resolving changes `options`, not these."""
         return {key: getattr(self.options, key) for key in self.origins}
 
-    @contextmanager
-    def located(self) -> Iterator[None]:
-        """Put before a RequestError where the values stand that it is about, those of files and of key=value."""
-        given = self.as_given()
-        try:
-            yield
-        except RequestError as error:
-            places = [self.origins[key] for key in _mentioned(str(error), given) if key in self.layered]
-            if not places:
-                raise
-            raise RequestError(f"{', '.join(dict.fromkeys(places))}: {error}")
+    def located(self) -> AbstractContextManager[None]:
+        """Within it, a RequestError begins with where the values stand that it is about, those of files and of key=value."""
+        return located(self.as_given(), self.origins, self.layered)
+
+
+@contextmanager
+def located(given: Mapping[str, Any], origins: Mapping[str, str], layered: Collection[str]) -> Iterator[None]:
+    """Put before a RequestError where the values stand that it is about, of the given keys those that are `layered`."""
+    try:
+        yield
+    except RequestError as error:
+        places = [origins[key] for key in _mentioned(str(error), given) if key in layered]
+        if not places or isinstance(error, Busy):
+            raise
+        raise RequestError(f"{', '.join(dict.fromkeys(places))}: {error}")
 
 
 def _mentioned(message: str, given: Mapping[str, Any]) -> list[str]:

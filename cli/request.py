@@ -10,9 +10,10 @@ people: files ignore a key that begins with `_`, so another network or schedule 
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
-from cli.layers import Asked
+from cli.layers import Asked, located
 from input.datasets import DATASETS
 from models.registry import NETWORKS
 from record.identity import name_of
@@ -29,24 +30,33 @@ OTHER = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
 class Request(Configuration):
     """A resolved configuration with what was given of it. What is made of it by `|` is a plain Configuration."""
 
-    __slots__ = ("_given", "_origins", "_defaults", "is_printed")
+    __slots__ = ("_given", "_defaults", "_asked")
 
     def __init__(self, entries: Mapping[str, Any], asked: Asked, given: Mapping[str, Any], defaults: Mapping[str, Any]):
         super().__init__(entries)
-        for name, value in (("_given", dict(given)), ("_origins", asked.origins), ("_defaults", dict(defaults))):
+        own = {"_given": dict(given), "_defaults": dict(defaults), "_asked": asked}
+        for name, value in own.items():
             object.__setattr__(self, name, value)
-        object.__setattr__(self, "is_printed", asked.is_printed)
+
+    @property
+    def is_printed(self) -> bool:
+        """Return whether it is only to be printed, as --print_config asks."""
+        return self._asked.is_printed
 
     def document(self) -> str:
         """Return the configuration as a file for --config: what was given and, under `_resolved`, all that follows from it."""
         keys = [key for key in self._defaults if key not in OF_PROCESS]
         given = [key for key in keys if key in self._given]
-        lines = [*self._head(), *(_line(key, self._given[key], self._origins[key]) for key in given)]
+        lines = [*self._head(), *(_line(key, self._given[key], self._asked.origins[key]) for key in given)]
         # What was given may have come to null, as `optimizer: sgd` does; other nulls say nothing.
         follows = [key for key in keys if self[key] != self._given.get(key)]
         lines += ["", "# What follows: shown for people, and not read again.", "_resolved:"]
         lines += [f"  {_line(key, self[key], self._reason(key))}" for key in follows]
         return "\n".join([*lines, ""])
+
+    def located(self) -> AbstractContextManager[None]:
+        """Within it, a RequestError begins with where the values stand that it is about, those of files and of key=value."""
+        return located(self._given, self._asked.origins, self._asked.layered)
 
     def unless_printed(self, speaks: bool = True) -> "Request":
         """Return the request; where it is asked for by --print_config, print it and exit. Args: speaks: whether this rank prints."""
@@ -65,7 +75,7 @@ class Request(Configuration):
     def _reason(self, key: str) -> str:
         """Return why a key has its value, where it is not the given one."""
         if key in self._given:
-            return f"what {self._origins[key]} comes to"
+            return f"what {self._asked.origins[key]} comes to"
         dataset = DATASETS.get(self["dataset"])
         of_dataset = dataset.presets if dataset else {}
         of_network = NETWORKS[self["network"]].presets_for(self) if "network" in self else {}
