@@ -92,11 +92,7 @@ def test_what_a_run_writes(workplace, capsys, monkeypatch):
 
 def test_what_only_the_network_shows_has_a_line_too(workplace, capsys):
     """A wrong request that is found once the network is built, by main.py and by count.py."""
-    write(
-        **{
-            "mine.yaml": "dataset: digits\nmode: teacher\nteacher_checkpoint: t\nwrn_depth: 10\nwhere: nowhere\nconv: Sep\n"
-        }
-    )
+    write(mine="dataset: digits\nmode: teacher\nteacher_checkpoint: t\nwrn_depth: 10\nwhere: nowhere\nconv: Sep\n")
     for program in (main, count):
         _, error = refused(capsys, program.main, "--config", "mine.yaml")
         assert error.startswith("error: mine.yaml:5: --where 'nowhere' matches none of the layers")
