@@ -24,6 +24,7 @@ NOT_IDENTITY = (
     "test_every",
     "reestimate_bn",
     "until",
+    "latency",
     "checkpoint_activations",
     "cache_teacher",
     "budget",
