@@ -22,10 +22,10 @@ from tensorboardX.event_file_writer import EventsWriter
 
 from record import events, lock, outcome, reader
 from record.checkpoint import save
-from record.found import Found, file_identity, find, progress, refuse, refuse_other, stamp_of
+from record.found import Found, find, progress, refuse, refuse_other, stamp_of
 from record.paths import CHECKPOINTS, RUNS, checkpoint_path, clear
 from system.errors import MachineFault, first_line
-from system.files import partial_files, write_atomically
+from system.files import file_identity, partial_files, write_atomically
 
 HISTORY = ("argv", "versions", "processes")  # what is recorded of every time that a run was begun or went on
 
