@@ -86,11 +86,11 @@ def test_a_terminal_and_a_pipe(workplace):
     assert "s7: stale 1/3 50.00 %" in until(piped.stdout.readline, "s7: stale")  # a line where something has changed
     for process in (on_terminal, piped):
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0 and process.stderr.read() in ("", b"")
+        assert process.communicate(timeout=10)[1] in ("", b"") and process.returncode == 0
     piped = started(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     piped.stdout.readline()
     piped.send_signal(signal.SIGTERM)
-    assert piped.wait(10) == 143 and piped.stderr.read() == "stopped by SIGTERM\n"
+    assert piped.communicate(timeout=10)[1] == "stopped by SIGTERM\n" and piped.returncode == 143
     os.close(ours), os.close(theirs)
 
 
