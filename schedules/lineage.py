@@ -184,7 +184,9 @@ def check_finished(but: str = "") -> None:
     """Raise RequestError where a removal or a renaming was killed, unless it is of the kind `but`."""
     what, wanted = unfinished()
     if what and what != but:
-        raise RequestError(f"an earlier command was killed: first repeat python -m schedules.{what} {' '.join(wanted)}")
+        raise RequestError(
+            f"an earlier command was killed: first repeat python -m schedules.{what} {' '.join(wanted)} (if that cannot be, delete {NOTE})"
+        )
 
 
 @contextmanager
