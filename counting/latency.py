@@ -22,7 +22,7 @@ from layers.cosine_costs import processor
 from models.dense import densify, replacements
 from system.errors import RequestError
 
-MOST, LEAST, SECONDS = 30, 5, 3.0  # rounds, and the time for each network after which there are no more
+MOST, LEAST, SECONDS = 200, 5, 2.0  # rounds, and the time for each network after which there are no more
 WARM = 2  # calls before the clock runs: the first forms the matrices that are kept
 ON = "latency_on"  # key: where the times of a record were measured
 TIME = re.compile(r"latency_ms_([0-9]+)")  # the keys of a network's own times, by the number of images
