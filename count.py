@@ -113,7 +113,8 @@ def _times(config: dict, networks: list[nn.Module], sizes: list[int]) -> list[di
     alone = Configuration({"device": None, "GPU": None, "precision": "fp32"})
     device = choose_device(alone)
     ready = partial(to_device, device=device)
-    return latencies(networks, side_of(config), sizes, ready, precision_of(alone, device))
+    with of_module(config):
+        return latencies(networks, side_of(config), sizes, ready, precision_of(alone, device))
 
 
 def _of_run(request: Configuration) -> dict:

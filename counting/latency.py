@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from layers.base import Block
 from layers.cosine_costs import processor
 from models.dense import densify, replacements
 from system.errors import RequestError
@@ -90,7 +91,7 @@ def latencies(
     `latency_dense_ms_128` and `latency_dense_spread_ms_128` (None where a layer equals no convolution), and `latency_on`.
     """
     built = [ready(copy.deepcopy(network)).eval() for network in networks]
-    dense = [own if not replacements(of) else _dense(of, ready) for of, own in zip(networks, built)]
+    dense = [_dense(of, own, ready) for of, own in zip(networks, built)]
     timed = list(dict.fromkeys(each for each in (*built, *dense) if each is not None))
     found: list[dict] = [{} for _ in networks]
     for size in sizes:
@@ -102,7 +103,12 @@ def latencies(
     return [{**row, ON: where} for row in found]
 
 
-def _dense(network: nn.Module, ready: Callable[[nn.Module], nn.Module]) -> nn.Module | None:
+def _dense(network: nn.Module, built: nn.Module, ready: Callable[[nn.Module], nn.Module]) -> nn.Module | None:
+    """Return the dense form of a network: `built` where nothing is replaced, None where a layer equals no convolution."""
+    if any(getattr(module, "of_user", False) and not isinstance(module, Block) for module in network.modules()):
+        return None
+    if not replacements(network):
+        return built
     network = copy.deepcopy(network)
     try:
         densify(network)

@@ -31,6 +31,7 @@ from system import arguments as system_arguments
 from system.configuration import Configuration
 from system.errors import Busy, MachineFault, RequestError, first_line
 from system.files import file_identity
+from weights.sources import is_file
 
 OPENING = ".opening"  # the folder in runs/ and in checkpoints/ into which a pack is opened first
 OPEN = "pack --open"
@@ -150,8 +151,17 @@ def notes(configs: Mapping[str, Mapping], inside: Iterable[str]) -> Iterator[str
         for key, origin in needs(config).items():
             if origin not in inside:
                 yield f"note: {name} needs {origin} ({lineage.ORIGINS[key]}), which is not in the pack: --with_teachers adds it"
-        if config.get("module"):
-            yield f"note: {name} needs the file {config['module']} of --module, which no pack holds: hand it over too"
+        yield from (
+            f"note: {name} needs the file {file}, which no pack holds: hand it over too"
+            for file in files_needed(config)
+        )
+
+
+def files_needed(config: Mapping) -> list[str]:
+    """Return the files that a run of this configuration reads beside the images: that of --module, weights of other tools."""
+    keys = [key for key in ORIGINS if key != "teacher_checkpoint" or config.get("mode") == "student"]
+    weights = [config[key] for key in keys if config.get(key) and is_file(config[key]) and key not in needs(config)]
+    return [*filter(None, [config.get("module")]), *weights]
 
 
 def unpack(path: str) -> int:
@@ -259,8 +269,7 @@ def lacking(configs: Mapping[str, Mapping]) -> Iterator[str]:
                 yield f"note: {name} needs {origin} ({lineage.ORIGINS[key]}), which is not here: to resume it, have that packed too"
             elif digest(load_file(checkpoint_path(origin), f"run {origin!r}")["model"]) != config.get(ORIGINS[key]):
                 yield f"warning: {name} comes from another {origin} than the run here, whose weights are others: it cannot be resumed"
-        if config.get("module"):
-            yield f"note: {name} needs the file {config['module']} of --module, which no pack holds"
+        yield from (f"note: {name} needs the file {file}, which no pack holds" for file in files_needed(config))
 
 
 if __name__ == "__main__":

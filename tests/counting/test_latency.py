@@ -40,7 +40,7 @@ def test_networks_are_timed_in_turns_and_left_as_they_are():
     assert f"{torch.get_num_threads()} thread" in first["latency_on"] and first["latency_ms_1"] > 0
 
 
-def test_count(capsys):
+def test_count(capsys, tmp_path):
     assert count.main(["--latency", "cifar10", "--json", *WRN]) == 0  # the dataset behind it is none of its sizes
     found = json.loads(capsys.readouterr().out)
     assert {"latency_ms_1", "latency_ms_128"} <= found.keys() and found["latency_ms_1"] == found["latency_dense_ms_1"]
@@ -52,6 +52,10 @@ def test_count(capsys):
     head, _, *rows, about = capsys.readouterr().out.splitlines()
     assert all(each in head for each in ("ms, 1 ", "± 1 ", "dense ms, 2 ", "± dense 2")) and "in turns" in about
     assert len(rows) == 3 and "cannot be Shuffle_2" in rows[-1]
+    (tmp_path / "mine.py").write_text("from torch import nn\n\nclass Conv(nn.Conv2d): ...\n")
+    assert count.main(["cifar10", "--module", str(tmp_path / "mine.py"), "--latency", "[1]", "--json", *WRN]) == 0
+    found = json.loads(capsys.readouterr().out)  # nobody knows which convolution a user's layer equals
+    assert found["latency_dense_ms_1"] is None and found["latency_ms_1"] > 0
     assert latency.text({"latency_ms_2": 1.5, "latency_spread_ms_2": 0.25, "latency_on": "x"}) == [
         "Latency, 2 images: 1.5 ms (0.25); dense –",
         "Measured on x: medians, and in brackets the interquartile range",
