@@ -142,4 +142,8 @@ def text(row: Mapping) -> list[str]:
 
 def _shown(row: Mapping, prefix: str, size: int) -> str:
     median, spread = row.get(f"{prefix}_ms_{size}"), row.get(f"{prefix}_spread_ms_{size}")
-    return "–" if median is None else f"{median:.3g} ms ({spread:.2g})"
+    return "–" if median is None else f"{_rounded(median)} ms ({_rounded(spread)})"
+
+
+def _rounded(milliseconds: float) -> str:
+    return f"{milliseconds:.3g}" if milliseconds < 100 else f"{milliseconds:,.0f}"

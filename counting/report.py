@@ -115,10 +115,10 @@ def comparison_table(rows: list[dict]) -> str:
 def _columns_of_times(rows: list[dict]) -> dict[str, tuple[str, str, str]]:
     columns = {}
     for size in sorted({size for row in rows for size in latency.sizes_of(row)}):
-        columns[f"ms, {size:,}"] = f"latency_ms_{size}", ".4g", ""
-        columns[f"± {size:,}"] = f"latency_spread_ms_{size}", ".2g", ""
-        columns[f"dense ms, {size:,}"] = f"latency_dense_ms_{size}", ".4g", "–"
-        columns[f"± dense {size:,}"] = f"latency_dense_spread_ms_{size}", ".2g", "–"
+        columns[f"ms, {size:,}"] = f"latency_ms_{size}", ",.3f", ""
+        columns[f"± {size:,}"] = f"latency_spread_ms_{size}", ",.3f", ""
+        columns[f"dense ms, {size:,}"] = f"latency_dense_ms_{size}", ",.3f", "–"
+        columns[f"± dense {size:,}"] = f"latency_dense_spread_ms_{size}", ",.3f", "–"
     return columns
 
 

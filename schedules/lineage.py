@@ -148,24 +148,14 @@ def listed(words: Sequence[object], most: int = 6) -> str:
 
 @contextmanager
 def locked(wanted: Sequence[str]) -> Iterator[None]:
-    """Hold the locks of runs. Raise Busy where one is trained; a folder that only the lock has made is removed again."""
+    """Hold the locks of runs, whose folders are there. Raise Busy where one is trained, before any lock is taken."""
     with ExitStack() as stack:
         for name in wanted:
             if process := lock.holder(RUNS / name):
                 lock.refuse(name, process)
         for name in wanted:
-            folder = RUNS / name
-            if not folder.exists():
-                stack.callback(_drop, folder)
             stack.enter_context(lock.take(name))
         yield
-
-
-def _drop(folder: Path) -> None:
-    """Remove a folder that holds a lock alone."""
-    if folder.is_dir() and [each.name for each in folder.iterdir()] == ["lock"]:
-        (folder / "lock").unlink()
-        folder.rmdir()
 
 
 def unfinished() -> tuple[str, list[str]]:
