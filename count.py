@@ -4,6 +4,7 @@
     python count.py cifar10 --conv Shuffle_4 --table
     python count.py cifar100 --conv SepHashed_0.1 --json
     python count.py cifar10 --prune TopK_0.05
+    python count.py cifar10 --compare Conv,SepHashed_0.1 --latency
     python count.py digits.topk                            # of a run, as its checkpoint has it
 
 Costs are per image and in two conventions: as published tables count, and exactly (counting/shapes.py). A head that
@@ -18,6 +19,7 @@ if __name__ == "__main__":
 
 import json
 from contextlib import nullcontext
+from functools import partial
 
 from cli import command, options
 from cli.request import Request
@@ -33,8 +35,16 @@ def resolve(arguments: list[str] | None = None) -> Configuration:
 if __name__ == "__main__":
     command.check(resolve)  # --help and a wrong request are answered before torch is imported
 
+from torch import nn
+
+from counting.budget import resolve as resolve_budget
 from counting.costs import warn_of_uncounted
+from counting.latency import latencies
 from counting.report import compare, comparison_table, layer_table, resolved_summary, text
+from input.datasets import side_of
+from layers.init import materialise
+from layers.user import of_module
+from models.build import build
 from system.errors import RequestError
 
 
@@ -54,9 +64,19 @@ def _counted(request: Configuration) -> int:
                 row.update(_left({**request, "conv": conv}) if "error" not in row else {})
             except RequestError as error:
                 row["error"] = str(error)
+        if request.latency:
+            counted = [row for row in rows if "error" not in row]
+            configs = [{**request, "conv": conv} for conv, row in zip(request.compare, rows) if "error" not in row]
+            networks = [_network(config, request.batch) for config in configs]
+            for row, times in zip(counted, _times(request, networks, request.latency)):
+                row.update(times)
         print(json.dumps(rows) if request.json else comparison_table(rows))
         return 0
-    costs = _of_run(request) if "run" in request else resolved_summary(request, request.batch) | _left(request)
+    of_run = "run" in request
+    costs = _of_run(request) if of_run else resolved_summary(request, request.batch) | _left(request)
+    if request.latency:
+        network, config = _network_of_run(request.run) if of_run else (_network(request, request.batch), request)
+        costs |= _times(config, [network], request.latency)[0]
     warn_of_uncounted(costs)
     layers = costs["layers"] if request.json and request.table else costs.pop("layers")
     if request.json:
@@ -75,6 +95,33 @@ def _left(config: dict) -> dict:
     from sparsity.density import planned
 
     return planned(config).metrics
+
+
+def _network(config: dict, batch: int) -> nn.Module:
+    """Return the network of a configuration, after its budget is resolved, with its initial weights."""
+    config, _ = resolve_budget(config, batch)
+    with of_module(config):
+        return materialise(build(config), config["seed"])
+
+
+def _network_of_run(name: str) -> tuple[nn.Module, dict]:
+    """Return the network of a run as its checkpoint has it, and its configuration."""
+    from record.checkpoint import load_run
+    from weights.restore import restore
+
+    saved = load_run(name, "run")
+    return restore(name, saved), saved["config"]
+
+
+def _times(config: dict, networks: list[nn.Module], sizes: list[int]) -> list[dict]:
+    """Return how long inference takes with each network, in fp32 on the first GPU, else on the CPU."""
+    from training.device import choose_device, precision_of, to_device
+
+    alone = Configuration({"device": None, "GPU": None, "precision": "fp32"})
+    device = choose_device(alone)
+    ready = partial(to_device, device=device)
+    with of_module(config):
+        return latencies(networks, side_of(config), sizes, ready, precision_of(alone, device))
 
 
 def _of_run(request: Configuration) -> dict:

@@ -47,6 +47,7 @@ from training import autotune, dry_run, teacher_cache
 from training.allocate import allocate
 from training.device import choose_device, compile_all
 from training.evaluation import evaluate_trained
+from training.inference import time_inference
 from training.loop import fit
 from training.prepare import approximate_start, assemble, prepare
 from training.rates import schedule_of
@@ -98,6 +99,7 @@ def train(request: Request, device: torch.device, ranks: Ranks) -> int:
                     stop.interrupt()
             run.note_early_end()
             report.result(run)
+            report.say(ranks.on_first(lambda: time_inference(prepared, run, device)))
     return 0
 
 

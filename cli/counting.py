@@ -14,7 +14,7 @@ from gates.registry import GATE, GATE_WHERE
 from layers.mixed import several
 from record.paths import CHECKPOINTS
 from sparsity.registry import PRUNE, PRUNE_WHERE
-from system.arguments import Flag, number
+from system.arguments import Flag, batch_sizes, number
 from system.errors import did_you_mean
 
 COUNTING = (
@@ -24,6 +24,10 @@ COUNTING = (
     ),
     Flag("--table", action="store_true", help="a row per layer too"),
     Flag("--compare", several, metavar="A,B,C", help="one table of these convs side by side; A;B;C where one is mixed"),
+    Flag(
+        "--latency", batch_sizes, metavar="[1,128]",
+        help="measure inference on this machine too, as built and dense, by batch sizes (alone: [1,128])",
+    ),
     Flag("--json", action="store_true", help="everything as one JSON object"),
 )  # fmt: skip
 

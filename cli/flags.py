@@ -25,6 +25,7 @@ from system.arguments import (
     Flag,
     Switch,
     amount,
+    batch_sizes,
     canonical,
     choice,
     factor,
@@ -117,6 +118,11 @@ RUN = (
     Flag(
         "--gate_skip", action="store_true",
         help="with --evaluate: take the images one by one, really leave out what the gates close, and say how long that takes",
+    ),
+    Flag(
+        "--latency", batch_sizes, metavar="[1,128]",
+        help="at the end of the last epoch measure and record how long inference takes on this machine, by batch sizes "
+        "(alone: [1,128])",
     ),
     Flag(
         "--dry_run", action="store_true",

@@ -22,7 +22,7 @@ from cli.command import Parser
 from cli.config_files import ConfigFiles, Entry, Value, entries_of_flow, taken
 from cli.words import SETTING, Words, as_file, with_positional, words_of
 from layers.mixed import parse_name, parse_open, several
-from system.arguments import gpus, milestones, points
+from system.arguments import batch_sizes, gpus, milestones, points
 from system.errors import Busy, RequestError, did_you_mean
 from weights.sources import check_run_name, check_source
 
@@ -291,7 +291,7 @@ def _convs(texts: list) -> str:
 
 # How a list is written for a flag, by the type of its value or its key; other flags take none.
 LISTS: dict[Any, Callable[[list], str]] = {
-    milestones: _json, points: _json, gpus: _joined(","), several: _convs, "conv": _joined(","),
+    milestones: _json, batch_sizes: _json, points: _json, gpus: _joined(","), several: _convs, "conv": _joined(","),
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from cli import layers, recipes
 from cli.counting import counting_parser, run_counting_parser
 from cli.flags import training_parser
 from cli.request import Request
+from cli.words import with_sizes
 from gates import registry as gates
 from input import datasets, facts
 from input.datasets import DATASETS, LARGEST_SIDE, PREFIX, is_own
@@ -31,7 +32,7 @@ from weights.sources import RUN_NAME, WEIGHTS_FILES, check_run_name, check_sourc
 
 # The flags that --evaluate has no use for.
 NOT_OF_TEST = (
-    "dry_run", "resume", "init_from", "allocate", "autotune", "until", "reestimate_bn", "train_where",
+    "dry_run", "resume", "init_from", "allocate", "autotune", "until", "latency", "reestimate_bn", "train_where",
     *(flag.dest for flag in (*sparsity.FLAGS, *gates.FLAGS)),
 )  # fmt: skip
 
@@ -39,7 +40,8 @@ NOT_OF_TEST = (
 def training(arguments: Sequence[str] | None = None) -> Request:
     """Return the resolved options of one run, every field with its value. Raise RequestError where they contradict."""
     parser = training_parser()
-    asked = layers.read(parser, sys.argv[1:] if arguments is None else arguments, [counting_parser()])
+    arguments = with_sizes(sys.argv[1:] if arguments is None else arguments)
+    asked = layers.read(parser, arguments, [counting_parser()])
     if asked.options.evaluate:  # of a file, as that of the run itself, only what a test has a use for counts
         asked = asked.without_of_files(parser, [*NOT_OF_TEST, "fit_effort", "json"])
     given, defaults = asked.as_given(), layers.keys_of(parser)
@@ -68,7 +70,7 @@ def _trained(options: argparse.Namespace) -> dict[str, Any]:
 
 def counting(arguments: Sequence[str] | None = None) -> Configuration:
     """Return the resolved options of count.py: of a network, or of a `run`. Raise RequestError where they contradict."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = with_sizes(sys.argv[1:] if arguments is None else arguments)
     if any(map(_is_run_there, arguments)) and not any(each in DATASETS or is_own(each) for each in arguments):
         of_run, of_network = run_counting_parser(), counting_parser()
         flags = [each for each in arguments if each.startswith("-") and of_network.knows(each)]

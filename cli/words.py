@@ -14,6 +14,7 @@ from cli.command import Parser
 from cli.config_files import Value
 from system.errors import RequestError
 
+BATCH_SIZES = "[1,128]"  # of --latency alone
 SETTING = re.compile(r"([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 
 
@@ -63,6 +64,18 @@ def words_of(parser: Parser, arguments: Sequence[str]) -> Words:
         hints = [hint for word in words.settings if (hint := as_file(word))]
         raise RequestError(f"argument --config: expected at least one file of YAML{''.join(hints[-1:])}")
     words.flags = [word for word in words.flags if word is not None]  # of a flag at the end its value may be missing
+    return words
+
+
+def with_sizes(arguments: Sequence[str]) -> list[str]:
+    """Return a command line in which a --latency without batch sizes has those of its default.
+
+    Sizes begin with a bracket, or by mistake with a digit; any other word after the flag is another argument.
+    """
+    words = list(arguments)
+    for place, word in enumerate(words):
+        if word == "--latency" and not re.match(r"[\[\d]", "".join(words[place + 1 : place + 2])):
+            words[place] = f"--latency={BATCH_SIZES}"
     return words
 
 

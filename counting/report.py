@@ -5,6 +5,7 @@ print(text(costs))
 print(layer_table(costs["layers"], batch=128))
 """
 
+from counting import latency
 from counting.budget import resolve
 from counting.costs import gated, staying, summary
 from counting.measure import scientific
@@ -51,7 +52,7 @@ def text(costs: dict) -> str:
         share = budget["of_given_width"]
         given = f"; {share:.6f} of the parameters of the given width" if share is not None else ""
         lines.append(f"Budget: {asked}, {achieved} by {budget['setting']}{given}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *latency.text(costs)])
 
 
 def layer_table(layers: list[dict], batch: int) -> str:
@@ -95,7 +96,7 @@ def comparison_table(rows: list[dict]) -> str:
         "mult-adds, published": ("mult_adds", ",.0f", "–"), "exact": ("mult_adds_exact", ",.0f", ""),
         "stored bytes": ("stored_bytes", ",.0f", ""), "not 0": ("active_parameters", "", ""),
         "sparse bytes": ("sparse_bytes", "", ""), "gated, planned": ("mult_adds_gated", ",.0f", ""),
-        "why not": ("error", "", ""),
+        **_columns_of_times(rows), "why not": ("error", "", ""),
     }  # fmt: skip
     always = {"conv", "params", "ratio", "mult-adds, published", "exact", "stored bytes"}
     rows = [{**row, **_setting_and_ratio(row)} for row in rows]
@@ -105,7 +106,20 @@ def comparison_table(rows: list[dict]) -> str:
         for row in rows
     ]
     _, formats, missing = zip(*shown.values())
-    return tabulate(cells, list(shown), intfmt=",", floatfmt=formats, missingval=missing)
+    table = tabulate(cells, list(shown), intfmt=",", floatfmt=formats, missingval=missing)
+    where = next((row[latency.ON] for row in rows if latency.ON in row), None)
+    about = "ms, N: median time of N images, all networks in turns; ±: its interquartile range; on"
+    return f"{table}\n{about} {where}" if where else table
+
+
+def _columns_of_times(rows: list[dict]) -> dict[str, tuple[str, str, str]]:
+    columns = {}
+    for size in sorted({size for row in rows for size in latency.sizes_of(row)}):
+        columns[f"ms, {size:,}"] = f"latency_ms_{size}", ",.3f", ""
+        columns[f"± {size:,}"] = f"latency_spread_ms_{size}", ",.3f", ""
+        columns[f"dense ms, {size:,}"] = f"latency_dense_ms_{size}", ",.3f", "–"
+        columns[f"± dense {size:,}"] = f"latency_dense_spread_ms_{size}", ",.3f", "–"
+    return columns
 
 
 def _setting_and_ratio(row: dict) -> dict:

@@ -11,6 +11,8 @@ import hashlib
 import os
 import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -52,17 +54,18 @@ class _Hashing:
 def save(path: Path, contents: dict) -> None:
     """Write a checkpoint and keep the one before. Raise MachineFault where that fails; both are then as they were."""
 
-    def write(file: BinaryIO) -> None:
-        hashing = _Hashing(file)
-        try:
-            torch.save(_compact({"format": FORMAT, **contents}), hashing)
-        except RuntimeError:
-            if hashing.error is None:
-                raise
-            raise hashing.error
-        file.write(f"sha256 {hashing.sha256.hexdigest()}\n".encode())
+    write_atomically(path, partial(_write, {"format": FORMAT, **contents}), keep_previous=True)
 
-    write_atomically(path, write, keep_previous=True)
+
+def _write(contents: dict, file: BinaryIO) -> None:
+    hashing = _Hashing(file)
+    try:
+        torch.save(_compact(contents), hashing)
+    except RuntimeError:
+        if hashing.error is None:
+            raise
+        raise hashing.error
+    file.write(f"sha256 {hashing.sha256.hexdigest()}\n".encode())
 
 
 def _compact(value: Any) -> Any:
@@ -174,6 +177,16 @@ def load_file(path: Path, called: str) -> dict:
             f"the {called} cannot be used, {path} is damaged ({first_line(error)}): repeat that run's command "
             f"with --resume, which goes on from the checkpoint before it"
         )
+
+
+def change_config(path: Path, change: Callable[[dict], dict]) -> None:
+    """Write a checkpoint again with a changed configuration, where that differs. A damaged one stays as it is."""
+    try:
+        contents = _read(path)
+    except _Damaged:
+        return
+    if (config := change(contents["config"])) != contents["config"]:
+        write_atomically(path, partial(_write, {**contents, "format": FORMAT, "config": config}))
 
 
 def is_checkpoint(path: Path) -> bool:

@@ -15,7 +15,7 @@ from record.checkpoint import load
 from record.identity import differences, name_of
 from record.paths import CHECKPOINTS, RUNS, checkpoint_path
 from system.errors import MachineFault, RequestError, first_line
-from system.files import previous
+from system.files import file_identity, previous
 
 # What may lie in the folder of a run of which nothing has been trained.
 BEFORE_TRAINING = {
@@ -78,15 +78,6 @@ def stamp_of(name: str) -> tuple:
     """Return what changes when the checkpoint or the configuration of a run is written."""
     path = checkpoint_path(name)
     return tuple(file_identity(each) for each in (path, previous(path), RUNS / name / "config.json"))
-
-
-def file_identity(path: Path) -> tuple | None:
-    """Return what changes when a file is written or replaced; None where it is not there."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def refuse(name: str, config: Mapping, found: Found, resume: bool) -> None:

@@ -25,6 +25,7 @@ NOT_IDENTITY = (
     "test_every",
     "reestimate_bn",
     "until",
+    "latency",
     "checkpoint_activations",
     "cache_teacher",
     "budget",

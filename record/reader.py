@@ -104,6 +104,17 @@ class Record:
         return (self.epochs_planned - self.epochs_done) * self.last.get("seconds", 0.0)
 
 
+def latency(folder: Path) -> dict:
+    """Return how long inference takes with a run's network, as its latency.json says; empty where there is none, or it is damaged."""
+    try:
+        found = json.loads((folder / "latency.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(each, int | float | str | None) for each in found.values()):
+        return {}
+    return {key: value for key, value in found.items() if key.startswith("latency_")}
+
+
 def read(folder: Path) -> Record | None:
     """Return the record of a run's folder, without a line that is being written; None where there is no run."""
     document, lines, fault = {}, [], ""

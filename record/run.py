@@ -14,17 +14,18 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import yaml
 from tensorboardX.event_file_writer import EventsWriter
 
-from record import events, lock, outcome
+from record import events, lock, outcome, reader
 from record.checkpoint import save
-from record.found import Found, file_identity, find, progress, refuse, refuse_other, stamp_of
+from record.found import Found, find, progress, refuse, refuse_other, stamp_of
 from record.paths import CHECKPOINTS, RUNS, checkpoint_path, clear
 from system.errors import MachineFault, first_line
-from system.files import partial_files, write_atomically
+from system.files import file_identity, partial_files, write_atomically
 
 HISTORY = ("argv", "versions", "processes")  # what is recorded of every time that a run was begun or went on
 
@@ -187,6 +188,16 @@ class Run:
         """Write how the process ends where it does not end well, with what is kept of the run."""
         kept = (self.state["epoch"], self.state["step"]) if self.state else (0, 0)
         outcome.note(self.folder, status, reason, *kept)
+
+    def latency(self) -> dict:
+        """Return how long inference takes, as the record says; empty where it does not."""
+        return reader.latency(self.folder)
+
+    def note_latency(self, found: dict) -> None:
+        """Write how long inference takes. Raise RequestError where another process holds the run."""
+        with nullcontext() if self._lock is not None else lock.take(self.name):
+            document = json.dumps(found, indent=1) + "\n"
+            write_atomically(self.folder / "latency.json", lambda file: file.write(document.encode()))
 
     def note_early_end(self) -> None:
         """Write that the process has ended as --until says, where epochs are left."""

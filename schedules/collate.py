@@ -32,6 +32,7 @@ from schedules.grouping import add_groups, several_versions
 from schedules.rows import LEADING, planned, row
 from schedules.schedule import read as read_schedule
 from schedules.summary import table
+from schedules.table import machines
 from system import arguments as system_arguments
 from system import files as system_files
 from system.configuration import Configuration
@@ -144,7 +145,13 @@ def collate(folders: Sequence[str], schedule: str | None = None) -> Collated:
 
 
 def _notes(rows: Sequence[dict], teachers: Sequence[dict], schedule: str | None) -> list[str]:
-    """Say whether the rows are of several studies, or which teachers have no row."""
+    """Say whether the rows are of several studies, which teachers have no row, and whether several machines timed inference."""
+    several = machines(rows)
+    apart = [f"inference was timed on several machines, whose times do not compare: {'; '.join(several)}"]
+    return apart * (len(several) > 1) + _notes_of_study(rows, teachers, schedule)
+
+
+def _notes_of_study(rows: Sequence[dict], teachers: Sequence[dict], schedule: str | None) -> list[str]:
     if schedule is None:
         mixed = mixture(rows)
         way = "--schedule FILE takes those of one study"

@@ -2,6 +2,7 @@
 
 python -m schedules.list
 python -m schedules.list study.json --state failed
+python -m schedules.list --watch                               # a live table, until Ctrl-C
 """
 
 import sys
@@ -16,12 +17,15 @@ from collections.abc import Sequence
 
 from cli import command
 from cli.command import Parser
+from cli.counting import counting_parser
+from cli.flags import training_parser
+from cli.layers import layered
 from record.paths import RUNS
 from record.reader import STATES, Record, read
 from schedules.schedule import Job
 from schedules.schedule import read as read_schedule
 from system import arguments as system_arguments
-from system.arguments import choice
+from system.arguments import choice, number
 from system.configuration import Configuration
 from system.errors import RequestError
 
@@ -39,13 +43,23 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
     parser.add_argument(
         "--state", type=choice("state", STATES), metavar="STATE", help="only those: " + " | ".join(STATES)
     )
-    return Configuration(vars(parser.parse_args(arguments)))
+    parser.add_argument(
+        "--watch", action="store_true", help="a live table (no terminal: a line a change), until Ctrl-C"
+    )
+    parser.add_argument(
+        "--every", type=number(float, 0.1, 3600), metavar="SECONDS", help="between two looks of --watch (default: 2)"
+    )
+    given = parser.parse_args(arguments)
+    if given.every is not None and not given.watch:
+        raise RequestError(f"--every {given.every:g} goes with --watch")
+    return Configuration({**vars(given), "every": given.every or 2.0})
 
 
 def repeat(record: Record | None, job: Job | None = None) -> str:
     """Return the command that goes on with a run, or begins it; "" where nobody recorded it.
 
-    It is the last that went on with it; of a shrunk run that which made it. An --until that the run has reached is left out.
+    It is the last that went on with it; of a shrunk run that which made it. An --until that the run has reached is left out, or taken
+    back where a file of --config says it.
     """
     last = record.document if record is not None else {}
     for resumed in last.get("resumed", []):
@@ -53,7 +67,7 @@ def repeat(record: Record | None, job: Job | None = None) -> str:
     arguments = list(job.arguments) if job else last.get("argv", [])[1:]
     arguments = [each for each in arguments if each not in ("-r", "--resume", "--dry_run")]
     if record is not None:
-        arguments = _without_until(arguments, record.epochs_done)
+        arguments = _without_until_of_files(_without_until(arguments, record.epochs_done), record.epochs_done)
         if record.config.get("shrunk_from"):
             return f"python shrink.py {shlex.join(arguments)}"
     return f"python main.py {shlex.join(arguments)} --resume" if arguments else ""
@@ -75,6 +89,17 @@ def _without_until(arguments: list[str], done: int) -> list[str]:
     return kept
 
 
+def _without_until_of_files(arguments: list[str], done: int) -> list[str]:
+    """Return arguments that take back an `until:` of at most so many epochs of a file of --config, if it can be read."""
+    if not any(each.partition("=")[0] == "--config" for each in arguments):
+        return arguments
+    try:
+        until = layered(training_parser(), arguments, [counting_parser()]).get("until")
+    except RequestError:
+        return arguments
+    return [*arguments, "until=null"] if until is not None and until.value <= done else arguments
+
+
 def describe(name: str, record: Record | None, job: Job | None) -> tuple[list[str], list[str]]:
     """Return a run's row (name, state, epochs, error), and the lines below: why it ended, and its command."""
     if record is None:
@@ -85,9 +110,23 @@ def describe(name: str, record: Record | None, job: Job | None) -> tuple[list[st
     return [name, record.state, f"{record.epochs_done}/{planned}", error], [each for each in below if each]
 
 
+def _watch(request: Configuration) -> int:
+    names = [job.name for job in read_schedule(request.schedule)] if request.schedule else None
+    if names is None and not RUNS.is_dir():
+        raise RequestError(f"there is no run in {RUNS}/")
+    from schedules.watch import watch  # after the request is checked
+
+    def folders() -> list[Path]:
+        return [RUNS / name for name in names] if names is not None else sorted(RUNS.iterdir())
+
+    return watch(folders, request.every, request.state)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     request = options(arguments)
+    if request.watch:
+        return _watch(request)
     if request.schedule:
         jobs = {job.name: job for job in read_schedule(request.schedule)}
         lines = [describe(name, read(RUNS / name), job) for name, job in jobs.items()]

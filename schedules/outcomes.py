@@ -69,7 +69,14 @@ class Group:
         }
         if any(finite(run.get("active_parameters")) and not finite(run.get("active_mult_adds")) for run in self.runs):
             left["active_mult_adds"] = None
-        return {cost: self.first[cost] for cost in COSTS} | left
+        return {cost: self.first[cost] for cost in COSTS} | left | self._times()
+
+    def _times(self) -> dict[str, float]:
+        """Return the mean median ms of inference, for the batch sizes that all of its runs have measured."""
+        sizes = set.intersection(*(set(table.latency_sizes(run)) for run in self.runs))
+        return {
+            f"latency_ms_{each}": statistics.fmean(run[f"latency_ms_{each}"] for run in self.runs) for each in sizes
+        }
 
     def curve(self, measure: str) -> list[tuple[int, float]]:
         """Return (epoch, mean of the measure over its runs) for each epoch that every run with rows has measured.
@@ -118,6 +125,16 @@ class Pair:
     def is_gated(self) -> bool:
         """Whether in any of its groups channels are chosen for each image, and what that takes is known."""
         return any(finite(run.get("mult_adds_gated")) for group in self.groups for run in group.runs)
+
+    @property
+    def latency_sizes(self) -> list[int]:
+        """The batch sizes for which any of its runs says how long inference takes, rising."""
+        return sorted({size for group in self.groups for run in group.runs for size in table.latency_sizes(run)})
+
+    @property
+    def machines(self) -> list[str]:
+        """On what the inference of its runs was timed; times of several machines are not compared."""
+        return table.machines(run for group in self.groups for run in group.runs)
 
     @property
     def is_frozen(self) -> bool:

@@ -21,7 +21,7 @@ from schedules.figures.captions import measure_name
 from schedules.figures.style import FAINT, INK, MUTED, PAPER, human, look
 from schedules.labelling import described
 from schedules.outcomes import Group, Run, Study
-from schedules.table import finite
+from schedules.table import finite, latency_sizes
 
 TEMPLATE = Path(__file__).with_name("page.html")
 GENERATOR = '<meta name="generator" content="swapconv">'  # not in page.html, which is no page yet
@@ -39,6 +39,12 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def _title(kind: str) -> str:
+    """Return what a kind of figure shows."""
+    _, is_time, size = kind.partition("latency_")
+    return f"Error against the time of inference, batches of {size}" if is_time else TITLES[kind]
+
+
 def page(
     study: Study | None, figures: Iterable[tuple[int, str, str]], heat_maps: Mapping[str, bytes] = MappingProxyType({})
 ) -> str:
@@ -50,7 +56,7 @@ def page(
     parts, colours = [], {}
     for number, (place, kind, svg) in enumerate(figures):
         pair = study.pairs[place]
-        title = escape(f"{TITLES[kind]}: {pair.title}")
+        title = escape(f"{_title(kind)}: {pair.title}")
         parts.append(f'<figure class="{kind}"><h2>{title}</h2>{inline(svg, f"f{number}-", title, colours)}</figure>')
     parts += [_heat_map(name, png) for name, png in heat_maps.items()]
     runs, conflicts = (study.runs, study.conflicts) if study else ([], [])
@@ -149,13 +155,14 @@ def _group(group: Group, measure: str) -> dict:
     """Return what a tooltip shows; its learning curve has at most about POINTS points."""
     costs = {"params": "parameters", "mult_adds_exact": "mult-adds, exact", "mult_adds": "mult-adds, published"}
     costs |= {"mult_adds_gated": "mult-adds, gated"} if finite(group.first.get("mult_adds_gated")) else {}
+    costs |= {f"latency_ms_{size}": f"ms, batch {size}" for size in latency_sizes(group.first)}
     curve = group.curve(measure.removeprefix("best_"))
     step = max(1, -(-len(curve) // POINTS))
     return {
         "label": group.label, "taught": group.taught, "role": group.role, "runs": [run["name"] for run in group.runs],
         "error": round(group.error, 4), "std": group.std and round(group.std, 4),
         "colour": {"teacher": "--ink", "control": "--muted"}.get(group.role) or f"--c{look(group.family).colour[1:]}",
-        "costs": [[words, human(value) if finite(value := group.cost[cost]) else "–"] for cost, words in costs.items()],
+        "costs": [[words, human(value) if finite(value := group.cost.get(cost)) else "–"] for cost, words in costs.items()],
         "curve": [[epoch, round(error, 3)] for epoch, error in sorted({*curve[::-step]})],
     }  # fmt: skip
 

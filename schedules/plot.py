@@ -7,7 +7,8 @@
 For each dataset, network and number of epochs it draws error against parameters and against mult-adds; learning curves
 where study.json lies beside the table; the gain of compression-ratio scaled weight decay where a setting was trained
 with it and without; where weights became 0, error against what is left of them, and how that came over the epochs; and
-where channels are chosen for each image, error against mean mult-adds. --gates draws which channels of gated runs each
+where channels are chosen for each image, error against mean mult-adds. Where inference was timed (--latency of main.py), it
+draws error against that time, for runs that one machine has timed. --gates draws which channels of gated runs each
 class of the test images opens. It prints the name of each file.
 """
 
@@ -101,11 +102,16 @@ def figures(study: Study, mult_adds: str, kinds: Collection[str] = KINDS) -> Ite
             "traces": lambda pair=pair: traces(pair),
         }
         gated = {"gated": lambda pair=pair: tradeoff(pair, "mult_adds_gated", study.measure)}
+        times = {
+            f"latency_{size}": lambda pair=pair, size=size: tradeoff(pair, f"latency_ms_{size}", study.measure)
+            for size in pair.latency_sizes
+        }
         for kind, draw in {
             "params": lambda pair=pair: against(pair, "params"),
             **(sparse if pair.is_pruned else {}),
             **(gated if pair.is_gated else {}),
             "mult_adds": lambda pair=pair: against(pair, exact),
+            **times,
             "curves": lambda pair=pair: curves(pair, study.measure),
             "crs": lambda pair=pair: ablation(pair, study.measure),
         }.items():
@@ -126,6 +132,26 @@ def file_names(study: Study) -> dict[int, str]:
         name = re.sub(r"[^\w.+-]+", "_", words)[:120]
         names[place] = name if name.lower() not in {each.lower() for each in names.values()} else f"{name}.{place}"
     return names
+
+
+def why_not(pair: Pair, kind: str, mult_adds: str) -> str:
+    """Say why there is no figure of a kind."""
+    same = "all its settings cost the same, .gated tells them apart"
+    uncounted = "the published convention does not know all that its networks run (--mult_adds exact does)"
+    one_cost = pair.has_one_cost("mult_adds_exact" if mult_adds == "exact" else "mult_adds")
+    no_epochs = "no run has kept its epochs (is the .json of the study beside it?)"
+    if kind.startswith("latency"):
+        several = f"inference was timed on several machines ({'; '.join(pair.machines)}), whose times do not compare"
+        untimed = "not all of its runs say how long inference takes (main.py … --resume --latency adds it)"
+        return several if len(pair.machines) > 1 else untimed
+    return {
+        "params": same,
+        "mult_adds": same if one_cost else uncounted,
+        "active_mult_adds": "a sparse run does not say its mult-adds without dead filters (docs/sparsity.md)",
+        "traces": no_epochs,
+        "curves": no_epochs,
+        "crs": "no setting was trained with and without CRS (--nocrswd, --crs_factor)",
+    }[kind]
 
 
 def _heat_maps(names: Sequence[str]) -> list:
@@ -168,19 +194,8 @@ def main(arguments: list[str] | None = None) -> int:
         for format, contents in (files or {}).items():
             write(folder / f"{names[place]}.{kind}.{format}", contents)
         if files is None:
-            pair, exact = study.pairs[place], "mult_adds_exact" if request.mult_adds == "exact" else "mult_adds"
-            same = "all its settings cost the same, .gated tells them apart"
-            why = {
-                "params": same,
-                "mult_adds": same
-                if pair.has_one_cost(exact)
-                else "the published convention does not know all that its networks run (--mult_adds exact does)",
-                "active_mult_adds": "a sparse run does not say its mult-adds without dead filters (docs/sparsity.md)",
-                "traces": "no run has kept its epochs (is the .json of the study beside it?)",
-                "curves": "no run has kept its epochs (is the .json of the study beside it?)",
-                "crs": "no setting was trained with and without CRS (--nocrswd, --crs_factor)",
-            }[kind]
-            print(f"no {names[place]}.{kind} for {pair.title}: {why}")
+            pair = study.pairs[place]
+            print(f"no {names[place]}.{kind} for {pair.title}: {why_not(pair, kind, request.mult_adds)}")
     if page is not None:
         write(Path(request.html), page.encode())
     return 0

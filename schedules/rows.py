@@ -12,7 +12,7 @@ from contextlib import suppress
 from gates import registry as gates
 from layers.mixed import opened, parse_name, parse_open
 from record.identity import open_conv
-from record.reader import Record
+from record.reader import Record, latency
 from schedules.schedule import Job
 from sparsity import registry as sparsity
 from system.errors import RequestError
@@ -83,6 +83,7 @@ def row(record: Record) -> dict:
         "images_per_second": last.get("images_per_second"),
         "folder": str(record.folder),
         "git_commit": record.document.get("versions", {}).get("git_commit"),
+        **latency(record.folder),
         **config,
         "rows": record.rows,
     }

@@ -10,6 +10,8 @@ import csv
 import io
 import json
 import math
+import re
+from collections.abc import Iterable
 
 from system import files
 from system.errors import RequestError, first_line
@@ -24,7 +26,7 @@ TEXT = {
     "name", "state", "reason", "family", "group", "folder", "git_commit", "dataset", "network", "mode", "conv", "module",
     "where", "teacher_checkpoint", "student_checkpoint", "init_from", "data_digest", "data_test_digest", "data_names",
     "teacher_digest", "init_digest", "module_digest", "network_digest", "loss", "loss_digest", "prune", "prune_where", "gate",
-    "gate_where", "train_where",
+    "gate_where", "train_where", "latency_on",
 }  # fmt: skip
 
 Run = dict  # one row of the table, with proper types; `rows` are its epochs'
@@ -86,6 +88,17 @@ def read_epochs(path: str) -> tuple[dict, list[str], list[Run]]:
         return rows, [printable(str(text)) for text in study.get("conflicts") or []], teachers
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RequestError(f"{path} is no study of schedules.collate: {type(error).__name__}: {first_line(error)}")
+
+
+def latency_sizes(run: Run) -> list[int]:
+    """Return the batch sizes for which a row says how long inference takes, rising."""
+    found = {name: re.fullmatch("latency_ms_([0-9]+)", name) for name in run}
+    return sorted(int(match[1]) for name, match in found.items() if match and finite(run[name]))
+
+
+def machines(runs: Iterable[Run]) -> list[str]:
+    """Return on what the inference of runs was timed, in the order of the runs."""
+    return list(dict.fromkeys(str(run["latency_on"]) for run in runs if run.get("latency_on")))
 
 
 def finite(value: object) -> bool:

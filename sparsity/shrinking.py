@@ -16,7 +16,7 @@ from tabulate import tabulate
 from torch import nn
 
 from counting.costs import summary
-from counting.latency import milliseconds
+from counting.latency import timings
 from counting.measure import scientific
 from distributed.process_group import ALONE
 from input.datasets import side_of
@@ -160,7 +160,7 @@ def _times(networks: list[nn.Module], side: int) -> dict[str, list[float]]:
     ready, threads = [to_device(copy.deepcopy(network), cpu).eval() for network in networks], torch.get_num_threads()
     torch.set_num_threads(1)  # what several take depends on what else runs
     try:
-        return {str(images): milliseconds(ready, side, images) for images in batches}
+        return {str(images): [each.median for each in timings(ready, side, images)] for images in batches}
     finally:
         torch.set_num_threads(threads)
 

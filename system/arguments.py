@@ -107,6 +107,20 @@ def milestones(text: str) -> list[int]:
     return epochs
 
 
+def batch_sizes(text: str) -> list[int]:
+    """Take a JSON list of rising numbers of images."""
+    try:
+        sizes = json.loads(text)
+    except (ValueError, RecursionError):
+        sizes = None
+    whole = isinstance(sizes, list) and sizes and all(type(size) is int and 1 <= size <= 10**5 for size in sizes)
+    if not whole or sizes != sorted(set(sizes)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a JSON list of rising batch sizes of at most 100,000 images, such as '[1,128]'"
+        )
+    return sizes
+
+
 def points(text: str) -> list[list[float]]:
     """Take a JSON list of pairs [epoch, rate] in rising order, from epoch 0 on, with a rate above 0."""
     try:

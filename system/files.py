@@ -79,6 +79,15 @@ def variable(name: str) -> str | None:
     return os.path.expanduser(os.environ.get(name, "")) or None
 
 
+def file_identity(path: Path) -> tuple | None:
+    """Return what changes when a file is written or replaced; None where it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def read_file(path: str) -> bytes:
     """Return a file's contents.
 

@@ -28,6 +28,7 @@ MOMENTS = {
     "--until", "--epoch_step", "--lr_points", "--restart_epochs", "--prune_at", "--prune_until", "--kl_warmup", "--test_every",
 }  # fmt: skip
 PROGRAMS = ("main", "count", "shrink")
+OF_RUNS = ("remove", "rename", "pack")  # tools that are shown on runs on digits alone
 MADE = {"results.csv", "sparse.csv", "gated.csv"}  # what the commands on digits make, for others to read
 
 
@@ -46,7 +47,7 @@ def argv_of(words: list[str]) -> list[str] | None:
         digits = [each for each in arguments if each.removesuffix(".json").endswith("digits")]
         if program.endswith("generate") and digits and "--epochs" not in arguments:
             arguments = [*arguments, *([] if "--" in arguments else ["--"]), *SHORT]
-        elif arguments and not digits and not MADE & {*arguments}:
+        elif arguments and not digits and not MADE & {*arguments} and program.partition(".")[2] not in OF_RUNS:
             return None
         return [sys.executable, "-m", program, *arguments]
     return None

@@ -49,7 +49,7 @@ class Report:
     def __init__(self, ranks: Ranks):
         self.speaks = ranks.is_first
 
-    def say(self, text: str) -> None:
+    def say(self, text: str | None) -> None:
         """Print a line or several; nothing where the text is empty."""
         if self.speaks and text:
             print(text, flush=True)

@@ -56,9 +56,10 @@ Point = tuple[float, float]
 def tradeoff(pair: Pair, cost: str, measure: str) -> Figure | None:
     """Return the figure of one pair: the measure in % against `cost`, one of `Group.cost`, on a logarithmic axis.
 
-    None where the cost of a network is not known.
+    None where the cost of a network is not known, and for times of several machines.
     """
-    if not all(finite(group.cost[cost]) for group in pair.groups):
+    is_time = cost.startswith("latency")
+    if not all(finite(group.cost.get(cost)) for group in pair.groups) or is_time and len(pair.machines) > 1:
         return None
     figure = Figure(SIZE)
     axes = figure.add_axes(AXES)
@@ -83,13 +84,21 @@ def tradeoff(pair: Pair, cost: str, measure: str) -> Figure | None:
     ]
     far_words = {number: f", {human(points[number][0])} \N{RIGHTWARDS ARROW}" for number in far}
     _labels(axes, pair.groups, on_front, seen, [*lines, *bars, *steps], far_words)
-    axes.set_xlabel(NAMES[cost])
+    axes.set_xlabel(cost_name(pair, cost))
     heading(figure, axes, f"{measure_name(measure)}, %", pair.title)
     _legend(figure, pair)
     bars_noted = ", bars of one standard deviation" if bars else ""
     signs = "; marks of nearly one cost stand side by side" if any(shifts.values()) else ""
     caption(figure, pair, pair.groups, bars_noted, signs)
     return figure
+
+
+def cost_name(pair: Pair, cost: str) -> str:
+    """Return what the axis of a cost is called; a time says of how many images, and where it was measured."""
+    if not cost.startswith("latency"):
+        return NAMES[cost]
+    size = int(cost.rpartition("_")[2])
+    return f"inference of {size:,} image{'s' * (size > 1)}, median ms on {', '.join(pair.machines)}"
 
 
 def far_teachers(pair: Pair, points: dict[int, Point]) -> set[int]:
