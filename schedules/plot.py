@@ -6,8 +6,9 @@
 
 For each dataset, network and number of epochs it draws error against parameters and against mult-adds; learning curves
 where study.json lies beside the table; the gain of compression-ratio scaled weight decay where a setting was trained
-with it and without; where weights became 0, error against what is left of them, and how that came over the epochs; and
-where channels are chosen for each image, error against mean mult-adds. --gates draws which channels of gated runs each
+with it and without; where weights became 0, error against what is left of them, and how that came over the epochs;
+where channels are chosen for each image, error against mean mult-adds; and where a family has several shares and
+dimensions, a heat map of error over both. --gates draws which channels of gated runs each
 class of the test images opens. It prints the name of each file.
 """
 
@@ -82,6 +83,7 @@ def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
     """
     from schedules.figures.ablation import ablation
     from schedules.figures.curves import curves
+    from schedules.figures.dimensions import dimensions, has_dimensions
     from schedules.figures.traces import traces
     from schedules.figures.tradeoff import tradeoff
 
@@ -97,10 +99,12 @@ def figures(study: Study, mult_adds: str) -> Iterator[tuple[Pair, str, object]]:
             "traces": lambda pair=pair: traces(pair),
         }
         gated = {"gated": lambda pair=pair: tradeoff(pair, "mult_adds_gated", study.measure)}
+        of_dimensions = {"dimensions": lambda pair=pair: dimensions(pair, study.measure)}
         for kind, draw in {
             "params": lambda pair=pair: against(pair, "params"),
             **(sparse if pair.is_pruned else {}),
             **(gated if pair.is_gated else {}),
+            **(of_dimensions if has_dimensions(pair) else {}),
             "mult_adds": lambda pair=pair: against(pair, exact),
             "curves": lambda pair=pair: curves(pair, study.measure),
             "crs": lambda pair=pair: ablation(pair, study.measure),
