@@ -295,6 +295,7 @@ def main(arguments: list[str] | None = None) -> int:
     columns = [place for place in range(len(headers)) if any(row[place] is not None for row in rows)]
     shown, formats = [[row[place] for place in columns] for row in rows], ("", "", "", ".6f", ",.0f", ",.0f", "")
     formats = [formats[place] for place in columns]
+    print(f"{study.title}\n")
     print(tabulate(shown, [headers[place] for place in columns], intfmt=",", floatfmt=formats))
     write_atomically(request.output, lambda file: file.write(contents))
     print(f"{request.output}: {len(jobs)} jobs, all checked; python -m schedules.run {request.output} runs them")

@@ -143,6 +143,10 @@ def _check_flag(key: str, text: Text, where: str, group: str) -> Any:
     """Return the value of a flag. Raise RequestError where it is wrong, or no flag of a study."""
     if key in OF_JOBS:
         raise RequestError(f"{where}: {group}: {key!r} cannot be given: {_reason(key)}")
+    if key in ("import", "config"):
+        raise RequestError(
+            f"{where}: {group}: no file of flags here; give it behind the command, as `-- --config FILE`"
+        )
     if group == "teacher" and key in ("dataset", "mode"):
         raise RequestError(f"{where}: teacher: {key!r} cannot be given: it is that of the study")
     value = Keys(training_parser()).take(key, Entry(text, where)).get(key)

@@ -75,6 +75,7 @@ def test_a_teacher_has_base_and_its_own_flags_and_trains_once(workplace):
         (f"{BASE}\ngrid: {{conv: [Sep]}}\nconvs: [ACDC]", "mine.yaml:3: convs and mine.yaml:2, conv of grid: keep one"),
         (f"{BASE}\ngrid: {{alpha: [0.5]}}", "mine.yaml:2: 'alpha' says how a teacher teaches"),
         (BASE.replace("lr:", "teacher_checkpoint: x, lr:"), "mine.yaml:1: base: 'teacher_checkpoint' cannot be given"),
+        (BASE.replace("lr:", "import: x.yaml, lr:"), "mine.yaml:1: base: no file of flags here"),
         (BASE.replace("lr:", "mode: student, lr:"), "mine.yaml:1: mode student needs a teacher"),
         (f"{BASE}\nteacher: [a]", "mine.yaml:2: teacher is one text, no list"),
         (f"{BASE}\nteacher: a*b", "mine.yaml:2: teacher 'a*b'"),
