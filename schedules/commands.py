@@ -9,56 +9,69 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from schedules.studies import DENSE, Study
+from cli.flags import training_parser
+from cli.words import SETTING
+from schedules.studies import DENSE, Flags, Study, words_of
 from system.configuration import Configuration
 from training import registry
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A compressed network of a study: its flags, their name in the names of runs, and the budget that it meets."""
+    """A compressed network of a study: its flags, their name in the names of runs, and the budget that it meets.
+
+    conv: those of its flags that choose the conv or the width, where others vary too; None: all of them.
+    """
 
     flags: tuple[str, ...]
     name: str
     budget: int | None = None
+    conv: tuple[str, ...] | None = None
 
 
 def commands(study: Study, request: Configuration, chosen: Sequence[Setting]) -> list[tuple[list[str], Setting | None]]:
     """Return the argv of each job with its setting (None of the teacher).
 
-    The teacher comes first, then for each setting and seed the student and the same network alone. Flags that say how a
-    teacher teaches go to students alone. A study without a teacher has each of its networks as it is, then with each setting.
+    The teacher comes first, then for each setting and seed the student and the same network alone, which is trained once
+    for settings that differ in how the teacher teaches: flags that say so go to students alone. A study without a teacher
+    has networks alone; one with `settings` has each of its networks as it is, then with each setting.
     """
     tail = f".{request.tag}" if request.tag else ""
     if study.settings:
         return _of_networks(study, request)
-    name_of_teacher = request.teacher or f"{request.name}.teacher{tail}"
-    argvs = [] if request.teacher else [(teacher(study, request, name_of_teacher), None)]
+    name_of_teacher = request.teacher or study.taught_by or f"{request.name}.teacher{tail}"
+    is_made = study.has_teacher and not (request.teacher or study.taught_by)
+    argvs = [(teacher(study, request, name_of_teacher), None)] if is_made else []
+    dataset, trained_alone = request.dataset or study.dataset, set()
     for setting in chosen:
         for seed in range(request.seeds):
             of_seed = ["--seed", str(seed)] if request.seeds > 1 else []
             suffix = (f".seed{seed}" if of_seed else "") + tail
-            flags = [*study.flags.split(), *request.flags, *setting.flags, *of_seed]  # the last one wins
-            name = f"{request.name}.{setting.name}"
-            taught = ["student", "-t", name_of_teacher, "-s", f"{name}.student{suffix}", *flags]
-            alone = ["teacher", "-t", f"{name}{suffix}", *without_teaching(flags)]
-            for kind, job in (("taught", taught), ("alone", alone)):
-                if request.only in (None, kind):
-                    argvs.append((["python", "main.py", request.dataset or study.dataset, *job], setting))
+            flags = [*words_of(study.flags), *request.flags, *setting.flags, *of_seed]  # the last one wins
+            name, own = f"{request.name}.{setting.name}", without_teaching(flags)
+            jobs = {
+                "taught": ["student", "-t", name_of_teacher, "-s", f"{name}.student{suffix}", *flags],
+                "alone": ["teacher", "-t", f"{name}{suffix}", *own],
+            }
+            for kind, job in jobs.items():
+                if (request.only or study.only) not in (None, kind) or kind == "alone" and tuple(own) in trained_alone:
+                    continue
+                argvs.append((["python", "main.py", dataset, *job], setting))
+            trained_alone.add(tuple(own))
     return argvs
 
 
 def without_teaching(flags: Sequence[str]) -> list[str]:
-    """Return the words of a command line without the flags that say how a teacher teaches, and without their values."""
-    takes_value = {flag.name: flag.action is None for flag in registry.teaching_flags()}
+    """Return the words of a command line without those that say how a teacher teaches, flags with their values and key=value."""
+    parser, teaching = training_parser(), {flag.dest for flag in registry.teaching_flags()}
     left: list[str] = []
     words = iter(flags)
     for word in words:
-        name, joined, _ = word.partition("=")
-        if name not in takes_value:
-            left.append(word)
-        elif takes_value[name] and not joined:
-            next(words, None)
+        value = [each] if parser.takes_next(word) and (each := next(words, None)) is not None else []
+        setting = SETTING.fullmatch(word)
+        key = setting[1].removesuffix("._").replace(".", "_") if setting else word.partition("=")[0].removeprefix("--")
+        if key not in teaching or not (setting or word.startswith("--")):
+            left += [word, *value]
     return left
 
 
@@ -69,7 +82,7 @@ def _of_networks(study: Study, request: Configuration) -> list[tuple[list[str], 
     """
     pairs: list[tuple[list[str], Setting | None]] = []
     tail = f".{request.tag}" if request.tag else ""
-    settings = [None, *(Setting(tuple(flags.split()), name) for name, flags in study.settings.items())]
+    settings = [None, *(Setting(tuple(words_of(flags)), name) for name, flags in study.settings.items())]
     for network, of_network in study.networks.items():
         for setting in settings:
             for seed in range(request.seeds):
@@ -79,7 +92,7 @@ def _of_networks(study: Study, request: Configuration) -> list[tuple[list[str], 
                 before = study.after.get(name)
                 start = ["--init_from", f"{request.name}.{network}.{before}{suffix}"] if before else []
                 own = setting.flags if setting else ()
-                flags = [*of_network.split(), *study.flags.split(), *request.flags, *own, *start, *of_seed]
+                flags = [*words_of(of_network), *words_of(study.flags), *request.flags, *own, *start, *of_seed]
                 run = ["teacher", "-t", f"{request.name}.{network}.{name}{suffix}"]
                 pairs.append((["python", "main.py", request.dataset or study.dataset, *run, *flags], setting))
     return pairs
@@ -87,5 +100,6 @@ def _of_networks(study: Study, request: Configuration) -> list[tuple[list[str], 
 
 def teacher(study: Study, request: Configuration, name: str) -> list[str]:
     """Return the argv of the study's teacher."""
-    flags = without_teaching([*study.flags.split(), *request.flags])
+    own: Flags = study.flags if study.teacher is None else study.teacher
+    flags = without_teaching([*words_of(own), *request.flags])
     return ["python", "main.py", request.dataset or study.dataset, "teacher", "-t", name, *flags]

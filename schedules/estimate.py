@@ -67,9 +67,15 @@ def estimate(jobs: Sequence[Job], options: Configuration) -> str:
 
     `options` are those of schedules.run. Raise RequestError, with the table as notes, where a job cannot be run.
     """
-    places = [place for place in Queue(jobs, 0).places.values() if place.state != FINISHED]
-    if not places:
+    measured = measure(jobs, options)
+    if not measured:
         return f"all {len(jobs)} runs are finished, nothing is left to do"
+    return report(measured, Local(options).slots, options.price)
+
+
+def measure(jobs: Sequence[Job], options: Configuration) -> list[Measured]:
+    """Measure each distinct job that is not finished, for as many slots at once as `options` say; [] where all are finished."""
+    places = [place for place in Queue(jobs, 0).places.values() if place.state != FINISHED]
     made = {job.name: job for job in jobs}
     groups: dict[tuple, list[Place]] = {}
     for place in places:
@@ -78,7 +84,32 @@ def estimate(jobs: Sequence[Job], options: Configuration) -> str:
     for group in tqdm(groups.values(), "measuring", unit="job", leave=False, disable=None):
         with tempfile.TemporaryDirectory() as folder:
             measured.append(_measure(group, made, Path(folder), local))
-    return report(measured, local.slots, options.price)
+    return measured
+
+
+def left(measured: Sequence[Measured]) -> tuple[float, float, int]:
+    """Return the hours that are left of all jobs, of one slot or GPU; those of the longest chain of jobs; the GPUs of a job.
+
+    In a chain each job waits for the one before. All jobs have been measured without a fault.
+    """
+    own = {place.job.name: _seconds(place, said) / 3600 for places, said, _ in measured for place in places}
+    of_jobs = {place.job.name: place.job for places, _, _ in measured for place in places}
+    chains: dict[str, float] = {}
+    for name in _in_order(of_jobs):
+        chains[name] = own[name] + max((chains.get(need, 0.0) for need in of_jobs[name].needs), default=0.0)
+    total = sum(own[name] * max(1, job.gpus) for name, job in of_jobs.items())
+    return total, max(chains.values()), max(1, *(job.gpus for job in of_jobs.values()))
+
+
+def _in_order(jobs: dict[str, Job]) -> list[str]:
+    """Return the names of jobs in the order of the schedule, in which a job comes after those that it needs."""
+    return sorted(jobs, key=lambda name: jobs[name].number)
+
+
+def _seconds(place: Place, said: dict) -> float:
+    """Return the seconds that are left of a job."""
+    epochs = place.job.epochs - (record.epochs_done if (record := place.record()) else 0)
+    return epochs * said["epoch_seconds"] + said["start_seconds"]
 
 
 def _step(job: Job, made: dict[str, Job]) -> tuple:
@@ -158,8 +189,7 @@ def report(measured: Sequence[Measured], slots: int, price: float | None) -> str
             rows.append([name, len(jobs), None, None, None, None, None, "no: see below"])
             faults.append(f"{name}: {fault}")
             continue
-        epochs = [place.job.epochs - (record.epochs_done if (record := place.record()) else 0) for place in jobs]
-        hours = (sum(epochs) * said["epoch_seconds"] + len(jobs) * said["start_seconds"]) / 3600
+        hours = sum(_seconds(place, said) for place in jobs) / 3600
         total += hours * max(1, jobs[0].job.gpus)
         beside = slots if said["device"] == "cpu" else 1
         fits = said["peak_bytes"] * beside < said["memory_bytes"] and said["disk_bytes"] < said["free_disk_bytes"]

@@ -8,6 +8,7 @@ axes[0].figure.savefig("params.png")
 from __future__ import annotations
 
 import io
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,11 +40,12 @@ def frame(folders: str | Sequence[str] = str(RUNS), schedule: str | None = None)
 def draw(study: str | pandas.DataFrame, kind: str = "params", error: str = MEASURES[0]) -> list[Axes]:
     """Return the axes of a kind of figure of schedules.plot, those of each dataset, network and number of epochs.
 
-    Args: study: the path of a table of schedules.collate, or rows of `frame`; kind: one of plot.KINDS; error: the column of errors.
+    Args: study: the path of a table of schedules.collate, or rows of `frame`; kind: one of plot.KINDS, or latency_N for N images; error: the column of errors.
     Curves and traces need the epochs of each run, which are in the file beside a table, not in a frame. Raise RequestError (a
     ValueError) for another kind or column, and where there is nothing to draw.
     """
-    for what, value, known in (("kind", kind, plot.KINDS), ("error", error, MEASURES)):
+    kinds = (*plot.KINDS, *([kind] if re.fullmatch(r"latency_\d+", kind) else ["latency_1"]))
+    for what, value, known in (("kind", kind, kinds), ("error", error, MEASURES)):
         if value not in known:
             raise RequestError(f"{what}={value!r}{did_you_mean(value, known)} (known: {', '.join(known)})")
     if isinstance(study, str):
@@ -53,7 +55,7 @@ def draw(study: str | pandas.DataFrame, kind: str = "params", error: str = MEASU
             path = Path(folder) / "frame.csv"
             study.to_csv(path, index=False)
             found = read(str(path), error)
-    figures = [figure for _, _, figure in plot.figures(found, "exact", kinds=[kind])]
+    figures = [figure for _, _, figure in plot.figures(found, "exact", kind)]
     if not any(figures):
         raise RequestError(f"there is nothing to draw as {kind!r}: no finished run has what it shows")
     return [axes for figure in figures if figure for axes in figure.axes]

@@ -5,8 +5,11 @@
     python -m schedules.generate wrn_28_10 --budgets 3e5:3e6:5 --seeds 3 -o budgets.json
     python -m schedules.generate wrn_28_10 --dataset folder:leaves --convs ACDC,Tucker_0.25
     python -m schedules.generate darts --convs SepHashed_0.1,ACDC -- --epochs 100 --batch_size 64
+    python -m schedules.generate mine.yaml
+    python -m schedules.generate --network ResNet9 --dataset cifar10 --convs Sep,ACDC --vary lr=0.03,0.1
 
-The settings are those of studies.py, or --convs, or those that meet --budgets. Flags after `--` go to every command,
+A study is one of studies.py, a file of YAML (study_files.py), or a network with a dataset. Its settings are its own, or
+--convs, or those that meet --budgets, each with every combination of what --vary says. Flags after `--` go to every command,
 those that say how a teacher teaches (--alpha, --beta) to students alone. Before anything is written, every command is
 checked: it parses, its name is unique, its network can be built and meets its budget, and its teacher exists or is trained
 by an earlier job.
@@ -22,21 +25,20 @@ import json
 import math
 import re
 import time
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 
 from cli import command, layers
 from cli import flags as cli_flags
-from cli import options as cli_options
 from cli.command import Parser
 from cli.counting import counting_parser
 from input.datasets import PREFIX, is_own
-from layers.mixed import MixedName, in_file_names, parse_name, parse_open, several
-from layers.registry import FAMILIES, OpenName, parse_family
-from models.registry import reference_conv, width_flag
-from schedules.commands import Setting, commands, teacher, without_teaching
+from layers.mixed import several
+from schedules import study_files
+from schedules.commands import Setting, commands, without_teaching
 from schedules.comparable import network_name
 from schedules.schedule import Job, parse
+from schedules.settings import TOLERANCE, config_of, settings
 from schedules.studies import STUDIES, Study
 from system import arguments as system_arguments
 from system import files
@@ -46,7 +48,6 @@ from system.errors import RequestError
 from system.files import write_atomically
 from weights.sources import check_run_name, check_source
 
-TOLERANCE = 0.05  # a setting meets a budget within this share of it
 GATED = {"gate": "", "gate_where": "where "}  # what tells gated networks of one shape apart, with the words before it
 
 
@@ -69,18 +70,29 @@ def _rounded(value: float) -> int:
     return round(value / size) * size
 
 
+def study_name(text: str) -> str:
+    """Take the name of a study, or of a file of one."""
+    return text if study_files.is_file(text) else choice("study", list(STUDIES))(text)
+
+
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m schedules.generate",
         description="Write the schedule of a study. After -- : flags for every job.",
     )
     known = "; ".join(f"{name}: {study.title}" for name, study in STUDIES.items())
-    parser.add_argument("study", type=choice("study", list(STUDIES)), metavar="STUDY", help=known)
+    parser.add_argument("study", nargs="?", type=study_name, metavar="STUDY", help=f"a file of YAML, or {known}")
     parser.add_argument(
         "-o", "--output", type=system_arguments.filename, metavar="FILE", help="(default: STUDY[.TAG].json)"
     )
     parser.add_argument(
         "--dataset", type=cli_flags.dataset, metavar="DATASET", help="instead of the study's own, such as folder:PATH"
+    )
+    parser.add_argument(
+        "--network",
+        type=cli_flags.network,
+        metavar="NETWORK",
+        help="instead of a study: with --dataset, a study of this one",
     )
     parser.add_argument("--tag", metavar="TEXT", help="ends every run's name, as in wrn_28_10.acdc.student.Dec11")
     parser.add_argument("--dated", action="store_true", help="the same with today's date")
@@ -96,6 +108,10 @@ def _parser() -> Parser:
     parser.add_argument(
         "--convs", type=several, metavar="A,B,C", help="instead of the study's settings; A;B;C where one is mixed"
     )
+    parser.add_argument(
+        "--vary", type=study_files.varied, action="append", default=[], metavar="KEY=A,B,C",
+        help="each setting with each of these values of a flag; null: not given; several times: every combination",
+    )  # fmt: skip
     group = parser.add_argument_group(
         "budgets", "instead of settings: each family at each budget, as near as its number comes"
     )
@@ -109,7 +125,7 @@ def _parser() -> Parser:
 
 
 def options(arguments: Sequence[str] | None = None) -> Configuration:
-    """Return the request, with `flags` for every command, the `tag`, the `name` that begins every run's, and `output`.
+    """Return the request: `of`, the study, `flags` for every command, the `tag`, the `name` that begins every run's, and `output`.
 
     Raise RequestError where flags do not go together.
     """
@@ -121,20 +137,67 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
         raise RequestError(f"--{ways[0]} and --{ways[1]}: give one of them")
     if given.families and ways in ([], ["convs"]):
         raise RequestError("--families goes with --budgets or --budgets_mult_adds")
-    own = [flag for flag in ("convs", "budgets", "budgets_mult_adds", "teacher", "only") if getattr(given, flag)]
-    if own and STUDIES[given.study].settings:
-        raise RequestError(f"--{own[0]}: the study {given.study} has no teacher and settings of its own")
     if given.tag and given.dated:
         raise RequestError(f"--tag {given.tag} and --dated: give one of them")
+    study = _study(given, ways)
+    _check_vary(given, study)
     tag = time.strftime("%b") + str(time.localtime().tm_mday) if given.dated else given.tag
     if tag:
         check_run_name(tag, "--tag")
     if given.teacher:
         check_source(given.teacher, "--teacher")
-    _check_flags(flags, has_students=given.only != "alone" and not STUDIES[given.study].settings)
-    name = given.study + (f".{_in_names(given.dataset)}" if given.dataset else "")
+    _check_flags(flags, has_students=given.only != "alone" and study.has_teacher)
+    name = _name_of(given)
     output = Path(given.output or f"{name}{f'.{tag}' if tag else ''}.json")
-    return Configuration({**vars(given), "flags": flags, "tag": tag, "name": name, "output": output})
+    return Configuration(vars(given) | {"flags": flags, "tag": tag, "name": name, "output": output, "of": study})
+
+
+def _study(given: Namespace, ways: Sequence[str]) -> Study:
+    """Return the study that is asked for by name, by a file or by flags. Raise RequestError where flags do not go with it."""
+    if given.study is None:
+        if not given.network or not given.dataset:
+            raise RequestError("give a STUDY, a name or a file of YAML, or --network and --dataset")
+        if not ways and not given.vary:
+            raise RequestError(f"nothing varies: give --convs, --budgets or --vary for a study of {given.network}")
+        return Study(f"{given.network} on {given.dataset}", given.dataset, ("--network", given.network))
+    if given.network:
+        raise RequestError(f"--network {given.network}: the study {given.study} has its own; leave one of them out")
+    study = study_files.read(given.study) if study_files.is_file(given.study) else STUDIES[given.study]
+    own = [
+        flag for flag in ("convs", "budgets", "budgets_mult_adds", "vary", "teacher", "only") if getattr(given, flag)
+    ]
+    if own and study.settings:
+        raise RequestError(f"--{own[0]}: the study {given.study} has no teacher and settings of its own")
+    if given.teacher and not study.has_teacher:
+        raise RequestError(f"--teacher {given.teacher}: the study {given.study} trains its networks alone")
+    if given.only and study.only and given.only != study.only:
+        raise RequestError(f"--only {given.only}: all networks of the study {given.study} are {study.only}")
+    if not (study.settings or study.convs or study.grid or ways or given.vary):
+        raise RequestError(f"{given.study}: nothing varies: give it a `grid:` or `convs:`, or --vary here")
+    return study
+
+
+def _check_vary(given: Namespace, study: Study) -> None:
+    """Raise RequestError where a key varies twice, or in a way that shows in no network."""
+    keys = [key for key, _ in given.vary]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise RequestError(f"--vary {twice[0]} is given twice: give all of its values in one")
+    if "seed" in keys + [*study.grid] and given.seeds > 1:
+        raise RequestError(
+            f"--seeds {given.seeds}: the seeds of this study are those of {'--vary' if 'seed' in keys else 'its grid'}"
+        )
+    for key in keys:
+        if not without_teaching([f"--{key}=0"]) and (given.only == "alone" or not study.has_teacher):
+            raise RequestError(f"--vary {key}: it says how a teacher teaches, and this schedule has no students")
+
+
+def _name_of(given: Namespace) -> str:
+    """Return what the names of all runs begin with."""
+    if given.study is None:
+        name = _in_names(given.network).lower()
+    else:
+        name = _in_names(Path(given.study).stem) if study_files.is_file(given.study) else given.study
+    return name + (f".{_in_names(given.dataset)}" if given.dataset else "")
 
 
 def _check_flags(flags: Sequence[str], has_students: bool) -> None:
@@ -143,8 +206,9 @@ def _check_flags(flags: Sequence[str], has_students: bool) -> None:
     for flag in flags:
         if flag.partition("=")[0] in own or flag[:2] in ("-t", "-s", "-r"):
             raise RequestError(f"{flag} after --: every job has its own")
-        if without_teaching([flag]) == [] and not has_students:
-            raise RequestError(f"{flag.partition('=')[0]} after --: it goes to students, and this schedule has none")
+        if without_teaching([flag]) == [] and not has_students and without_teaching(flags) != [*flags]:
+            key = flag.partition("=")[0]
+            raise RequestError(f"{key} after --: it goes to students, and this schedule has none")
         if flag == "--allocate":
             raise RequestError(
                 "--allocate after --: generate finds one number for all layers; write such jobs into the schedule"
@@ -156,7 +220,7 @@ def _check_flags(flags: Sequence[str], has_students: bool) -> None:
 
 
 def _in_names(dataset: str) -> str:
-    """Return what a dataset is called in the names of runs; raise RequestError where it is a folder without images."""
+    """Return what a dataset, a network or a file is called in the names of runs; raise RequestError where it is a folder without images."""
     own = dataset
     if is_own(dataset):
         from input.folders import look  # imports NumPy, which no other request needs here
@@ -165,87 +229,18 @@ def _in_names(dataset: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", own.removeprefix(PREFIX)).strip("_-")[:40] or "folder"
 
 
-def settings(study: Study, request: Configuration) -> list[Setting]:
-    """Return the settings that students of the study's teacher compare; [] where it has none."""
-    if study.settings:
-        return []
-    if request.budgets or request.budgets_mult_adds:
-        return _that_meet(study, request)
-    convs = [str(parse_name(text)) for text in request.convs or study.convs]
-    chosen = [Setting(("--conv", conv), in_file_names(conv)) for conv in dict.fromkeys(convs)]
-    return chosen + ([_of_width(study.control.split())] if study.control and not request.convs else [])
-
-
-def _of_width(flags: Sequence[str], budget: int | None = None, conv: str = "") -> Setting:
-    return Setting(tuple(flags), f"{f'{in_file_names(conv)}_' * bool(conv)}width_{flags[1].removesuffix('.0')}", budget)
-
-
-def _that_meet(study: Study, request: Configuration) -> list[Setting]:
-    """Return each family's nearest setting to each budget, and print which budgets a family cannot meet."""
-    config = _config(study, request)
-    network, exact = config["network"], request.budgets is None
-    names = [parse_open(text) for text in request.families] if request.families else _families(network)
-    found: dict[tuple[str, ...], Setting] = {}
-    for name in names:
-        if name.number is None and width_flag(network) is None:
-            raise RequestError(f"{name} has no number to find, and {network} no width that could vary instead")
-        missed: dict[str, list[str]] = {}  # budgets by the reason why none of them has a setting of its own
-        for asked in request.budgets or request.budgets_mult_adds:
-            setting, words = _nearest(config, name, asked, exact)
-            if setting is None:
-                missed.setdefault(words, []).append(f"{asked:,}")
-                continue
-            if setting.flags in found:
-                missed.setdefault(f"{words} is nearest to that too", []).append(f"{asked:,}")
-            found.setdefault(setting.flags, setting)
-        if missed:
-            print(f"{name} leaves out " + "; ".join(f"{', '.join(of)} ({why})" for why, of in missed.items()))
-    if not found:
-        raise RequestError("no family meets any of these budgets")
-    return list(found.values())
-
-
-def _nearest(config: Configuration, name: OpenName | MixedName, asked: int, exact: bool) -> tuple[Setting | None, str]:
-    """Return a family's setting that meets a budget, and it in words; or None, and why no setting meets it."""
-    from counting.budget import OutOfReach, resolve
-
-    goal = {"budget_mult_adds" if exact else "budget": asked}
-    try:
-        achieved, result = resolve({**config, "conv": str(name), **goal})
-    except OutOfReach as error:
-        return None, error.reach
-    except RequestError as error:
-        return None, str(error)
-    if abs(result.achieved - asked) > TOLERANCE * asked:
-        return None, f"{result.setting} comes nearest with {result.achieved:,}"
-    if name.number is not None:
-        return Setting(("--conv", achieved["conv"]), in_file_names(achieved["conv"]), asked), result.setting
-    flag = width_flag(config["network"])
-    other = str(name) if str(name) != reference_conv(config["network"]) else ""
-    return _of_width((f"--{flag}", repr(achieved[flag]), "--conv", str(name)), asked, other), result.setting
-
-
-def _families(network: str) -> list[OpenName]:
-    """Return the families that have a number, and the network's own conv where the network has a width."""
-    numbered = [family for family in FAMILIES if FAMILIES[family].numbers]
-    return [parse_family(each) for each in [*numbered, *([reference_conv(network)] if width_flag(network) else [])]]
-
-
-def _config(study: Study, request: Configuration) -> Configuration:
-    """Return the configuration of the study's teacher."""
-    return cli_options.training([*teacher(study, request, "teacher")[2:]])
-
-
 def weigh(jobs: Sequence[Job], settings: Sequence[Setting | None], dense: int, exact: bool) -> list[list]:
     """Return a row of counts for every distinct network, counted from its command, with what its gates plan to leave.
 
-    `dense` is the parameter count of the teacher (0: there is none), `exact` whether budgets are of mult-adds. Raise RequestError where a
-    network misses its budget.
+    `dense` is the parameter count of the teacher (0: there is none), `exact` whether budgets are of mult-adds. Raise
+    RequestError where a network misses its budget.
     """
     from counting.costs import summary
     from schedules.check import shape
 
     rows: dict[tuple, list] = {}
+    names = {network_name(job.options) for job, setting in zip(jobs, settings) if setting and setting.conv is not None}
+    of_networks = not dense and None in settings  # each as it is, then with each setting
     for job, setting in zip(jobs, settings):
         gates = [words + job.options[key] for key, words in GATED.items() if job.options.get(key)]
         key = (*shape(job.options), *gates)
@@ -254,8 +249,8 @@ def weigh(jobs: Sequence[Job], settings: Sequence[Setting | None], dense: int, e
             achieved = costs["mult_adds_exact" if exact else "params"]
             if budget and abs(achieved - budget) > TOLERANCE * budget:
                 raise RequestError(f"job {job.number} has {achieved:,} instead of {budget:,}")
-            what = " ".join(setting.flags).removeprefix("--conv ") if setting else f"{costs['conv']}, the teacher"
-            what, share = (what, costs["params"] / dense) if dense else (network_name(job.options), costs["crs_ratio"])
+            what = network_name(job.options) if of_networks else _words(job, setting, costs, len(names) > 1)
+            share = costs["params"] / dense if dense else costs["crs_ratio"]
             rows[key] = [
                 ", ".join([what, *gates]),
                 0,
@@ -269,11 +264,20 @@ def weigh(jobs: Sequence[Job], settings: Sequence[Setting | None], dense: int, e
     return list(rows.values())
 
 
+def _words(job: Job, setting: Setting | None, costs: dict, several_networks: bool) -> str:
+    """Return what the table calls the network of a job."""
+    if setting is None:
+        return f"{costs['conv']}, the teacher"
+    flags = setting.flags if setting.conv is None else setting.conv
+    words = " ".join(flags).removeprefix("--conv ") or costs["conv"]
+    return f"{network_name(job.options)} {words}" if several_networks else words
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     request = options(arguments)
-    chosen = settings(STUDIES[request.study], request)
-    pairs = commands(STUDIES[request.study], request, chosen)
+    study: Study = request.of
+    pairs = commands(study, request, settings(study, request))
     argvs, of_jobs = [argv for argv, _ in pairs], [setting for _, setting in pairs]
     contents = ("[" + ",\n ".join(json.dumps(argv) for argv in argvs) + "]\n").encode()
     if request.output.exists() and files.read_file(str(request.output)) != contents:  # its runs may be under way
@@ -284,18 +288,14 @@ def main(arguments: list[str] | None = None) -> int:
     from schedules.check import without_faults
 
     jobs = without_faults(str(request.output), *parse(argvs))
-    is_taught = not STUDIES[request.study].settings
-    dense = summary(_config(STUDIES[request.study], request))["params"] if is_taught else 0
+    dense = summary(config_of(study, request))["params"] if study.has_teacher else 0
     rows = weigh(jobs, of_jobs, dense, bool(request.budgets_mult_adds))
-    of = (
-        ["setting", "jobs", "params", "of the teacher's"]
-        if is_taught
-        else ["network", "jobs", "params", "of the dense"]
-    )
+    of = ["network" if study.settings else "setting", "jobs", "params", "of the teacher's" if dense else "of the dense"]
     headers = [*of, "mult-adds, exact", "gated, planned", "budget"]
     columns = [place for place in range(len(headers)) if any(row[place] is not None for row in rows)]
     shown, formats = [[row[place] for place in columns] for row in rows], ("", "", "", ".6f", ",.0f", ",.0f", "")
     formats = [formats[place] for place in columns]
+    print(f"{study.title}\n")
     print(tabulate(shown, [headers[place] for place in columns], intfmt=",", floatfmt=formats))
     write_atomically(request.output, lambda file: file.write(contents))
     print(f"{request.output}: {len(jobs)} jobs, all checked; python -m schedules.run {request.output} runs them")

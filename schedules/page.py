@@ -31,6 +31,7 @@ TITLES = {
     "share": "Error against the share of the weights that are not 0", "traces": "How sparse the networks became",
     "active_mult_adds": "Error against mult-adds without dead filters", "gated": "Error against mean mult-adds with gates",
     "mult_adds": "Error against mult-adds", "curves": "Learning curves",
+    "dimensions": "Error by share and dimensions",
     "crs": "Weight decay, scaled by the compression ratio or not",
 }  # fmt: skip
 COLUMNS = (
@@ -57,7 +58,8 @@ def page(
     for number, (place, kind, svg) in enumerate(figures):
         pair = study.pairs[place]
         title = escape(f"{_title(kind)}: {pair.title}")
-        parts.append(f'<figure class="{kind}"><h2>{title}</h2>{inline(svg, f"f{number}-", title, colours)}</figure>')
+        own = None if kind == "dimensions" else colours  # its colours are a scale, which a dark page would turn around
+        parts.append(f'<figure class="{kind}"><h2>{title}</h2>{inline(svg, f"f{number}-", title, own)}</figure>')
     parts += [_heat_map(name, png) for name, png in heat_maps.items()]
     runs, conflicts = (study.runs, study.conflicts) if study else ([], [])
     states = Counter(run["state"] for run in runs)
@@ -103,11 +105,11 @@ def data(study: Study) -> dict:
     }
 
 
-def inline(svg: str, prefix: str, title: str, colours: dict[str, str]) -> str:
+def inline(svg: str, prefix: str, title: str, colours: dict[str, str] | None) -> str:
     """Return an SVG file as a part of a page.
 
     Its ids begin with `prefix`, its points can be reached by the keyboard, and its colours are variables, which are
-    added to `colours`, as a dark page has others.
+    added to `colours`, as a dark page has others. Where `colours` is None they stay as they are.
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
@@ -122,7 +124,7 @@ def inline(svg: str, prefix: str, title: str, colours: dict[str, str]) -> str:
             colours[f"--{known}"] = match[1]
         return f": var(--{known})"
 
-    svg = re.sub(r": (#[0-9a-f]{6})\b", variable, svg)
+    svg = svg if colours is None else re.sub(r": (#[0-9a-f]{6})\b", variable, svg)
     return re.sub(r"\s*\n\s*", " ", svg)
 
 

@@ -6,9 +6,10 @@
 
 For each dataset, network and number of epochs it draws error against parameters and against mult-adds; learning curves
 where study.json lies beside the table; the gain of compression-ratio scaled weight decay where a setting was trained
-with it and without; where weights became 0, error against what is left of them, and how that came over the epochs; and
-where channels are chosen for each image, error against mean mult-adds. Where inference was timed (--latency of main.py), it
-draws error against that time, for runs that one machine has timed. --gates draws which channels of gated runs each
+with it and without; where weights became 0, error against what is left of them, and how that came over the epochs;
+where channels are chosen for each image, error against mean mult-adds; where inference was timed on one machine
+(--latency of main.py), error against that time; and where a family has several shares and dimensions, a heat map of
+error over both. --gates draws which channels of gated runs each
 class of the test images opens. It prints the name of each file.
 """
 
@@ -20,7 +21,7 @@ if not __package__:  # started as a file: its imports lie in the folder above
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from cli import command
 from schedules.outcomes import MEASURES, Pair, Study, read
@@ -31,8 +32,8 @@ from system.errors import RequestError
 from weights.sources import check_run_name
 
 KINDS = (
-    "params", "active", "share", "active_mult_adds", "traces", "gated", "mult_adds", "curves", "crs",
-)  # of figures of a study, in the order in which they are drawn  # fmt: skip
+    "params", "active", "share", "active_mult_adds", "traces", "gated", "dimensions", "mult_adds", "curves", "crs",
+)  # of figures of a study, beside latency_N for N images  # fmt: skip
 
 
 def options(arguments: Sequence[str] | None = None) -> Configuration:
@@ -80,13 +81,14 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
     return request
 
 
-def figures(study: Study, mult_adds: str, kinds: Collection[str] = KINDS) -> Iterator[tuple[Pair, str, object]]:
+def figures(study: Study, mult_adds: str, only: str | None = None) -> Iterator[tuple[Pair, str, object]]:
     """Yield each pair with a kind of figure and the figure, or None where there is nothing to draw.
 
-    `mult_adds`: the convention of counting, `exact` or `published`.
+    `mult_adds`: the convention of counting, `exact` or `published`; `only`: one kind alone.
     """
     from schedules.figures.ablation import ablation
     from schedules.figures.curves import curves
+    from schedules.figures.dimensions import dimensions, has_dimensions
     from schedules.figures.traces import traces
     from schedules.figures.tradeoff import tradeoff
 
@@ -106,16 +108,18 @@ def figures(study: Study, mult_adds: str, kinds: Collection[str] = KINDS) -> Ite
             f"latency_{size}": lambda pair=pair, size=size: tradeoff(pair, f"latency_ms_{size}", study.measure)
             for size in pair.latency_sizes
         }
+        of_dimensions = {"dimensions": lambda pair=pair: dimensions(pair, study.measure)}
         for kind, draw in {
             "params": lambda pair=pair: against(pair, "params"),
             **(sparse if pair.is_pruned else {}),
             **(gated if pair.is_gated else {}),
+            **(of_dimensions if has_dimensions(pair) else {}),
             "mult_adds": lambda pair=pair: against(pair, exact),
             **times,
             "curves": lambda pair=pair: curves(pair, study.measure),
             "crs": lambda pair=pair: ablation(pair, study.measure),
         }.items():
-            if kind in kinds:
+            if only in (None, kind):
                 yield pair, kind, draw()
 
 

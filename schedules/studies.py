@@ -4,12 +4,16 @@
 
 Most are one teacher and, for each conv, a student of it and the same network trained alone: the settings are those whose
 counts or results are published for that network (arXiv 1906.00859 and its research log). Those of sparsity and of gating
-have no teacher: each of their networks is trained as it is, then once with each of their settings.
+have no teacher: each of their networks is trained as it is, then once with each of their settings. The sweeps train their
+networks alone, with each conv and each combination of what varies. study_files.py reads studies from files.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from training.registry import GATES_ALONE
+
+Flags = str | tuple[str, ...]  # of a command line: a text is cut at its spaces, words may hold some
 
 
 @dataclass(frozen=True)
@@ -20,16 +24,37 @@ class Study:
     width, the control that every compression has to beat. settings: flags by their name in the names of runs, of networks
     trained alone; networks: flags by name too, of all networks that are trained with each setting; after: by the name of a
     setting that starts from a trained network, which one: that of the setting of this name, or of DENSE.
+
+    grid: what varies beside the conv, by key: of each of its values the flags, by their name in the names of runs; every
+    combination is trained. template: the names of the combinations, `{conv}.{lr}`; without one, of all that varies. teacher:
+    the flags of the teacher where they are not `flags`; taught_by: a trained network that teaches instead; only: `taught`
+    for students alone, `alone` for networks without a teacher.
     """
 
     title: str
     dataset: str
-    flags: str
-    convs: tuple[str, ...] = ()
+    flags: Flags
+    convs: tuple[str | None, ...] = ()
     control: str = ""
     settings: dict[str, str] = field(default_factory=dict)
     networks: dict[str, str] = field(default_factory=dict)
     after: dict[str, str] = field(default_factory=dict)
+    grid: dict[str, dict[str, Flags]] = field(default_factory=dict)
+    template: str = ""
+    template_at: str = ""  # where a file gives it, for messages
+    teacher: Flags | None = None
+    taught_by: str = ""
+    only: str | None = None
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a teacher teaches its students."""
+        return not self.settings and self.only != "alone"
+
+
+def words_of(flags: Flags) -> list[str]:
+    """Return flags as the words of a command line."""
+    return flags.split() if isinstance(flags, str) else [*flags]
 
 
 DENSE = "dense"  # the name of a network as it is, in a study without a teacher
@@ -93,6 +118,40 @@ RECIPE_MOBILENETV1 = _of_gates(
     "--lr 0.025", "--gate_weight 1 --epochs 10", 50,
     {"pointwise9_13": r"layers\.([89]|1[0-2])\.conv2", "all": "^conv1$|conv2"},
 )  # fmt: skip
+# The study of ranks and dimensions: shares of the full ranks, d factors of the channels.
+TENSORS = (
+    *(f"TensorTrain_{share / 20:g}_{d}" for d in (2, 3, 4) for share in range(1, 20)),
+    *(f"Tucker_{share / 10:g}_{d}" for d in range(2, 10) for share in range(1, 10)),
+)
+TENSORS_FAST = tuple(
+    f"{family}_{share}_{d}"
+    for family, most in (("TensorTrain", 4), ("Tucker", 5))
+    for d in range(2, most + 1)
+    for share in (0.2, 0.5, 0.8)
+)
+COSINE_128 = "--network ResNet9 --schedule cosine --lr 0.2 --epochs 128"
+DECAY = {"decay": {"scaled": "", "unscaled": "--nocrswd"}}
+
+
+def _of_scales(scales: Iterable[int], channels: tuple[int, ...]) -> tuple[str, ...]:
+    """Return Generic with a scale-th of the channels as rank for each scale, by the shortest and least share that gives it.
+
+    `channels`: those of the layers, of each the larger of its two numbers. A share has three digits behind the point, or
+    more where no such share gives every layer its rank. Two scales that give the same ranks have different shares.
+    """
+    found: dict[int, float] = {}
+    for scale in sorted(scales, reverse=True):
+        near = (
+            whole / 10**digits
+            for digits in range(3, 9)
+            for whole in range(10**digits // scale, 10**digits // scale + 3)
+        )
+        ranks = [each // scale for each in channels]
+        right = (share for share in near if [int(share * each) for each in channels] == ranks)
+        found[scale] = next(share for share in right if share not in found.values())
+    return tuple(f"Generic_{found[scale]:g}" for scale in scales)
+
+
 STUDIES = {
     "wrn_28_10": Study(
         "WRN-28-10 on CIFAR-10",
@@ -152,6 +211,22 @@ STUDIES = {
         "--network WideResNet --wrn_depth 10 --wrn_width 1 --epochs 8",
         ("SepHashed_0.25", "ACDC_4", "Shuffle_4"),
         "--wrn_width 0.5",
+    ),
+    "resnet9_ranks": Study(
+        "TensorTrain and Tucker of ResNet-9 at all ranks and dimensions, 128 epochs of CIFAR-10", "cifar10", COSINE_128,
+        TENSORS, only="alone",
+    ),
+    "resnet9_weight_decay": Study(
+        "Generic of ResNet-9 at 30 ranks, its weight decay scaled or not, 128 epochs of CIFAR-10", "cifar10", COSINE_128,
+        _of_scales(range(2, 32), (128, 256, 512)), grid=DECAY, template="{conv}.{decay}", only="alone",
+    ),
+    "resnet9_ranks_digits": Study(
+        "the same of a WRN-10-1 on digits, at three shares: minutes", "digits", f"{SMALL['wrn_10_1']} --epochs 8",
+        TENSORS_FAST, only="alone",
+    ),
+    "resnet9_weight_decay_digits": Study(
+        "the same of a WRN-10-1 on digits, at four ranks: minutes", "digits", f"{SMALL['wrn_10_1']} --epochs 8",
+        _of_scales((2, 4, 8, 16), (16, 32, 64)), grid=DECAY, template="{conv}.{decay}", only="alone",
     ),
     "exact_sparsity": Study(
         "TopK at four goals, three networks on CIFAR-10", "cifar10", "",

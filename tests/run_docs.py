@@ -29,7 +29,8 @@ MOMENTS = {
 }  # fmt: skip
 PROGRAMS = ("main", "count", "shrink")
 OF_RUNS = ("remove", "rename", "pack")  # tools that are shown on runs on digits alone
-MADE = {"results.csv", "sparse.csv", "gated.csv"}  # what the commands on digits make, for others to read
+# What the commands on digits make, for others to read, and what a page shows.
+MADE = {"results.csv", "sparse.csv", "gated.csv", "ranks.csv", "decay.csv", "spot.json"}
 
 
 def argv_of(words: list[str]) -> list[str] | None:
@@ -44,7 +45,7 @@ def argv_of(words: list[str]) -> list[str] | None:
     if program == "main.py" and arguments[0] == "digits":
         return [sys.executable, str(ROOT / program), *arguments, *cut(arguments)]
     if program.startswith("schedules."):
-        digits = [each for each in arguments if each.removesuffix(".json").endswith("digits")]
+        digits = [each for each in arguments if Path(each).with_suffix("").name.endswith("digits")]
         if program.endswith("generate") and digits and "--epochs" not in arguments:
             arguments = [*arguments, *([] if "--" in arguments else ["--"]), *SHORT]
         elif arguments and not digits and not MADE & {*arguments} and program.partition(".")[2] not in OF_RUNS:
@@ -90,7 +91,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for page in documents.pages():
             for block in documents.blocks(page):
-                if block.language in ("python", "yaml") and block.file and "/" not in block.file:
+                if block.language in ("python", "yaml", "json") and block.file and "/" not in block.file:
                     Path(folder, block.file).write_text("\n".join([*block.lines, ""]))
             for command in documents.commands(page):
                 argv = argv_of(command.words) if command.fenced else None

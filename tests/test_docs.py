@@ -4,6 +4,7 @@ import ast
 import importlib
 import pkgutil
 import re
+import shlex
 
 import documents
 import numpy as np
@@ -17,7 +18,7 @@ from cli import options, shrinking
 PROGRAMS = {"main.py": options.training, "count.py": options.counting, "shrink.py": shrinking.shrinking}
 COMMANDS = [command for page in documents.pages() for command in documents.commands(page)]
 PAGES = {page.relative_to(ROOT).as_posix(): page for page in documents.pages()}
-TOOLS = {"generate", "run", "collate", "list", "plot", "costs", "remove", "rename", "pack"}
+TOOLS = {"generate", "run", "collate", "list", "plot", "costs", "prices", "remove", "rename", "pack"}
 
 
 @pytest.fixture
@@ -46,6 +47,10 @@ def parse(words: list[str]) -> None:
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert all(each in targets for each in arguments)
         return
+    if program == "sbatch":
+        first, *wrapped = shlex.split(arguments[arguments.index("--wrap") + 1])
+        assert first == "srun"
+        return parse(wrapped)
     if program == "torchrun":
         assert "main.py" in arguments
         arguments = arguments[arguments.index("main.py") :]

@@ -220,14 +220,15 @@ def _labels(
     lines: list[np.ndarray],
     more: dict[int, str],
 ) -> None:
-    """Label the teachers, the front and the control, and the other groups too where there are few.
+    """Label the teachers, the front and the control, of each line of unusual settings an end, and all others where they are few.
 
     `more`: what some labels say beyond the group's own.
     """
     rank = {"teacher": 0, "control": 2}  # the front is between them
     first = [group for group in groups if group.role or group in on_front]
     first.sort(key=lambda group: 1 if group in on_front and group.role != "teacher" else rank[group.role])
-    chosen = first + [group for group in groups if group not in first and len(groups) <= ALL_LABELLED]
+    ends = _ends(groups)
+    chosen = first + [each for each in groups if each not in first and (each in ends or len(groups) <= ALL_LABELLED)]
     boxes = boxes_of(axes, list(points.values()), 3.6)
     guides = [np.array([(axes.get_xlim()[0], y), (axes.get_xlim()[1], y)]) for y in _heights(axes)]
     taught = {group.label for group in chosen if group.taught}
@@ -239,6 +240,15 @@ def _labels(
         weight = "bold" if group.role == "teacher" else "normal"
         labels.append(Label(group.number, words, points[group.number], _colour(group), weight, below=group in on_front))
     place(axes, labels, boxes, [*lines, *guides])
+
+
+def _ends(groups: list[Group]) -> list[Group]:
+    """Return the least group of each line whose settings its labels say, such as `no CRS`: without one nothing says it."""
+    lines: dict[tuple, list[Group]] = {}
+    for group in groups:
+        if group.suffix and not group.role:
+            lines.setdefault(group.line, []).append(group)
+    return [min(line, key=lambda group: group.cost["params"]) for line in lines.values() if len(line) > 1]
 
 
 def _heights(axes: Axes) -> list[float]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = ("python", "make", "torchrun")
+PROGRAMS = ("python", "make", "torchrun", "sbatch")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-FILE_OF_BLOCK = re.compile(r"`([\w./]+\.(?:py|yaml))`:$")  # ends the line before a block that is a file
+FILE_OF_BLOCK = re.compile(r"`([\w./]+\.(?:py|yaml|json))`:$")  # ends the line before a block that is a file
 
 
 @dataclass(frozen=True)

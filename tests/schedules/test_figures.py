@@ -15,6 +15,7 @@ from schedules import outcomes
 from schedules.figures import style
 from schedules.figures.ablation import ablation, rows
 from schedules.figures.curves import curves
+from schedules.figures.dimensions import dimensions, panels
 from schedules.figures.labels import spread
 from schedules.figures.tradeoff import front, tradeoff
 
@@ -250,3 +251,35 @@ def test_pairs_of_weight_decay(tmp_path):
     figure = ablation(pair, "test_top1_error")
     assert len(artists(figure, "point-")) == 9 and len(artists(figure, "pair-")) == 4
     assert ablation(study(tmp_path / "none", samples.large(10), curves=False).pairs[0], "test_top1_error") is None
+
+
+def test_a_heat_map_of_share_and_dimensions(tmp_path):
+    """A panel a family, taught and alone apart; rows are d, columns shares; a cell without a result stays empty."""
+    runs = samples.several("Conv", 3.8, 2, taught=False, name="the.teacher") + [samples.run("CP_0.1", 50.0)]
+    for taught in (True, False):
+        for share, d in ((0.2, 2), (0.2, 4), (0.5, 2), (0.5, 3)):
+            conv = f"Tucker_{share}" + f"_{d}" * (d != 3)
+            runs += samples.several(conv, 10 * d + 10 * share + taught, 2, taught=taught, params=1000 * d)
+    runs += [samples.run(f"TensorTrain_{share}_{d}", 9.0, prune="TopK_0.5", family=f"TensorTrain_x_{d}, TopK")
+             for share in (0.2, 0.5) for d in (2, 4)]  # fmt: skip
+    pair = study(tmp_path, runs).pairs[0]
+    assert [panel.title for panel in panels(pair)] == ["Tucker, taught", "Tucker, alone"]
+    figure = dimensions(pair, "test_top1_error")
+    axes = {each.get_gid(): each for each in figure.axes if each.get_gid()}
+    assert [*axes] == ["panel-0", "panel-1"]
+    for number, panel in enumerate(panels(pair)):
+        of = axes[f"panel-{number}"]
+        assert [each.get_text() for each in of.get_yticklabels()] == ["d = 2", "d = 3", "d = 4"]
+        assert [each.get_text() for each in of.get_xticklabels()] == ["0.2", "0.5"]
+        cells = {patch.get_gid(): patch.get_xy() for patch in of.patches}
+        said = {text.get_gid(): text.get_text() for text in of.texts if text.get_gid()}
+        groups = {group.number: group for group in panel.groups}
+        assert len(cells) == 4 and (1, 2) not in cells.values() and (0, 1) not in cells.values()
+        for gid, (column, row) in cells.items():
+            group = groups[int(gid.removeprefix("point-"))]
+            assert group.taught == (number == 0) and said[f"label-{group.number}"] == f"{group.error:.1f}"
+            conv = f"Tucker_{(0.2, 0.5)[column]}" + ("_2", "", "_4")[row]
+            assert group.first["conv"] == conv
+    colours = [patch.get_facecolor() for _, patch in sorted((p.get_xy(), p) for p in axes["panel-0"].patches)]
+    assert len({*colours}) == 4
+    assert dimensions(study(tmp_path, samples.published()).pairs[0], "test_top1_error") is None

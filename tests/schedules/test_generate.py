@@ -1,7 +1,9 @@
 """The generator: whole studies, settings and budgets, every command checked, nothing written over."""
 
+import csv
 import re
 import time
+from pathlib import Path
 
 import pytest
 from results import refused
@@ -21,9 +23,10 @@ def jobs_of(name):
     return read(name if name.endswith(".json") else f"{name}.json")
 
 
-TAUGHT = [name for name, study in STUDIES.items() if not study.settings]
+TAUGHT = [name for name, study in STUDIES.items() if study.has_teacher]
 NAMED = {"teacher_checkpoint": None, "seed": None, "init_from": None}
-ALONE = [name for name in STUDIES if name not in TAUGHT]
+ALONE = [name for name, study in STUDIES.items() if study.settings]
+SWEEPS = [name for name in STUDIES if name not in TAUGHT + ALONE]
 
 
 @pytest.mark.parametrize("name", TAUGHT)
@@ -77,6 +80,35 @@ def test_a_study_without_a_teacher_has_each_network_with_each_setting(name, work
     assert len({job.name.lower() for job in jobs}) == len(jobs)
     with pytest.raises(RequestError, match=f"--convs: the study {name} has no teacher and settings of its own"):
         generate.options([name, "--convs", "ACDC"])
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_sweep_trains_each_network_alone(name, workplace, capsys):
+    """Its jobs have the parameters of the reference table, which has about half of them, and the settings of the logs."""
+    study = STUDIES[name]
+    assert generate.main([name]) == 0
+    jobs, said = jobs_of(name), capsys.readouterr().out
+    assert len(jobs) == {"resnet9_ranks": 57 + 72, "resnet9_weight_decay": 60}.get(name, len(jobs))
+    assert len(jobs) == len(study.convs) * (2 if study.grid else 1) and {job.options.mode for job in jobs} == {
+        "teacher"
+    }
+    assert {job.options.nocrswd for job in jobs} == ({True, False} if study.grid else {False})
+    if name.endswith("_digits"):
+        return
+    (recipe,) = {
+        (job.options.network, job.options.schedule, job.options.lr, job.options.epochs, job.options.weight_decay)
+        for job in jobs
+    }
+    assert recipe == ("ResNet9", "cosine", 0.2, 128, 5e-4)
+    found = re.findall(r"^(\w+_[\d._]+) +\d+ +([\d,]+)", said, re.MULTILINE)
+    params = {conv: int(count.replace(",", "")) for conv, count in found}
+    known = {
+        row["conv"].removesuffix("_3"): int(row["params"])
+        for row in csv.DictReader(Path(__file__).parents[1].joinpath("resnet9.csv").read_text().splitlines())
+    }
+    shared = params.keys() & known.keys()
+    assert len(shared) >= {"resnet9_ranks": 60, "resnet9_weight_decay": 15}[name]
+    assert {conv: params[conv] for conv in shared} == {conv: known[conv] for conv in shared}
 
 
 @pytest.mark.parametrize("name", TAUGHT)

@@ -53,6 +53,16 @@ def test_files_of_two_networks_and_a_page(tmp_path, capsys):
     assert rendered(again, "svg") == (tmp_path / "new/figures/study.cifar10.DARTS.params.svg").read_bytes()
 
 
+def test_a_heat_map_keeps_its_scale_of_colours_on_a_dark_page(tmp_path, capsys):
+    runs = [samples.run(f"Tucker_{share}_{d}", 10 * d + share) for share in (0.2, 0.5) for d in (2, 4)]
+    path = samples.write(tmp_path / "study.csv", runs)
+    assert command(path, "--out", tmp_path, "--html", tmp_path / "page.html") == 0
+    assert str(tmp_path / "study.cifar10.WideResNet.dimensions.png") in capsys.readouterr().out
+    (figure,) = re.findall(r'<figure class="dimensions">.*?</figure>', (tmp_path / "page.html").read_text(), re.DOTALL)
+    assert "var(--" not in figure and figure.count('class="point"') == figure.count('class="label"') == 4
+    assert len({*re.findall(r"fill: (#[0-9a-f]{6})", figure)}) >= 4
+
+
 NASTY = '</script><script>alert("x")</script>&amp;$\\frac{1}{2}$ \x01 日本'
 
 
