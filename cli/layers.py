@@ -184,7 +184,7 @@ class Keys:
     def takes_list(self, key: str) -> bool:
         """Return whether the flag of a key takes several values."""
         action = next((keys_of(parser)[key] for parser in self._parsers if key in keys_of(parser)), None)
-        return action is not None and _join_of(action) is not None
+        return action is not None and join_of(action) is not None
 
     def take(self, key: str, entry: Entry, is_setting: bool = False) -> dict[str, Value]:
         """Return the value of a key, None where the text is null; of a group, which has no flag, None for all below it.
@@ -244,7 +244,7 @@ def value_of(parser: Parser, action: Action, text: str | list) -> Any:
     """
     name = argparse.ArgumentError(action, "").argument_name
     if isinstance(text, list):
-        if (join := _join_of(action)) is None:
+        if (join := join_of(action)) is None:
             raise RequestError(f"argument {name}: takes one value, no list")
         text = join(text)
     try:
@@ -260,7 +260,8 @@ def value_of(parser: Parser, action: Action, text: str | list) -> Any:
     return SWITCHED[text.lower()]
 
 
-def _join_of(action: Action) -> Callable[[list], str] | None:
+def join_of(action: Action) -> Callable[[list], str] | None:
+    """Return what writes a list as the text of a flag; None where the flag takes one value."""
     return LISTS.get(action.type) or LISTS.get(action.dest)
 
 
