@@ -46,6 +46,8 @@ def argv_of(words: list[str]) -> list[str] | None:
         digits = [each for each in arguments if each.removesuffix(".json").endswith("digits")]
         if program.endswith("generate") and digits and "--epochs" not in arguments:
             arguments = [*arguments, *([] if "--" in arguments else ["--"]), *SHORT]
+        elif program.endswith("hyperband"):  # its file is one of the page's, and says how long it takes
+            pass
         elif arguments and not digits and not MADE & {*arguments}:
             return None
         return [sys.executable, "-m", program, *arguments]

@@ -17,7 +17,7 @@ from cli import options, shrinking
 PROGRAMS = {"main.py": options.training, "count.py": options.counting, "shrink.py": shrinking.shrinking}
 COMMANDS = [command for page in documents.pages() for command in documents.commands(page)]
 PAGES = {page.relative_to(ROOT).as_posix(): page for page in documents.pages()}
-TOOLS = {"generate", "run", "collate", "list", "plot", "costs"}
+TOOLS = {"generate", "run", "collate", "list", "plot", "costs", "hyperband"}
 
 
 @pytest.fixture
