@@ -45,7 +45,7 @@ def brackets_figure(search: Search, results: Sequence[Result], best: Result | No
             ((LEFT + column * (width + GAP)) / WIDTH, bottom / height, width / WIDTH, HEIGHT / height)
         )
         error_scale(axes, min(errors), max(errors))
-        _epochs(axes, search.space.R, sorted({each.epochs for each in search.rounds[s]}))
+        _epochs(axes, search.space.R, sorted({1, *(each.epochs for each in search.rounds[s])}))
         _panel(axes, ends[s], curves, len(search.rounds[s]), best)
         axes.set_title(_title(s, ends[s]), loc="left", fontsize=TINY + 0.5, color=MUTED, pad=3)
         if column:
@@ -74,7 +74,7 @@ def _curve(end: Result) -> Curve:
 
 
 def _epochs(axes: Axes, R: int, marks: list[int]) -> None:
-    """Set the axis of epochs, logarithmic, with a mark at the end of each round."""
+    """Set the axis of epochs, logarithmic, with a mark at its beginning and at the end of each round."""
     axes.set_xscale("log")
     axes.set_xlim(0.85, 1.18 * max(R, 2))
     log_ticks(axes.xaxis, 0.85, 1.18 * max(R, 2))
@@ -98,7 +98,7 @@ def _panel(axes: Axes, ends: list[Result], curves: dict[str, Curve], rounds: int
         if each.error is None:
             edge = curve[-1][0] if curve else each.epochs
             axes.plot(
-                edge, 1.0, marker="x", markersize=4, color=INK, transform=axes.get_xaxis_transform(), clip_on=False,
+                edge, 0.97, marker="x", markersize=4, color=INK, transform=axes.get_xaxis_transform(), clip_on=False,
                 linestyle="none", zorder=7, gid=f"failed-{each.name}",
             )  # fmt: skip
         if is_best:
