@@ -153,36 +153,43 @@ def race(place: Path, times: int) -> Counter:
     return counts
 
 
+KILLS_OF_ONE = 5  # search, before it may come to its end
 SPACE = """
-base: digits teacher --wrn_depth 10 --wrn_width 0.25 --train_size 64 --val_size 60 --batch_size 32
+base: digits teacher --wrn_depth 10 --wrn_width 0.25 --train_size 96 --val_size 100 --batch_size 16
 R: 9
 eta: 3
+seed: 9
 name: s
 space:
   lr: {choice: [0.2, 0.1, 0.05, 0.02, 0.01, 1e9]}
   momentum: {uniform: [0.5, 0.95]}
-  module: {choice: [null, own.py]}
+  module: {choice: [null, own.py, plain.py]}
 """
-FAILING = """
+OWN = {
+    "plain.py": "from torch.nn import Conv2d\nclass Conv(Conv2d): pass\n",
+    "own.py": """
 from torch import nn
 class Conv(nn.Conv2d):
-    steps = 0
     def forward(self, x):
-        Conv.steps += self.training and x.device.type != "meta"
-        if Conv.steps > 9:
-            raise ValueError("it fails on purpose, in its second step")
+        if self.training and x.device.type != "meta":
+            raise ValueError("it fails on purpose, in its first step")
         return super().forward(x)
-"""  # 9 layers
+""",
+}
 
 
 def searched(folder: Path) -> bytes:
     """Write a search in which runs diverge and others fail, with the table of a launcher that ends by itself."""
-    folder.mkdir()
-    (folder / "space.yaml").write_text(SPACE)
-    (folder / "own.py").write_text(FAILING)
+    _prepare(folder)
     done = _search(folder).communicate()
     assert (folder / "s.brackets.csv").exists(), done
     return (folder / "s.brackets.csv").read_bytes()
+
+
+def _prepare(folder: Path) -> None:
+    folder.mkdir()
+    for name, text in {"space.yaml": SPACE, **OWN}.items():
+        (folder / name).write_text(text)
 
 
 def _search(folder: Path) -> subprocess.Popen:
@@ -190,7 +197,7 @@ def _search(folder: Path) -> subprocess.Popen:
 
 
 def search_kills(place: Path, kills: int, seed: int = 0) -> Counter:
-    """Kill the launcher of searches at random moments of its whole time, the n-th kill of a search later than the one before.
+    """Kill the launcher of searches at random moments, then let them come to their ends.
 
     Count whether the table, with the winner and its test error, is that of a search which nobody killed.
     """
@@ -202,11 +209,9 @@ def search_kills(place: Path, kills: int, seed: int = 0) -> Counter:
     number = 0
     while counts["launchers killed"] < kills:
         folder = place / f"search{number}"
-        folder.mkdir()
-        for name in ("space.yaml", "own.py"):
-            shutil.copy(place / "unbroken" / name, folder)
-        alive = True
-        while alive and counts["launchers killed"] < kills:
+        _prepare(folder)
+        alive, before = True, counts["launchers killed"]
+        while alive and counts["launchers killed"] < min(kills, before + KILLS_OF_ONE):
             victim = _search(folder)
             time.sleep(draw.uniform(2, max(3, 0.6 * seconds)))
             victim.kill()

@@ -166,7 +166,7 @@ class _Reader:
         not_of_base = OF_SEARCH | {name: named}
         if given := [key for key in not_of_base if key in asked.origins]:
             origin = asked.origins[given[0]]
-            raise RequestError(f"{where}: base: take {origin} out: {not_of_base[given[0]]}")
+            raise RequestError(f"{where}: base: take {given[0]} out ({origin}): {not_of_base[given[0]]}")
         if student and asked.options.teacher_checkpoint is None:
             raise RequestError(f"{where}: base: student mode needs -t, the name of a finished teacher")
         if not asked.options.val_size:
