@@ -111,8 +111,9 @@ class View:
         if record is None or not record.last:
             return [name, f"0/{epochs}", "", "", "", ""]
         last, left = record.last, record.seconds_left
+        error = _percent(record.tested, "test_top1_error") or _percent(last, "val_top1_error")
         return [
-            name, f"{record.epochs_done}/{epochs}", _percent(record.tested, "test_top1_error"),
+            name, f"{record.epochs_done}/{epochs}", error,
             _percent(record.tested, "best_test_top1_error"), f"{last.get('images_per_second', 0):,.0f}",
             duration(left) if left is not None else "",
         ]  # fmt: skip

@@ -18,11 +18,14 @@ from record.reader import read as read_record
 from schedules import hyperband
 from schedules.figures.output import rendered
 from schedules.job_queue import FINISHED, WAITING
+from schedules.list import describe
+from schedules.rows import row as row_of
 from schedules.search import report
 from schedules.search.brackets import Round, brackets, epochs_of
 from schedules.search.draws import Choice, Range, bits
 from schedules.search.rounds import Rounds, planned, winner
 from schedules.search.space import read
+from schedules.view import result
 
 BASE = "digits teacher --wrn_depth 10 --wrn_width 0.25 --train_size 64 --val_size 60"
 SPACE = f"""base: {BASE}
@@ -353,7 +356,11 @@ def test_no_test_image_is_looked_at_with_test_every_0(workplace, capsys):
     assert "give --val_size too" in refused(capsys, main.main, "digits", "teacher", "-t", "a", *flags)[1]
     assert main.main(["digits", "teacher", "-t", "a", *flags, "--val_size", "50"]) == 0
     assert "of the images held out, none was tested" in capsys.readouterr().out
-    (row,) = read_record(Path("runs/a")).rows
+    record = read_record(Path("runs/a"))
+    (row,) = record.rows
+    assert row_of(record)["val_top1_error"] == row["val_top1_error"] and row_of(record)["test_top1_error"] is None
+    assert describe("a", record, None)[0][3] == f"{row['val_top1_error']:.2f} held out"
+    assert result(record).startswith(f"finished: error {row['val_top1_error']:.2f} % of images held out")
     assert "val_top1_error" in row and not [key for key in row if key.startswith(("test", "best_test"))]
     assert main.main(["digits", "teacher", "-t", "b", *TINY[:-1], "1", "--val_size", "50"]) == 0
     other = read_record(Path("runs/b")).last
