@@ -84,9 +84,11 @@ def planned(space: Space) -> Search:
             argvs.append(["python", "main.py", *command(space, s, index)])
             of[len(argvs)] = s, index
     jobs, faults = parse(argvs)
-    for check in (lambda: (), lambda: conflicts(jobs), lambda: unfinished(jobs), lambda: of_networks(jobs)):
-        if faults := sorted([*faults, *check()]):
-            raise _fault(space, *of[faults[0][0]], faults[0][1], len({number for number, _ in faults}))
+    for check in (conflicts, unfinished, of_networks):  # each takes longer than the one before
+        faults = faults or list(check(jobs))
+    if faults:
+        number, fault = min(faults)
+        raise _fault(space, *of[number], fault, len({number for number, _ in faults}))
     by_bracket: dict[int, list[Job]] = {s: [] for s in space.chosen}
     for job in jobs:
         by_bracket[of[job.number][0]].append(job)
