@@ -81,7 +81,8 @@ def _read(request: Configuration, source: Source, device: torch.device, share: S
     else:
         data = Data(found, dataset, plan)
         data.facts = facts.of_images(found) | measured
-    data.test_every, data.reestimate_bn = request.test_every or 1, request.reestimate_bn or 0
+    data.test_every = 1 if request.test_every is None else request.test_every
+    data.reestimate_bn = request.reestimate_bn or 0
     if share.rank == 0:
         for note in _notes(found, source.where):
             print(f"warning: {note}", file=sys.stderr)

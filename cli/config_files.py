@@ -127,6 +127,24 @@ def contents(path: str, at: str = "") -> str:
         raise RequestError(f"{path}:{line} is no text in UTF-8 (byte 0x{read[error.start]:02x})")
 
 
+def composed(text: str, name: str, at: Callable[[int], str]) -> yaml.Node | None:
+    """Return the root of a text's nodes; None where it is empty. Raise RequestError where it is not YAML.
+
+    Args: name: of the file; at: how a line, counted from 0, is named in a message.
+    """
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        words = error.problem or error.context
+        raise RequestError(f"{at(mark.line)} is not YAML: {words}")
+    except yaml.reader.ReaderError as error:
+        line = next((n for n, each in enumerate(text.split("\n")) if chr(error.character) in each), 0)
+        raise RequestError(f"{at(line)} is not YAML: the character U+{error.character:04X} is not allowed")
+    except RecursionError:
+        raise RequestError(f"{name} is nested too deeply: a configuration needs {DEEPEST} levels at most")
+
+
 class _Entries:
     """The entries of one text: `imports`, (path, where) in their order, and `entries` by key."""
 
@@ -139,7 +157,7 @@ class _Entries:
 
     def of_file(self, text: str) -> "_Entries":
         """Add what the text of a file gives."""
-        root = self._composed(text)
+        root = composed(text, self._name, self._at)
         if root is not None and not isinstance(root, yaml.MappingNode):
             raise self._fault(root, "a configuration file holds keys with values, as `lr: 0.1`")
         if root is not None:
@@ -148,25 +166,11 @@ class _Entries:
 
     def of_flow(self, text: str, key: str) -> dict[str, Entry]:
         """Return what a list or a mapping gives to a key."""
-        root = self._composed(text)
+        root = composed(text, self._name, self._at)
         if isinstance(root, yaml.MappingNode):
             self._add(root, key, False, 0)
             return self.entries
         return {key: Entry(self._text(root, key, 0), self._where(root))}
-
-    def _composed(self, text: str) -> yaml.Node | None:
-        """Return the root of the file's nodes; None where it is empty."""
-        try:
-            return yaml.compose(text, Loader=yaml.SafeLoader)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            words = error.problem or error.context
-            raise RequestError(f"{self._at(mark.line)} is not YAML: {words}")
-        except yaml.reader.ReaderError as error:
-            line = next((n for n, each in enumerate(text.split("\n")) if chr(error.character) in each), 0)
-            raise RequestError(f"{self._at(line)} is not YAML: the character U+{error.character:04X} is not allowed")
-        except RecursionError:
-            raise RequestError(f"{self._name} is nested too deeply: a configuration needs {DEEPEST} levels at most")
 
     def _fault(self, node: yaml.Node, words: str) -> RequestError:
         return RequestError(f"{self._where(node)}: {words}")

@@ -192,8 +192,9 @@ DATA = (
 OPTIMISATION = (
     Flag("--epochs", number(int, 1, 10**6), help="(preset: by network; digits 30)"),
     Flag(
-        "--test_every", number(int, 1, 10**6), metavar="EPOCHS",
-        help="test after every so many epochs, and after the last (default: 1)",
+        "--test_every", number(int, 0, 10**6), metavar="EPOCHS",
+        help="test after every so many epochs, and after the last (default: 1); 0: never, only what --val_size holds out "
+        "is looked at, after every epoch",
     ),
     Flag(
         "--reestimate_bn", number(int, 0, 10**6), metavar="N",

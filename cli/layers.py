@@ -265,7 +265,7 @@ def value_of(parser: Parser, action: Action, text: str | list) -> Any:
 
 
 def join_of(action: Action) -> Callable[[list], str] | None:
-    """Return what writes a list as the flag takes it; None where the flag takes one value."""
+    """Return what writes a list as the text of a flag; None where the flag takes one value."""
     return LISTS.get(action.type) or LISTS.get(action.dest)
 
 

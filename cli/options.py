@@ -236,6 +236,11 @@ def _check_run_flags(options: argparse.Namespace) -> None:
         raise RequestError(f"--until {options.until}: at most the {options.epochs} epochs of the run are allowed")
     if options.fit_effort is not None and options.init_from is None:
         raise RequestError(f"--fit_effort {options.fit_effort:g} goes with --init_from: nothing else is fitted")
+    if options.test_every == 0 and not options.evaluate:
+        if not options.val_size:
+            raise RequestError("--test_every 0 never tests: give --val_size too, for an error of images held out")
+        if options.reestimate_bn:
+            raise RequestError(f"--reestimate_bn {options.reestimate_bn} tests, but --test_every 0 never does")
     if options.nocrswd and options.crs_factor is not None:
         raise RequestError(f"--crs_factor {options.crs_factor:g} contradicts --nocrswd")
     if images := datasets.of(vars(options)).train_images:  # those of a folder are counted when it is read

@@ -125,11 +125,13 @@ class Feed(ABC):
         """Return the named splits that are evaluated after an epoch, counted from 0.
 
         These are "val" (where images are held out) and "test" after every `test_every`-th epoch and after the last one,
-        else none.
+        else none. Where `test_every` is 0 they are "val" alone after every epoch: no test image is looked at.
         """
+        held_out = [] if self.validation is None else [("val", self.validation)]
+        if self.test_every == 0:
+            return held_out
         if not is_tested(epoch + 1, epochs, self.test_every):
             return []
-        held_out = [] if self.validation is None else [("val", self.validation)]
         return [*held_out, ("test", self.test)]
 
     def normalise(self, images: Tensor) -> Tensor:

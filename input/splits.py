@@ -22,5 +22,8 @@ def check_sizes(count: int, val_size: int, train_size: int | None, dataset: str 
 
 
 def is_tested(done: int, epochs: int, every: int) -> bool:
-    """Return whether a network is tested when `done` of the epochs are done: after each `every`-th, and after the last."""
-    return done % every == 0 or done == epochs
+    """Return whether a network is tested when `done` of the epochs are done: after each `every`-th, and after the last.
+
+    Where `every` is 0 it is never tested.
+    """
+    return every > 0 and (done % every == 0 or done == epochs)

@@ -105,6 +105,8 @@ def describe(name: str, record: Record | None, job: Job | None) -> tuple[list[st
     if record is None:
         return [name, "planned", f"0/{job.options.epochs}", ""], [repeat(record, job)]
     error = f"{record.tested['test_top1_error']:.2f}" if record.tested else ""
+    if not error and "val_top1_error" in record.last:  # --test_every 0
+        error = f"{record.last['val_top1_error']:.2f} held out"
     planned = job.options.epochs if job else record.epochs_planned
     below = [record.reason, repeat(record, job)]
     return [name, record.state, f"{record.epochs_done}/{planned}", error], [each for each in below if each]

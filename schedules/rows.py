@@ -65,6 +65,7 @@ def row(record: Record) -> dict:
     config, counts, last = record.config, dict(record.document.get("counts", {})), record.last
     if counts.get("uncounted"):  # a user's module counts nothing, and the rest alone would look like a gain
         counts["mult_adds"] = counts["mult_adds_exact"] = None
+    evaluated = record.tested or last  # of a run that is never tested, the images held out
     best5 = [each["test_top5_error"] for each in record.rows if "test_top5_error" in each]
     return {
         "name": record.name,
@@ -72,7 +73,7 @@ def row(record: Record) -> dict:
         "reason": record.reason,
         "family": family(config),
         "taught": config["mode"] == "student" if "mode" in config else None,
-        **{metric: record.tested.get(metric) for metric in METRICS},
+        **{metric: evaluated.get(metric) for metric in METRICS},
         "best_test_top5_error": min(best5, default=None),
         "epochs_done": record.epochs_done,
         "epochs_planned": record.epochs_planned,

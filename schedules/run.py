@@ -19,7 +19,7 @@ if not __package__:  # started as a file: its imports lie in the folder above
 import math
 import time
 from argparse import ArgumentTypeError
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cli import command
@@ -47,6 +47,15 @@ def _parser() -> Parser:
         prog="python -m schedules.run", description="Run the jobs of a schedule until all of them are finished."
     )
     parser.add_argument("schedule", type=system_arguments.filename, metavar="FILE", help="a JSON list of argv lists")
+    dry = parser.add_argument_group("before it is run")
+    dry.add_argument("--dry_run", action="store_true", help="measure each distinct job, say what the study takes")
+    dry.add_argument("--price", type=number(float, 0, 1e9), help="of an hour of a slot, for --dry_run")
+    add_launching(parser)
+    return parser
+
+
+def add_launching(parser: Parser) -> None:
+    """Add the flags that say where jobs run, how many at once, and how often one is tried."""
     parser.add_argument(
         "--launcher", type=choice("launcher", list(LAUNCHERS)), default="local", help=" | ".join(LAUNCHERS)
     )
@@ -54,9 +63,6 @@ def _parser() -> Parser:
         "--slots", type=number(int, 1, 100_000), metavar="N", help="jobs at once (default: one for each GPU, or 1)"
     )
     parser.add_argument("--retries", type=number(int, 0, 1000), default=2, metavar="N", help="of a job that fails")
-    dry = parser.add_argument_group("before it is run")
-    dry.add_argument("--dry_run", action="store_true", help="measure each distinct job, say what the study takes")
-    dry.add_argument("--price", type=number(float, 0, 1e9), help="of an hour of a slot, for --dry_run")
     cluster = parser.add_argument_group("ray and slurm")
     cluster.add_argument("--job_cpus", type=number(int, 1, 10_000), default=1, metavar="N", help="CPUs for each job")
     cluster.add_argument(
@@ -71,7 +77,6 @@ def _parser() -> Parser:
     cluster.add_argument(
         "--sbatch", type=setting, action="append", default=[], metavar="KEY=VALUE", help="any other option of sbatch"
     )
-    return parser
 
 
 def options(arguments: Sequence[str] | None = None) -> Configuration:
@@ -79,10 +84,15 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
     given = _parser().parse_args(arguments)
     if given.price is not None and not given.dry_run:
         raise RequestError(f"--price {given.price:g} goes with --dry_run")
+    return launching(vars(given))
+
+
+def launching(given: Mapping) -> Configuration:
+    """Return a request with the flags of `add_launching`. Raise RequestError where one is of another launcher."""
     for flag, owner in OF_LAUNCHER.items():
-        if getattr(given, flag) and given.launcher != owner:
-            raise RequestError(f"--{flag} goes with --launcher {owner}, not {given.launcher}")
-    return Configuration({**vars(given), "sbatch": dict(given.sbatch)})
+        if given[flag] and given["launcher"] != owner:
+            raise RequestError(f"--{flag} goes with --launcher {owner}, not {given['launcher']}")
+    return Configuration({**given, "sbatch": dict(given["sbatch"])})
 
 
 def setting(text: str) -> tuple[str, str]:
@@ -97,7 +107,6 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     request = options(arguments)
     from schedules.check import checked
-    from schedules.view import View
 
     jobs = checked(request.schedule)
     if request.dry_run:
@@ -109,11 +118,22 @@ def main(arguments: list[str] | None = None) -> int:
     if queue.count(FINISHED) == len(jobs):
         print(f"all {len(jobs)} runs are finished{_early(queue)}, nothing is left to do")
         return 0
+    carry_out(queue, request, jobs, f"{request.schedule}: {len(jobs)} jobs")
+    return report(queue)
+
+
+def carry_out(queue: Queue, request: Configuration, jobs: Sequence[Job], what: str) -> None:
+    """Run a queue on the launcher of a request until all of it is over.
+
+    Args: jobs: those whose sizes have to fit; what: names them. Raises Interrupted after a signal, when all jobs have stopped.
+    """
+    from schedules.view import View
+
     launcher = launchers.build(request.launcher, request)
     _check_size(jobs, launcher)
     with View(queue, launcher.about()) as view, signals.Deferred(notice="") as stop:
         skipped = f", {queue.skipped} finished already" if queue.skipped else ""
-        view.say(f"{request.schedule}: {len(jobs)} jobs{skipped}; {launcher.about()}")
+        view.say(f"{what}{skipped}; {launcher.about()}")
         try:
             work(queue, launcher, view, stop)
         except BaseException:
@@ -128,7 +148,6 @@ def main(arguments: list[str] | None = None) -> int:
             queue.give_up()
             view.say(f"{view.summary()}; the same command goes on")
             stop.interrupt()
-    return report(queue)
 
 
 def _check_size(jobs: Sequence[Job], launcher: Launcher) -> None:
@@ -198,9 +217,7 @@ def report(queue: Queue) -> int:
     """
     for place in queue.places.values():
         if place.state in (FAILED, DIVERGED):
-            print(f"\n{place.job.name} {place.state}: {place.reason}\n  its log is {place.log}")
-            said = [line for line in tail(place.log, 9) if line.strip(" ^~") and place.reason not in line]
-            print(*(f"    {line}" for line in said[-5:]), sep="\n", end="\n" if said else "")
+            explain(place)
     for place in queue.places.values():
         if place.state == BLOCKED:
             print(f"{place.job.name} was not started: {place.reason}")
@@ -213,6 +230,13 @@ def report(queue: Queue) -> int:
         raise Diverged(f"{finished}, {diverged} diverged{rest}")
     print(f"{finished}; python -m schedules.collate gathers their results")
     return 0
+
+
+def explain(place: Place) -> None:
+    """Print why a job failed, with the end of its log."""
+    print(f"\n{place.job.name} {place.state}: {place.reason}\n  its log is {place.log}")
+    said = [line for line in tail(place.log, 9) if line.strip(" ^~") and place.reason not in line]
+    print(*(f"    {line}" for line in said[-5:]), sep="\n", end="\n" if said else "")
 
 
 if __name__ == "__main__":

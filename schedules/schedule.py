@@ -187,7 +187,11 @@ def another_run(name: str, config: dict) -> list[str]:
         return []
     different = differences({key: before.get(key) for key in config}, config)
     exists = f"the run {name!r} exists with another configuration ({'; '.join(different)})"
-    return [f"{exists}: give this one another name, as --tag of schedules.generate does"] if different else []
+    return (
+        [f"{exists}: give this one another name, as --tag of schedules.generate or `name:` of a space does"]
+        if different
+        else []
+    )
 
 
 def _known(job: Job) -> dict:

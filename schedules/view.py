@@ -111,8 +111,9 @@ class View:
         if record is None or not record.last:
             return [name, f"0/{epochs}", "", "", "", ""]
         last, left = record.last, record.seconds_left
+        error = _percent(record.tested, "test_top1_error") or _percent(last, "val_top1_error")
         return [
-            name, f"{record.epochs_done}/{epochs}", _percent(record.tested, "test_top1_error"),
+            name, f"{record.epochs_done}/{epochs}", error,
             _percent(record.tested, "best_test_top1_error"), f"{last.get('images_per_second', 0):,.0f}",
             duration(left) if left is not None else "",
         ]  # fmt: skip
@@ -139,6 +140,7 @@ def _percent(row: dict, metric: str) -> str:
 def result(record: Record) -> str:
     """Return the error and the time of a run that is finished, or as far as its --until, in words."""
     seconds = sum(row.get("seconds", 0.0) for row in record.rows)
-    error = _percent(record.tested, "test_top1_error") or "unknown"
+    held_out = _percent(record.last, "val_top1_error")
+    error = _percent(record.tested, "test_top1_error") or (f"{held_out} of images held out" if held_out else "unknown")
     end = "finished" if record.state == "finished" else f"{record.epochs_done} of {record.epochs_planned} epochs"
     return f"{end}: error {error} in {duration(seconds)}"

@@ -54,7 +54,7 @@ class Density(Callback):
         """Return `active_mult_adds`; nothing between tests, where it is not known, and on the ranks that write no row."""
         if self.config is None or not step.ranks.is_first:
             return {}
-        epochs, every = self.config["epochs"], self.config["test_every"] or 1
+        epochs, every = self.config["epochs"], self.config["test_every"] or 1  # where it is never tested, after each
         found = of_trained(step.model, self.config) if is_tested(round(step.t * epochs), epochs, every) else None
         return {} if found is None else {"active_mult_adds": found}
 

@@ -8,19 +8,15 @@ or whatever else was built before it. The hash is the finaliser of SplitMix64 (S
 splittable pseudorandom number generators"), on the wrapping 64-bit integers of any torch device.
 """
 
-import hashlib
-
 import torch
 from torch import Tensor
 
+from system.keys import key
+
+__all__ = ["FIELD_BITS", "below", "hash64", "hash_order", "key", "permutation"]
+
 FIELD_BITS = 21  # three independent draws of 21 bits from one hash
 IN_CACHE = 1 << 15  # positions that a CPU's cache holds: what is mixed piece by piece takes 0.4 of the time
-
-
-def key(*parts: int | str) -> int:
-    """Return a signed 64-bit integer for `parts`, the same on every machine."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def _signed(constant: int) -> int:

@@ -3,9 +3,10 @@
     python tests/attacks.py kills [60] [seed]
     python tests/attacks.py disk [20]           # as root: it mounts small file systems
     python tests/attacks.py race [50]
+    python tests/attacks.py search [20] [seed]
 
 Each SIGKILL comes at a stage of a running process: at its start, as it loads, in a step, in the evaluation, at each stage
-of writing a checkpoint (slowed there, so that it is hit), or at a random moment. pytest runs short forms of all.
+of writing a checkpoint (slowed there, so that it is hit), or at a random moment. Of a search, the launcher is killed at random moments. pytest runs short forms of all.
 """
 
 import random
@@ -152,6 +153,82 @@ def race(place: Path, times: int) -> Counter:
     return counts
 
 
+KILLS_OF_ONE = 5  # search, before it may come to its end
+SPACE = """
+base: digits teacher --wrn_depth 10 --wrn_width 0.25 --train_size 96 --val_size 100 --batch_size 16
+R: 9
+eta: 3
+seed: 9
+name: s
+space:
+  lr: {choice: [0.2, 0.1, 0.05, 0.02, 0.01, 1e9]}
+  momentum: {uniform: [0.5, 0.95]}
+  module: {choice: [null, own.py, plain.py]}
+"""
+OWN = {
+    "plain.py": "from torch.nn import Conv2d\nclass Conv(Conv2d): pass\n",
+    "own.py": """
+from torch import nn
+class Conv(nn.Conv2d):
+    def forward(self, x):
+        if self.training and x.device.type != "meta":
+            raise ValueError("it fails on purpose, in its first step")
+        return super().forward(x)
+""",
+}
+
+
+def searched(folder: Path) -> bytes:
+    """Write a search in which runs diverge and others fail, with the table of a launcher that ends by itself."""
+    _prepare(folder)
+    done = _search(folder).communicate()
+    assert (folder / "s.brackets.csv").exists(), done
+    return (folder / "s.brackets.csv").read_bytes()
+
+
+def _prepare(folder: Path) -> None:
+    folder.mkdir()
+    for name, text in {"space.yaml": SPACE, **OWN}.items():
+        (folder / name).write_text(text)
+
+
+def _search(folder: Path) -> subprocess.Popen:
+    return process("space.yaml", "--slots", "2", "--retries", "0", cwd=folder, program="schedules/hyperband.py")
+
+
+def search_kills(place: Path, kills: int, seed: int = 0) -> Counter:
+    """Kill the launcher of searches at random moments, then let them come to their ends.
+
+    Count whether the table, with the winner and its test error, is that of a search which nobody killed.
+    """
+    draw, counts = random.Random(seed), Counter()
+    began = time.monotonic()
+    whole = searched(place / "unbroken")
+    seconds = time.monotonic() - began
+    assert b"diverged" in whole and b",failed," in whole
+    number = 0
+    while counts["launchers killed"] < kills:
+        folder = place / f"search{number}"
+        _prepare(folder)
+        alive, before = True, counts["launchers killed"]
+        while alive and counts["launchers killed"] < min(kills, before + KILLS_OF_ONE):
+            victim = _search(folder)
+            time.sleep(draw.uniform(2, max(3, 0.6 * seconds)))
+            victim.kill()
+            victim.communicate()
+            alive = victim.returncode == -9
+            counts["launchers killed"] += alive
+        said, fault = _search(folder).communicate()
+        table = folder / "s.brackets.csv"
+        counts["searches to the end"] += 1
+        same = table.exists() and table.read_bytes() == whole
+        counts["different ends"] += not same
+        if not same:
+            print(said, fault, table.read_text() if table.exists() else "no table", whole.decode(), sep="\n")
+        number += 1
+    return counts
+
+
 def full_disk(place: Path, teacher: Path, sizes: list[int], flags: Sequence[str] = ()) -> Counter:
     """A student in a file system of so many KiB, which says nothing of its limit (as with a quota): it has to end in
     one line, with all that it announced still there, and to end as if nothing had happened when there is room."""
@@ -209,6 +286,8 @@ def main(attack: str = "kills", times: int | None = None, seed: int = 0) -> int:
                 counts = full_disk(place, teacher, sizes)
             case "race":
                 counts = race(place, times or 50)
+            case "search":
+                counts = search_kills(place, times or 20, seed)
     for what in sorted(counts, key=lambda what: (what in FAILURES, what)):
         print(f"{counts[what]:4} {what}")
     print(f"{time.monotonic() - began:.0f} s")

@@ -48,6 +48,8 @@ def argv_of(words: list[str]) -> list[str] | None:
         digits = [each for each in arguments if Path(each).with_suffix("").name.endswith("digits")]
         if program.endswith("generate") and digits and "--epochs" not in arguments:
             arguments = [*arguments, *([] if "--" in arguments else ["--"]), *SHORT]
+        elif program.endswith("hyperband"):  # its file is one of the page's, and says how long it takes
+            pass
         elif arguments and not digits and not MADE & {*arguments} and program.partition(".")[2] not in OF_RUNS:
             return None
         return [sys.executable, "-m", program, *arguments]

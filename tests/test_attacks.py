@@ -1,9 +1,9 @@
-"""Short forms of attacks.py: kills at every stage, full disks, two processes with one name."""
+"""Short forms of attacks.py: kills at every stage, full disks, two processes with one name, a search whose launcher is killed."""
 
 import os
 
 import pytest
-from attacks import ALL, FAILURES, RUNS, full_disk, race, sweep
+from attacks import ALL, FAILURES, RUNS, full_disk, race, search_kills, sweep
 from children import Child
 
 pytestmark = pytest.mark.long
@@ -37,3 +37,10 @@ def test_full_disks(place):
 def test_races(place):
     counts = race(place, 3)  # the second with --resume
     assert sum(counts.values()) == 3 and not any(counts[failure] for failure in FAILURES), counts
+
+
+def test_searches(tmp_path):
+    """Runs that diverge and others that fail are in it, too."""
+    counts = search_kills(tmp_path, 2)
+    assert counts["launchers killed"] == 2 and counts["searches to the end"]
+    assert not any(counts[failure] for failure in FAILURES), counts

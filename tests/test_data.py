@@ -187,6 +187,8 @@ def test_which_splits_are_evaluated_after_an_epoch():
     assert held_out.evaluated(0, 5) == [("val", held_out.validation), ("test", held_out.test)]
     held_out.test_every = 3
     assert [epoch for epoch in range(8) if held_out.evaluated(epoch, 8)] == [2, 5, 7]
+    held_out.test_every = 0
+    assert [held_out.evaluated(epoch, 2) for epoch in range(2)] == [[("val", held_out.validation)]] * 2
 
 
 def test_held_out_images_are_apart_and_the_same_for_every_seed():

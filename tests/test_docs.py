@@ -18,7 +18,9 @@ from cli import options, shrinking
 PROGRAMS = {"main.py": options.training, "count.py": options.counting, "shrink.py": shrinking.shrinking}
 COMMANDS = [command for page in documents.pages() for command in documents.commands(page)]
 PAGES = {page.relative_to(ROOT).as_posix(): page for page in documents.pages()}
-TOOLS = {"generate", "run", "collate", "list", "plot", "costs", "prices", "remove", "rename", "pack"}
+TOOLS = {
+    "generate", "run", "collate", "list", "plot", "costs", "prices", "hyperband", "remove", "rename", "pack",
+}  # fmt: skip
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def estimate(
     """
     epochs, until = epochs
     steps = data.steps(data.training)
-    tests = sum(data.steps(split) for split in (data.test, data.validation) if split is not None)
+    tests = sum(data.steps(split) for _, split in data.evaluated(epochs - 1, epochs))
     training, testing = steps * measured.train_seconds, tests * measured.test_seconds
     tested = [epoch for epoch in range(epochs) if data.evaluated(epoch, epochs)]
     ahead = (until - done[0]) * training - done[1] * measured.train_seconds

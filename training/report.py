@@ -129,6 +129,8 @@ class Report:
             if "test_reestimated_top1_error" in last:
                 top1, top5 = (last[f"test_reestimated_{name}_error"] for name in ("top1", "top5"))
                 self.say(f"Error@1 {top1:.2f} Error@5 {top5:.2f} with batch-norm's statistics taken anew")
+        elif run.rows and "val_top1_error" in run.rows[-1]:  # --test_every 0
+            self.say(f"Error@1 {run.rows[-1]['val_top1_error']:.2f} of the images held out, none was tested")
         if not run.is_finished():
             self.say(f"{run.progress()}: the same command with a later --until, or none, and --resume goes on")
 

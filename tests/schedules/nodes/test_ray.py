@@ -91,3 +91,24 @@ def test_ctrl_c_leaves_checkpoints_and_the_same_command_goes_on(cluster, tmp_pat
     assert again.returncode == 0, output
     assert f"a handed to the cluster, after {before['epoch']} of 15 epochs" in output
     cluster.remove_node(node)
+
+
+def test_a_search_is_the_same_on_a_cluster_as_on_this_machine(cluster, tmp_path):
+    """Each round's jobs go through the same queue: its table is the same to the bit."""
+    node = cluster.add_node(num_cpus=2, node_ip_address="127.0.0.1")
+    cluster.wait_for_nodes()
+    base = f"digits teacher {' '.join(TINY)} --train_size 64 --val_size 50 --batch_size 32"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    tables = []
+    for where, flags in (("here", []), ("there", ["--launcher", "ray", "--address", cluster.address])):
+        folder = tmp_path / where
+        folder.mkdir()
+        (folder / "s.yaml").write_text(
+            f"base: {base}\nR: 2\neta: 2\nbrackets: [1]\nspace:\n  lr: {{log_uniform: [0.01, 1]}}\n"
+        )
+        command = [sys.executable, str(ROOT / "schedules/hyperband.py"), "s.yaml", "--slots", "2", *flags]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stdout + done.stderr
+        tables.append((folder / "s.brackets.csv").read_bytes())
+    assert tables[0] == tables[1] and tables[0].count(b"finished") == 3
+    cluster.remove_node(node)
