@@ -185,7 +185,8 @@ class Rounds(Queue):
     def _result(self, s: int, number: int, index: int) -> Result:
         place, epochs = self._place(s, index), self.rounds[s][number].epochs
         error = error_after(place.record(), epochs) if place.state == FINISHED else None
-        reason = place.reason or ("" if error is not None else "its record has no error of images held out")
+        why = "its record has no error of images held out" if place.state == FINISHED else place.reason
+        reason = "" if error is not None else why  # of a finished one it may say which other process has trained it
         return Result(s, number, index, place.job.name, epochs, error, place.state, None, reason)
 
 

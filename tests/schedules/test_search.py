@@ -17,7 +17,7 @@ from record import outcome
 from record.reader import read as read_record
 from schedules import hyperband
 from schedules.figures.output import rendered
-from schedules.job_queue import FINISHED, WAITING
+from schedules.job_queue import ELSEWHERE, FINISHED, WAITING
 from schedules.list import describe
 from schedules.rows import row as row_of
 from schedules.search import report
@@ -302,6 +302,16 @@ def test_a_process_of_the_round_before_is_no_failure(search):
     first = later.places["s.b1.000"]
     Path("runs/s.b1.000").mkdir()
     assert later.ended("s.b1.000", 0).state == WAITING and first.not_before == 0
+
+
+def test_what_another_process_has_trained_is_the_same(search):
+    whole = Fakes(of_index).work(Rounds(search, 0))
+    shutil.rmtree("runs")
+    fakes, queue = Fakes(of_index), Rounds(search, 0)
+    other = queue.places["s.b0.000"]
+    other.state, other.reason = ELSEWHERE, "trained by process 1"
+    fakes.train(other)
+    assert sorted(fakes.work(queue), key=str) == sorted(whole, key=str)
 
 
 def test_what_is_written(search, capsys):
