@@ -149,4 +149,5 @@ def test_a_null_of_a_file_takes_back_what_it_imports(workplace):
     (workplace / "other.yaml").write_text(f"{BASE}\ngrid: {{lr: [0.1], seed: [0, 1]}}\nteacher: true\n")
     (workplace / "mine.yaml").write_text("import: other.yaml\ngrid: {lr: null}\nbase: {lr: null}\nteacher: false\n")
     study = study_files.read("mine.yaml")
+    assert study.title == "mine"
     assert [*study.grid] == ["seed"] and "--lr" not in study.flags and not study.has_teacher
