@@ -235,6 +235,7 @@ def weigh(jobs: Sequence[Job], settings: Sequence[Setting | None], dense: int, e
     `dense` is the parameter count of the teacher (0: there is none), `exact` whether budgets are of mult-adds. Raise
     RequestError where a network misses its budget.
     """
+    from counting.budget import resolve
     from counting.costs import summary
     from schedules.check import shape
 
@@ -245,7 +246,7 @@ def weigh(jobs: Sequence[Job], settings: Sequence[Setting | None], dense: int, e
         gates = [words + job.options[key] for key, words in GATED.items() if job.options.get(key)]
         key = (*shape(job.options), *gates)
         if key not in rows:
-            costs, budget = summary(job.options), setting.budget if setting else None
+            costs, budget = summary(resolve(job.options)[0]), setting.budget if setting else None
             achieved = costs["mult_adds_exact" if exact else "params"]
             if budget and abs(achieved - budget) > TOLERANCE * budget:
                 raise RequestError(f"job {job.number} has {achieved:,} instead of {budget:,}")
@@ -284,11 +285,12 @@ def main(arguments: list[str] | None = None) -> int:
         raise RequestError(f"{request.output} exists and is another schedule: choose another -o, or delete it")
     from tabulate import tabulate
 
+    from counting.budget import resolve
     from counting.costs import summary
     from schedules.check import without_faults
 
     jobs = without_faults(str(request.output), *parse(argvs))
-    dense = summary(config_of(study, request))["params"] if study.has_teacher else 0
+    dense = summary(resolve(config_of(study, request))[0])["params"] if study.has_teacher else 0
     rows = weigh(jobs, of_jobs, dense, bool(request.budgets_mult_adds))
     of = ["network" if study.settings else "setting", "jobs", "params", "of the teacher's" if dense else "of the dense"]
     headers = [*of, "mult-adds, exact", "gated, planned", "budget"]

@@ -13,6 +13,7 @@ Every value passes through the parser of its flag. What is wrong is a RequestErr
 """
 
 import re
+import zlib
 from argparse import Action, ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,17 +30,10 @@ from system.arguments import Switch
 from system.errors import RequestError, did_you_mean
 from weights.sources import check_source
 
-OWN = (
-    "title",
-    "base",
-    "grid",
-    "convs",
-    "names",
-    "teacher",
-)  # keys of a study; all others are those of flags below them
+OWN = ("title", "base", "grid", "convs", "names", "teacher")  # keys of a study; others are flags below them
 GROUPS = ("base", "grid", "teacher")
 OF_JOBS = ("teacher_checkpoint", "student_checkpoint", "resume", "dry_run", "json", "evaluate", "allocate")
-LETTERS = 40  # of a text in a name
+LETTERS = 40  # of a value in a name; a longer one ends in a digest
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -61,7 +55,7 @@ def read(path: str) -> Study:
     if "dataset" not in base:
         raise RequestError(f"{path}: base has no dataset: give it one, as `base: {{dataset: digits}}`")
     teacher = _teacher(entries, base)
-    only = _only(base, teacher is not None, path)
+    only = _only(base, teacher is not None)
     for key, each in [*base.items(), *grid.items()] if teacher is None else []:
         if not without_teaching([f"--{key}=0"]):
             raise RequestError(f"{each.where}: {key!r} says how a teacher teaches: the study has no `teacher`")
@@ -76,7 +70,7 @@ def read(path: str) -> Study:
     varies = {key: each for key, each in base.items() if key in varied_keys}  # the teacher's: students have the grid's
     shared = {key: each for key, each in base.items() if key not in varies and key not in ("dataset", "mode")}
     return Study(
-        title=entries["title"].value if entries.get("title") else Path(path).stem,
+        title=(entries["title"].value if "title" in entries else None) or Path(path).stem,
         dataset=base["dataset"].value,
         flags=_words(shared),
         convs=tuple(convs.value),
@@ -93,9 +87,9 @@ def _teacher(entries: Mapping[str, Value], base: Mapping[str, Value]) -> dict[st
     """Return the flags of a teacher beside those of all jobs, the name of a trained one, or None where there is none."""
     own = {key.removeprefix("teacher_"): each for key, each in entries.items() if key.startswith("teacher_")}
     named = entries.get("teacher")
-    if named is None or named.value is None:
+    if named is None:
         return own or None
-    if SWITCHED.get(named.value.lower()) is False:
+    if named.value is None or SWITCHED.get(named.value.lower()) is False:
         return None
     if named.value.lower() in SWITCHED:
         return own
@@ -104,7 +98,7 @@ def _teacher(entries: Mapping[str, Value], base: Mapping[str, Value]) -> dict[st
     return named.value
 
 
-def _only(base: Mapping[str, Value], has_teacher: bool, path: str) -> str | None:
+def _only(base: Mapping[str, Value], has_teacher: bool) -> str | None:
     """Return which kind of networks the mode of a study asks for; None for both."""
     mode = base.get("mode")
     if mode is None:
@@ -225,4 +219,4 @@ def _name(key: str, value: Any) -> str:
     if isinstance(value, float):
         value = int(value) if value.is_integer() and value < 1e15 else value
     text = re.sub(r"[^A-Za-z0-9._+-]+", "_", str(value)).strip("_").lower()
-    return text[:LETTERS] or "none"
+    return (text if len(text) <= LETTERS else f"{text[: LETTERS - 9]}_{zlib.crc32(text.encode()):08x}") or "none"

@@ -149,4 +149,11 @@ def test_a_null_of_a_file_takes_back_what_it_imports(workplace):
     (workplace / "other.yaml").write_text(f"{BASE}\ngrid: {{lr: [0.1], seed: [0, 1]}}\nteacher: true\n")
     (workplace / "mine.yaml").write_text("import: other.yaml\ngrid: {lr: null}\nbase: {lr: null}\nteacher: false\n")
     study = study_files.read("mine.yaml")
+    assert study.title == "mine"
     assert [*study.grid] == ["seed"] and "--lr" not in study.flags and not study.has_teacher
+
+
+def test_a_budget_finds_the_number_of_each_conv(workplace, capsys):
+    jobs = jobs_of(f"{BASE}\ngrid: {{budget: [9000], conv: [SepHashed, ACDC]}}\nteacher: true")
+    assert [job.name for job in jobs[1::2]] == ["mine.sephashed.budget_9000.student", "mine.acdc.budget_9000.student"]
+    assert "9,002" in capsys.readouterr().out and jobs[0].options.budget is None
