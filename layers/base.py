@@ -24,7 +24,7 @@ from layers.gradient import approximate_by_gradient
 from layers.kept import DEVICES, Formed, Kept, may_keep
 from layers.scale import dense_scale, draw_normal, rms
 from layers.spec import ConvSpec
-from layers.tracing import untraced
+from layers.tracing import exporting, untraced
 
 CALL = 4 * 10**6  # another small convolution takes at least as long as so many multiply-adds
 
@@ -241,6 +241,8 @@ class ChannelMap(nn.Module, ABC):
         Args: bias: (o,) that is added where the map has none of its own.
         """
         bias = self._parameters.get("bias") if bias is None else bias
+        if exporting():  # whoever runs the graph forms the matrix, once if it folds constants
+            return F.conv2d(x, self._kernel(), bias)
         if may_keep(self):
             if self._spared > 0 and self._spared * (x.numel() // self.in_channels) > CALL:
                 return _added(self.apply_factors(x), bias)
