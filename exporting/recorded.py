@@ -107,9 +107,10 @@ def record(exported: Exported) -> torch.export.ExportedProgram:
         except Exception as error:  # of torch's, or whatever a layer of the user's own raises
             where = f"the layer {entered[-1]}" if entered else "the network"
             raise RequestError(f"torch.export does not record {where} ({first_line(error)}): {_way(exported)}")
-    for node in program.graph.nodes:
-        for key in OF_PYTHON:
-            node.meta.pop(key, None)
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            for key in OF_PYTHON:
+                node.meta.pop(key, None)
     return program
 
 

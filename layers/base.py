@@ -241,14 +241,12 @@ class ChannelMap(nn.Module, ABC):
         Args: bias: (o,) that is added where the map has none of its own.
         """
         bias = self._parameters.get("bias") if bias is None else bias
-        if exporting():  # whoever runs the graph forms the matrix, once if it folds constants
-            return F.conv2d(x, self._kernel(), bias)
         if may_keep(self):
             if self._spared > 0 and self._spared * (x.numel() // self.in_channels) > CALL:
                 return _added(self.apply_factors(x), bias)
             return F.conv2d(x, self._kept(self, self._contiguous_kernel), bias)
         self._kept.clear()
-        if self._decided(x):
+        if not exporting() and self._decided(x):  # whoever runs a graph forms the matrix, once if it folds constants
             return _added(self.apply_factors(x), bias)
         return F.conv2d(x, self._kernel(), bias)
 

@@ -12,9 +12,14 @@ from documents import ROOT, Command
 from PIL import Image
 
 import count
-from cli import options, shrinking
+from cli import exporting, options, shrinking
 
-PROGRAMS = {"main.py": options.training, "count.py": options.counting, "shrink.py": shrinking.shrinking}
+PROGRAMS = {
+    "main.py": options.training,
+    "count.py": options.counting,
+    "shrink.py": shrinking.shrinking,
+    "export.py": exporting.exporting,
+}
 COMMANDS = [command for page in documents.pages() for command in documents.commands(page)]
 PAGES = {page.relative_to(ROOT).as_posix(): page for page in documents.pages()}
 TOOLS = {"generate", "run", "collate", "list", "plot", "costs"}

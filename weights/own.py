@@ -172,4 +172,6 @@ def _difference(state: Mapping[str, Tensor], places: Mapping[str, Tensor]) -> st
         if there.shape != place.shape or there.dtype != place.dtype:
             shapes = [f"{each.dtype} {tuple(each.shape)}".removeprefix("torch.") for each in (there, place)]
             return f"{name} is {shapes[0]}, of the network {shapes[1]}"
+        if not place.is_meta and not place.equal(there):  # the seed of its hashes
+            return f"{name} is {there.tolist()}, of the network {place.tolist()}"
     return ""
