@@ -60,7 +60,7 @@ def _model(exported: Exported, opset: int):
             return made.model_proto
         except Exception as error:  # of torch's exporter or of onnxscript
             raise RequestError(
-                f"ONNX cannot hold it ({_reason(error)}): --dense may do, --to torch and safetensors hold it"
+                f"ONNX cannot hold it ({_reason(error)}): --to torch may hold it, or --dense"
             )
 
 
