@@ -59,9 +59,7 @@ def _model(exported: Exported, opset: int):
             optimizer.optimize_ir(made.model, output_size_limit=FOLDED, should_fold=_folds)
             return made.model_proto
         except Exception as error:  # of torch's exporter or of onnxscript
-            raise RequestError(
-                f"ONNX cannot hold it ({_reason(error)}): --to torch may hold it, or --dense"
-            )
+            raise RequestError(f"ONNX cannot hold it ({_reason(error)}): --to torch may hold it, or --dense")
 
 
 def _forget_python(graph) -> None:
