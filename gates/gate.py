@@ -17,6 +17,8 @@ from fractions import Fraction
 import torch
 from torch import Generator, Tensor, nn
 
+from layers.tracing import exporting
+
 NAIVE_DEVIATION = 0.01  # of the normal distribution from which Naive's matrix is drawn, cut off at twice that
 
 JOINING = 0.1  # times W of an FBS gate that is put into a trained network
@@ -29,6 +31,10 @@ def open_count(channels: int, density: Fraction | float) -> int:
 
 def largest(scores: Tensor, count: Tensor | int) -> Tensor:
     """Return which of the scores (B, c), none below 0, are the `count` largest of each row, as a mask; of equal ones the first are."""
+    if exporting():  # by comparisons: other programs sort otherwise where numbers are equal
+        before = torch.ones(scores.shape[1], scores.shape[1], dtype=torch.bool).tril(-1)
+        one, other = scores[:, :, None], scores[:, None]
+        return ((other > one) | (other == one) & before).sum(2) < count
     keys = ranking(scores)
     if scores.device.type == "cpu" and not torch.compiler.is_compiling():
         return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, keys.topk(int(count), sorted=False)[1], True)

@@ -18,11 +18,13 @@ from torch import Generator, Tensor, nn
 
 from layers import cosine_costs
 from layers.base import ChannelMap
+from layers.cosine import recorded_cosine_matrix
 from layers.product import form_constants, forms_matrices, product
 from layers.scale import draw_normal
 from layers.seeded import Seeded
 from layers.spec import ConvSpec
 from layers.square import Square
+from layers.tracing import exporting
 from system.hashing import key as derived_key
 from system.hashing import permutation
 
@@ -52,7 +54,25 @@ class ACDC(ChannelMap):
 
     def matrix(self) -> Tensor:
         """Return the matrix (o, i): the map of the unit vectors."""
-        return self.map_columns(torch.eye(self.in_channels, dtype=self.a.dtype, device=self.a.device))
+        units = torch.eye(self.in_channels, dtype=self.a.dtype, device=self.a.device)
+        if exporting():
+            return self._recorded(self.square.expand(units).t())
+        return self.map_columns(units)
+
+    def _recorded(self, x: Tensor) -> Tensor:
+        """Map columns (N, R) to (o, R) in torch's own operators, by factors formed as matrices, P·C·D·P′·C^T·A.
+
+        C is computed in the graph, so that no file holds it.
+        """
+        cosine = recorded_cosine_matrix(self.square.size).to(x.dtype)
+        forth, back = self._reordered(cosine.t(), inside=True), self._reordered(cosine, inside=False)
+        for factor in (((back * self.d[:, None]) @ forth) * self.a[:, None]).unbind():
+            x = factor @ x
+        return self.square.reduce(x.t()).t()
+
+    def _reordered(self, matrix: Tensor, inside: bool) -> Tensor:
+        """Return a matrix (N, N) with its rows in the order inside, or after, all factors; (L − 1, N, N) where these differ."""
+        return torch.cat([matrix[::2], matrix[1::2]]) if self.riffles_inside or not inside else matrix
 
     def apply_factors(self, x: Tensor) -> Tensor:
         """Map the channels of (B, i, H, W) as columns."""
@@ -146,3 +166,8 @@ class PermutedACDC(Seeded, ACDC):
     def permutations(self) -> Tensor:
         """Return them."""
         return self.structure()[0]
+
+    def _reordered(self, matrix: Tensor, inside: bool) -> Tensor:
+        """Return a matrix (N, N) with its rows in the order inside, or after, each factor: (L − 1, N, N)."""
+        orders = self.recorded_structure(0)[0 if inside else 1 :: 2]
+        return matrix.index_select(0, orders.flatten()).view(*orders.shape, -1)

@@ -24,7 +24,7 @@ from layers.gradient import approximate_by_gradient
 from layers.kept import DEVICES, Formed, Kept, may_keep
 from layers.scale import dense_scale, draw_normal, rms
 from layers.spec import ConvSpec
-from layers.tracing import untraced
+from layers.tracing import exporting, untraced
 
 CALL = 4 * 10**6  # another small convolution takes at least as long as so many multiply-adds
 
@@ -246,7 +246,7 @@ class ChannelMap(nn.Module, ABC):
                 return _added(self.apply_factors(x), bias)
             return F.conv2d(x, self._kept(self, self._contiguous_kernel), bias)
         self._kept.clear()
-        if self._decided(x):
+        if not exporting() and self._decided(x):  # whoever runs a graph forms the matrix, once if it folds constants
             return _added(self.apply_factors(x), bias)
         return F.conv2d(x, self._kernel(), bias)
 

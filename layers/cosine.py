@@ -30,6 +30,17 @@ def cosine_matrix(n: int, device: torch.device | None = None) -> Tensor:
     return matrix
 
 
+def recorded_cosine_matrix(n: int) -> Tensor:
+    """Return C (N, N), float32, by a few operators that a graph can hold in place of its numbers.
+
+    Angles are brought to [−π/2, π/2] in whole numbers first, as cos(πm/2N) = sin(π(N − m)/2N), so C is exact to rounding.
+    """
+    angle = (2 * torch.arange(n)[:, None] + 1) * torch.arange(n) % (4 * n)
+    angle = n - torch.minimum(angle, 4 * n - angle)
+    scale = torch.where(torch.arange(n) == 0, math.sqrt(1 / n), math.sqrt(2 / n))
+    return (angle.float() * (math.pi / (2 * n))).sin() * scale
+
+
 def split(n: int) -> tuple[int, int] | None:
     """Return (N₁, N₂) with N = N₁·N₂, N₁ even, for which N₁ + 2N₂ is least; None where N is odd."""
     splits = [(first, n // first) for first in range(2, n + 1, 2) if n % first == 0]

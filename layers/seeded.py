@@ -13,11 +13,18 @@ from torch import Tensor, nn
 from layers.tracing import untraced
 
 
+def smallest(places: Tensor) -> Tensor:
+    """Return places, none below 0, as unsigned integers of 8 or 16 bits where they hold them, else as int32."""
+    last = int(places.max())
+    return places.to(torch.uint8 if last < 1 << 8 else torch.uint16 if last < 1 << 16 else torch.int32)
+
+
 class Seeded(nn.Module, ABC):
     """A module with a pseudo-random structure, a pure function of its integer `key`."""
 
     key: int
     _structure: tuple[Tensor, ...] | None = None
+    _packed: tuple[Tensor, ...] = ()
 
     @abstractmethod
     def _find_structure(self) -> tuple[Tensor, ...]:
@@ -34,6 +41,14 @@ class Seeded(nn.Module, ABC):
                 self._structure = find()
         return self._structure
 
+    def pack(self) -> None:
+        """Keep the structure in the smallest integers that hold it, for the file of a graph that torch.export records."""
+        self._packed = tuple(map(smallest, self.structure()))
+
+    def recorded_structure(self, place: int) -> Tensor:
+        """Return one tensor of the structure that `pack` keeps, as a graph computes with it: int32."""
+        return self._packed[place].int()
+
     def _apply(self, fn, recurse=True) -> "Seeded":
         self._structure = None
         return super()._apply(fn, recurse)
@@ -44,4 +59,4 @@ class Seeded(nn.Module, ABC):
         return replica
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_structure": None}
+        return {**self.__dict__, "_structure": None, "_packed": ()}

@@ -16,6 +16,7 @@ from layers.kept import Kept, may_keep
 from layers.scale import draw_normal
 from layers.seeded import Seeded
 from layers.spec import ConvSpec, ImpossibleShare
+from layers.tracing import exporting
 from system.hashing import hash_order
 
 
@@ -67,6 +68,8 @@ class SharedNumbers(Seeded):
 
     def forward(self) -> Tensor:
         """Return the entries (n,)."""
+        if exporting():
+            return self.numbers.index_select(0, self.recorded_structure(0))
         index, order = self.structure()
         return _Share.apply(self.numbers, index, order)
 

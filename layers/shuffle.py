@@ -18,7 +18,7 @@ from layers.scale import dense_scale, draw_normal, equalise, rms, shared_scale
 from layers.shuffle_fit import approximate_by_shuffle
 from layers.spec import ConvSpec
 from layers.strided import conv2d
-from layers.tracing import untraced
+from layers.tracing import exporting, untraced
 
 
 class Shuffle(Block):
@@ -48,7 +48,7 @@ class Shuffle(Block):
             return self._apply_ordinary(x, *self._kept(self, self._ordinary))
         self._kept.clear()
         with untraced():
-            dense_pays = self._dense_pays(*x.shape[2:], x.shape[0])
+            dense_pays = not exporting() and self._dense_pays(*x.shape[2:], x.shape[0])
         if dense_pays:
             return conv2d(x, self.weight(), self.bias, spec.stride, spec.padding, spec.dilation)
         x = F.conv2d(x, self.reduce, groups=self.groups)

@@ -1,4 +1,4 @@
-"""Hide a computation from torch.jit.trace, by which other libraries count and export networks.
+"""Hide a computation from torch.jit.trace, by which other libraries count networks; know whether torch.export records one.
 
 with untraced():
     pixels = x.shape[0] * x.shape[2] * x.shape[3]      # a plain integer, also while a network is traced
@@ -23,3 +23,11 @@ def _without_recording() -> Iterator[None]:
 def untraced() -> AbstractContextManager:
     """Return a context in which torch.jit.trace records nothing: shapes are integers, new tensors are constants."""
     return _without_recording() if torch.jit.is_tracing() else nullcontext()
+
+
+def exporting() -> bool:
+    """Return whether torch.export records the network, as a graph for other programs and for batches of any size.
+
+    What is recorded then has torch's own operators alone, keeps nothing, and takes no decision by the size of a batch.
+    """
+    return torch.compiler.is_exporting()

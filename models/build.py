@@ -22,7 +22,10 @@ from layers.user import UserConv
 from models.registry import NETWORKS
 from models.widths import narrow
 
-CHANGES = {"gate": "gates.attach:attach"}  # by keys of a configuration: (network, config) changes the network in place
+CHANGES = {
+    "biased": "models.dense:add_biases",
+    "gate": "gates.attach:attach",
+}  # by keys of a configuration: (network, config) changes the network in place
 
 
 def build(config: dict) -> nn.Module:

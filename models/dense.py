@@ -4,11 +4,15 @@ densify(network)                             # in place; outputs are the same bu
 replacements(network)                        # {"groups.0.0.conv1": SepHashed…, …}
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from blocks import BlockAsLinear
 from layers.base import Block, Replacement
+from layers.dense import Conv
 from layers.spec import ConvSpec
 from system.errors import RequestError
 
@@ -28,12 +32,12 @@ def replacements(network: nn.Module) -> dict[str, Replacement]:
 
 
 @torch.no_grad()
-def densify(network: nn.Module) -> list[str]:
-    """Replace, in place, every replacement by the ordinary convolution or Linear that it equals in evaluation.
+def densify(network: nn.Module, kind: type[Replacement] = Replacement) -> list[str]:
+    """Replace, in place, every replacement of a kind by the ordinary convolution or Linear that it equals in evaluation.
 
     Hooks, as those of gates and taps, stay. Return the dotted names. Raise RequestError for a layer that equals none.
     """
-    found = replacements(network)
+    found = {name: block for name, block in replacements(network).items() if isinstance(block, kind)}
     for name, block in found.items():
         if not isinstance(block, Block):
             raise RequestError(
@@ -42,6 +46,24 @@ def densify(network: nn.Module) -> list[str]:
     for name, block in found.items():
         put(network, name, convolution(block.spec, block.weight(), block.effective_bias()))
     return list(found)
+
+
+def add_biases(network: nn.Module, config: Mapping[str, Any]) -> None:
+    """Give the convolutions and Linear layers that `biased` of a configuration names a bias, in place, where they have none.
+
+    Such are the dense kernels of blocks that have biases where the network itself has none. Raise RequestError for a name of
+    anything else.
+    """
+    for name in config["biased"].split():
+        try:
+            module = network.get_submodule(name)
+        except AttributeError:
+            module = None
+        if not isinstance(module, nn.Conv2d | nn.Linear | Conv):
+            raise RequestError(f"the network has no convolution {name!r} that could have a bias")
+        if module.bias is None:
+            kernel = module.kernel if isinstance(module, Conv) else module.weight
+            module.bias = nn.Parameter(kernel.new_zeros(len(kernel)))
 
 
 def put(network: nn.Module, name: str, plain: nn.Module) -> None:

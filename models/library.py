@@ -127,8 +127,10 @@ class LibraryNetwork(nn.Module):
         ]  # such as gates
         prefixes = tuple(f"{name}." for name in swapped)
         for name, tensor in (*self.named_parameters(), *self.named_buffers()):
-            if not name.startswith(prefixes):
+            if not name.startswith(prefixes) and name in theirs:
                 tensor.copy_(theirs[name][tuple(map(slice, tensor.shape))])  # a shrunk network has fewer channels
+            elif not name.startswith(prefixes):
+                tensor.zero_()  # a bias that the library's own layer has not (models/dense.py)
         for module in self.modules():
             if (
                 isinstance(module, nn.BatchNorm2d) and "weight" in module._buffers

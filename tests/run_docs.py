@@ -4,7 +4,7 @@
 
 Run are, of the fenced blocks, count.py and main.py on digits and every tool of schedules that reads what these have made,
 in one folder that is thrown away. Training is cut to 320 images, and to one epoch where a command does not say how many, to two
-where it says more and no moment that could lie behind them. The first command that fails ends it. main.py, count.py and shrink.py are forked from this process, which has imported them: most commands
+where it says more and no moment that could lie behind them. The first command that fails ends it. main.py, count.py, shrink.py and export.py are forked from this process, which has imported them: most commands
 then import no torch. Example files that a page shows are written into the folder if they belong to no folder of the tree.
 """
 
@@ -27,7 +27,7 @@ MOST = 2  # epochs
 MOMENTS = {
     "--until", "--epoch_step", "--lr_points", "--restart_epochs", "--prune_at", "--prune_until", "--kl_warmup", "--test_every",
 }  # fmt: skip
-PROGRAMS = ("main", "count", "shrink")
+PROGRAMS = ("main", "count", "shrink", "export")
 OF_RUNS = ("remove", "rename", "pack")  # tools that are shown on runs on digits alone
 # What the commands on digits make, for others to read, and what a page shows.
 MADE = {"results.csv", "sparse.csv", "gated.csv", "ranks.csv", "decay.csv", "spot.json"}
@@ -35,10 +35,12 @@ MADE = {"results.csv", "sparse.csv", "gated.csv", "ranks.csv", "decay.csv", "spo
 
 def argv_of(words: list[str]) -> list[str] | None:
     """The process of a page's command, with its training cut short; None where it is not to be run."""
+    if words[0] == "python" and len(words) == 2 and words[1] in documents.scripts():
+        return [sys.executable, *words[1:]]
     if words[0] != "python" or len(words) < 3:
         return None
     program, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[1], words[2:])
-    if program in ("count.py", "shrink.py"):
+    if program in ("count.py", "shrink.py") or (program == "export.py" and arguments[0].startswith("digits.")):
         return [sys.executable, str(ROOT / program), *arguments]
     if program == "main.py" and "--config" in arguments:  # files of the pages, which say the epochs
         return [sys.executable, str(ROOT / program), *arguments, *FEW]

@@ -13,9 +13,14 @@ from documents import ROOT, Command
 from PIL import Image
 
 import count
-from cli import options, shrinking
+from cli import exporting, options, shrinking
 
-PROGRAMS = {"main.py": options.training, "count.py": options.counting, "shrink.py": shrinking.shrinking}
+PROGRAMS = {
+    "main.py": options.training,
+    "count.py": options.counting,
+    "shrink.py": shrinking.shrinking,
+    "export.py": exporting.exporting,
+}
 COMMANDS = [command for page in documents.pages() for command in documents.commands(page)]
 PAGES = {page.relative_to(ROOT).as_posix(): page for page in documents.pages()}
 TOOLS = {
@@ -57,7 +62,11 @@ def parse(words: list[str]) -> None:
         assert "main.py" in arguments
         arguments = arguments[arguments.index("main.py") :]
     first, *rest = arguments
-    if first == "-m":
+    if first in documents.scripts():  # it lies where the page says that it is written
+        return
+    if arguments == ["-m", "pip", "install", "-e", "."]:
+        assert (ROOT / "pyproject.toml").is_file()
+    elif first == "-m":
         package, tool = rest[0].split(".")
         assert package == "schedules" and tool in TOOLS
         module = importlib.import_module(rest[0])

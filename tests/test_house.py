@@ -6,10 +6,8 @@ import sys
 
 from small_runs import ROOT
 
-ROOT_MODULES = {"main", "count", "shrink", "blocks", "data", "distill"}
-ROOMS = (
-    "benchmarks cli counting distributed input layers models record schedules sparsity system training weights".split()
-)
+ROOT_MODULES = {"main", "count", "shrink", "export", "blocks", "data", "distill"}
+ROOMS = "benchmarks cli counting distributed exporting input layers models record schedules sparsity system training weights".split()
 LARGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 320, 60, 8
 
 
@@ -42,7 +40,7 @@ def test_sizes():
 def test_nothing_large_before_the_request_is_resolved():
     """Registries and what reads command lines import each other at most."""
     modules = "cli.options distributed.launch layers.registry models.registry training.registry input.datasets weights.sources"
-    modules += " schedules.run schedules.generate schedules.collate schedules.list schedules.plot schedules.costs schedules.remove schedules.rename schedules.pack schedules.hyperband"
+    modules += " cli.exporting schedules.run schedules.generate schedules.collate schedules.list schedules.plot schedules.costs schedules.remove schedules.rename schedules.pack schedules.hyperband"
     large = "torch numpy PIL rich tabulate matplotlib tensorboardX"
     code = f"import sys, {', '.join(modules.split())}; print({{*{large.split()}}} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

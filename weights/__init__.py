@@ -1,5 +1,5 @@
-"""Where trained weights come from, and where they go: `from weights import swap`."""
+"""Trained weights: where they come from, and networks in Python: `from weights import load, swap`."""
 
 from system.lazy import offers
 
-__getattr__ = offers(swap="weights.swapping:swap")
+__getattr__ = offers(load="weights.classifier:load", swap="weights.swapping:swap")

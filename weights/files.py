@@ -2,6 +2,7 @@
 
     load("w.pth")                     # whatever was saved: a state dict, or a dict that holds some
     load("w.safetensors")             # a state dict, in the order of its names
+    header("w.safetensors")           # the texts in its header
 
 torch.load runs with weights_only=True. It is allowed by name to read what training scripts keep beside the weights if
 that is only data (argparse's Namespace, NumPy's scalars and arrays, paths, dates). Any other file is refused with a
@@ -19,6 +20,7 @@ import zipfile
 from argparse import Namespace
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +28,7 @@ from torch import Tensor
 
 from system.errors import MachineFault, RequestError, first_line
 
+Read = TypeVar("Read")
 TRY_AGAIN = "fetch or copy it again"
 TORCH = "damaged, or nothing that torch.save wrote"
 FAILING = (errno.EIO, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT)  # faults of a disk or a file server, not of a file
@@ -57,6 +60,23 @@ def load(path: str) -> object:
             head, size = file.read(512), file.seek(0, 2)
         _check_kind(path, head)
         return _safetensors(path, head, size) if _is_safetensors(path, head) else _torch(path)
+    except OSError as error:
+        if error.errno in FAILING:
+            raise MachineFault(f"{path} cannot be read: {first_line(error)}")
+        raise RequestError(f"{path} cannot be read: {first_line(error)}")
+
+
+def header(path: str) -> dict[str, str]:
+    """Return the texts that the header of a safetensors file holds; none where a file is another one.
+
+    Raises what `load` raises.
+    """
+    try:
+        with open(path, "rb") as file:
+            head, size = file.read(512), file.seek(0, 2)
+        return (
+            _in_safetensors(path, head, size, lambda file: file.metadata() or {}) if _is_safetensors(path, head) else {}
+        )
     except OSError as error:
         if error.errno in FAILING:
             raise MachineFault(f"{path} cannot be read: {first_line(error)}")
@@ -131,6 +151,13 @@ def _is_safetensors(path: str, head: bytes) -> bool:
 
 def _safetensors(path: str, head: bytes, size: int) -> dict[str, Tensor]:
     """Return the tensors sorted by name: the order in which a file lists them says nothing."""
+    return _in_safetensors(
+        path, head, size, lambda file: {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
+    )
+
+
+def _in_safetensors(path: str, head: bytes, size: int, read: Callable[[Any], Read]) -> Read:
+    """Return what `read` makes of a file that is open. Raise RequestError where it is not whole."""
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
@@ -142,7 +169,7 @@ def _safetensors(path: str, head: bytes, size: int) -> dict[str, Tensor]:
         raise RequestError(f"{path} is no whole safetensors file, {told}: {TRY_AGAIN}")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
+            return read(file)
     except OSError:
         raise
     except (SafetensorError, Exception) as error:  # whatever a wrong header makes safetensors raise

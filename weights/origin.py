@@ -26,10 +26,12 @@ from record.found import Found, progress
 from record.paths import checkpoint_path
 from system.configuration import Configuration
 from system.errors import MachineFault, RequestError, first_line
-from weights import approximation, matching, pretrained
+from weights import approximation, matching, own, pretrained
 from weights.classes import check_classes
 from weights.restore import restore
 from weights.sources import file_and_key, is_file, is_run
+
+FORM = ("widths", "biased")  # of a configuration: in what its network differs from the one that its flags name
 
 
 class Origin(NamedTuple):
@@ -56,7 +58,7 @@ def origin(source: str, config: dict, role: str, fetch: bool = True, teaches: bo
     for. Raises RequestError where there is no such source or no network here takes its weights, MachineFault where it
     is damaged.
     """
-    saved = _saved(source, role)
+    saved = stored(source, role)
     if saved is None:
         return _from_elsewhere(source, config, fetch, teaches)
     there = saved["config"]
@@ -72,14 +74,17 @@ def origin(source: str, config: dict, role: str, fetch: bool = True, teaches: bo
 
 def facts(source: str, config: dict) -> dict:
     """Return the configuration of the network that a source names; weights are not downloaded for it."""
-    saved = _saved(source, "run")
+    saved = stored(source, "run")
     if saved is None:
         return matching.match(source, pretrained.shapes(source, config["dataset"]), config).config
     return saved["config"]
 
 
-def _saved(source: str, role: str) -> dict | None:
-    """Return the checkpoint that a source names, by a run's name or by a path; None where it is not one of swapconv."""
+def stored(source: str, role: str) -> dict | None:
+    """Return the checkpoint that a source names, by a run's name or by a path; None where it is not one of swapconv.
+
+    A file of safetensors that export.py has written is as good as one. Args: role: what messages call the source.
+    """
     if not is_file(source):
         if is_run(source) and not checkpoint_path(source).exists() and Path(source).is_file():
             raise RequestError(
@@ -90,11 +95,10 @@ def _saved(source: str, role: str) -> dict | None:
         _refuse_missing(source, role)
     path, key = pretrained.located(source)
     try:
-        if not is_checkpoint(Path(path)):
-            return None
-        if key is not None:
+        saved = load_file(Path(path), f"{role} {path!r}") if is_checkpoint(Path(path)) else own.read(path)
+        if saved is not None and key is not None:
             raise RequestError(f"{source}: {path} is a checkpoint of swapconv, of which no key chooses: give {path}")
-        return load_file(Path(path), f"{role} {path!r}")
+        return saved
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}")
 
@@ -175,21 +179,22 @@ def init_fault(config: dict, start: dict) -> str:
 
 
 def as_narrow(request: Configuration, found: Found) -> Configuration:
-    """Return the request for a network as narrow as the one that --init_from names, where that is a shrunk one.
+    """Return the request for a network of the form of the one that --init_from names, where that is no plain one.
 
-    A run that has been started already keeps its widths. Raise RequestError where the request is for another network.
+    It is as narrow as a shrunk one; an ordinary one has biases where a dense export has them. A run that has been started
+    already keeps its form. Raise RequestError where the request is for another network.
     """
     name = request.init_from
     if not name:
         return request
-    if found.state is not None and found.config.get("init_from") == name:
-        widths = found.config.get("widths")
-    else:
-        start = (_saved(name, "run") or {"config": {}})["config"]
-        widths = start.get("widths")
-        if widths and (fault := init_fault(request, start)):
-            raise RequestError(f"--init_from {name}: {fault}")
-    return request | {"widths": widths} if widths else request
+    is_begun = found.state is not None and found.config.get("init_from") == name
+    start = found.config if is_begun else (stored(name, "run") or {"config": {}})["config"]
+    form = {key: start[key] for key in FORM if start.get(key)}
+    if request.conv != start.get("conv"):
+        form.pop("biased", None)
+    if form and not is_begun and (fault := init_fault(request, start)):
+        raise RequestError(f"--init_from {name}: {fault}")
+    return request | form
 
 
 def start_of(config: dict, network: nn.Module, found: Found) -> Origin:

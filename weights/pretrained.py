@@ -64,6 +64,11 @@ def _published(source: str, dataset: str) -> tuple[str, str]:
     return library, name
 
 
+def published_entry(source: str):
+    """Return torchvision's entry of the weights that a source names. Raise RequestError where there is none."""
+    return _entry(source, _published(source, DATASET)[1])[1]
+
+
 def _entry(source: str, name: str):
     """Return a network of torchvision and an entry of its weights."""
     from torchvision.models import get_model_weights

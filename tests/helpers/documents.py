@@ -105,6 +105,11 @@ def configurations() -> dict[str, str]:
     return {block.file: "\n".join([*block.lines, ""]) for block in shown}
 
 
+def scripts() -> set[str]:
+    """The names of the scripts that the pages show, to be run in the folder where they lie."""
+    return {block.file for _, block in example_files() if block.file and "/" not in block.file}
+
+
 def example_files() -> list[tuple[Path, Block]]:
     """Every block of Python of the pages, with its page."""
     return [(page, block) for page in pages() for block in blocks(page) if block.language == "python"]

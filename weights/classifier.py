@@ -1,0 +1,121 @@
+"""A trained network, ready to classify: `load` finds it by any name that -t takes.
+
+from weights import load
+network = load("wrn.teacher")                # or FILE.safetensors of export.py, "torchvision:resnet18", "timm:resnet18.a1_in1k"
+image = network.preprocess(Image.open("cat.png"))           # (3, 32, 32), as the tests of its run saw images
+logits = network(image[None])                # (1, 10)
+network.classes[logits.argmax()], network.config["conv"]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from input import datasets
+from input.presented import Presented
+from input.presented import of as presented_of
+from models.libraries import LIBRARIES
+from system.errors import RequestError
+from weights.origin import Origin, origin, stored
+from weights.sources import check_source, is_published, published_network
+
+PUBLISHED = "imagenet"  # what all published weights were trained on
+
+
+class Classifier(nn.Module):
+    """A trained network in evaluation mode, which returns logits alone.
+
+    `network` is the module itself, which returns `models.output.Output`; `config`, the configuration that builds it; `digest`, that
+    of its weights; `row`, what is known of its test.
+    """
+
+    def __init__(self, name: str, found: Origin):
+        super().__init__()
+        self.network, self.name, self.digest = found.network, name, found.digest
+        self.config: Mapping[str, Any] = MappingProxyType(dict(found.config))
+        self.row = {} if found.test_error is None else {"test_top1_error": found.test_error}
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map normalised images (B, 3, side, side) to logits (B, classes)."""
+        return self.network(images).logits
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the network is one that is not written here, whose costs are those of its operations."""
+        return getattr(self.network, "foreign", False)
+
+    def swappable(self) -> list[str]:
+        """Return the dotted names of what may be swapped, which begin with `network.`."""
+        return [f"network.{name}" for name in self.network.swappable()]
+
+    @property
+    def side(self) -> int:
+        """The rows and columns of the images."""
+        return datasets.side_of(self.config)
+
+    @cached_property
+    def preprocess(self) -> Presented:
+        """What makes an image of Pillow, or bytes (H, W, 3), what the network is given: (3, side, side), on the CPU."""
+        return presented_of(self.config)
+
+    @cached_property
+    def classes(self) -> tuple[str | int, ...]:
+        """The names of the classes by label; their numbers where the configuration does not hold all names."""
+        count = datasets.of(self.config).classes
+        names = (self.config.get("data_names") or "").split("/")
+        if len(names) != count and is_published(self.name) and self.name.startswith(LIBRARIES[0]):
+            names = _categories(self.name)
+        return tuple(names) if len(names) == count else tuple(range(count))
+
+    def extra_repr(self) -> str:
+        """Return what PyTorch prints of this module."""
+        return f"{self.name}: {self.config['network']} with {self.config['conv']}, {self.config['dataset']}"
+
+
+def load(source: str, device: torch.device | str = "cpu", image_size: int | None = None) -> Classifier:
+    """Return a trained network in evaluation mode.
+
+    Args: source: the name of a run, a checkpoint's path, a file that export.py --to safetensors wrote, or
+    torchvision:NAME[:WEIGHTS] and timm:NAME, which are downloaded where they are not there yet; image_size: rows and columns
+    of the images of published weights (default: 224). Raise RequestError where there is no such network, MachineFault where
+    it is damaged or cannot be fetched. Print a warning where a run has not finished.
+    """
+    check_source(source, "load:")
+    if is_published(source):
+        found = origin(source, _published(source, image_size), "network")
+    elif image_size is not None:
+        raise RequestError(
+            f"{source!r} says itself on which images it was trained: image_size is of published weights alone"
+        )
+    elif stored(source, "network") is None:
+        way = (
+            "main.py -t takes it with --network and its flags, and --init_from starts a run from it that can be loaded"
+        )
+        raise RequestError(f"{source} does not say of which network it is: {way}")
+    else:
+        found = origin(source, {}, "network")
+    if found.unfinished:
+        print(f"warning: {source} has only finished {found.unfinished}", file=sys.stderr)
+    return Classifier(source, found).to(device)
+
+
+def _published(source: str, image_size: int | None) -> dict[str, Any]:
+    """Return the configuration of a run for which published weights are fetched."""
+    side = image_size or datasets.DATASETS[PUBLISHED].presets["image_size"]
+    asked = {"dataset": PUBLISHED, "image_size": side, "seed": 0, "network": published_network(source)}
+    return asked | {"conv": "Conv", "module": None, "where": ""}
+
+
+def _categories(source: str) -> list[str]:
+    """Return the names of the classes that torchvision publishes with weights."""
+    from weights.pretrained import published_entry
+
+    return published_entry(source).meta.get("categories", [])
