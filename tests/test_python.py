@@ -1,4 +1,4 @@
-"""What docs/python.md imports: swap, count, frame and draw, on networks and runs that are not ours."""
+"""What docs/python.md imports: load, swap, count, frame and draw, on networks and runs that are not ours."""
 
 import tomllib
 from pathlib import Path
@@ -14,7 +14,7 @@ from counting import count
 from models.dense import replacements
 from schedules import draw, frame
 from system.errors import RequestError
-from weights import swap
+from weights import load, swap
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,8 +66,8 @@ def test_count(resnet):
         count(resnet, 0)
 
 
-def test_frame_and_figures(workplace):
-    """The table of all runs with the types of its columns, and the axes of a kind of figure of some of them."""
+def test_runs_frame_and_figures(workplace):
+    """The table of all runs with the types of its columns, the axes of a kind of figure of some; a run is loaded and swapped."""
     tiny = ["--wrn_depth", "10", "--wrn_width", "0.25", "--train_size", "64", "--epochs", "1"]
     for conv in ("Conv", "Sep"):
         assert main.main(["digits", "teacher", "-t", conv.lower(), "--conv", conv, *tiny]) == 0
@@ -76,6 +76,10 @@ def test_frame_and_figures(workplace):
     assert runs.test_top1_error[1] == pytest.approx(rows_of(workplace, "sep")[-1]["test_top1_error"], abs=1e-4)
     (axes,) = draw(runs[runs.conv == "Sep"], "mult_adds")
     assert "mult-adds" in axes.get_xlabel() and len(axes.texts) + len(axes.figure.texts) > 1
+    trained = load("conv")
+    swapped = swap(trained, "Sep", where="groups")
+    assert count(trained, trained.side).params == runs.params[0] and count(swapped, 32).params == runs.params[1]
+    assert trained.config.conv == "Conv" and swapped(torch.zeros(2, 3, 32, 32)).shape == (2, len(trained.classes))
     wrong = {"parms": "did you mean 'params'?", "curves": "there is nothing to draw as 'curves'"}
     for kind, words in wrong.items():
         with pytest.raises(RequestError) as refused:

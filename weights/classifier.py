@@ -12,7 +12,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from input import datasets
 from input.presented import Presented
 from input.presented import of as presented_of
 from models.libraries import LIBRARIES
+from system.configuration import Configuration
 from system.errors import RequestError
 from weights.origin import Origin, origin, stored
 from weights.sources import check_source, is_published, published_network
@@ -39,7 +39,7 @@ class Classifier(nn.Module):
     def __init__(self, name: str, found: Origin):
         super().__init__()
         self.network, self.name, self.digest = found.network, name, found.digest
-        self.config: Mapping[str, Any] = MappingProxyType(dict(found.config))
+        self.config: Mapping[str, Any] = Configuration(dict(found.config))
         self.row = {} if found.test_error is None else {"test_top1_error": found.test_error}
         self.eval()
 
