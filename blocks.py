@@ -217,6 +217,7 @@ def substitute(
             continue
         new = _replacement(old, each, seed, name)
         new._forward_hooks.update(old._forward_hooks)  # by which a library's network taps its features
+        new.train(old.training)
         for place in places.get(old, ()):
             model.set_submodule(place, new)
     if any(isinstance(module, Seeded) for module in model.modules()):

@@ -27,10 +27,17 @@ AUXILIARY_WEIGHT = 0.4  # of an auxiliary head's cross-entropy: Liu et al. 2018 
 
 
 class LabelLoss(NamedTuple):
-    """A loss with labels by its name among the parts: `function` maps logits (B, classes) in fp32 and labels (B,) to a scalar."""
+    """A loss with labels by its name among the parts: `function` maps logits (B, classes) in fp32 and labels (B,) to a scalar.
+
+    Where it has `state_dict` and `load_state_dict`, a checkpoint keeps its state.
+    """
 
     name: str
     function: Callable[[Tensor, Tensor], Tensor]
+
+    def state_dict(self) -> dict:
+        """Return what a resumed run needs of it."""
+        return self.function.state_dict() if hasattr(self.function, "state_dict") else {}
 
 
 CROSS_ENTROPY = LabelLoss("cross_entropy", F.cross_entropy)
@@ -166,6 +173,13 @@ class Criterion(ABC):
         """Return the networks that it runs beside the one that is trained."""
         return []
 
+    def state_dict(self) -> dict:
+        """Return what changes in it from step to step and a resumed run needs, as plain types and tensors."""
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:  # noqa: B027  most losses have no state
+        """Put that back."""
+
     def loss_output(self, model: nn.Module, output: Output, y: Tensor, parts: dict[str, Tensor]) -> LossOutput:
         """Add 0.4 of each auxiliary head's cross-entropy and every module's `auxiliary_losses()`; sum up."""
         if output.auxiliary_logits is not None:
@@ -186,14 +200,22 @@ class Supervised(Criterion):
     def __init__(self, label_loss: LabelLoss = CROSS_ENTROPY):
         self.label_loss = label_loss
 
+    def state_dict(self) -> dict:
+        """Return the state of the loss with labels."""
+        return self.label_loss.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        """Put it back."""
+        self.label_loss.function.load_state_dict(state)
+
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> LossOutput:
-        """Return one part of its own, `cross_entropy` or that of the other loss's name."""
+        """Return one part of its own, `cross_entropy` or that of the other loss."""
         output = model(x)
         name, function = self.label_loss
         return self.loss_output(model, output, y, {name: function(output.logits.float(), y)})
 
 
-class Distill(Criterion):
+class Distill(Supervised):
     """(1 − α)·cross-entropy (or another loss with labels) + α·knowledge distillation + β·attention transfer from a frozen teacher in eval mode.
 
     `cache` returns what the teacher says of images by their numbers, where that is kept (training/teacher_cache.py).
@@ -204,8 +226,9 @@ class Distill(Criterion):
     def __init__(
         self, teacher: nn.Module, alpha: float, beta: float, temperature: float, label_loss: LabelLoss = CROSS_ENTROPY
     ):
+        super().__init__(label_loss)
         self.teacher = teacher.eval().requires_grad_(False)
-        self.alpha, self.beta, self.temperature, self.label_loss = alpha, beta, temperature, label_loss
+        self.alpha, self.beta, self.temperature = alpha, beta, temperature
 
     @property
     def takes_numbers(self) -> bool:

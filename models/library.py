@@ -85,10 +85,10 @@ class LibraryNetwork(nn.Module):
         """Map images (B, 3, H, W) to `Output`, with auxiliary logits in training where it has such heads."""
         self.tapped_features.update(dict.fromkeys(tap.name for tap in self.anatomy.taps))
         output = super().forward(x)
-        if isinstance(output, Output):  # of a user's class, which taps its features itself
-            return output
         taps = [self.tapped_features[tap.name] for tap in self.anatomy.taps]
         self.tapped_features.clear()
+        if isinstance(output, Output):  # of a user's class, which taps its features itself
+            return output
         logits, *others = output if isinstance(output, tuple) else (output,)
         heads = [each for each in others if each is not None]
         auxiliary = None if not heads else heads[0] if len(heads) == 1 else torch.stack(heads)
@@ -298,5 +298,6 @@ def _made(name: str, classes: int, options: Iterable[tuple[str, object]]) -> nn.
 def _seeded(classes: int, name: str, options: Iterable[tuple[str, object]], seed: int) -> nn.Module:
     """Return the same on the CPU with weights that depend on the seed and the name alone."""
     with _random_state_kept(), torch.device("cpu"):
-        torch.default_generator.manual_seed(key("initialise", seed, name))
+        of_file = parts(name)[1] if is_of_file(name) else name  # wherever the file lies
+        torch.default_generator.manual_seed(key("initialise", seed, of_file))
         return _made(name, classes, options)

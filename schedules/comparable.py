@@ -100,7 +100,12 @@ def _key(run: Run) -> tuple:
     """Return a key that is equal for runs of one figure; it leaves out the network's width."""
     dataset = dataset_key(run["dataset"], run.get("data_digest"))
     sizes = [flag for flag in size_flags() if flag != width_flag(run["network"])]
-    return (dataset, run["network"], *(_plain(run.get(name)) for name in (*sizes, *OF_DATA, *OF_LENGTH)))
+    return (
+        dataset,
+        run["network"],
+        run.get("network_digest"),
+        *(_plain(run.get(name)) for name in (*sizes, *OF_DATA, *OF_LENGTH)),
+    )
 
 
 def but_for_teaching(run: Run) -> tuple:

@@ -55,7 +55,10 @@ def draw(study: str | pandas.DataFrame, kind: str = "params", error: str = MEASU
             path = Path(folder) / "frame.csv"
             study.to_csv(path, index=False)
             found = read(str(path), error)
-    figures = [figure for _, _, figure in plot.figures(found, "exact", kind)]
-    if not any(figures):
-        raise RequestError(f"there is nothing to draw as {kind!r}: no finished run has what it shows")
-    return [axes for figure in figures if figure for axes in figure.axes]
+    drawn = list(plot.figures(found, "exact", kind))
+    if not any(figure for _, _, figure in drawn):
+        why = [f"{pair.title}: {plot.why_not(pair, kind, 'exact')}" for pair, _, _ in drawn]
+        raise RequestError(
+            f"there is nothing to draw as {kind!r}: {'; '.join(why) or 'no finished run has what it shows'}"
+        )
+    return [axes for _, _, figure in drawn if figure for axes in figure.axes]

@@ -31,6 +31,7 @@ from system import arguments as system_arguments
 from system.configuration import Configuration
 from system.errors import Busy, MachineFault, RequestError, first_line
 from system.files import file_identity
+from system.user_code import files_of
 from weights.sources import is_file
 
 OPENING = ".opening"  # the folder in runs/ and in checkpoints/ into which a pack is opened first
@@ -158,10 +159,10 @@ def notes(configs: Mapping[str, Mapping], inside: Iterable[str]) -> Iterator[str
 
 
 def files_needed(config: Mapping) -> list[str]:
-    """Return the files that a run of this configuration reads beside the images: that of --module, weights of other tools."""
+    """Return the files that a run of this configuration reads beside the images: of the user's classes, weights of other tools."""
     keys = [key for key in ORIGINS if key != "teacher_checkpoint" or config.get("mode") == "student"]
     weights = [config[key] for key in keys if config.get(key) and is_file(config[key]) and key not in needs(config)]
-    return [*filter(None, [config.get("module")]), *weights]
+    return [*files_of(config).values(), *weights]
 
 
 def unpack(path: str) -> int:

@@ -16,6 +16,7 @@ from record.reader import Record, latency
 from schedules.schedule import Job
 from sparsity import registry as sparsity
 from system.errors import RequestError
+from system.user_code import without_folders
 
 METRICS = (
     "test_top1_error", "test_top5_error", "best_test_top1_error", "best_test_top5_error", "val_top1_error", "val_top5_error",
@@ -62,7 +63,7 @@ def _family_of_blocks(config: dict) -> str | None:
 
 def row(record: Record) -> dict:
     """Return the row of one run, without what grouping.add_groups adds."""
-    config, counts, last = record.config, dict(record.document.get("counts", {})), record.last
+    config, counts, last = without_folders(record.config), dict(record.document.get("counts", {})), record.last
     if counts.get("uncounted"):  # a user's module counts nothing, and the rest alone would look like a gain
         counts["mult_adds"] = counts["mult_adds_exact"] = None
     evaluated = record.tested or last  # of a run that is never tested, the images held out

@@ -7,8 +7,9 @@ Imports no torch.
 """
 
 import inspect
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -66,6 +67,38 @@ def digest(flag: str, path: str) -> str:
 def elsewhere(value: str, path: str) -> str:
     """Return the value of a flag, a file or FILE.py:CLASS, with another path to the file."""
     return f"{path}:{parts(value)[1]}" if is_of_file(value) else path
+
+
+def located(value: str, digest: str | None, nearby: Iterable[str] = ()) -> str:
+    """Return the value of a flag with the path where a file of this digest lies.
+
+    That is the path of the value itself, one of `nearby`, or that of its name in the current folder. The value is returned as it is
+    where none of them holds such a file.
+    """
+    path = parts(value)[0] if is_of_file(value) else value
+    places = (path, *nearby, os.path.basename(path))
+    return next((elsewhere(value, place) for place in places if holds(place, digest)), value)
+
+
+def holds(path: str, digest: str | None) -> bool:
+    """Return whether there is a file with the contents of a digest."""
+    return bool(digest) and os.path.isfile(path) and files.file_digest(path) == digest
+
+
+def are_one(one: str, other: str) -> bool:
+    """Return whether two names of networks are equal, or name the same class of files of the same contents."""
+    if one == other or not (is_of_file(one) and is_of_file(other) and is_same(one, other)):
+        return one == other
+    path = parts(one)[0]
+    return os.path.isfile(path) and holds(parts(other)[0], files.file_digest(path))
+
+
+def without_folders(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration whose user's files have no folder: their digests say which they are."""
+    return {
+        **config,
+        **{flag: elsewhere(config[flag], os.path.basename(path)) for flag, path in files_of(config).items()},
+    }
 
 
 def is_same(one: str, other: str) -> bool:

@@ -4,12 +4,13 @@ import shutil
 
 import pytest
 import torch
-from results import refused, rows_of, saved
+from results import refused, rows_of, same, saved
 
 import main
 from cli import options
 from models.build import build
 from record.identity import differences
+from schedules.collate import collate
 
 NETWORK = """
 import torch
@@ -57,6 +58,11 @@ class Narrow(Net):
         return super().forward(x[:, :1])
 
 
+class Wide(Net):
+    def __init__(self, classes):
+        super().__init__(2 * classes)
+
+
 class Nothing(nn.ReLU):
     def __init__(self, classes):
         super().__init__()
@@ -78,6 +84,16 @@ class Smooth(nn.Module):
 
     def forward(self, logits, labels):
         return F.cross_entropy(logits, labels, self.of_classes, label_smoothing=0.1)
+
+
+class Attention(nn.Module):  # has a state, and the name of a part
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, logits, labels):
+        self.steps += 1
+        return self.steps * F.cross_entropy(logits, labels)
 
 
 class Same:
@@ -135,14 +151,23 @@ def test_network_of_a_file(own, capsys):
     teacher = ["digits", "teacher", "-t", "t", *RUN]
     assert main.main([*teacher, "--until", "1"]) == 0
     assert 0.4 < saved(own, "t")["model"]["scale"].mean() < 0.6
-    shutil.copytree(own, own / "whole")
-    (own / "sub").mkdir(), shutil.move(own / "net.py", own / "sub/net.py")  # resumed from there
-    elsewhere = ["sub/net.py:Net" if each == "net.py:Net" else each for each in teacher]
-    assert main.main([*elsewhere, "--resume"]) == 0
-    shutil.copy(own / "sub/net.py", own / "net.py")
-    student = ["digits", "student", "-t", "t", "-s", "s", *RUN, "--conv", "SepHashed_0.5", "--beta", "1"]
+    (own / "sub").mkdir(), shutil.move(own / "net.py", own / "sub/net.py")
+    of_sub = ["./sub/net.py:Net" if each == "net.py:Net" else each for each in RUN]
+    assert main.main(["digits", "teacher", "-t", "whole", *of_sub]) == 0
+    assert main.main(["digits", "teacher", "-t", "t", *of_sub, "--resume"]) == 0
+    shutil.move(own / "sub", own / "there")  # no record says so, the commands do
+    of_there = [each.replace("sub", "there") for each in of_sub]
+    student = ["digits", "student", "-t", "t", "-s", "s", *of_there, "--conv", "SepHashed_0.5", "--beta", "1"]
     assert main.main(student) == 0 and "train_loss_attention" in rows_of(own, "s")[-1]
-    assert main.main(["digits", "teacher", "-t", "whole", *RUN]) == 0
+    assert main.main(["digits", "teacher", "-t", "from", *of_there, "--init_from", "t", "--conv", "Sep"]) == 0
+    assert main.main(["digits", "teacher", "-t", "t", *of_there, "--evaluate"]) == 0
+    shutil.copy(own / "there/net.py", own / "net.py")  # or it is in the current folder
+    assert main.main(["digits", "teacher", "-t", "t", "--evaluate"]) == 0
+    assert main.main([*teacher, "--seed", "1", "--until", "1", "-t", "seeded"]) == 0
+    rows = {each["name"]: each for each in collate([]).rows}
+    assert {each["network"] for each in rows.values()} == {"net.py:Net"} and rows["t"]["group"] == rows["seeded"][
+        "group"
+    ]
     assert all(torch.equal(each, saved(own, "whole")["model"][name]) for name, each in saved(own, "t")["model"].items())
     assert differences(saved(own, "t")["config"], saved(own, "whole")["config"] | {"teacher_checkpoint": "t"}) == []
 
@@ -150,8 +175,8 @@ def test_network_of_a_file(own, capsys):
     capsys.readouterr()
     changed = "the digest of --network's file was"
     assert changed in refused(capsys, main.main, *teacher, "--resume")[1]
-    (own / "sub/net.py").write_text(NETWORK + "\n")
-    of_old = "the run 't' needs sub/net.py as it was when it was trained"
+    (own / "there/net.py").write_text(NETWORK + "\n")
+    of_old = "the run 't' needs ./sub/net.py as it was when it was trained, which is neither there"
     assert of_old in refused(capsys, main.main, *["s2" if each == "s" else each for each in student])[1]
 
 
@@ -160,12 +185,16 @@ def test_loss_of_a_file(own, capsys):
     tiny = ["--wrn_depth", "10", "--wrn_width", "0.25", "--train_size", "128", "--epochs", "1", "--lr", "0.01"]
     for name, loss in (("plain", []), ("same", ["--loss", "loss.py:Same"]), ("smooth", ["--loss", "loss.py:Smooth"])):
         assert main.main(["digits", "teacher", "-t", name, *tiny, *loss]) == 0
-    plain, same, smooth = (rows_of(own, name)[-1] for name in ("plain", "same", "smooth"))
-    assert same["train_loss_same"] == plain["train_loss"] and "train_loss_cross_entropy" not in same
-    assert smooth["train_loss_smooth"] != same["train_loss"] and saved(own, "smooth")["config"]["loss_digest"]
+    plain, equal, smooth = (rows_of(own, name)[-1] for name in ("plain", "same", "smooth"))
+    assert equal["train_loss_labels"] == plain["train_loss"] and "train_loss_cross_entropy" not in equal
+    assert smooth["train_loss_labels"] != equal["train_loss"] and saved(own, "smooth")["config"]["loss_digest"]
     taught = ["digits", "student", "-t", "plain", *tiny, "--conv", "Sep"]
-    assert main.main([*taught, "-s", "both", "--loss", "loss.py:Smooth", "--alpha", "0.5"]) == 0
-    assert {"train_loss_smooth", "train_loss_distillation", "train_loss_attention"} <= rows_of(own, "both")[-1].keys()
+    both = [*taught, "--loss", "loss.py:Attention", "--alpha", "0.5", "--epochs", "2"]
+    assert main.main([*both, "-s", "both"]) == main.main([*both, "-s", "stopped", "--until", "1"]) == 0
+    assert main.main([*both, "-s", "stopped", "--resume"]) == 0
+    assert {"train_loss_labels", "train_loss_distillation", "train_loss_attention"} <= rows_of(own, "both")[-1].keys()
+    assert same(*(saved(own, name)["model"] for name in ("both", "stopped")))
+    assert same(rows_of(own, "both"), rows_of(own, "stopped"))
     assert main.main([*taught, "-s", "logits", "--loss", "loss.py:Logits", "--alpha", "0.5"]) == 0
     row = rows_of(own, "logits")[-1]
     assert row["train_loss_logits"] == row["train_loss"] and "train_loss_attention" not in row
@@ -186,6 +215,7 @@ WRONG = {
     ("--network", "net.py:NoClasses"): "the class takes no argument classes or num_classes",
     ("--network", "net.py:Raises"): "--network net.py:Raises: ValueError: of no use",
     ("--network", "net.py:Narrow"): "does not take images of 32×32",
+    ("--network", "net.py:Wide"): "--network net.py:Wide returns 1×20 for one image: 10 logits are wanted",
     ("--network", "net.py:Nothing"): "is no torch.nn.Module with parameters",
     ("--network", "net.py:Net", "--wrn_depth", "10"): "--wrn_depth is not a flag of --network net.py:Net",
     ("--loss", "loss"): "does not have the form FILE.py:CLASS",

@@ -38,9 +38,11 @@ def test_swap(resnet):
         wanted = resnet.eval()(x)
         apart, other = ((each(x) - wanted).norm() / wanted.norm() for each in (near, new))
     assert apart < 0.7 * other
-    for conv, where in (("Sepp", ""), ("Sep", "layer9")):
-        with pytest.raises(ValueError, match="did you mean Sep?|matches none of the layers"):
+    assert not any(each.training for each in swap(resnet.eval(), "SparseVD", where="layer3").modules())
+    for conv, where, words in (("Sepp", "", "did you mean Sep?"), ("Sep", "layer9", "matches none of the layers")):
+        with pytest.raises(ValueError) as refused:
             swap(resnet, conv, where)
+        assert words in str(refused.value)
 
 
 def test_count(resnet):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from distill import Criterion, LabelLoss
 from system.errors import RequestError, first_line
-from system.user_code import called, class_of, parts
+from system.user_code import called, class_of
 from training import registry
 
 TEACHING = ("alpha", "beta", "temperature")
@@ -56,13 +56,13 @@ def check(config: Mapping[str, Any], classes: int) -> None:
 
 
 def _label_loss(name: str) -> LabelLoss:
-    """Return an instance of the class as a loss with labels, named as the class."""
+    """Return an instance of the class as a loss with labels; its part is called `labels`."""
     loss = called("--loss", name, {})
     if not callable(loss):
         raise RequestError(f"--loss {name}: what the class makes cannot be called with logits and labels")
     if isinstance(loss, nn.Module) and any(each.requires_grad for each in loss.parameters()):
         raise RequestError(f"--loss {name} has parameters, which nothing would train: make them buffers")
-    return LabelLoss(parts(name)[1].lower(), _OnDevice(loss) if isinstance(loss, nn.Module) else loss)
+    return LabelLoss("labels", _OnDevice(loss) if isinstance(loss, nn.Module) else loss)
 
 
 class _OnDevice:
@@ -70,6 +70,7 @@ class _OnDevice:
 
     def __init__(self, loss: nn.Module):
         self.loss = loss
+        self.state_dict, self.load_state_dict = loss.state_dict, loss.load_state_dict
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         if any(each.device != logits.device for each in self.loss.buffers()):

@@ -17,7 +17,7 @@ from torch import nn
 
 import blocks
 from counting import budget
-from counting.costs import summary
+from counting.costs import output_of, summary
 from counting.sides import needs_two
 from data import find, labels_of, load_data
 from distributed import launch
@@ -40,6 +40,7 @@ from system import user_code
 from system.configuration import Configuration
 from system.errors import RequestError
 from system.hashing import key
+from system.user_code import is_of_file
 from training import own_loss, registry, teacher_cache
 from training.device import precision_of, strict, to_device
 from training.freezing import freeze, thawed, trained
@@ -126,6 +127,7 @@ def prepare(request: Configuration, device: torch.device, ranks: Ranks) -> Prepa
         config, budgeted = budget.resolve(request)
         source, costs, network = find(request), summary(config), build(config)
         check_norms(config, network)
+        check_logits(config)
         if config.train_where is not None:
             trained(network, config.train_where)
         registry.check_network(config, network)
@@ -179,6 +181,16 @@ def check_norms(config: Configuration, network: nn.Module) -> None:
     """Raise RequestError where statistics of batch-norm are to be estimated, and the network has none."""
     if config.reestimate_bn and not norms(network):
         raise RequestError(f"--reestimate_bn {config.reestimate_bn}: {config.network} has no batch-norm")
+
+
+def check_logits(config: Configuration) -> None:
+    """Raise RequestError where a network of a user's file does not return logits (B, classes)."""
+    if not is_of_file(config.network):
+        return
+    classes, logits = datasets.of(config).classes, output_of(config).logits
+    if tuple(logits.shape) != (1, classes):
+        shape = "×".join(map(str, logits.shape))
+        raise RequestError(f"--network {config.network} returns {shape} for one image: {classes} logits are wanted")
 
 
 def check_alike(config: Configuration, ranks: Ranks) -> None:

@@ -18,7 +18,7 @@ from training.step import TrainStep
 def save_state(epoch: int, step: TrainStep, meter: Meter) -> dict:
     """Return what decides how training goes on after `epoch` epochs and the steps that `meter` has seen of the next.
 
-    That is weights, optimizer, callbacks, generators. Raise Diverged where a weight is not finite: nothing could go on from there.
+    That is weights, optimizer, callbacks, loss, generators. Raise Diverged where a weight is not finite: nothing could go on from there.
     """
     weights = step.model.state_dict()
     floats = {name: tensor for name, tensor in weights.items() if tensor.is_floating_point()}
@@ -33,6 +33,7 @@ def save_state(epoch: int, step: TrainStep, meter: Meter) -> dict:
         "model": weights,
         "optimizer": step.optimizer.state_dict(),
         "callbacks": [callback.state_dict() for callback in step.callbacks],
+        **({"criterion": kept} if (kept := step.criterion.state_dict()) else {}),
         "meter": meter.state_dict(),
         "rng": own | ({"others": others} if others else {}),
         "speeds": cosine_costs.current(),
@@ -51,6 +52,8 @@ def load_state(state: dict, step: TrainStep, meter: Meter) -> int:
         step.optimizer.load_state_dict(state["optimizer"])
         for callback, saved in zip(step.callbacks, state["callbacks"], strict=True):
             callback.load_state_dict(saved)
+        if "criterion" in state:
+            step.criterion.load_state_dict(state["criterion"])
         meter.load_state_dict(state["meter"])
         generators = [state["rng"], *state["rng"].get("others", [])]
         if step.ranks.rank < len(generators):

@@ -26,9 +26,10 @@ from record.found import Found, progress
 from record.paths import checkpoint_path
 from system.configuration import Configuration
 from system.errors import MachineFault, RequestError, first_line
+from system.user_code import are_one, files_of
 from weights import approximation, matching, own, pretrained
 from weights.classes import check_classes
-from weights.restore import restore
+from weights.restore import restore, with_files
 from weights.sources import file_and_key, is_file, is_run
 
 FORM = ("widths", "biased")  # of a configuration: in what its network differs from the one that its flags name
@@ -61,12 +62,12 @@ def origin(source: str, config: dict, role: str, fetch: bool = True, teaches: bo
     saved = stored(source, role)
     if saved is None:
         return _from_elsewhere(source, config, fetch, teaches)
-    there = saved["config"]
+    there = with_files(saved["config"], files_of(config).values())
     if not datasets.is_known(there) or not isinstance(there.get("epochs"), int):
         raise MachineFault(f"the checkpoint of {source!r} has a configuration that no run has")
     if teaches:
         check_classes(source, role, there, config, read=False)
-    network = restore(source, saved, **_split_of_taps(config, there, teaches))
+    network = restore(source, {**saved, "config": there}, **_split_of_taps(config, there, teaches))
     unfinished = progress(saved, there) if saved["epoch"] < there["epochs"] else ""
     tested = [row["test_top1_error"] for row in saved["rows"] if "test_top1_error" in row]
     return Origin(network, digest(saved["model"]), unfinished, there, test_error=tested[-1] if tested else None)
@@ -117,7 +118,7 @@ def _refuse_missing(source: str, role: str) -> None:
 
 def _split_of_taps(config: dict, there: dict, teaches: bool) -> dict:
     """Return the change of a teacher's configuration after which it gives as many attention maps as its student."""
-    alike = teaches and there.get("network") == config["network"]
+    alike = teaches and are_one(there.get("network"), config["network"])
     return {flag: config[flag] for flag in NETWORKS[config["network"]].tap_flags} if alike else {}
 
 
@@ -170,7 +171,7 @@ def init_fault(config: dict, start: dict) -> str:
     if here != there:
         return f"{config['dataset']} has {here} classes, that network {there}"
     for flag in ("network", *sorted(NETWORKS[config["network"]].size_flags)):
-        if config[flag] != start.get(flag):
+        if config[flag] != start.get(flag) and not (flag == "network" and are_one(config[flag], start.get(flag))):
             return f"{flag} is {config[flag]} here, {start.get(flag)} there"
     network = NETWORKS[config["network"]]
     if network.arguments_of_side(config) != network.arguments_of_side(start):

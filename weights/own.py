@@ -23,6 +23,7 @@ from models.registry import NETWORKS, flags
 from record.checkpoint import digest
 from record.identity import ORIGINS
 from system.errors import RequestError, did_you_mean, first_line
+from system.user_code import files_of
 from weights import files
 from weights.sources import is_file
 
@@ -46,8 +47,9 @@ def described(
     Args: name: what the network is called; row: what is known of its test. Raise RequestError for a network with convolutions of
     the user's own, whose file would have to be run.
     """
-    if config.get("module"):
-        why = "its convolutions are of a file of your own (--module), which safetensors does not hold"
+    for flag in files_of({**config, "loss": None}):
+        what = "its convolutions are" if flag == "module" else "it is"
+        why = f"{what} of a file of your own (--{flag}), which safetensors does not hold"
         raise RequestError(f"{name!r} cannot be exported so: {why}; --to onnx or torch holds its graph")
     kept = {key: value for key, value in config.items() if key not in LEFT_OUT}
     kept |= {key: Path(config[key]).name for key in ORIGINS if is_file(config.get(key) or "")}
@@ -114,8 +116,8 @@ def _check(config: dict) -> None:
     for key in ("data_mean", "data_std"):
         if config.get(key) is not None and not _are_three(config[key]):
             raise RequestError(f"its {key} is {config[key]!r}")
-    if config.get("module"):
-        raise RequestError(f"it would run the file {config['module']!r}, which no file of weights may")
+    for path in files_of({**config, "loss": None}).values():
+        raise RequestError(f"it would run the file {path!r}, which no file of weights may")
     if not datasets.is_known(config):
         hint = did_you_mean(config["dataset"], datasets.DATASETS)
         raise RequestError(f"its dataset {config['dataset']!r} is not known{hint}")

@@ -3,12 +3,20 @@
 network = restore("wrn.teacher", load_run("wrn.teacher", "teacher"))
 """
 
+from collections.abc import Iterable
+
 from torch import nn
 
 from layers.init import materialise
 from models.build import build
 from system.errors import MachineFault, RequestError
-from system.user_code import digest, files_of
+from system.user_code import files_of, holds, located
+
+
+def with_files(config: dict, nearby: Iterable[str] = ()) -> dict:
+    """Return a configuration with the places where the user's files lie now: as it says, in `nearby` or the current folder."""
+    of_network = files_of({**config, "loss": None})
+    return config | {flag: located(config[flag], config.get(f"{flag}_digest"), nearby) for flag in of_network}
 
 
 def restore(name: str, saved: dict, **changes) -> nn.Module:
@@ -17,14 +25,11 @@ def restore(name: str, saved: dict, **changes) -> nn.Module:
     Raises RequestError where a user's file that it was built with has changed or its weights are not finite,
     MachineFault where the checkpoint is damaged inside.
     """
-    config = {**saved["config"], **changes}
+    config = with_files({**saved["config"], **changes})
     for flag, path in files_of({**config, "loss": None}).items():
-        try:
-            changed = digest(flag, path) != config.get(f"{flag}_digest")
-        except RequestError as error:
-            raise RequestError(f"the run {name!r} was built with {error}")
-        if changed:
-            raise RequestError(f"the run {name!r} needs {path} as it was when it was trained")
+        if not holds(path, config.get(f"{flag}_digest")):
+            places = f"neither there nor, by its name, in the current folder, nor where --{flag} says"
+            raise RequestError(f"the run {name!r} needs {path} as it was when it was trained, which is {places}")
     try:
         network = materialise(build(config), config["seed"])
         network.load_state_dict(saved["model"])

@@ -68,6 +68,7 @@ CONFIGS = [
     ({"dataset": "folder:/etc"}, "its dataset 'folder:/etc' is not known"),
     ({"conv": "SepHashed_7"}, "conv 'SepHashed_7' is not of the form"),
     ({"conv": None}, "its conv is None"),
+    ({"network": "evil.py:Net"}, "it would run the file 'evil.py', which no file of weights may"),
     ({"module": "evil.py"}, "it would run the file 'evil.py', which no file of weights may"),
     ({"wrn_depth": 10**9}, "its wrn_depth: '1000000000' is not a whole number of at least 1 and at most 10000"),
     ({"wrn_depth": "import os"}, "its wrn_depth: 'import os' is not a whole number"),
