@@ -8,7 +8,7 @@ uses is not counted.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Size, nn
@@ -17,6 +17,8 @@ from torch.func import functional_call
 from counting.shapes import Layer, placeholder, walk
 from models.output import Output, auxiliary_parameters, is_auxiliary
 from system.errors import RequestError, SwapconvError, first_line
+
+MOST = 100_000  # rows, columns, images
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Costs:
     `auxiliary` the number of parameters of an auxiliary head, which nothing else here includes.
     """
 
-    layers: list[Layer]
+    layers: list[Layer] = field(repr=False)
     batch: int
     sanity: int
     stored_bytes: int
@@ -80,9 +82,13 @@ def scientific(cost: int | float | None) -> str:
 def count(model: nn.Module, side: int, batch: int = 128) -> Costs:
     """Return the costs of a forward pass of any network, on whatever device, in evaluation mode. It is left as it was.
 
+    Layers have the names of the network itself, also of one that `weights.load` gives.
+
     Args: side: rows and columns of an RGB image; batch: images that share the forming of a matrix, in the exact count.
     Raises SwapconvError where the formulas and the network's own parameters disagree.
     """
+    model = getattr(model, "wrapped", model)
+    _check(model, side, batch)
     training = [module for module in model.modules() if module.training]
     try:
         return counted(model, side, batch)[0]
@@ -130,6 +136,15 @@ def passed(model: nn.Module, side: int, batch: int = 1, images: int = 1) -> tupl
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:  # as libraries' own checks and torch raise
         raise RequestError(f"{_name(model)} cannot be counted at {side}×{side}: {first_line(error)}")
     return layers, output
+
+
+def _check(model: object, side: object, batch: object) -> None:
+    """Raise RequestError for arguments of other kinds."""
+    if not isinstance(model, nn.Module):
+        raise RequestError(f"a torch.nn.Module is wanted, not {type(model).__name__}")
+    for name, value in (("side", side), ("batch", batch)):
+        if type(value) is not int or not 1 <= value <= MOST:
+            raise RequestError(f"{name} is {value!r}: a whole number from 1 to {MOST:,} is wanted")
 
 
 def _name(model: nn.Module) -> str:

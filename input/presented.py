@@ -59,8 +59,8 @@ class Presented:
         """Return in words what becomes of an image before it is normalised."""
         if self.is_photograph:
             shorter, _ = resized_size(self.side, self.side, self.side)
-            return f"its shorter side is resized to {shorter}, and the middle {self.side}×{self.side} is cut out"
-        return f"its middle square is cut out, and resized to {self.side}×{self.side}"
+            return f"its shorter side is resized to {shorter} (bilinear, antialiased), and the middle {self.side}×{self.side} is cut out"
+        return f"its middle square is cut out, and resized to {self.side}×{self.side} (bilinear, antialiased)"
 
     def _cut(self, pixels: np.ndarray) -> Tensor:
         height, width, _ = pixels.shape

@@ -54,7 +54,10 @@ def draw(study: str | pandas.DataFrame, kind: str = "params", error: str = MEASU
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "frame.csv"
             study.to_csv(path, index=False)
-            found = read(str(path), error)
+            try:
+                found = read(str(path), error)
+            except RequestError as fault:
+                raise RequestError(str(fault).replace(str(path), "the frame"))
     drawn = list(plot.figures(found, "exact", kind))
     if not any(figure for _, _, figure in drawn):
         why = [f"{pair.title}: {plot.why_not(pair, kind, 'exact')}" for pair, _, _ in drawn]

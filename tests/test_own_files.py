@@ -220,7 +220,7 @@ WRONG = {
     ("--network", "net.py:Net", "--wrn_depth", "10"): "--wrn_depth is not a flag of --network net.py:Net",
     ("--loss", "loss"): "does not have the form FILE.py:CLASS",
     ("--loss", "loss.py:Same2"): "defines no class Same2; did you mean 'Same'?",
-    ("--loss", "loss.py:Hits"): "a finite scalar that depends on the logits is wanted",
+    ("--loss", "loss.py:Hits"): "that depends on the logits is wanted, not one that does not depend on them",
     ("--loss", "loss.py:OfTwo"): "--loss loss.py:OfTwo: RuntimeError: weight tensor",
     ("--loss", "loss.py:Learnt"): "has parameters, which nothing would train",
     ("--loss", "loss.py:Number"): "cannot be called with logits and labels",

@@ -64,8 +64,29 @@ def test_count(resnet):
             return self.layers(x.flatten(2).mean(1).view(-1, 8, 8))
 
     assert count(Tokens(), 8).params == sum(each.numel() for each in attention.parameters())
-    with pytest.raises(RequestError, match="ResNet cannot be counted at 0×0"):
-        count(resnet, 0)
+    with pytest.raises(RequestError, match="ResNet cannot be counted at 1×1|nothing is left"):
+        count(nn.Sequential(nn.Conv2d(3, 4, 3)), 1)
+
+
+MISTAKES = {
+    "side is '32': a whole number": lambda model: count(model, "32"),
+    "side is -1: a whole number": lambda model: count(model, -1),
+    "batch is 0: a whole number": lambda model: count(model, 32, batch=0),
+    "a torch.nn.Module is wanted, not str": lambda model: swap("name", "Sep"),
+    "where: '(' is not a regular expression": lambda model: swap(model, "Sep", where="("),
+    "conv is None: a text": lambda model: swap(model, None),
+    "seed is -1: a whole number": lambda model: swap(model, "Sep", seed=-1),
+    "where 'nope' matches none": lambda model: swap(model, "Sep", where="nope"),
+    "is wanted, not None": lambda model: load(None),
+    "device 'blah': ": lambda model: load("conv", device="blah"),
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_mistakes_in_python(resnet, workplace, words):
+    with pytest.raises(RequestError) as refused:
+        MISTAKES[words](resnet)
+    assert words in str(refused.value) and "--" not in str(refused.value)
 
 
 def test_runs_frame_and_figures(workplace):
@@ -81,6 +102,7 @@ def test_runs_frame_and_figures(workplace):
     trained = load("conv")
     swapped = swap(trained, "Sep", where="groups")
     assert count(trained, trained.side).params == runs.params[0] and count(swapped, 32).params == runs.params[1]
+    assert swapped.config.conv == "Conv, then Sep" and swap(trained, "Sep", where=r"^groups\.2").wrapped.swappable()
     assert trained.config.conv == "Conv" and swapped(torch.zeros(2, 3, 32, 32)).shape == (2, len(trained.classes))
     wrong = {"parms": "did you mean 'params'?", "curves": "there is nothing to draw as 'curves'"}
     for kind, words in wrong.items():

@@ -86,7 +86,12 @@ def _try(function: Callable[[Tensor, Tensor], Tensor], name: str, classes: int) 
             loss = function(logits, torch.tensor([0, classes - 1]))
         except Exception as error:  # of the user's own code
             raise RequestError(f"--loss {name}: {type(error).__name__}: {first_line(error)}")
-    if not isinstance(loss, Tensor) or loss.dim() or not loss.requires_grad or not loss.isfinite():
-        shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        found = f"a finite scalar that depends on the logits is wanted, not {shape if shape != [] else loss.item()}"
-        raise RequestError(f"--loss {name}: {found}")
+    wrong = None
+    if not isinstance(loss, Tensor) or loss.dim():
+        wrong = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+    elif not loss.requires_grad:
+        wrong = "one that does not depend on them (what is detached, rounded or counted does not)"
+    elif not loss.isfinite():
+        wrong = f"{loss.item()}"
+    if wrong:
+        raise RequestError(f"--loss {name}: a finite number that depends on the logits is wanted, not {wrong}")

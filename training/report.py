@@ -228,7 +228,8 @@ def advice(
         raise Interrupted(f"{error}{kept()}" if ranks.is_first else "", error.exit_status)
     except Diverged as error:
         with launch.printed_once():
-            raise Diverged(f"{error}{kept('a lower --lr under another name may hold')}")
+            lower = "--lr or --beta" if request.mode == "student" and request.beta else "--lr"
+            raise Diverged(f"{error}{kept(f'a lower {lower} under another name may hold')}")
     except MachineFault as error:
         raise MachineFault(f"{error}{kept()}")
     except OSError as error:

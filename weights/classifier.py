@@ -22,7 +22,7 @@ from input.presented import Presented
 from input.presented import of as presented_of
 from models.libraries import LIBRARIES
 from system.configuration import Configuration
-from system.errors import RequestError
+from system.errors import RequestError, first_line
 from weights.origin import Origin, origin, stored
 from weights.sources import check_source, is_published, published_network
 
@@ -48,13 +48,13 @@ class Classifier(nn.Module):
         return self.network(images).logits
 
     @property
-    def foreign(self) -> bool:
-        """Whether the network is one that is not written here, whose costs are those of its operations."""
-        return getattr(self.network, "foreign", False)
+    def wrapped(self) -> nn.Module:
+        """The network itself, by whose names of layers `swap` and `count` go."""
+        return self.network
 
-    def swappable(self) -> list[str]:
-        """Return the dotted names of what may be swapped, which begin with `network.`."""
-        return [f"network.{name}" for name in self.network.swappable()]
+    def note_swap(self, conv: str) -> None:
+        """Note that layers of the network have been swapped: no configuration builds it any more."""
+        self.config, self.digest, self.row = self.config | {"conv": f"{self.config['conv']}, then {conv}"}, "", {}
 
     @property
     def side(self) -> int:
@@ -88,6 +88,12 @@ def load(source: str, device: torch.device | str = "cpu", image_size: int | None
     of the images of published weights (default: 224). Raise RequestError where there is no such network, MachineFault where
     it is damaged or cannot be fetched. Print a warning where a run has not finished.
     """
+    try:
+        place = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # as torch says that there is no such device, or no GPU
+        raise RequestError(f"load: device {device!r}: {first_line(error)}")
+    if not isinstance(source, str):
+        raise RequestError(f"load: the name of a run, a file or published weights is wanted, not {source!r}")
     check_source(source, "load:")
     if is_published(source):
         found = origin(source, _published(source, image_size), "network")
@@ -104,7 +110,7 @@ def load(source: str, device: torch.device | str = "cpu", image_size: int | None
         found = origin(source, {}, "network")
     if found.unfinished:
         print(f"warning: {source} has only finished {found.unfinished}", file=sys.stderr)
-    return Classifier(source, found).to(device)
+    return Classifier(source, found).to(place)
 
 
 def _published(source: str, image_size: int | None) -> dict[str, Any]:
