@@ -33,10 +33,11 @@ from cli import flags as cli_flags
 from cli.command import Parser
 from input.datasets import PREFIX, is_own
 from layers.mixed import several
+from models.registry import NETWORKS
 from schedules import study_files
 from schedules.commands import Setting, check_distinct, commands, keys_that_vary
 from schedules.comparable import network_name
-from schedules.flags import Behind, behind, teaching_keys
+from schedules.flags import Behind, behind, parts, teaching_keys
 from schedules.schedule import Job, parse
 from schedules.settings import TOLERANCE, config_of, settings
 from schedules.studies import STUDIES, Study
@@ -48,6 +49,7 @@ from system.errors import RequestError
 from system.files import write_atomically
 from weights.sources import check_run_name, check_source
 
+OF_SHAPE = ("budget", "budget_mult_adds", "where", "module", "image_size", "data_classes")  # beside the network's own
 GATED = {"gate": "", "gate_where": "where "}  # what tells gated networks of one shape apart, with the words before it
 
 
@@ -262,6 +264,9 @@ def _words(job: Job, setting: Setting | None, costs: dict, several_networks: boo
         return f"{costs['conv']}, the teacher"
     flags = setting.flags if setting.conv is None else setting.conv
     words = " ".join(flags).removeprefix("--conv ") or costs["conv"]
+    named = {*OF_SHAPE, *(() if several_networks else NETWORKS[job.options.network].building_flags)}
+    others = [" ".join(part) for key, part in parts(setting.flags[len(flags) :]) if key in named]
+    words = ", ".join([words, *(each.removeprefix("--") for each in others)])
     return f"{network_name(job.options)} {words}" if several_networks else words
 
 
