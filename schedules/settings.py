@@ -140,10 +140,10 @@ def _that_meet(study: Study, request: Configuration) -> list[Setting]:
     config = config_of(study, request)
     network, exact = config["network"], request.budgets is None
     names = [parse_open(text) for text in request.families] if request.families else _families(network)
-    if width_flag(network) in keys_that_vary(study, request):
-        if request.families and any(name.number is None for name in names):
+    if (flag := width_flag(network)) in keys_that_vary(study, request):
+        if request.families and (widths := [name for name in names if name.number is None]):
             raise RequestError(
-                f"--vary {width_flag(network)}: --families has {reference_conv(network)}, which meets a budget by its width: leave it out"
+                f"--vary {flag}: the family {widths[0]} meets a budget by its width: leave one of them out"
             )
         names = [name for name in names if name.number is not None]
     found: dict[tuple[str, ...], Setting] = {}
