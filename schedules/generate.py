@@ -9,10 +9,10 @@
     python -m schedules.generate --network ResNet9 --dataset cifar10 --convs Sep,ACDC --vary lr=0.03,0.1
 
 A study is one of studies.py, a file of YAML (study_files.py), or a network with a dataset. Its settings are its own, or
---convs, or those that meet --budgets, each with every combination of what --vary says. Flags after `--` go to every command,
-those that say how a teacher teaches (--alpha, --beta) to students alone. Before anything is written, every command is
-checked: it parses, its name is unique, its network can be built and meets its budget, and its teacher exists or is trained
-by an earlier job.
+--convs, or those that meet --budgets, each with every combination of what --vary says. Flags, KEY=VALUE and --config FILE
+after `--` go to every command, those that say how a teacher teaches (--alpha, --beta) to students alone. Before anything
+is written, every command is checked: it parses, its name is unique, no other job has its options, its network can be built
+and meets its budget, and its teacher exists or is trained by an earlier job.
 """
 
 import sys
@@ -80,7 +80,7 @@ def study_name(text: str) -> str:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m schedules.generate",
-        description="Write the schedule of a study. After -- : flags for every job.",
+        description="Write the schedule of a study. After -- : flags, KEY=VALUE, --config FILE for every job.",
     )
     known = "; ".join(f"{name}: {study.title}" for name, study in STUDIES.items())
     parser.add_argument("study", nargs="?", type=study_name, metavar="STUDY", help=f"a file of YAML, or {known}")
