@@ -115,14 +115,16 @@ def read(parser: Parser, arguments: Sequence[str], others: Sequence[Parser] = ()
 
 
 def layered(parser: Parser, arguments: Sequence[str], others: Sequence[Parser] = ()) -> dict[str, Value]:
-    """Return what the files and key=value of a command line give. Raise RequestError for the first that is wrong.
-
-    Args: others: as of `read`.
-    """
+    """Return what files and key=value give, with `others` as of `read`. Raise RequestError for the first that is wrong."""
     return _layered(words_of(parser, arguments), Keys(parser, others))
 
 
 def _layered(words: Words, keys: "Keys") -> dict[str, Value]:
+    return {key: each for key, each in given(words, keys).items() if each.value is not None}
+
+
+def given(words: Words, keys: "Keys") -> dict[str, Value]:
+    """Return what files and key=value give to a program's own keys, nulls too. Raise RequestError for the first that is wrong."""
     found: dict[str, Value] = {}
     files = ConfigFiles(keys.take)
     for path in words.files:
@@ -132,7 +134,7 @@ def _layered(words: Words, keys: "Keys") -> dict[str, Value]:
         found |= files.read(path)
     for word in words.settings:
         found |= taken(_entries(word, keys), lambda key, entry: keys.take(key, entry, is_setting=True))
-    return {key: each for key, each in found.items() if each.value is not None and key in keys.own}
+    return {key: each for key, each in found.items() if key in keys.own}
 
 
 def _entries(word: str, keys: "Keys") -> dict[str, Entry]:
@@ -206,7 +208,7 @@ class Keys:
             self._check_other(key, parser, where, is_setting)
         if text is None:
             return {each: Value(None, where, not is_setting) for each in means}
-        return {key: Value(self._value(parser, key, text, where), where, not is_setting)}
+        return {key: Value(self.value_at(parser, key, text, where), where, not is_setting)}
 
     def _check_other(self, key: str, parser: Parser, where: str, is_setting: bool) -> None:
         """Raise RequestError for a key of another program on the command line, or one that may be an own key cut short."""
@@ -215,7 +217,8 @@ class Keys:
         if is_setting or longer:
             raise RequestError(f"{words}{f'; did you mean {longer[0]!r}?' if longer else ''}")
 
-    def _value(self, parser: Parser, key: str, text: str | list, where: str) -> Any:
+    def value_at(self, parser: Parser, key: str, text: str | list, where: str) -> Any:
+        """Return the value that a text gives to a key. Raise RequestError with the place where it is wrong."""
         try:
             value = value_of(parser, keys_of(parser)[key], text)
             if key in CHECKS:

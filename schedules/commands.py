@@ -3,30 +3,32 @@
     for argv, setting in commands(STUDIES["digits"], request, settings):
         print(argv)                               # ["python", "main.py", "digits", "teacher", "-t", …]
 
-`request` is what schedules.generate was asked for: flags, seeds, name, tag, dataset, teacher, only.
+`request` is what schedules.generate was asked for: behind, vary, seeds, name, tag, dataset, teacher, only.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cli.flags import training_parser
-from cli.words import SETTING
+from schedules.flags import keys_in, without, without_teaching
+from schedules.schedule import Job
 from schedules.studies import DENSE, Flags, Study, words_of
 from system.configuration import Configuration
-from training import registry
+from system.errors import RequestError
 
 
 @dataclass(frozen=True)
 class Setting:
     """A compressed network of a study: its flags, their name in the names of runs, and the budget that it meets.
 
-    conv: those of its flags that choose the conv or the width, where others vary too; None: all of them.
+    conv: those of its flags that choose the conv or the width, where others vary too; None: all of them. alone: the name of
+    the network alone, where that of its student says how a teacher teaches; None: the same.
     """
 
     flags: tuple[str, ...]
     name: str
     budget: int | None = None
     conv: tuple[str, ...] | None = None
+    alone: str | None = None
 
 
 def commands(study: Study, request: Configuration, chosen: Sequence[Setting]) -> list[tuple[list[str], Setting | None]]:
@@ -43,15 +45,17 @@ def commands(study: Study, request: Configuration, chosen: Sequence[Setting]) ->
     is_made = study.has_teacher and not (request.teacher or study.taught_by)
     argvs = [(teacher(study, request, name_of_teacher), None)] if is_made else []
     dataset, trained_alone = request.dataset or study.dataset, set()
+    of_all = without(words_of(study.flags), request.behind.keys | keys_that_vary(study, request))
     for setting in chosen:
         for seed in range(request.seeds):
             of_seed = ["--seed", str(seed)] if request.seeds > 1 else []
             suffix = (f".seed{seed}" if of_seed else "") + tail
-            flags = [*words_of(study.flags), *request.flags, *setting.flags, *of_seed]  # the last one wins
+            flags = [*of_all, *request.behind.words, *setting.flags, *of_seed]  # the last one wins
             name, own = f"{request.name}.{setting.name}", without_teaching(flags)
+            alone = f"{request.name}.{setting.alone or setting.name}"
             jobs = {
                 "taught": ["student", "-t", name_of_teacher, "-s", f"{name}.student{suffix}", *flags],
-                "alone": ["teacher", "-t", f"{name}{suffix}", *own],
+                "alone": ["teacher", "-t", f"{alone}{suffix}", *own],
             }
             for kind, job in jobs.items():
                 if (request.only or study.only) not in (None, kind) or kind == "alone" and tuple(own) in trained_alone:
@@ -61,18 +65,31 @@ def commands(study: Study, request: Configuration, chosen: Sequence[Setting]) ->
     return argvs
 
 
-def without_teaching(flags: Sequence[str]) -> list[str]:
-    """Return the words of a command line without those that say how a teacher teaches, flags with their values and key=value."""
-    parser, teaching = training_parser(), {flag.dest for flag in registry.teaching_flags()}
-    left: list[str] = []
-    words = iter(flags)
-    for word in words:
-        value = [each] if parser.takes_next(word) and (each := next(words, None)) is not None else []
-        setting = SETTING.fullmatch(word)
-        key = setting[1].removesuffix("._").replace(".", "_") if setting else word.partition("=")[0].removeprefix("--")
-        if key not in teaching or not (setting or word.startswith("--")):
-            left += [word, *value]
-    return left
+def keys_that_vary(study: Study, request: Configuration) -> frozenset[str]:
+    """Return the keys of all flags that vary beside the conv: of those with a null or an off value nothing else is left."""
+    grid = study.grid | dict(request.vary)
+    return frozenset(grid) | {
+        key for values in grid.values() for flags in values.values() for key in keys_in(words_of(flags))
+    }
+
+
+def check_distinct(pairs: Sequence[tuple[Job, Setting | None]], has_teacher: bool) -> None:
+    """Raise RequestError where two jobs of a study have equal options, and so are named for a difference that there is not.
+
+    The study's teacher may be the network of one of its settings.
+    """
+    names: dict[str, str] = {}
+    for job, setting in pairs:
+        if setting is None and has_teacher:
+            continue
+        own = "student_checkpoint" if job.options.mode == "student" else "teacher_checkpoint"
+        options = repr(sorted({**job.options, own: None}.items()))
+        if options in names:
+            raise RequestError(
+                f"{names[options]} and {job.name} would be the same run under two names, with equal options: take one of"
+                " them out (null is the preset; a value may be that of the preset, or have no effect here)"
+            )
+        names[options] = job.name
 
 
 def _of_networks(study: Study, request: Configuration) -> list[tuple[list[str], Setting | None]]:
@@ -92,7 +109,8 @@ def _of_networks(study: Study, request: Configuration) -> list[tuple[list[str], 
                 before = study.after.get(name)
                 start = ["--init_from", f"{request.name}.{network}.{before}{suffix}"] if before else []
                 own = setting.flags if setting else ()
-                flags = [*words_of(of_network), *words_of(study.flags), *request.flags, *own, *start, *of_seed]
+                of_all = without([*words_of(of_network), *words_of(study.flags)], request.behind.keys)
+                flags = [*of_all, *request.behind.words, *own, *start, *of_seed]
                 run = ["teacher", "-t", f"{request.name}.{network}.{name}{suffix}"]
                 pairs.append((["python", "main.py", request.dataset or study.dataset, *run, *flags], setting))
     return pairs
@@ -101,5 +119,5 @@ def _of_networks(study: Study, request: Configuration) -> list[tuple[list[str], 
 def teacher(study: Study, request: Configuration, name: str) -> list[str]:
     """Return the argv of the study's teacher."""
     own: Flags = study.flags if study.teacher is None else study.teacher
-    flags = without_teaching([*words_of(own), *request.flags])
+    flags = without_teaching([*without(words_of(own), request.behind.keys), *request.behind.words])
     return ["python", "main.py", request.dataset or study.dataset, "teacher", "-t", name, *flags]

@@ -27,6 +27,7 @@ from record.paths import checkpoint_path
 from schedules.check import resolved, shape
 from schedules.job_queue import FINISHED, Place, Queue
 from schedules.launchers.local import Local
+from schedules.layout import Piece
 from schedules.schedule import Job, recorded
 from system import user_code
 from system.configuration import Configuration
@@ -87,23 +88,17 @@ def measure(jobs: Sequence[Job], options: Configuration) -> list[Measured]:
     return measured
 
 
-def left(measured: Sequence[Measured]) -> tuple[float, float, int]:
-    """Return the hours that are left of all jobs, of one slot or GPU; those of the longest chain of jobs; the GPUs of a job.
+def left(measured: Sequence[Measured]) -> dict[str, Piece]:
+    """Return what is left of each job by its name, in the order of the schedule, in which a job comes after those that it needs.
 
-    In a chain each job waits for the one before. All jobs have been measured without a fault.
+    All jobs have been measured without a fault.
     """
-    own = {place.job.name: _seconds(place, said) / 3600 for places, said, _ in measured for place in places}
-    of_jobs = {place.job.name: place.job for places, _, _ in measured for place in places}
-    chains: dict[str, float] = {}
-    for name in _in_order(of_jobs):
-        chains[name] = own[name] + max((chains.get(need, 0.0) for need in of_jobs[name].needs), default=0.0)
-    total = sum(own[name] * max(1, job.gpus) for name, job in of_jobs.items())
-    return total, max(chains.values()), max(1, *(job.gpus for job in of_jobs.values()))
-
-
-def _in_order(jobs: dict[str, Job]) -> list[str]:
-    """Return the names of jobs in the order of the schedule, in which a job comes after those that it needs."""
-    return sorted(jobs, key=lambda name: jobs[name].number)
+    found = [
+        (place.job, Piece(_seconds(place, said) / 3600, max(1, place.job.gpus), (*place.job.needs,)))
+        for places, said, _ in measured
+        for place in places
+    ]
+    return {job.name: piece for job, piece in sorted(found, key=lambda each: each[0].number)}
 
 
 def _seconds(place: Place, said: dict) -> float:

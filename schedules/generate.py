@@ -9,10 +9,10 @@
     python -m schedules.generate --network ResNet9 --dataset cifar10 --convs Sep,ACDC --vary lr=0.03,0.1
 
 A study is one of studies.py, a file of YAML (study_files.py), or a network with a dataset. Its settings are its own, or
---convs, or those that meet --budgets, each with every combination of what --vary says. Flags after `--` go to every command,
-those that say how a teacher teaches (--alpha, --beta) to students alone. Before anything is written, every command is
-checked: it parses, its name is unique, its network can be built and meets its budget, and its teacher exists or is trained
-by an earlier job.
+--convs, or those that meet --budgets, each with every combination of what --vary says. Flags, KEY=VALUE and --config FILE
+after `--` go to every command, those that say how a teacher teaches (--alpha, --beta) to students alone. Before anything
+is written, every command is checked: it parses, its name is unique, no other job has its options, its network can be built
+and meets its budget, and its teacher exists or is trained by an earlier job.
 """
 
 import sys
@@ -26,17 +26,18 @@ import math
 import re
 import time
 from argparse import ArgumentTypeError, Namespace
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from cli import command, layers
+from cli import command
 from cli import flags as cli_flags
 from cli.command import Parser
-from cli.counting import counting_parser
 from input.datasets import PREFIX, is_own
 from layers.mixed import several
+from models.registry import NETWORKS
 from schedules import study_files
-from schedules.commands import Setting, commands, without_teaching
+from schedules.commands import Setting, check_distinct, commands, keys_that_vary
 from schedules.comparable import network_name
+from schedules.flags import Behind, behind, parts, teaching_keys
 from schedules.schedule import Job, parse
 from schedules.settings import TOLERANCE, config_of, settings
 from schedules.studies import STUDIES, Study
@@ -48,6 +49,7 @@ from system.errors import RequestError
 from system.files import write_atomically
 from weights.sources import check_run_name, check_source
 
+OF_SHAPE = ("budget", "budget_mult_adds", "where", "module", "image_size", "data_classes")  # beside the network's own
 GATED = {"gate": "", "gate_where": "where "}  # what tells gated networks of one shape apart, with the words before it
 
 
@@ -78,7 +80,7 @@ def study_name(text: str) -> str:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m schedules.generate",
-        description="Write the schedule of a study. After -- : flags for every job.",
+        description="Write the schedule of a study. After -- : flags, KEY=VALUE, --config FILE for every job.",
     )
     known = "; ".join(f"{name}: {study.title}" for name, study in STUDIES.items())
     parser.add_argument("study", nargs="?", type=study_name, metavar="STUDY", help=f"a file of YAML, or {known}")
@@ -125,7 +127,7 @@ def _parser() -> Parser:
 
 
 def options(arguments: Sequence[str] | None = None) -> Configuration:
-    """Return the request: `of`, the study, `flags` for every command, the `tag`, the `name` that begins every run's, and `output`.
+    """Return the request: `of`, the study, `behind`, the flags for every job, the `tag`, the `name` that begins every run's, and `output`.
 
     Raise RequestError where flags do not go together.
     """
@@ -146,10 +148,11 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
         check_run_name(tag, "--tag")
     if given.teacher:
         check_source(given.teacher, "--teacher")
-    _check_flags(flags, has_students=given.only != "alone" and study.has_teacher)
+    of_all = behind(flags, has_students=given.only != "alone" and study.has_teacher)
+    _check_behind(of_all, keys_that_vary(study, given))
     name = _name_of(given)
     output = Path(given.output or f"{name}{f'.{tag}' if tag else ''}.json")
-    return Configuration(vars(given) | {"flags": flags, "tag": tag, "name": name, "output": output, "of": study})
+    return Configuration(vars(given) | {"behind": of_all, "tag": tag, "name": name, "output": output, "of": study})
 
 
 def _study(given: Namespace, ways: Sequence[str]) -> Study:
@@ -187,7 +190,7 @@ def _check_vary(given: Namespace, study: Study) -> None:
             f"--seeds {given.seeds}: the seeds of this study are those of {'--vary' if 'seed' in keys else 'its grid'}"
         )
     for key in keys:
-        if not without_teaching([f"--{key}=0"]) and (given.only == "alone" or not study.has_teacher):
+        if key in teaching_keys() and (given.only == "alone" or not study.has_teacher):
             raise RequestError(f"--vary {key}: it says how a teacher teaches, and this schedule has no students")
 
 
@@ -200,23 +203,13 @@ def _name_of(given: Namespace) -> str:
     return name + (f".{_in_names(given.dataset)}" if given.dataset else "")
 
 
-def _check_flags(flags: Sequence[str], has_students: bool) -> None:
-    """Raise RequestError where one of the flags for every job is one that each job has of its own, or no job can have."""
-    own = {"--teacher_checkpoint", "--student_checkpoint", "--seed", "--conv", "--network", "--resume"}
-    for flag in flags:
-        if flag.partition("=")[0] in own or flag[:2] in ("-t", "-s", "-r"):
-            raise RequestError(f"{flag} after --: every job has its own")
-        if without_teaching([flag]) == [] and not has_students and without_teaching(flags) != [*flags]:
-            key = flag.partition("=")[0]
-            raise RequestError(f"{key} after --: it goes to students, and this schedule has none")
-        if flag == "--allocate":
+def _check_behind(given: Behind, varied: Collection[str]) -> None:
+    """Raise RequestError where a key behind `--` varies in the study."""
+    for key, origin in given.origins.items():
+        if key in varied:
             raise RequestError(
-                "--allocate after --: generate finds one number for all layers; write such jobs into the schedule"
+                f"{origin} after --: it varies in this study, take it out there; --vary {key}=A,B changes how"
             )
-    layered = layers.layered(cli_flags.training_parser(), flags, [counting_parser()])
-    for key in ("seed", "conv", "network", "resume", "allocate"):  # a name is given by flags, which are stronger
-        if key in layered:
-            raise RequestError(f"{layered[key].where}: {key} after --: every job has its own")
 
 
 def _in_names(dataset: str) -> str:
@@ -271,6 +264,9 @@ def _words(job: Job, setting: Setting | None, costs: dict, several_networks: boo
         return f"{costs['conv']}, the teacher"
     flags = setting.flags if setting.conv is None else setting.conv
     words = " ".join(flags).removeprefix("--conv ") or costs["conv"]
+    named = {*OF_SHAPE, *(() if several_networks else NETWORKS[job.options.network].building_flags)}
+    others = [" ".join(part) for key, part in parts(setting.flags[len(flags) :]) if key in named]
+    words = ", ".join([words, *(each.removeprefix("--") for each in others)])
     return f"{network_name(job.options)} {words}" if several_networks else words
 
 
@@ -289,7 +285,10 @@ def main(arguments: list[str] | None = None) -> int:
     from counting.costs import summary
     from schedules.check import without_faults
 
-    jobs = without_faults(str(request.output), *parse(argvs))
+    jobs, faults = parse(argvs)
+    if not faults:
+        check_distinct([*zip(jobs, of_jobs)], study.has_teacher)
+    jobs = without_faults(str(request.output), jobs, faults)
     dense = summary(resolve(config_of(study, request))[0])["params"] if study.has_teacher else 0
     rows = weigh(jobs, of_jobs, dense, bool(request.budgets_mult_adds))
     of = ["network" if study.settings else "setting", "jobs", "params", "of the teacher's" if dense else "of the dense"]

@@ -5,8 +5,8 @@
     python -m schedules.prices spot.json other.json --product Linux/UNIX --gpus x9.large=2 --json
     python -m schedules.prices spot.json --study wrn_28_10.json --machines 4 --speed 1.5
 
-With --study it measures what is left of a study, as the dry run of schedules.run does, and says what that costs on each
-offer and how long it takes there on --machines of it. The hours are those of this machine: --speed says how many times as
+With --study it measures what is left of a study, as the dry run of schedules.run does, lays its jobs out on the GPUs of
+--machines of each offer, and says how long that takes there and what it costs. The hours are those of this machine: --speed says how many times as
 fast a GPU there is. It reads files alone and asks no network.
 """
 
@@ -25,6 +25,8 @@ from tabulate import tabulate
 
 from cli import command
 from cli.command import Parser
+from schedules import layout
+from schedules.layout import Piece
 from schedules.spot_prices import GPUS, LAST, MODELS, Offer, offers, read
 from system import arguments as system_arguments
 from system.arguments import number
@@ -36,16 +38,32 @@ OF_STUDY = ("machines", "speed", "slots")
 
 
 class Needs(NamedTuple):
-    """What is left of a study, measured here: hours of one slot or GPU in all, of its longest chain of jobs, and GPUs of a job.
+    """What is left of a study, measured here: its jobs by name, with their hours.
 
     unit: `GPU` or `slot`; device: where it was measured.
     """
 
-    hours: float
-    chain: float
-    gpus: int
+    pieces: dict[str, Piece]
     unit: str
     device: str
+
+    @property
+    def hours(self) -> float:
+        """The hours of one GPU that all jobs take."""
+        return sum(piece.hours * piece.gpus for piece in self.pieces.values())
+
+    @property
+    def chain(self) -> float:
+        """The hours of the longest chain of jobs, each of which waits for the one before."""
+        ends: dict[str, float] = {}
+        for name, piece in self.pieces.items():
+            ends[name] = piece.hours + max((ends.get(need, 0.0) for need in piece.needs), default=0.0)
+        return max(ends.values())
+
+    @property
+    def gpus(self) -> int:
+        """The GPUs of the job that asks for most."""
+        return max(piece.gpus for piece in self.pieces.values())
 
 
 def gpus_of(text: str) -> tuple[str, int]:
@@ -111,24 +129,14 @@ def needs_of(request: Configuration) -> Needs:
         raise RequestError(f"--study {request.study}: all {len(jobs)} runs are finished, nothing is left to pay for")
     if faulty := next((each for each in measured if each.fault), None):
         raise RequestError(f"--study {request.study}: {faulty.jobs[0].job.name} cannot be run: {faulty.fault}")
-    hours, chain, gpus = left(measured)
     device = measured[0].said["device"]
-    return Needs(hours, chain, gpus, "slot" if device == "cpu" else "GPU", device)
-
-
-def takes(offer: Offer, needs: Needs, machines: int, speed: float) -> float | None:
-    """Return the hours that a study takes on some instances at the least; None where they have no GPUs, or too few for a job.
-
-    No job is cut in two, and a student waits for its teacher, so it takes as long as the longest chain at the least.
-    """
-    if offer.gpus is None or offer.gpus < needs.gpus:
-        return None
-    return max(needs.hours / (machines * offer.gpus), needs.chain) / speed
+    return Needs(left(measured), "slot" if device == "cpu" else "GPU", device)
 
 
 def document(found: Sequence[Offer], needs: Needs | None, request: Configuration) -> dict:
     """Return all that is known as JSON takes it: offers, and of a study its hours and what it takes on each."""
-    rows = []
+    rows, kinds = [], {offer.gpus for offer in found if offer.gpus} if needs else ()
+    taken = {gpus: layout.hours(needs.pieces, request.machines, gpus) for gpus in kinds}
     for offer in found:
         row = {
             "zone": offer.zone, "type": offer.kind, "product": offer.product, "price": offer.price, "gpus": offer.gpus,
@@ -136,14 +144,17 @@ def document(found: Sequence[Offer], needs: Needs | None, request: Configuration
             "latest": offer.latest.isoformat(),
         }  # fmt: skip
         if needs:
-            hours = takes(offer, needs, request.machines, request.speed)
+            hours = taken.get(offer.gpus)
+            hours = None if hours is None else hours / request.speed
             cost = None if hours is None else hours * request.machines * offer.price
             row |= {"study_hours": hours, "study_cost": cost}
         rows.append(row)
     if needs is None:
         return {"offers": rows}
     rows.sort(key=lambda row: (row["study_cost"] is None, row["study_cost"] or 0, row["study_hours"] or 0))
-    study = {"file": request.study, "machines": request.machines, "speed": request.speed, **needs._asdict()}
+    keys = ("hours", "chain", "gpus", "unit", "device")
+    study = {"file": request.study, "machines": request.machines, "speed": request.speed}
+    study |= {key: getattr(needs, key) for key in keys}
     return {"offers": rows, "study": study}
 
 
@@ -174,7 +185,7 @@ def _basis(study: dict) -> list[str]:
     least = f"its longest chain of jobs takes {duration(3600 * study['chain'] / study['speed'])} however many there are"
     return [
         f"{what}; {speed}",
-        f"costs are of {machines}, paid from the beginning to the end, one job for each GPU, without lost time; {least}",
+        f"costs are of {machines}, paid whole from the first job to the end of the last, without interruptions; {least}",
     ]
 
 

@@ -2,7 +2,7 @@
 
     chosen = settings(STUDIES["digits"], request)         # [Setting(("--conv", "ACDC_4"), "acdc_4"), …]
 
-`request` is what schedules.generate was asked for: convs, vary, budgets, budgets_mult_adds, families, teacher, flags, dataset.
+`request` is what schedules.generate was asked for: convs, vary, budgets, budgets_mult_adds, families, teacher, behind, dataset, name.
 """
 
 from collections import Counter
@@ -15,10 +15,12 @@ from cli import options as cli_options
 from layers.mixed import MixedName, in_file_names, parse_name, parse_open
 from layers.registry import FAMILIES, OpenName, parse_family
 from models.registry import reference_conv, width_flag
-from schedules.commands import Setting, teacher
+from schedules.commands import Setting, keys_that_vary, teacher
+from schedules.flags import keys_in, teaching_keys
 from schedules.studies import Flags, Study, words_of
 from system.configuration import Configuration
 from system.errors import RequestError, did_you_mean
+from weights.sources import check_run_name
 
 TOLERANCE = 0.05  # a setting meets a budget within this share of it
 MOST = 10_000  # settings of a study
@@ -28,7 +30,7 @@ NOT_GIVEN = "default"  # in names, of a key that a combination leaves to the pre
 def settings(study: Study, request: Configuration) -> list[Setting]:
     """Return the settings of a study; [] where they are the study's own, of networks without a teacher.
 
-    Raise RequestError where two of them have one name.
+    Raise RequestError where two of them have one name, or one has a name that no run can have.
     """
     if study.settings:
         return []
@@ -47,6 +49,8 @@ def settings(study: Study, request: Configuration) -> list[Setting]:
         raise RequestError(f"the study has more than {MOST:,} settings: let less vary")
     varied = ["conv"] * (len(of_convs) > 1) + several_values(grid)
     check_names(template, [each.name for each in chosen], varied, study.template_at)
+    for each in chosen:
+        check_run_name(f"{request.name}.{each.name}", f"{study.template_at}{template!r} gives the name")
     return chosen
 
 
@@ -57,10 +61,22 @@ def several_values(grid: dict[str, dict[str, Flags]]) -> list[str]:
 
 def _product(of_convs: Sequence[Setting], grid: dict[str, dict[str, Flags]], template: str) -> Iterator[Setting]:
     """Yield every combination, the last key varying fastest."""
+    alone_template = _of_alone(template)
     for setting, *values in product(of_convs, *(values.items() for values in grid.values())):
         flags = [word for _, each in values for word in words_of(each)]
-        name = template.format_map({"conv": setting.name} | dict(zip(grid, (name for name, _ in values))))
-        yield replace(setting, flags=(*setting.flags, *flags), name=name, conv=setting.flags)
+        names = {"conv": setting.name} | dict(zip(grid, (name for name, _ in values)))
+        name, alone = template.format_map(names), alone_template.format_map(names) or NOT_GIVEN
+        yield replace(setting, flags=(*setting.flags, *flags), name=name, conv=setting.flags, alone=alone)
+
+
+def _of_alone(template: str) -> str:
+    """Return the template of networks alone: without the keys of teaching, each with the text between it and the key before."""
+    left = [
+        text.replace("{", "{{").replace("}", "}}") + (f"{{{key}}}" if key is not None else "")
+        for text, key, _, _ in Formatter().parse(template)
+        if key not in teaching_keys()
+    ]
+    return "".join(left).strip("._-")
 
 
 def check_template(template: str, keys: Sequence[str]) -> None:
@@ -93,13 +109,16 @@ def check_names(template: str, names: Sequence[str], varied: Sequence[str], at: 
 
 def _of_convs(study: Study, request: Configuration) -> list[Setting]:
     """Return a setting for each conv, None of them being the network's own, and for the control."""
-    words = [*words_of(study.flags), *request.flags, *study.grid, *dict(request.vary)]
-    may_be_open = any(word.removeprefix("--").startswith("budget") for word in words)
+    keys = keys_in(words_of(study.flags)) | request.behind.keys | keys_that_vary(study, request)
+    may_be_open = bool(keys & {"budget", "budget_mult_adds"})
     names = dict.fromkeys(canonical_conv(text, may_be_open) for text in request.convs or study.convs)
     chosen = [
         Setting(("--conv", conv), in_file_names(conv)) if conv is not None else Setting((), NOT_GIVEN) for conv in names
     ]
-    return chosen + ([_of_width(study.control.split())] if study.control and not request.convs else [])
+    has_control = (
+        study.control and not request.convs and not keys_in(study.control.split()) & keys_that_vary(study, request)
+    )
+    return chosen + ([_of_width(study.control.split())] if has_control else [])
 
 
 def canonical_conv(text: str | None, may_be_open: bool = False) -> str | None:
@@ -121,6 +140,12 @@ def _that_meet(study: Study, request: Configuration) -> list[Setting]:
     config = config_of(study, request)
     network, exact = config["network"], request.budgets is None
     names = [parse_open(text) for text in request.families] if request.families else _families(network)
+    if (flag := width_flag(network)) in keys_that_vary(study, request):
+        if request.families and (widths := [name for name in names if name.number is None]):
+            raise RequestError(
+                f"--vary {flag}: the family {widths[0]} meets a budget by its width: leave one of them out"
+            )
+        names = [name for name in names if name.number is not None]
     found: dict[tuple[str, ...], Setting] = {}
     for name in names:
         if name.number is None and width_flag(network) is None:

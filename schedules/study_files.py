@@ -14,19 +14,18 @@ Every value passes through the parser of its flag. What is wrong is a RequestErr
 
 import re
 import zlib
-from argparse import Action, ArgumentTypeError
+from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cli.config_files import ConfigFiles, Entry, Text, Value
 from cli.flags import training_parser
-from cli.layers import SWITCHED, Keys, join_of, keys_of
+from cli.layers import SWITCHED, Keys, keys_of
 from layers.mixed import in_file_names
-from schedules.commands import without_teaching
+from schedules.flags import as_words, teaching_keys
 from schedules.settings import NOT_GIVEN, canonical_conv, check_template
 from schedules.studies import Study
-from system.arguments import Switch
 from system.errors import RequestError, did_you_mean
 from weights.sources import check_source
 
@@ -57,7 +56,7 @@ def read(path: str) -> Study:
     teacher = _teacher(entries, base)
     only = _only(base, teacher is not None)
     for key, each in [*base.items(), *grid.items()] if teacher is None else []:
-        if not without_teaching([f"--{key}=0"]):
+        if key in teaching_keys():
             raise RequestError(f"{each.where}: {key!r} says how a teacher teaches: the study has no `teacher`")
     names = entries.get("names", Value(None, path))
     convs = grid.pop("conv", Value((), path))
@@ -175,7 +174,7 @@ def choices(key: str, texts: Sequence[Text], where: str) -> dict[str, tuple[str,
         if name in found:
             shown = "null" if text is None else text
             raise RequestError(f"{where}: {key!r} has two values that are called {name!r} in names, one is {shown!r}")
-        found[name] = () if text is None else _flag(key, text)
+        found[name] = as_words(key, text)
     return found
 
 
@@ -197,17 +196,7 @@ def varied(text: str) -> tuple[str, dict[str, tuple[str, ...]]]:
 def _words(*of: Mapping[str, Value]) -> tuple[str, ...]:
     """Return flags as words of a command line; what is null in a later mapping takes the flag out."""
     merged = {key: each.value for mapping in of for key, each in mapping.items()}
-    return tuple(word for key, text in merged.items() if text is not None for word in _flag(key, text))
-
-
-def _flag(key: str, text: str | list) -> tuple[str, ...]:
-    """Return a flag with its value as words of a command line."""
-    action: Action = keys_of(training_parser())[key]
-    if action.nargs == 0:
-        is_on = SWITCHED[text.lower()]
-        return (f"--{key}",) if is_on else (f"--no_{key}",) if isinstance(action, Switch) else ()
-    text = join_of(action)(text) if isinstance(text, list) else text
-    return (f"--{key}={text}",) if text.startswith("-") else (f"--{key}", text)
+    return tuple(word for key, text in merged.items() for word in as_words(key, text))
 
 
 def _name(key: str, value: Any) -> str:

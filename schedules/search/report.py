@@ -37,10 +37,10 @@ def plan(search: Search) -> str:
     runs = len(search.every())
     total = sum(map(epochs_of, search.rounds.values()))
     done = sum(record.epochs_done for job in search.every() if (record := reader.read(RUNS / job.name)) is not None)
-    there = f", {done:,} of them are done" if done else ""
-    return (
-        f"{table}\n{space.path}: {runs:,} runs and {total:,} epochs, as {total / space.R:.3g} runs of {space.R}{there}"
-    )
+    there = f", {done:,} of them {'is' if done == 1 else 'are'} done" if done else ""
+    whole = total / space.R
+    trained = f"{runs:,} run{'s' * (runs != 1)} and {total:,} epoch{'s' * (total != 1)}"
+    return f"{table}\n{space.path}: {trained}, as {whole:.3g} run{'s' * (whole != 1)} of {space.R}{there}"
 
 
 def brackets_table(results: Sequence[Result], space: Space) -> str:

@@ -104,7 +104,7 @@ def command(space: Space, s: int, index: int, name: str | None = None) -> list[s
 
 def _fault(space: Space, s: int, index: int, fault: str, runs: int) -> RequestError:
     named = [flag for flag in space.drawn if f"--{flag} " in fault or f"--{flag}:" in fault]
-    more = f"; {runs - 1} more runs have faults" if runs > 1 else ""
+    more = f"; {runs - 1} more run{'s have' if runs > 2 else ' has'} faults" if runs > 1 else ""
     return RequestError(
         f"{space.lines[named[0] if named else 'base']}: bracket {s}, run {index} ({described(space.flags(s, index))}): {fault}{more}"
     )

@@ -32,7 +32,8 @@ def test_a_schedule_of_files(workplace):
     ):
         with pytest.raises(RequestError, match=f"{where}: .* after --: every job has its own"):
             generate.options(["digits", "--", *flags.split()])
-    assert generate.options(["digits", "--", "--config", "mine.yaml", "lr=0.3"]).flags[-1] == "lr=0.3"
+    words = generate.options(["digits", "--", "--config", "mine.yaml", "lr=0.3"]).behind.words
+    assert words[-4:] == ("--epochs", "3", "--lr", "0.3")
 
 
 def test_count_takes_the_files_of_main(workplace, capsys):

@@ -10,6 +10,7 @@ from small_runs import TINY
 from schedules import estimate, prices
 from schedules.estimate import Measured, left
 from schedules.job_queue import Queue
+from schedules.layout import Piece, hours
 from schedules.schedule import parse
 
 
@@ -66,7 +67,7 @@ def test_what_a_study_costs(workplace, capsys, monkeypatch):
     jobs, faults = parse([["python", "main.py", *line.split(), *TINY] for line in JOBS])
     places = [*Queue(jobs, 0).places.values()]
     measured = [Measured(places[:1], SAID, ""), Measured(places[1:], SAID, "")]
-    assert not faults and left(measured) == (4.0, 2.0, 1)
+    assert not faults and [*left(measured).values()] == [Piece(1), Piece(1, 1, ("t",)), Piece(1), Piece(1)]
     Path("study.json").write_text(json.dumps([job.argv for job in jobs]))
     write("spot.json", entry(1.0), entry(2.0, kind="g5.12xlarge"), entry(0.1, kind="c5.large"))
     monkeypatch.setattr(estimate, "measure", lambda *_: measured)
@@ -91,6 +92,20 @@ def test_what_a_study_costs(workplace, capsys, monkeypatch):
     assert "all 4 runs are finished" in refused(capsys, prices.main, "spot.json", "--study", "study.json")[1]
     monkeypatch.setattr(estimate, "measure", lambda *_: [Measured(places[:1], {}, "no data")])
     assert "t cannot be run: no data" in refused(capsys, prices.main, "spot.json", "--study", "study.json")[1]
+
+
+def test_jobs_are_laid_out_on_gpus():
+    """Whole jobs, each on one machine, after those that it needs, the longest of those that can begin first."""
+    equal = {name: Piece(1.0) for name in "abcde"}
+    sizes = ((1, 4), (2, 2), (1, 5), (9, 1), (1, 1))
+    assert [hours(equal, machines, gpus) for machines, gpus in sizes] == [2, 2, 1, 1, 5]
+    assert hours(dict(zip("abc", (Piece(1), Piece(1), Piece(2)))), 1, 2) == 2  # c first, though the last
+    wide = {"a": Piece(1, 3), "b": Piece(1, 2), "c": Piece(1)}
+    assert [hours(wide, machines, gpus) for machines, gpus in ((1, 4), (2, 3), (3, 2))] == [2, 1, None]
+    chain = {"t": Piece(2), "s": Piece(1, 1, ("t", "done")), "x": Piece(1.5), "y": Piece(2.5)}
+    assert [hours(chain, 1, gpus) for gpus in (1, 2, 3)] == [7, 3.5, 3]  # of 2: t, x; y, s
+    late = {"a": Piece(2), "b": Piece(2), "t": Piece(1), "s": Piece(3, 1, ("t",))}
+    assert hours(late, 1, 2) == 4  # the teacher first, because its student takes long
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,13 @@ def test_mistakes_of_the_command(workplace, capsys):
     assert hyperband.main(["s.yaml", "--brackets", "0", "--dry_run"]) == 0
     shown = capsys.readouterr().out
     assert "3 runs and 27 epochs" in shown and not Path("runs").exists()
+    Path("one.yaml").write_text(SPACE.replace("R: 9", "R: 1"))
+    assert hyperband.main(["one.yaml", "--dry_run"]) == 0
+    assert "1 run and 1 epoch, as 1 run of 1\n" in capsys.readouterr().out
+    wrong = SPACE.replace("R: 9", "R: 3").replace("[true, false]", "[true]}\n  optimizer: {choice: [adam]")
+    Path("two.yaml").write_text(wrong)
+    last = refused(capsys, hyperband.main, "two.yaml", "--brackets", "0")[1]
+    assert last.endswith("; 1 more run has faults")
 
 
 class Fakes:

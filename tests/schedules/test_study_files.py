@@ -51,6 +51,8 @@ def test_a_teacher_has_base_and_its_own_flags_and_trains_once(workplace):
     assert (teacher.name, teacher.options.lr, teacher.options.epochs) == ("mine.teacher", 0.2, 4)
     students = [job for job in rest if job.options.mode == "student"]
     assert len(students) == 8 and len(rest) == 12 and {job.options.epochs for job in rest} == {2}
+    names = [job.name for job in rest if job.options.mode == "teacher"]  # without alpha, which they do not have
+    assert names == ["mine.sep.lr_default", "mine.sep.lr_0.3", "mine.default.lr_default", "mine.default.lr_0.3"]
     assert [*students[-1].needs] == ["mine.teacher"] and students[-1].name == "mine.default.alpha_0.5.lr_0.3.student"
     os.remove("mine.json")
     (workplace / "checkpoints").mkdir()
@@ -96,6 +98,14 @@ def test_a_teacher_has_base_and_its_own_flags_and_trains_once(workplace):
         ),
         (f"{BASE}\ngrid: {{lr: [1]}}\nnames: '{{lr:g}}'", "mine.yaml:3: names '{lr:g}': {lr} is a key alone"),
         (f"{BASE}\ngrid: {{lr: [1]}}\nnames: '{{lr'", "is no template such as"),
+        (
+            f"{BASE}\ngrid: {{lr: [1]}}\nnames: 'a/{{lr}}'",
+            "mine.yaml:3: names 'a/{lr}' gives the name 'mine.a/1': a run's",
+        ),
+        (
+            f"{BASE}\ngrid: {{lr: [1], momentum: [null, 0.9]}}",
+            "mine.lr_1.momentum_default and mine.lr_1.momentum_0.9 would be the same run",
+        ),
         (f"{BASE}\ngrid: {{seed: &many {[*range(1, 102)]}, train_size: *many}}", "more than 10,000 settings"),
     ],
 )
@@ -145,6 +155,64 @@ def test_wrong_flags_are_one_line(workplace, arguments, said, capsys):
     assert not faults and said in last
 
 
+def test_what_varies_takes_back_what_the_study_gives(workplace):
+    """A null is the preset, an off value is off, whatever base says; the teacher has what base says."""
+    text = f"{BASE.replace('lr:', 'nocrswd: true, lr:')}\nconvs: [Sep]\nteacher: true\n"
+    teacher, *rest = jobs_of(text, "--vary", "nocrswd=true,false", "--vary", "lr=null,0.3", "--only", "alone")
+    assert (teacher.options.nocrswd, teacher.options.lr) == (True, 0.2)
+    assert [(job.name, job.options.nocrswd, job.options.lr) for job in rest] == [
+        ("mine.sep.nocrswd_true.lr_default", True, 0.1), ("mine.sep.nocrswd_true.lr_0.3", True, 0.3),
+        ("mine.sep.nocrswd_false.lr_default", False, 0.1), ("mine.sep.nocrswd_false.lr_0.3", False, 0.3),
+    ]  # fmt: skip
+
+
+def test_files_and_keys_behind_the_hyphens_are_flags(workplace, capsys):
+    """They are stronger than what a study gives, of whatever kind, and weaker than flags; teaching goes to students alone."""
+    (workplace / "more.yaml").write_text(
+        "dataset: cifar10\nmode: teacher\nteacher_checkpoint: x\nalpha: 0.4\nepochs: 5\nlr: 0.3\nschedule: step\nepoch_step: [1, 2]\n"
+    )
+    behind = ["--", "--config", "more.yaml", "lr=0.05", "epochs=3", "--epochs", "4"]
+    text = f"{BASE}\ngrid: {{conv: [Sep], nesterov: [true, false]}}\nteacher: {{lr: 0.4}}\n"
+    for jobs in (jobs_of(text, *behind), jobs_of_digits("--convs", "Sep", *behind)):
+        said = {
+            (each.options.dataset, each.options.epochs, each.options.lr, (*each.options.epoch_step,)) for each in jobs
+        }
+        assert said == {("digits", 4, 0.05, (1, 2))}
+        assert {(job.options.mode, job.options.alpha) for job in jobs} == {("teacher", None), ("student", 0.4)}
+        assert all(job.argv.count("--epochs") == job.argv.count("--lr") == 1 for job in jobs)
+    taken = jobs_of_digits("--convs", "Sep", "-o", "taken.json", "--", "epochs=null", "nocrswd=false")
+    assert {job.options.epochs for job in taken} == {30}  # the preset
+    for arguments, said in (
+        (["--vary", "lr=null,0.3", "--", "lr=0.05"], "lr=0.05: lr after --: it varies in this study"),
+        (["--vary", "lr=null,0.3", "--", "--lr=0.05"], "--lr after --: it varies in this study"),
+        (["--", "seed=3"], "seed=3: seed after --: every job has its own"),
+        (["--", "dataset=cifar10"], "dataset=cifar10: dataset after --: every job has its own"),
+        (["--", "lr=-1"], "lr=-1: argument --lr: '-1' is not"),
+        (["--", "lr=1", "--lrr"], "unknown flag '--lrr'"),
+    ):
+        faults, last = refused(capsys, generate.main, "digits", *arguments)
+        assert not faults and said in last
+    assert (
+        "--nocrswd after --: it varies"
+        in refused(capsys, generate.main, "resnet9_weight_decay_digits", "--", "--nocrswd")[1]
+    )
+
+
+def jobs_of_digits(*arguments):
+    output = [] if "-o" in arguments else ["-o", "digits.json"]
+    assert generate.main(["digits", *output, *arguments]) == 0
+    return read(arguments[arguments.index("-o") + 1] if "-o" in arguments else "digits.json")
+
+
+def test_a_width_that_varies_has_no_control(workplace, capsys):
+    _, *rest = jobs_of_digits("--only", "alone", "--vary", "wrn_width=0.5,1")
+    assert len(rest) == 6 and {job.options.conv for job in rest} == {"SepHashed_0.25", "ACDC_4", "Shuffle_4"}
+    faults, last = refused(
+        capsys, generate.main, *"digits --budgets 1e4 --families ACDC,Conv --vary wrn_width=1,2".split()
+    )
+    assert not faults and "--vary wrn_width: the family Conv meets a budget by its width" in last
+
+
 def test_a_null_of_a_file_takes_back_what_it_imports(workplace):
     (workplace / "other.yaml").write_text(f"{BASE}\ngrid: {{lr: [0.1], seed: [0, 1]}}\nteacher: true\n")
     (workplace / "mine.yaml").write_text("import: other.yaml\ngrid: {lr: null}\nbase: {lr: null}\nteacher: false\n")
@@ -157,3 +225,6 @@ def test_a_budget_finds_the_number_of_each_conv(workplace, capsys):
     jobs = jobs_of(f"{BASE}\ngrid: {{budget: [9000], conv: [SepHashed, ACDC]}}\nteacher: true")
     assert [job.name for job in jobs[1::2]] == ["mine.sephashed.budget_9000.student", "mine.acdc.budget_9000.student"]
     assert "9,002" in capsys.readouterr().out and jobs[0].options.budget is None
+    jobs_of_digits("--convs", "Sep", "--only", "alone", "--vary", "budget=5000,9000")
+    out = capsys.readouterr().out
+    assert "\nSep, budget 5000 " in out and "\nSep, budget 9000 " in out
