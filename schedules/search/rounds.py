@@ -6,7 +6,7 @@
 
 Rounds are synchronous: a round begins when the one before it is over. Brackets wait for nothing of each other, so their runs
 fill the slots that are free. Nothing is kept but the runs: which go on follows from their records, so that after any kill the
-same search comes to the same end.
+same search comes to the same end. The last job is the test of the winner (tested.py).
 """
 
 import math
@@ -20,6 +20,7 @@ from schedules.job_queue import FAILED, FINISHED, OVER, WAITING, Place, Queue
 from schedules.schedule import Job, conflicts, parse
 from schedules.search.brackets import Round, bracket
 from schedules.search.space import Space
+from schedules.search.tested import TestJob, TestPlace
 from system.errors import RequestError
 
 
@@ -133,13 +134,17 @@ def error_after(record: Record | None, epochs: int) -> float | None:
 
 
 class Rounds(Queue):
-    """The runs of all brackets. A run has one place, which the next round replaces. `results`: of the rounds that are over."""
+    """The runs of all brackets. A run has one place, which the next round replaces, and at last the test of the winner.
+
+    results: of the rounds that are over; best: the winner, None where there is none, or not yet.
+    """
 
     def __init__(self, search: Search, retries: int):
         self.search, self.rounds = search, search.rounds
         self.alive = {s: list(range(rounds[0].runs)) for s, rounds in self.rounds.items()}  # in the current round
         self.number = dict.fromkeys(self.rounds, 0)  # of the current round
         self.results: list[Result] = []
+        self.best: Result | None = None
         super().__init__(
             [search.job(s, index, self.rounds[s][0].epochs) for s in self.alive for index in self.alive[s]], retries
         )
@@ -165,6 +170,16 @@ class Rounds(Queue):
         for s in self.rounds:
             while self.alive[s] and all(self._place(s, index).state in OVER for index in self.alive[s]):
                 self._begin_next(s)
+        if self.best is None and not any(self.alive.values()):
+            self._begin_test()
+
+    def _begin_test(self) -> None:
+        """Put the test of the winner, if there is one, in the place of its run."""
+        self.best = winner(self.results, self.search.space.R)
+        if self.best is not None:
+            place = TestPlace(TestJob.of(self.search.job(self.best.bracket, self.best.index, self.best.epochs)))
+            self.places[place.job.name] = place
+            self._look(place)
 
     def _place(self, s: int, index: int) -> Place:
         return self.places[self.search.space.name_of(s, index)]
