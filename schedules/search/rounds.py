@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from record import reader
+from record import outcome, reader
 from record.paths import RUNS, checkpoint_path
 from record.reader import Record
 from schedules.job_queue import FAILED, FINISHED, OVER, WAITING, Place, Queue
@@ -163,6 +163,8 @@ class Rounds(Queue):
                 WAITING,
                 0.0,
             )  # a process of the round before, which an earlier launcher had started
+        if isinstance(place, TestPlace):
+            outcome.clear(place.folder)  # how a test ended says nothing of the run, which is finished
         self._advance()
         return place
 
