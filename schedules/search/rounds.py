@@ -18,7 +18,7 @@ from record.paths import RUNS, checkpoint_path
 from record.reader import Record
 from schedules.job_queue import FAILED, FINISHED, OVER, WAITING, Place, Queue
 from schedules.schedule import Job, conflicts, parse
-from schedules.search.brackets import Round, bracket
+from schedules.search.brackets import Round, bracket, counted
 from schedules.search.space import Space
 from schedules.search.tested import TestJob, TestPlace
 from system.errors import RequestError
@@ -105,7 +105,7 @@ def command(space: Space, s: int, index: int, name: str | None = None) -> list[s
 
 def _fault(space: Space, s: int, index: int, fault: str, runs: int) -> RequestError:
     named = [flag for flag in space.drawn if f"--{flag} " in fault or f"--{flag}:" in fault]
-    more = f"; {runs - 1} more runs have faults" if runs > 1 else ""
+    more = f"; {counted(runs - 1, 'more run')} {'has' if runs == 2 else 'have'} faults" if runs > 1 else ""
     return RequestError(
         f"{space.lines[named[0] if named else 'base']}: bracket {s}, run {index} ({described(space.flags(s, index))}): {fault}{more}"
     )
