@@ -10,18 +10,48 @@ import fcntl
 import os
 import socket
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn, TextIO
 
 from record.paths import RUNS
 from system.errors import Busy, MachineFault, first_line
+from system.files import file_identity
 
 PATIENCE = 0.2  # seconds after which a process that only looks at a lock has let it go
 
 
 def take(name: str) -> TextIO:
     """Return the run's lock file, locked until it is closed or this process ends. Raise Busy where another one has it."""
-    path = RUNS / name / "lock"
+    return _take(RUNS / name / "lock", lambda process: refuse(name, process))
+
+
+@contextmanager
+def only_process(path: Path, busy: str) -> Iterator[None]:
+    """Hold the lock at `path`, a file that is there only meanwhile. Raise Busy, `busy` and by which process, where another has it.
+
+    A folder that is made for it is removed too where nothing else has come into it.
+    """
+
+    def refuse_second(process: str) -> NoReturn:
+        raise Busy(f"{busy}, by {process}")
+
+    file = _take(path, refuse_second)
+    while (file_identity(path) or (None,))[0] != os.fstat(file.fileno()).st_ino:
+        file.close()  # its last holder has removed it since it was opened
+        file = _take(path, refuse_second)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+            path.parent.rmdir()
+        file.close()
+
+
+def _take(path: Path, refuse: Callable[[str], NoReturn]) -> TextIO:
+    """Return the file at `path`, made where it is missing, locked. Call `refuse` with who has it where another process does."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+")
@@ -31,7 +61,7 @@ def take(name: str) -> TextIO:
         deadline = time.monotonic() + PATIENCE
         while not _lock(file, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
-                refuse(name, _says(file))
+                refuse(_says(file))
             time.sleep(PATIENCE / 20)
         file.truncate(0)
         print(f"process {os.getpid()} on {socket.gethostname()}", end="", file=file, flush=True)

@@ -203,7 +203,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{what}: {text}")
     states = Counter(each["state"] for each in rows)
     print(
-        f"{request.output}.csv and .json: {len(rows)} runs, "
+        f"{request.output}.csv and .json: {len(rows)} run{'s' * (len(rows) != 1)}, "
         + ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
     )
     return 0

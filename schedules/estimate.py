@@ -11,7 +11,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -172,10 +172,15 @@ def _save_untrained(path: Path, config: dict) -> None:
     checkpoint.save(path, empty | {"epoch": config["epochs"], "model": network.state_dict(), "config": config})
 
 
-def report(measured: Sequence[Measured], slots: int, price: float | None) -> str:
+def report(
+    measured: Sequence[Measured],
+    slots: int,
+    price: float | None,
+    seconds: Callable[[Place, dict], float] = _seconds,
+) -> str:
     """Return the table and its sums; raise RequestError, with them as notes, where a kind of job cannot be run.
 
-    `price` is that of an hour of a slot.
+    Args: price: of an hour of a slot; seconds: returns those that are left of a job, whose kind was measured so.
     """
     rows, total, faults = [], 0.0, []
     for jobs, said, fault in measured:
@@ -184,7 +189,7 @@ def report(measured: Sequence[Measured], slots: int, price: float | None) -> str
             rows.append([name, len(jobs), None, None, None, None, None, "no: see below"])
             faults.append(f"{name}: {fault}")
             continue
-        hours = sum(_seconds(place, said) for place in jobs) / 3600
+        hours = sum(seconds(place, said) for place in jobs) / 3600
         total += hours * max(1, jobs[0].job.gpus)
         beside = slots if said["device"] == "cpu" else 1
         fits = said["peak_bytes"] * beside < said["memory_bytes"] and said["disk_bytes"] < said["free_disk_bytes"]

@@ -9,17 +9,15 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from cli.shrinking import MACHINE, testing
 from distributed.process_group import ALONE
 from gates.by_class import opened
 from input import datasets
 from record.checkpoint import load_run
 from schedules.figures.gates import heat_map
-from system.configuration import Configuration
+from schedules.trained import stored
 from system.errors import RequestError
-from training.device import choose_device, precision_of, to_device
+from training.device import precision_of, to_device
 from training.evaluation import test_images
-from weights.origin import origin
 
 
 def heat_maps(names: Sequence[str]) -> list[tuple[str, Figure]]:
@@ -32,8 +30,7 @@ def heat_maps(names: Sequence[str]) -> list[tuple[str, Figure]]:
 
 
 def _heat_map(name: str, config: dict) -> Figure:
-    request = testing(Configuration({"name": name, **dict.fromkeys(MACHINE)}), config)
-    device, trained = choose_device(request), origin(name, request, "run", teaches=True)
+    request, device, trained = stored(name, config)
     request, _, data = test_images(request, trained, name, device, ALONE)
     classes = datasets.of(config).classes
     shares = opened(to_device(trained.network, device), data, precision_of(request, device), classes)

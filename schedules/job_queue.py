@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from record import outcome
 from record.paths import RUNS, checkpoint_path
@@ -44,6 +45,7 @@ class Place:
     began: float = 0.0
     not_before: float = 0.0
     end: dict = field(default_factory=dict)
+    begins: ClassVar[str] = ""  # what an event says of its start; "" where it trains its run
 
     @property
     def folder(self) -> Path:
@@ -58,6 +60,10 @@ class Place:
     def record(self) -> Record | None:
         """Read what its run has left so far."""
         return read(self.folder)
+
+    def result(self) -> str:
+        """Return what came of it in words, where that is not the result of its run; else ""."""
+        return ""
 
     def is_done(self, record: Record | None) -> bool:
         """Return whether its run has all epochs that the job asks for."""

@@ -189,7 +189,9 @@ def read(path: str, measure: str = MEASURES[0]) -> Study:
     groups = _groups(runs, measure)
     if not groups:
         states = ", ".join(f"{count} {state}" for state, count in Counter(run["state"] for run in runs).items())
-        raise RequestError(f"{path} has no finished run with a {measure} to draw ({states or 'no run at all'})")
+        instead = next((each for each in MEASURES if _groups(runs, each)), None)
+        hint = f": they have another error, give --error {instead}" if instead else ""
+        raise RequestError(f"{path} has no finished run with a {measure} to draw ({states or 'no run at all'}){hint}")
     teachers = [replace(group, number=len(groups) + group.number) for group in _groups(elsewhere, measure)]
     return Study(Path(path), measure, runs, _pairs(runs, groups, teachers), conflicts)
 

@@ -47,11 +47,16 @@ def _parser() -> Parser:
         prog="python -m schedules.run", description="Run the jobs of a schedule until all of them are finished."
     )
     parser.add_argument("schedule", type=system_arguments.filename, metavar="FILE", help="a JSON list of argv lists")
-    dry = parser.add_argument_group("before it is run")
-    dry.add_argument("--dry_run", action="store_true", help="measure each distinct job, say what the study takes")
-    dry.add_argument("--price", type=number(float, 0, 1e9), help="of an hour of a slot, for --dry_run")
+    add_dry_run(parser, "measure each distinct job, say what the study takes")
     add_launching(parser)
     return parser
+
+
+def add_dry_run(parser: Parser, what: str) -> None:
+    """Add the flags of the estimate. Args: what: the help of --dry_run."""
+    dry = parser.add_argument_group("before it is run")
+    dry.add_argument("--dry_run", action="store_true", help=what)
+    dry.add_argument("--price", type=number(float, 0, 1e9), help="of an hour of a slot, for --dry_run")
 
 
 def add_launching(parser: Parser) -> None:
@@ -169,7 +174,7 @@ def work(queue: Queue, launcher: Launcher, view: "View", stop: signals.Deferred)
         for place in begun:
             what = "handed to the cluster" if math.isinf(room) else "resumed" if place.epochs else "started"
             after = f", after {place.epochs} of {place.job.options.epochs} epochs" if place.epochs else ""
-            view.event(place.job.name, what + after)
+            view.event(place.job.name, place.begins or what + after)
         view.refresh()
         time.sleep(PULSE)
 

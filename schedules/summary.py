@@ -34,12 +34,9 @@ def table(rows: Iterable[dict]) -> str:
     columns: dict[str, list] = {header: [] for header in HEADERS}
     for members in groups.values():
         first, states = members[0], Counter(each["state"] for each in members)
-        error, deviation = first["mean_test_top1_error"], first["std_test_top1_error"]
         columns["group"].append(first["name"])
         columns["state"].append(", ".join(f"{states[state]} {state}" for state in STATES if states[state]))
-        columns["error %"].append(
-            "" if error is None else f"{error:.2f}" + (f" ± {deviation:.2f}" if deviation is not None else "")
-        )
+        columns["error %"].append(_error(first))
         columns["taught − alone"].append(gains.get(first["group"], ""))
         columns["params"].append(_whole(first.get("params")))
         columns["not 0"].append(_whole(_mean(members, "active_parameters")))
@@ -51,6 +48,15 @@ def table(rows: Iterable[dict]) -> str:
     shown = {header: cells for header, cells in columns.items() if set(cells) - {HEADERS[header][1]}}
     align = [HEADERS[header][0] for header in shown]
     return tabulate(shown, "keys", disable_numparse=True, colalign=align) if shown else ""
+
+
+def _error(group: dict) -> str:
+    """Return the mean error ± deviation of a group; of runs that were never tested that of the images held out."""
+    for measure, words in (("test_top1_error", ""), ("val_top1_error", " held out")):
+        error, deviation = group[f"mean_{measure}"], group[f"std_{measure}"]
+        if error is not None:
+            return f"{error:.2f}" + (f" ± {deviation:.2f}" if deviation is not None else "") + words
+    return ""
 
 
 def _mean(members: Sequence[dict], column: str) -> float | None:

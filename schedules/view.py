@@ -88,7 +88,7 @@ class View:
 
     def finished(self, place: Place) -> None:
         """Show the result of a job, and count its time and its epochs."""
-        self.event(place.job.name, result(place.record()), "green")
+        self.event(place.job.name, place.result() or result(place.record()), "green")
         self.seconds += time.monotonic() - place.began
         self.epochs += place.job.epochs - place.epochs
 

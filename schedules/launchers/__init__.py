@@ -4,7 +4,8 @@
     launcher.start([Task("digits.teacher", ["python", "main.py", ...], Path("runs/digits.teacher/log"))])
     launcher.ended()                                      # [("digits.teacher", 0)], once it has
 
-Every launcher runs `python main.py ... --resume`, with its output appended to a log (process.py).
+Every launcher runs `python main.py ... --resume`, or the test of a search's winner, with its output appended to a log
+(process.py).
 """
 
 from collections.abc import Sequence

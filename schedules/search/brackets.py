@@ -51,3 +51,8 @@ def epochs_of(rounds: list[Round]) -> int:
     """Return how many epochs a bracket trains where no run fails: each run goes on from what it had in the round before."""
     before = [0, *(each.epochs for each in rounds)]
     return sum(each.runs * (each.epochs - before[number]) for number, each in enumerate(rounds))
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things in words: `1 run`, `17 runs`."""
+    return f"{number:,} {what}{'s' * (number != 1)}"

@@ -21,6 +21,7 @@ from schedules.search.nodes import Nodes
 from system.errors import RequestError
 
 MOST_VALUES = 1000  # of one choice
+DRAWS = (1 << 63, 1 << 62, 0x9E3779B97F4A7C15)  # the middle of a range may be a whole number, other draws are none
 OF_SEARCH = {
     "epochs": "R says it", "until": "the rounds of the brackets say it", "resume": "every run goes on by itself",
     "test_every": "the test images are looked at for the winner alone", "reestimate_bn": "it tests, and only the winner is tested",
@@ -90,14 +91,20 @@ class Flags:
             raise self.nodes.fault(node, f"{what}: --{flag} takes no number: give `choice: [true, false]`")
         for each in (low, high):
             self._check(action, each, node)
-        if kind != "integer" and (between := values.draw(1 << 63)) and not is_whole(Decimal(between)):
-            try:
-                layers.value_of(self.parser, action, between)
-            except RequestError as error:
-                raise self.nodes.fault(
-                    node, f"{error}, as {kind} would draw: `integer: [{low}, {high}]` draws whole numbers"
-                )
+        if kind != "integer":
+            self._check_fraction(action, values, node)
         return values
+
+    def _check_fraction(self, action: Action, values: Range, node: yaml.Node) -> None:
+        """Raise RequestError where the flag takes no fraction, which a range of numbers would draw."""
+        drawn = (values.draw(bits) for bits in DRAWS)
+        if (fraction := next((each for each in drawn if not is_whole(Decimal(each))), None)) is None:
+            return
+        try:
+            layers.value_of(self.parser, action, fraction)
+        except RequestError as error:
+            whole = f"`integer: [{values.low}, {values.high}]` draws whole numbers"
+            raise self.nodes.fault(node, f"{error}, as {values.kind} would draw: {whole}")
 
     def _end(self, node: yaml.Node, what: str, kind: str) -> str:
         wanted = "whole numbers" if kind == "integer" else "numbers"
@@ -116,23 +123,33 @@ class Flags:
             raise self.nodes.fault(node, f"{flag}: choice is empty: give values of --{flag}")
         if len(nodes) > MOST_VALUES:
             raise self.nodes.fault(node, f"{flag}: choice has {len(nodes):,} values, at most {MOST_VALUES:,}")
-        texts = [self._value(flag, action, each) for each in nodes]
-        if again := [each for number, each in enumerate(texts) if each in texts[:number]]:
-            raise self.nodes.fault(node, f"{flag}: choice has {again[0]!r} twice: each value is as likely as any other")
+        texts: list[str | None] = []
+        values: list[object] = []
+        for each in nodes:
+            text, value = self._value(flag, action, each)
+            if value in values:
+                before = texts[values.index(value)]
+                again = f"{text!r} twice" if text == before else f"{before!r} and {text!r}, which are the same"
+                raise self.nodes.fault(each, f"{flag}: choice has {again}: each value is as likely as any other")
+            texts.append(text)
+            values.append(value)
         return Choice(tuple(texts))
 
-    def _value(self, flag: str, action: Action, node: yaml.Node) -> str | None:
-        """Return a value of a choice as the text of its flag; None for null, which leaves the flag out."""
+    def _value(self, flag: str, action: Action, node: yaml.Node) -> tuple[str | None, object]:
+        """Return a value of a choice as the text of its flag, and what the flag makes of it.
+
+        Both are None for null, which leaves the flag out.
+        """
         if isinstance(node, yaml.ScalarNode) and node.tag == NULL:
-            return None
+            return None, None
         if isinstance(node, yaml.SequenceNode):
             if (join := layers.join_of(action)) is None:
                 raise self.nodes.fault(node, f"{flag}: choice: --{flag} takes one value, no list")
             text = join(self._nested(flag, node, 2))
         else:
             text = self.nodes.text(node, f"{flag}: choice", "texts, numbers, lists, true, false or null")
-        self._check(action, text, node)
-        return text.lower() if action.nargs == 0 else text
+        value = self._check(action, text, node)
+        return text.lower() if action.nargs == 0 else text, value
 
     def _nested(self, flag: str, node: yaml.Node, levels: int):
         if isinstance(node, yaml.ScalarNode):
@@ -149,14 +166,15 @@ class Flags:
             )
         return [self._nested(flag, each, levels - 1) for each in nodes]
 
-    def _check(self, action: Action, text: str, node: yaml.Node) -> None:
-        """Raise RequestError where the flag does not take a value."""
+    def _check(self, action: Action, text: str, node: yaml.Node) -> object:
+        """Return what the flag makes of a text. Raise RequestError where it does not take it."""
         try:
             value = layers.value_of(self.parser, action, text)
             if check := layers.CHECKS.get(action.dest):
                 check(value)
         except RequestError as error:
             raise self.nodes.fault(node, str(error))
+        return value
 
 
 def is_whole(value: Decimal) -> bool:

@@ -1,4 +1,4 @@
-"""What a search would take, and what came of it: tables for a person, a CSV for programs, and the test of its winner.
+"""What a search would take, and what came of it: tables for a person, and a CSV for programs.
 
 print(plan(search))                                        # before: brackets, runs, epochs
 print(brackets_table(results, search.space))               # after: the best of each round
@@ -14,10 +14,9 @@ from tabulate import tabulate
 
 from record import reader
 from record.paths import RUNS
-from schedules.search.brackets import epochs_of
+from schedules.search.brackets import counted, epochs_of
 from schedules.search.rounds import Result, Search, command, described
 from schedules.search.space import Space
-from system.configuration import Configuration
 
 LEADING = ("bracket", "round", "index", "name", "epochs")
 TRAILING = ("val_top1_error", "kept", "status", "test_top1_error", "reason")
@@ -38,9 +37,8 @@ def plan(search: Search) -> str:
     total = sum(map(epochs_of, search.rounds.values()))
     done = sum(record.epochs_done for job in search.every() if (record := reader.read(RUNS / job.name)) is not None)
     there = f", {done:,} of them {'is' if done == 1 else 'are'} done" if done else ""
-    whole = total / space.R
-    trained = f"{runs:,} run{'s' * (runs != 1)} and {total:,} epoch{'s' * (total != 1)}"
-    return f"{table}\n{space.path}: {trained}, as {whole:.3g} run{'s' * (whole != 1)} of {space.R}{there}"
+    whole = f"as {counted(round(total / space.R, 2), 'run')} of {counted(space.R, 'epoch')}"
+    return f"{table}\n{space.path}: {counted(runs, 'run')} and {counted(total, 'epoch')}, {whole}{there}"
 
 
 def brackets_table(results: Sequence[Result], space: Space) -> str:
@@ -67,30 +65,11 @@ def winner_lines(best: Result, search: Search, tested: float | None) -> str:
     own = shlex.join(["python", "main.py", *command(space, best.bracket, best.index, f"{space.name}.winner")])
     lines = [
         f"winner: {best.name}, {described(space.flags(best.bracket, best.index))}",
-        f"{best.error:.2f} % error of images held out after {best.epochs} epochs, the least of runs with all {space.R}",
+        f"{best.error:.2f} % error of images held out after {counted(best.epochs, 'epoch')}, the least of runs with all of them",
         *([f"{tested:.2f} % test error: no other run was tested"] if tested is not None else []),
         f"as a run of its own: {own}",
     ]
     return "\n".join(lines)
-
-
-def test_error(name: str) -> float:
-    """Return the test error of a run in %, as `main.py … --evaluate` on this machine. Writes nothing.
-
-    Raise RequestError or MachineFault where the run cannot be tested here.
-    """
-    from cli.shrinking import MACHINE, testing
-    from distributed.process_group import ALONE
-    from record.checkpoint import load_run
-    from training.device import choose_device
-    from training.evaluation import tested
-    from weights.origin import origin
-
-    config = load_run(name, "run")["config"]
-    request = testing(Configuration({"name": name, **dict.fromkeys(MACHINE)}), config)
-    device = choose_device(request)
-    metrics, _ = tested(request, origin(name, request, "run", teaches=True), name, device, ALONE)
-    return metrics["top1_error"]
 
 
 def as_csv(results: Sequence[Result], search: Search, best: Result | None, tested: float | None) -> str:

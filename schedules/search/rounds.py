@@ -6,20 +6,21 @@
 
 Rounds are synchronous: a round begins when the one before it is over. Brackets wait for nothing of each other, so their runs
 fill the slots that are free. Nothing is kept but the runs: which go on follows from their records, so that after any kill the
-same search comes to the same end.
+same search comes to the same end. The last job is the test of the winner (tested.py).
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from record import reader
+from record import outcome, reader
 from record.paths import RUNS, checkpoint_path
 from record.reader import Record
 from schedules.job_queue import FAILED, FINISHED, OVER, WAITING, Place, Queue
 from schedules.schedule import Job, conflicts, parse
-from schedules.search.brackets import Round, bracket
+from schedules.search.brackets import Round, bracket, counted
 from schedules.search.space import Space
+from schedules.search.tested import TestJob, TestPlace
 from system.errors import RequestError
 
 
@@ -104,7 +105,7 @@ def command(space: Space, s: int, index: int, name: str | None = None) -> list[s
 
 def _fault(space: Space, s: int, index: int, fault: str, runs: int) -> RequestError:
     named = [flag for flag in space.drawn if f"--{flag} " in fault or f"--{flag}:" in fault]
-    more = f"; {runs - 1} more run{'s have' if runs > 2 else ' has'} faults" if runs > 1 else ""
+    more = f"; {counted(runs - 1, 'more run')} {'has' if runs == 2 else 'have'} faults" if runs > 1 else ""
     return RequestError(
         f"{space.lines[named[0] if named else 'base']}: bracket {s}, run {index} ({described(space.flags(s, index))}): {fault}{more}"
     )
@@ -133,13 +134,17 @@ def error_after(record: Record | None, epochs: int) -> float | None:
 
 
 class Rounds(Queue):
-    """The runs of all brackets. A run has one place, which the next round replaces. `results`: of the rounds that are over."""
+    """The runs of all brackets. A run has one place, which the next round replaces, and at last the test of the winner.
+
+    results: of the rounds that are over; best: the winner, None where there is none, or not yet.
+    """
 
     def __init__(self, search: Search, retries: int):
         self.search, self.rounds = search, search.rounds
         self.alive = {s: list(range(rounds[0].runs)) for s, rounds in self.rounds.items()}  # in the current round
         self.number = dict.fromkeys(self.rounds, 0)  # of the current round
         self.results: list[Result] = []
+        self.best: Result | None = None
         super().__init__(
             [search.job(s, index, self.rounds[s][0].epochs) for s in self.alive for index in self.alive[s]], retries
         )
@@ -158,6 +163,8 @@ class Rounds(Queue):
                 WAITING,
                 0.0,
             )  # a process of the round before, which an earlier launcher had started
+        if isinstance(place, TestPlace):
+            outcome.clear(place.folder)  # how a test ended says nothing of the run, which is finished
         self._advance()
         return place
 
@@ -165,6 +172,16 @@ class Rounds(Queue):
         for s in self.rounds:
             while self.alive[s] and all(self._place(s, index).state in OVER for index in self.alive[s]):
                 self._begin_next(s)
+        if self.best is None and not any(self.alive.values()):
+            self._begin_test()
+
+    def _begin_test(self) -> None:
+        """Put the test of the winner, if there is one, in the place of its run."""
+        self.best = winner(self.results, self.search.space.R)
+        if self.best is not None:
+            place = TestPlace(TestJob.of(self.search.job(self.best.bracket, self.best.index, self.best.epochs)))
+            self.places[place.job.name] = place
+            self._look(place)
 
     def _place(self, s: int, index: int) -> Place:
         return self.places[self.search.space.name_of(s, index)]

@@ -144,8 +144,9 @@ class _Reader:
                 self.nodes.text(each, "base", "a list of words") for each in self.nodes.items(node, "base", wanted)
             ]
         else:
+            text = self.nodes.text(node, "base", wanted)
             try:
-                words = shlex.split(self.nodes.text(node, "base", wanted))
+                words = shlex.split(text)
             except ValueError as error:
                 raise RequestError(f"{where}: base: {error}")
         if words[:1] == ["python"] and Path((words + [""])[1]).name == "main.py":

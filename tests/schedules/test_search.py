@@ -1,23 +1,27 @@
-"""Hyperband: its brackets, its draws, mistakes in a space, and which runs go on, with runs that a test has written."""
+"""Hyperband: its brackets, its draws, mistakes in a space, which runs go on (those that a test has written), and a whole search."""
 
 import csv
 import io
 import json
+import os
+import re
 import shutil
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from results import refused
+from results import refused, snapshot
 from small_runs import ROOT, TINY
 
 import main
 from record import outcome
+from record.lock import only_process
 from record.reader import read as read_record
-from schedules import hyperband
+from schedules import estimate, hyperband
+from schedules.estimate import Measured
 from schedules.figures.output import rendered
-from schedules.job_queue import ELSEWHERE, FINISHED, WAITING
+from schedules.job_queue import ELSEWHERE, FINISHED, WAITING, Place
 from schedules.list import describe
 from schedules.rows import row as row_of
 from schedules.search import report
@@ -25,7 +29,9 @@ from schedules.search.brackets import Round, brackets, epochs_of
 from schedules.search.draws import Choice, Range, bits
 from schedules.search.rounds import Rounds, planned, winner
 from schedules.search.space import read
+from schedules.search.tested import TestPlace, known
 from schedules.view import result
+from system.errors import Busy, MachineFault
 
 BASE = "digits teacher --wrn_depth 10 --wrn_width 0.25 --train_size 64 --val_size 60"
 SPACE = f"""base: {BASE}
@@ -139,6 +145,8 @@ MISTAKES = {  # what is written instead of a part of SPACE: where it is found, a
     "switch by range": ("choice: [true, false]", "integer: [0, 1]", 7, "--nesterov takes no number: give `choice: [true, false]`"),
     "switch by word": ("[true, false]", "[true, perhaps]", 7, "'perhaps' is neither true nor false"),
     "empty choice": ("[true, false]", "[]", 7, "choice is empty"),
+    "fractions about a whole middle": ("lr: {log_uniform: [1e-3, 1]}", "batch_size: {log_uniform: [1, 100]}", 6, "`integer: [1, 100]` draws whole numbers"),
+    "equal in a choice": ("{log_uniform: [1e-3, 1]}", "{choice: [0.1, 1e-1]}", 6, "choice has '0.1' and '1e-1', which are the same"),
     "twice in a choice": ("[true, false]", "[true, True]", 7, "choice has 'true' twice"),
     "list for one value": ("lr: {log_uniform: [1e-3, 1]}", "lr: {choice: [[1, 2]]}", 6, "--lr takes one value, no list"),
     "wrong conv": ("lr: {log_uniform: [1e-3, 1]}", "conv: {choice: [SepHashed_0.5, SepHash_0.1]}", 6, "SepHash"),
@@ -157,42 +165,79 @@ MISTAKES = {  # what is written instead of a part of SPACE: where it is found, a
 def test_a_mistake_is_one_line_with_its_place(workplace, capsys, name):
     old, new, line, words = MISTAKES[name]
     assert old in SPACE
+    places = 1 + words.count("s.yaml:")  # its own place is said once
     Path("s.yaml").write_text(SPACE.replace(old, new))
     faults, last = refused(capsys, hyperband.main, "s.yaml")
     assert not faults and words in last
-    assert last.startswith(f"error: s.yaml:{line}" if line else "error: s.yaml:"), last
+    place = f"s.yaml:{line}" if line else "s.yaml"
+    assert re.match(rf"error: {place}(: | is not YAML)", last) and last.count("s.yaml:") == places, last
 
 
 def test_mistakes_of_the_command(workplace, capsys):
     Path("s.yaml").write_text(SPACE)
     Path("mine.csv").write_text("mine")
+    Path("his.png").write_text("his")
+    Path("folder.svg").mkdir()
     for flags, words in (
         (["no.yaml"], "there is no configuration file 'no.yaml'; did you mean 's.yaml'?"),
         (["s.yaml", "--brackets", "5"], "--brackets: there is no bracket 5"),
         (["s.yaml", "--brackets", "x"], "'x' is not the number of a bracket"),
         (["s.yaml", "-o", "mine"], "mine.csv exists and is no table of brackets"),
+        (["s.yaml", "-o", "his"], "his.png exists, but there is no table of brackets his.csv beside it"),
+        (["s.yaml", "-o", "folder"], "folder.svg exists, but it is no file"),
         (["s.yaml", "-o", "none/mine"], "there is no folder 'none'"),
         (["s.yaml", "--partition", "gpu"], "--partition goes with --launcher slurm"),
     ):
         faults, last = refused(capsys, hyperband.main, *flags)
         assert not faults and words in last
-    assert hyperband.main(["s.yaml", "--brackets", "0", "--dry_run"]) == 0
+
+
+def test_a_search_to_its_end(workplace, capsys):
+    """Processes of main.py and of the test, the files, a repeat that starts nothing, a second process meanwhile."""
+    Path("s.yaml").write_text(SPACE.replace("R: 9", "R: 2").replace("eta: 3", "eta: 2"))
+    assert hyperband.main(["s.yaml", "--brackets", "1"]) == 0
     shown = capsys.readouterr().out
-    assert "3 runs and 27 epochs" in shown and not Path("runs").exists()
-    Path("one.yaml").write_text(SPACE.replace("R: 9", "R: 1"))
-    assert hyperband.main(["one.yaml", "--dry_run"]) == 0
-    assert "1 run and 1 epoch, as 1 run of 1\n" in capsys.readouterr().out
-    wrong = SPACE.replace("R: 9", "R: 3").replace("[true, false]", "[true]}\n  optimizer: {choice: [adam]")
-    Path("two.yaml").write_text(wrong)
-    last = refused(capsys, hyperband.main, "two.yaml", "--brackets", "0")[1]
-    assert last.endswith("; 1 more run has faults")
+    with Path("s.brackets-1.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["round"], row["epochs"]) for row in rows] == [("0", "1"), ("0", "1"), ("1", "2")]
+    winner = rows[-1]["name"]
+    assert f"winner: {winner}" in shown and float(rows[-1]["test_top1_error"]) == known(winner)
+    assert f"{known(winner):.2f} % test error" in shown and shown.count("its test begins") == 1
+    names = sorted(path.name for path in workplace.iterdir())
+    assert names == ["checkpoints", "runs", *(f"s.brackets-1.{end}" for end in ("csv", "png", "svg")), "s.yaml"]
+    assert main.main(["digits", "teacher", "-t", winner, "--evaluate"]) == 0
+    assert f"Error@1 {known(winner):.2f}" in capsys.readouterr().out
+    table, runs = Path("s.brackets-1.csv").read_bytes(), snapshot(Path("runs"))
+    assert hyperband.main(["s.yaml", "--brackets", "1"]) == 0
+    assert Path("s.brackets-1.csv").read_bytes() == table and snapshot(Path("runs")) == runs
+    lock = Path("runs/.s.search.lock")
+    with only_process(lock, "it runs"):
+        with pytest.raises(Busy, match=f"the search 's' is being run at this moment, by process {os.getpid()} on"):
+            hyperband.main(["s.yaml"])
+        assert lock.exists()
+    assert not lock.exists()
+
+
+def test_what_a_search_takes(workplace, capsys, monkeypatch):
+    """The epochs and the starts of each bracket at the measured times: 69 epochs, 13 + 6 + 3 starts."""
+    Path("s.yaml").write_text(SPACE)
+    said = {
+        "epoch_seconds": 60.0, "start_seconds": 10.0, "train_seconds": 1.0, "params": 5, "peak_bytes": 1e9, "disk_bytes": 1e9,
+        "memory_bytes": 1e12, "free_disk_bytes": 1e10, "device": "cpu",
+    }  # fmt: skip
+    monkeypatch.setattr(estimate, "measure", lambda jobs, _: [Measured([Place(job) for job in jobs], said, "")])
+    assert hyperband.main(["s.yaml", "--dry_run", "--price", "2", "--slots", "2"]) == 0
+    shown, hours = capsys.readouterr().out, (69 * 60 + 22 * 10) / 3600
+    assert "17 runs and 69 epochs, as 7.67 runs of 9 epochs" in shown and not Path("runs").exists()
+    assert f"{hours:.3g} slot-hours are left, {2 * hours:.2f} at 2 an hour" in shown and "on 2 slots" in shown
+    assert "17 GB of checkpoints, but 10 GB are free" in shown
 
 
 class Fakes:
     """Runs as main.py would leave them, with errors that a function says."""
 
     def __init__(self, errors):
-        self.errors, self.trained = errors, []
+        self.errors, self.trained, self.tested = errors, [], []
 
     def work(self, queue):
         """Do what the launcher does, until all is over."""
@@ -205,6 +250,13 @@ class Fakes:
 
     def train(self, place):
         name, until, folder = place.job.name, place.job.epochs, place.folder
+        if isinstance(place, TestPlace):
+            self.tested.append(name)
+            if self.errors is None:
+                (folder / "log").write_text("error: it has no checkpoint\n")
+                return 2
+            (folder / "test.json").write_text(json.dumps({"checkpoint_digest": "", "test_top1_error": 4.25}))
+            return 0
         done = record.epochs_done if (record := place.record()) else 0
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps({"config": dict(place.job.options)}))
@@ -252,6 +304,7 @@ def test_the_best_of_each_round_go_on(search):
     }  # fmt: skip
     assert winner(results, 9).name == "s.b0.000" and winner(results, 9).error == 50.0
     assert sorted(fakes.trained)[-1] == ("s.b2.008", 3, 9) and ("s.b2.008", 1, 3) in fakes.trained
+    assert fakes.tested == ["s.b0.000"]  # the winner alone, once
     again = Rounds(search, 0)  # the records alone say the same
     assert again.is_over() and sorted(again.results, key=str) == sorted(results, key=str)
 
@@ -335,12 +388,27 @@ def test_what_is_written(search, capsys):
     }  # fmt: skip
     lines = report.winner_lines(best, search, 4.25)
     assert "4.25 % test error" in lines and "-t s.winner" in lines and "--test_every" not in lines
-    assert "17 runs and 69 epochs, as 7.67 runs of 9, 69 of them are done" in report.plan(search)
+    assert "17 runs and 69 epochs, as 7.67 runs of 9 epochs, 69 of them are done" in report.plan(search)
     from schedules.figures.brackets import brackets_figure
 
     svg = rendered(brackets_figure(search, results, best), "svg").decode()
     assert svg.count('id="run-s.') == 17 and svg.count('id="winner"') == 1 and "bracket 2: 9 runs" in svg
     assert "run-s." not in rendered(brackets_figure(search, [], None), "svg").decode()
+
+
+def test_no_table_without_the_test_of_the_winner(search, capsys):
+    fakes = Fakes(of_index)
+    fakes.work(Rounds(search, 0))
+    (best,) = fakes.tested
+    Path("checkpoints").mkdir()
+    Path(f"checkpoints/{best}.pt").write_text("another one than was tested")
+    queue = Rounds(search, 3)
+    fakes.errors = None
+    fakes.work(queue)
+    assert fakes.tested == [best, best] and queue.best.name == best and not Path(f"runs/{best}/end.json").exists()
+    with pytest.raises(MachineFault, match=f"{best} could not be tested, so no table is written: it has no checkpoint"):
+        hyperband._report(search, queue, Path("s.csv"))
+    assert not Path("s.csv").exists() and "test error" not in capsys.readouterr().out
 
 
 def test_another_space_of_the_same_name_is_refused(search, capsys):
