@@ -22,17 +22,9 @@ PATIENCE = 0.2  # seconds after which a process that only looks at a lock has le
 def take(name: str) -> TextIO:
     """Return the run's lock file, locked until it is closed or this process ends. Raise Busy where another one has it."""
     path = RUNS / name / "lock"
+    while not _is_at(file := _opened(name, path), path):  # the run was removed or renamed in the meantime
+        file.close()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    except OSError as error:
-        raise MachineFault(f"{path} cannot be written: {first_line(error)}")
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while not _lock(file, fcntl.LOCK_EX):
-            if time.monotonic() > deadline:
-                refuse(name, _says(file))
-            time.sleep(PATIENCE / 20)
         file.truncate(0)
         print(f"process {os.getpid()} on {socket.gethostname()}", end="", file=file, flush=True)
     except BaseException as error:
@@ -41,6 +33,35 @@ def take(name: str) -> TextIO:
             raise MachineFault(f"{path} cannot be written: {first_line(error)}")
         raise
     return file
+
+
+def _opened(name: str, path: Path) -> TextIO:
+    """Return the file at a path, locked. Raise Busy where another process has it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except FileNotFoundError:  # the folder was removed between these two
+        return _opened(name, path)
+    except OSError as error:
+        raise MachineFault(f"{path} cannot be written: {first_line(error)}")
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not _lock(file, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                refuse(name, _says(file))
+            time.sleep(PATIENCE / 20)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _is_at(file: TextIO, path: Path) -> bool:
+    """Return whether the file at a path is the open one: a lock on a file that was removed keeps nobody out."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 def holder(folder: Path) -> str | None:
