@@ -25,11 +25,17 @@ BESIDE = re.compile(r"\.pt(\.previous|\.partial|\.link|\.damaged\d*)?")  # ends 
 ALONE = {"lock", "log", "answer.json", "answer.json.partial", "config.json.partial", "end.json.partial"}
 
 
-def named(words: Iterable[str], flag: str = "NAME") -> list[str]:
-    """Return the names of runs, each once; a shell's glob may give them as runs/NAME. Raise RequestError for what is no name."""
+def named(words: Iterable[str], flag: str = "NAME", is_there: bool = False) -> list[str]:
+    """Return the names of runs, each once; a shell's glob may give them as runs/NAME. Raise RequestError for what is no name.
+
+    Args: is_there: whether the runs exist, as names that begin with a dot may from earlier versions.
+    """
     own = [word.rstrip("/") for word in words]
     found = [Path(word).name if Path(word).parent == RUNS else word for word in own]
-    return [check_run_name(name, flag) for name in dict.fromkeys(found)]
+    for name in dict.fromkeys(found):
+        is_old = is_there and name.startswith(".") and checkpoint_path(name).exists()
+        check_run_name(name[1:] if is_old else name, flag)
+    return [*dict.fromkeys(found)]
 
 
 def files_of(name: str) -> list[Path]:

@@ -34,7 +34,7 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
     parser.add_argument("names", nargs="+", metavar="NAME", help="a run, or runs/NAME as a shell's * gives it")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     given = parser.parse_args(arguments)
-    return Configuration({"names": lineage.named(given.names), "yes": given.yes})
+    return Configuration({"names": lineage.named(given.names, is_there=True), "yes": given.yes})
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,19 +46,20 @@ def main(arguments: list[str] | None = None) -> int:
         unfinished.check_finished(but="remove")
     noted = begun.names if begun is not None and begun.what == "remove" else []
     names = [name for name in request.names if _is_left(name, noted)]
-    check_unneeded(names, stands)
+
+    def check() -> None:
+        """Raise RequestError where another run needs them, or may."""
+        check_unneeded(names, stands)
+        lineage.check_none_begins(names)
+
+    check()
     if not request.yes and not _agreed(names):
         print("nothing was removed")
         return 0
 
-    def check_again() -> None:
-        """Raise RequestError where a run has begun since that needs them, or may."""
-        check_unneeded(names, stands)
-        lineage.check_none_begins(names)
-
     with (
         lineage.locked([name for name in names if (RUNS / name).is_dir()]),
-        unfinished.noted("remove", list(dict.fromkeys([*noted, *request.names])), check_again),
+        unfinished.noted("remove", list(dict.fromkeys([*noted, *request.names])), check),
     ):
         for name in in_order(names):
             remove(name)

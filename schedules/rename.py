@@ -39,7 +39,7 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
     parser.add_argument("old", metavar="OLD", help="a run")
     parser.add_argument("new", metavar="NEW", help="a name that is free")
     given = parser.parse_args(arguments)
-    old, new = (lineage.named([getattr(given, key)], key.upper())[0] for key in ("old", "new"))
+    (old,), (new,) = lineage.named([given.old], "OLD", is_there=True), lineage.named([given.new], "NEW")
     if old == new:
         raise RequestError(f"OLD and NEW are both {old!r}")
     return Configuration({"old": old, "new": new})
@@ -58,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     check_apart(old, new)
     others = users(old, new)
     folders = [name for name in (old, new, *others) if (RUNS / name).is_dir()]
+    lineage.check_none_begins(folders)
 
     def check_again() -> None:
         """Raise RequestError where a run has begun since that has the new name, or may need the old one."""
