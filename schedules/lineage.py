@@ -123,7 +123,7 @@ def needed_by(wanted: Collection[str]) -> dict[str, list[Needs]]:
 
 def check_none_begins(but: Collection[str]) -> None:
     """Raise Busy where a process holds a run of which it has written nothing yet: nobody knows what that needs."""
-    for folder in sorted(RUNS.iterdir()):
+    for folder in sorted(RUNS.glob("*")):  # there may be checkpoints alone
         if folder.name.startswith(".") or folder.name in but:
             continue
         record = reader.read(folder)

@@ -97,6 +97,7 @@ def test_refusals(lineage, capsys):
     )
     assert says(rename, "s", "N") == "the name 'N' is taken by 'n', in another case"
     assert says(rename, "s", "t") == "the name 't' is taken" and "OLD and NEW are both" in says(rename, "s", "s")
+    assert "does not begin with a dot" in says(rename, "s", ".s") and "with a dot" in says(remove, ".opening", "--yes")
     assert says(rename, "q", "r").startswith("there is no run 'q'") and says(rename, "s", "a b").startswith("NEW 'a b'")
     write_schedule([["python", "main.py", "digits", "student", "-t", "s", "-s", "other"]])
     assert "still needed by job 1 of study.json (other: its teacher)" in says(remove, "s", "--yes")
