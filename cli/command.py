@@ -72,14 +72,26 @@ class Parser(argparse.ArgumentParser):
 
     def takes_next(self, word: str) -> bool:
         """Return whether a flag, as it stands on a command line, takes the next word as its value."""
+        found = self.valued(word)
+        return found is not None and found[2] is None
+
+    def valued(self, word: str) -> tuple[str, str, str | None] | None:
+        """Return of a word that is a flag with a value: its key, the word without the value, and the value.
+
+        That is None where the next word is the value. Return None for any other word.
+        """
         if word.startswith("--"):
-            action = self._option_string_actions.get(word)
-            return action is not None and action.nargs != 0
-        for place, letter in enumerate(word[1:], 2):  # -rt NAME is -r -t NAME
+            flag, equals, value = word.partition("=")
+            action = self._option_string_actions.get(flag)
+            return (
+                None if action is None or action.nargs == 0 else (action.dest, flag + equals, value if equals else None)
+            )
+        for place, letter in enumerate(word[1:] if word.startswith("-") else "", 2):  # -rtNAME is -r -t NAME
             action = self._option_string_actions.get(f"-{letter}")
             if action is None or action.nargs != 0:
-                return action is not None and place == len(word)
-        return False
+                place += word[place : place + 1] == "="
+                return action and (action.dest, word[:place], word[place:] or None)
+        return None
 
     def value(self, action: argparse.Action, text: str) -> Any:
         """Return the value that an argument's type makes of a text. Raise RequestError where the type refuses it."""

@@ -6,11 +6,11 @@ refuse("wrn.teacher", config, found, resume=True)             # RequestError say
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from record import lock, outcome
+from record import lock, outcome, unfinished
 from record.checkpoint import load
 from record.identity import differences, name_of
 from record.paths import CHECKPOINTS, RUNS, checkpoint_path
@@ -43,8 +43,10 @@ class Found(NamedTuple):
 def find(name: str) -> Found:
     """Return what there is of a run.
 
-    Raise MachineFault where it cannot be read, RequestError where the folder of the run holds something else.
+    Raise MachineFault where it cannot be read, RequestError where the folder of the run holds something else, or the run is being
+    removed or renamed.
     """
+    unfinished.check_name(name)
     stamp, path, folder = stamp_of(name), checkpoint_path(name), RUNS / name
     if os.path.lexists(path) or os.path.lexists(previous(path)):
         state, used = load(path)
@@ -84,7 +86,7 @@ def refuse(name: str, config: Mapping, found: Found, resume: bool) -> None:
     """Raise RequestError where the name belongs to another run.
 
     That is a run of another configuration (the differences are listed), one that exists where `resume` is not asked for, one that
-    another process trains, or one whose name differs in case alone.
+    another process trains, one that is being removed or renamed, or one whose name differs in case alone.
     """
     refuse_other(name, config, found, resume)
     if process := lock.holder(RUNS / name):
@@ -93,6 +95,7 @@ def refuse(name: str, config: Mapping, found: Found, resume: bool) -> None:
 
 def refuse_other(name: str, config: Mapping, found: Found, resume: bool) -> None:
     """Raise RequestError as `refuse` does, but for another process that trains the run."""
+    unfinished.check_name(name)
     taken = {path.stem for path in CHECKPOINTS.glob("*.pt")} | {path.name for path in RUNS.glob("*")}
     if clash := sorted(other for other in taken if other != name and other.lower() == name.lower()):
         raise RequestError(f"the name {name!r} differs from the existing run {clash[0]!r} in case alone")
@@ -117,6 +120,17 @@ def refuse_other(name: str, config: Mapping, found: Found, resume: bool) -> None
         done = "is finished" if finished else f"exists, with {progress(found.state, config)} done"
         way = "show its result" if finished else "go on"
         raise RequestError(f"the run {name!r} {done}: {way} with --resume or choose another name")
+
+
+def check_needs(name: str, needs: Collection[str]) -> None:
+    """Raise RequestError where one of the runs that a run begins from is gone, or is being removed or renamed.
+
+    The run is locked by now, but has no record from which others could tell what it needs.
+    """
+    for need in needs:
+        unfinished.check_name(need, f"{name} needs the run")
+        if not os.path.lexists(checkpoint_path(need)):
+            raise RequestError(f"{name} needs the run {need!r}, which was removed or renamed in the meantime")
 
 
 def progress(state: dict | None, config: Mapping) -> str:

@@ -17,7 +17,6 @@ from typing import NoReturn, TextIO
 
 from record.paths import RUNS
 from system.errors import Busy, MachineFault, first_line
-from system.files import file_identity
 
 PATIENCE = 0.2  # seconds after which a process that only looks at a lock has let it go
 
@@ -37,32 +36,20 @@ def only_process(path: Path, busy: str) -> Iterator[None]:
     def refuse_second(process: str) -> NoReturn:
         raise Busy(f"{busy}, by {process}")
 
-    file = _take(path, refuse_second)
-    while (file_identity(path) or (None,))[0] != os.fstat(file.fileno()).st_ino:
-        file.close()  # its last holder has removed it since it was opened
-        file = _take(path, refuse_second)
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            path.unlink()
-            path.parent.rmdir()
-        file.close()
+    with _take(path, refuse_second):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                path.unlink()
+                path.parent.rmdir()
 
 
 def _take(path: Path, refuse: Callable[[str], NoReturn]) -> TextIO:
     """Return the file at `path`, made where it is missing, locked. Call `refuse` with who has it where another process does."""
+    while not _is_at(file := _opened(path, refuse), path):  # its last holder removed or renamed it in the meantime
+        file.close()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    except OSError as error:
-        raise MachineFault(f"{path} cannot be written: {first_line(error)}")
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while not _lock(file, fcntl.LOCK_EX):
-            if time.monotonic() > deadline:
-                refuse(_says(file))
-            time.sleep(PATIENCE / 20)
         file.truncate(0)
         print(f"process {os.getpid()} on {socket.gethostname()}", end="", file=file, flush=True)
     except BaseException as error:
@@ -71,6 +58,35 @@ def _take(path: Path, refuse: Callable[[str], NoReturn]) -> TextIO:
             raise MachineFault(f"{path} cannot be written: {first_line(error)}")
         raise
     return file
+
+
+def _opened(path: Path, refuse: Callable[[str], NoReturn]) -> TextIO:
+    """Return the file at a path, locked; `refuse` as of `_take`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except FileNotFoundError:  # the folder was removed between these two
+        return _opened(path, refuse)
+    except OSError as error:
+        raise MachineFault(f"{path} cannot be written: {first_line(error)}")
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not _lock(file, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                refuse(_says(file))
+            time.sleep(PATIENCE / 20)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _is_at(file: TextIO, path: Path) -> bool:
+    """Return whether the file at a path is the open one: a lock on a file that was removed keeps nobody out."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 def holder(folder: Path) -> str | None:

@@ -16,6 +16,7 @@ from record import lock, outcome
 from system.errors import MachineFault, first_line
 
 STATES = ("finished", "running", "incomplete", "diverged", "failed", "planned")
+INCOMPLETE = ("stale", "interrupted", "paused")  # what an incomplete run is, more exactly
 
 
 @dataclass
@@ -91,6 +92,24 @@ class Record:
         return "diverged" if self.end["cause"] == "diverged" else "failed"
 
     @property
+    def condition(self) -> str:
+        """Its state, and of an incomplete run which of INCOMPLETE.
+
+        It is `paused` by --until, `interrupted` by a signal, or `stale`: its process died without a word.
+        """
+        if self.state != "incomplete":
+            return self.state
+        if self.end is None:
+            return "stale"
+        return "paused" if self.end["cause"] == "until" else "interrupted"
+
+    def shown_error(self, unit: str = "") -> str:
+        """Return the error in percent that a table shows: of the last test or, with --test_every 0, of the images held out."""
+        if self.tested:
+            return f"{self.tested['test_top1_error']:.2f}{unit}"
+        return f"{self.last['val_top1_error']:.2f}{unit} held out" if "val_top1_error" in self.last else ""
+
+    @property
     def reason(self) -> str:
         """Why the run is not finished, or "" where nobody noted it."""
         noted = self.end["reason"] if self.end and self.state not in ("finished", "running") else ""
@@ -136,14 +155,18 @@ def _check_document(document: object) -> None:
     """Raise TypeError or KeyError where a config.json lacks something that is relied on."""
     config = document["config"]
     kinds = {"conv": str, "module": str, "mode": str, "dataset": str, "network": str, "teacher_checkpoint": str}
-    if not isinstance(config["epochs"], int):
-        raise TypeError("its epochs are no number")
+    if type(config["epochs"]) is not int or config["epochs"] < 1:
+        raise TypeError("its epochs are no number of at least 1")
     if wrong := [key for key, kind in kinds.items() if not isinstance(config.get(key), kind | None)]:
         raise TypeError(f"its {wrong[0]} is {config[wrong[0]]!r}")
     if not all(isinstance(document.get(part, {}), dict) for part in ("counts", "versions")):
         raise TypeError("its counts or versions are no object")
-    if not all(isinstance(each, str) for each in document.get("argv", [])):
-        raise TypeError("its argv are no words")
+    resumed = document.get("resumed", [])
+    if not isinstance(resumed, list) or not all(isinstance(each, dict) for each in resumed):
+        raise TypeError("its resumed is no list of objects")
+    for argv in [each.get("argv", []) for each in (document, *resumed)]:
+        if not isinstance(argv, list) or not all(isinstance(each, str) for each in argv):
+            raise TypeError("its argv are no words")
 
 
 def _is_row(row: object) -> bool:

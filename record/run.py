@@ -13,7 +13,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from tensorboardX.event_file_writer import EventsWriter
 
 from record import events, lock, outcome, reader
 from record.checkpoint import save
-from record.found import Found, find, progress, refuse, refuse_other, stamp_of
+from record.found import Found, check_needs, find, progress, refuse, refuse_other, stamp_of
 from record.paths import CHECKPOINTS, RUNS, checkpoint_path, clear
 from system.errors import MachineFault, first_line
 from system.files import file_identity, partial_files, write_atomically
@@ -35,7 +35,8 @@ class Run:
 
     The record of a finished run is only read, not a byte of it changes; a missing or wrong file of it is written again. So is that
     of one that has the `until` epochs that it is to have this time. `config` is what
-    identifies the run, `about` what is only recorded (argv, costs, versions), `document` the request as a configuration file. `state` is the last that was kept of the training,
+    identifies the run, `about` what is only recorded (argv, costs, versions), `document` the request as a configuration file, `needs`
+    the other runs that it begins from. `state` is the last that was kept of the training,
     `rows` the metrics of its finished epochs.
     """
 
@@ -48,6 +49,7 @@ class Run:
         resume: bool,
         until: int | None = None,
         document: str | None = None,
+        needs: Collection[str] = (),
     ):
         self.name, self.config, self.folder = name, dict(config), RUNS / name
         self._lock, self._events = None, None
@@ -58,6 +60,7 @@ class Run:
             if found.stamp != stamp_of(name):  # another process was here since
                 found = find(name)
             refuse_other(name, config, found, resume)
+            check_needs(name, needs if found.state is None else ())
             self._take(found)
             try:
                 self._begin(about, found)

@@ -1,16 +1,14 @@
 """Which run needs which, and what of a run lies where: the ground of schedules.remove, schedules.rename and schedules.pack.
 
     needed_by({"wrn.teacher"})                        # {"wrn.teacher": ["wrn.student (its teacher)", …]}
-    with locked(["wrn.teacher"]), noted("remove", ["wrn.teacher"]): ...
+    with locked(["wrn.teacher"]): ...
 
-A run needs its teacher, what --init_from names, and what it was shrunk from. Imports torch only to read the checkpoint of a run whose
+What a run needs is in weights/needs.py; what is being done with it, in record/unfinished.py. Imports torch only to read the checkpoint of a run whose
 record is lost.
 """
 
-import json
-import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -18,21 +16,26 @@ from typing import NamedTuple
 from record import lock, reader
 from record.paths import CHECKPOINTS, RUNS, checkpoint_path
 from schedules.schedule import Job, load
-from system.errors import MachineFault, RequestError, did_you_mean, first_line
-from system.files import write_atomically
-from weights.sources import check_run_name, file_and_key, is_file, is_run
+from system.errors import Busy, MachineFault, RequestError, did_you_mean
+from system.files import previous
+from weights.needs import ROLES, needs
+from weights.sources import check_run_name
 
-ORIGINS = {"teacher_checkpoint": "its teacher", "init_from": "its --init_from", "shrunk_from": "it was shrunk from it"}
 BESIDE = re.compile(r"\.pt(\.previous|\.partial|\.link|\.damaged\d*)?")  # ends of the files of a run in checkpoints/
 ALONE = {"lock", "log", "answer.json", "answer.json.partial", "config.json.partial", "end.json.partial"}
-NOTE = RUNS / ".unfinished.json"  # what is being removed or renamed, until that is done
 
 
-def named(words: Iterable[str], flag: str = "NAME") -> list[str]:
-    """Return the names of runs, each once; a shell's glob may give them as runs/NAME. Raise RequestError for what is no name."""
+def named(words: Iterable[str], flag: str = "NAME", is_there: bool = False) -> list[str]:
+    """Return the names of runs, each once; a shell's glob may give them as runs/NAME. Raise RequestError for what is no name.
+
+    Args: is_there: whether the runs exist, as names that begin with a dot may from earlier versions.
+    """
     own = [word.rstrip("/") for word in words]
     found = [Path(word).name if Path(word).parent == RUNS else word for word in own]
-    return [check_run_name(name, flag) for name in dict.fromkeys(found)]
+    for name in dict.fromkeys(found):
+        is_old = is_there and name.startswith(".") and checkpoint_path(name).exists()
+        check_run_name(name[1:] if is_old else name, flag)
+    return [*dict.fromkeys(found)]
 
 
 def files_of(name: str) -> list[Path]:
@@ -68,36 +71,25 @@ def check_exists(name: str) -> None:
 
 
 def config_of(name: str) -> dict:
-    """Return the configuration of a run, of its record or else of its checkpoint; empty where neither says it."""
+    """Return the configuration of a run, of its record or else of its last checkpoint or the one before.
+
+    It is empty where the run has neither. Raise RequestError where it has one, and none can be read.
+    """
     record = reader.read(RUNS / name)
     if record is not None and record.config:
         return record.config
-    if not checkpoint_path(name).exists():
-        return {}
-    from record.checkpoint import load_file
+    why = record.fault if record is not None else ""
+    for path in (checkpoint_path(name), previous(checkpoint_path(name))):
+        if path.exists():
+            from record.checkpoint import load_file
 
-    try:
-        return load_file(checkpoint_path(name), f"run {name!r}")["config"]
-    except MachineFault:
-        return {}
-
-
-def origins(config: Mapping) -> dict[str, str]:
-    """Return the runs that a run of this configuration needs, by the keys that name them."""
-    keys = [
-        key for key in ORIGINS if config.get(key) and (key != "teacher_checkpoint" or config.get("mode") == "student")
-    ]
-    found = {key: run_of(config[key]) for key in keys}
-    return {key: name for key, name in found.items() if name is not None}
-
-
-def run_of(source: str) -> str | None:
-    """Return the run that a source of weights names, by its name or by the path of its checkpoint here; None for another source."""
-    if is_run(source):
-        return source
-    path = Path(file_and_key(source)[0])
-    is_here = is_file(source) and path.suffix == ".pt" and path.parent.resolve() == CHECKPOINTS.resolve()
-    return path.stem if is_here else None
+            try:
+                return load_file(path, f"run {name!r}")["config"]
+            except MachineFault as error:
+                why = why or str(error)
+    if why:
+        raise RequestError(f"what the run {name!r} needs cannot be read ({why}): repair or remove it first")
+    return {}
 
 
 class Needs(NamedTuple):
@@ -107,17 +99,36 @@ class Needs(NamedTuple):
     key: str
 
     def __str__(self) -> str:
-        return f"{self.name} ({ORIGINS[self.key]})"
+        return f"{self.name} ({ROLES[self.key]})"
 
 
 def needed_by(wanted: Collection[str]) -> dict[str, list[Needs]]:
-    """Return which other runs need each of some runs; those among themselves included."""
+    """Return which other runs need each of some runs; those among themselves included, unless they are damaged.
+
+    Raise RequestError where it cannot be read what another run needs.
+    """
     found: dict[str, list[Needs]] = {name: [] for name in wanted}
     for name in names():
-        for key, origin in origins(config_of(name)).items():
+        try:
+            config = config_of(name)
+        except RequestError:
+            if name not in wanted:
+                raise
+            config = {}
+        for key, origin in needs(config).items():
             if origin in found and origin != name:
                 found[origin].append(Needs(name, key))
     return found
+
+
+def check_none_begins(but: Collection[str]) -> None:
+    """Raise Busy where a process holds a run of which it has written nothing yet: nobody knows what that needs."""
+    for folder in sorted(RUNS.glob("*")):  # there may be checkpoints alone
+        if folder.name.startswith(".") or folder.name in but:
+            continue
+        record = reader.read(folder)
+        if record is not None and not record.config and not record.fault and (process := reader.holder(folder)):
+            raise Busy(f"the run {folder.name!r} begins at this moment, in {process}: repeat the command")
 
 
 def jobs_that_need(wanted: Collection[str]) -> list[str]:
@@ -156,36 +167,3 @@ def locked(wanted: Sequence[str]) -> Iterator[None]:
         for name in wanted:
             stack.enter_context(lock.take(name))
         yield
-
-
-def unfinished() -> tuple[str, list[str]]:
-    """Return what was being done when it was killed, `remove` or `rename`, and to which names; ("", []) where nothing was."""
-    try:
-        found = json.loads(NOTE.read_bytes())
-        what, wanted = found["what"], found["names"]
-    except FileNotFoundError:
-        return "", []
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise MachineFault(f"{NOTE} cannot be read ({first_line(error)}): delete it")
-    return str(what), [str(each) for each in wanted]
-
-
-def check_finished(but: str = "") -> None:
-    """Raise RequestError where a removal or a renaming was killed, unless it is of the kind `but`."""
-    what, wanted = unfinished()
-    if what and what != but:
-        raise RequestError(
-            f"an earlier command was killed: first repeat python -m schedules.{what} {' '.join(wanted)} (if that cannot be, delete {NOTE})"
-        )
-
-
-@contextmanager
-def noted(what: str, wanted: Sequence[str]) -> Iterator[None]:
-    """Note within the context what is being done, so that the same command can finish it after a kill."""
-    document = json.dumps({"what": what, "names": list(wanted)}) + "\n"
-    write_atomically(NOTE, lambda file: file.write(document.encode()))
-    try:
-        yield
-    except OSError as error:
-        raise MachineFault(f"{error.filename or RUNS} cannot be changed ({first_line(error)}): repeat the command")
-    os.unlink(NOTE)

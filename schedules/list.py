@@ -21,13 +21,15 @@ from cli.counting import counting_parser
 from cli.flags import training_parser
 from cli.layers import layered
 from record.paths import RUNS
-from record.reader import STATES, Record, read
+from record.reader import INCOMPLETE, Record, read
 from schedules.schedule import Job
 from schedules.schedule import read as read_schedule
 from system import arguments as system_arguments
 from system.arguments import choice, number
 from system.configuration import Configuration
 from system.errors import RequestError
+
+WORDS = ("finished", "running", *INCOMPLETE, "incomplete", "diverged", "failed", "planned")
 
 
 def options(arguments: Sequence[str] | None = None) -> Configuration:
@@ -41,7 +43,10 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
         help="only its jobs, those too that have not begun",
     )
     parser.add_argument(
-        "--state", type=choice("state", STATES), metavar="STATE", help="only those: " + " | ".join(STATES)
+        "--state",
+        type=choice("state", WORDS),
+        metavar="STATE",
+        help=f"only those: {' | '.join(WORDS)}; incomplete are the {', '.join(INCOMPLETE)} ones",
     )
     parser.add_argument(
         "--watch", action="store_true", help="a live table (no terminal: a line a change), until Ctrl-C"
@@ -104,12 +109,11 @@ def describe(name: str, record: Record | None, job: Job | None) -> tuple[list[st
     """Return a run's row (name, state, epochs, error), and the lines below: why it ended, and its command."""
     if record is None:
         return [name, "planned", f"0/{job.options.epochs}", ""], [repeat(record, job)]
-    error = f"{record.tested['test_top1_error']:.2f}" if record.tested else ""
-    if not error and "val_top1_error" in record.last:  # --test_every 0
-        error = f"{record.last['val_top1_error']:.2f} held out"
     planned = job.options.epochs if job else record.epochs_planned
     below = [record.reason, repeat(record, job)]
-    return [name, record.state, f"{record.epochs_done}/{planned}", error], [each for each in below if each]
+    return [name, record.condition, f"{record.epochs_done}/{planned}", record.shown_error()], [
+        each for each in below if each
+    ]
 
 
 def _watch(request: Configuration) -> int:
@@ -119,7 +123,12 @@ def _watch(request: Configuration) -> int:
     from schedules.watch import watch  # after the request is checked
 
     def folders() -> list[Path]:
-        return [RUNS / name for name in names] if names is not None else sorted(RUNS.iterdir())
+        if names is not None:
+            return [RUNS / name for name in names]
+        try:
+            return sorted(RUNS.iterdir())
+        except FileNotFoundError:  # removed as a whole
+            return []
 
     return watch(folders, request.every, request.state)
 
@@ -138,7 +147,8 @@ def main(arguments: list[str] | None = None) -> int:
         if not lines:
             raise RequestError(f"there is no run in {RUNS}/")
     states = Counter(row[1] for row, _ in lines)
-    shown = [each for each in lines if request.state in (None, each[0][1])]
+    asked = INCOMPLETE if request.state == "incomplete" else (request.state,)
+    shown = [each for each in lines if request.state is None or each[0][1] in asked]
     from tabulate import tabulate  # after the request is checked
 
     headers = ["run", "state", "epoch", "error %"]
@@ -149,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join([*table.splitlines()[:1], above]) if shown else "no run of this state")
     for row, (_, below) in zip(rows, shown):
         print(row, *(f"    {each}" for each in below), sep="\n")
-    print(f"{len(lines)} runs: " + ", ".join(f"{states[state]} {state}" for state in STATES if states[state]))
+    print(f"{len(lines)} runs: " + ", ".join(f"{states[state]} {state}" for state in WORDS if states[state]))
     return 0
 
 

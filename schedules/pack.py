@@ -22,7 +22,7 @@ from contextlib import contextmanager
 
 from cli import command
 from cli.command import Parser
-from record import lock, reader
+from record import lock, reader, unfinished
 from record.identity import ORIGINS, differences, name_of
 from record.paths import CHECKPOINTS, RUNS, checkpoint_path
 from schedules import lineage, packed
@@ -32,6 +32,8 @@ from system.configuration import Configuration
 from system.errors import Busy, MachineFault, RequestError, first_line
 from system.files import file_identity
 from system.user_code import files_of
+from weights.needs import ROLES
+from weights.needs import needs as all_needs
 from weights.sources import is_file
 
 OPENING = ".opening"  # the folder in runs/ and in checkpoints/ into which a pack is opened first
@@ -67,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     request = options(arguments)
     if request.open:
         return unpack(request.open)
-    lineage.check_finished()
+    unfinished.check_finished()
     for name in request.names:
         lineage.check_exists(name)
     names = with_teachers(request.names) if request.with_teachers else request.names
@@ -95,7 +97,7 @@ def _stamps(names: Sequence[str]) -> list[tuple | None]:
 
 def needs(config: Mapping) -> dict[str, str]:
     """Return the runs without which a run of this configuration does not go on, by the keys that name them."""
-    return {key: name for key, name in lineage.origins(config).items() if key in ORIGINS}
+    return {key: name for key, name in all_needs(config).items() if key in ORIGINS}
 
 
 def with_teachers(names: Sequence[str]) -> list[str]:
@@ -106,7 +108,7 @@ def with_teachers(names: Sequence[str]) -> list[str]:
             if origin not in found:
                 if not checkpoint_path(origin).exists():
                     raise RequestError(
-                        f"{name} needs {origin} ({lineage.ORIGINS[key]}), which is not here: leave --with_teachers out"
+                        f"{name} needs {origin} ({ROLES[key]}), which is not here: leave --with_teachers out"
                     )
                 found.append(origin)
     return found
@@ -151,7 +153,7 @@ def notes(configs: Mapping[str, Mapping], inside: Iterable[str]) -> Iterator[str
     for name, config in configs.items():
         for key, origin in needs(config).items():
             if origin not in inside:
-                yield f"note: {name} needs {origin} ({lineage.ORIGINS[key]}), which is not in the pack: --with_teachers adds it"
+                yield f"note: {name} needs {origin} ({ROLES[key]}), which is not in the pack: --with_teachers adds it"
         yield from (
             f"note: {name} needs the file {file}, which no pack holds: hand it over too"
             for file in files_needed(config)
@@ -167,19 +169,19 @@ def files_needed(config: Mapping) -> list[str]:
 
 def unpack(path: str) -> int:
     """Open a pack in this folder. Return the exit status."""
-    lineage.check_finished(but=OPEN)
-    what, begun = lineage.unfinished()
-    if what and begun != [path]:
-        lineage.check_finished()
+    begun = unfinished.read()
+    if begun is None or begun.names != [path]:
+        unfinished.check_finished()
+    unfinished.check_finished(but=OPEN)
     with packed.opened(path) as pack:
-        if not what:
+        if begun is None:
             _check_free(pack)
         if (room := shutil.disk_usage(".").free) < pack.bytes:
             raise MachineFault(f"{path} needs {pack.bytes:,} bytes, {room:,} are free here: nothing of it was kept")
         with _aside() as (checkpoints, runs):
             configs = _arrived(pack, checkpoints, runs)
-            with lineage.noted(OPEN, [path]):
-                for name in pack.runs if what else ():  # what a killed command had moved already
+            with unfinished.noted(OPEN, [path]):
+                for name in pack.runs if begun else ():  # what a killed command had moved already
                     _check_own(pack, name)
                     remove(name)
                 for name in pack.runs:
@@ -267,7 +269,7 @@ def lacking(configs: Mapping[str, Mapping]) -> Iterator[str]:
     for name, config in configs.items():
         for key, origin in needs(config).items():
             if not checkpoint_path(origin).exists():
-                yield f"note: {name} needs {origin} ({lineage.ORIGINS[key]}), which is not here: to resume it, have that packed too"
+                yield f"note: {name} needs {origin} ({ROLES[key]}), which is not here: to resume it, have that packed too"
             elif digest(load_file(checkpoint_path(origin), f"run {origin!r}")["model"]) != config.get(ORIGINS[key]):
                 yield f"warning: {name} comes from another {origin} than the run here, whose weights are others: it cannot be resumed"
         yield from (f"note: {name} needs the file {file}, which no pack holds" for file in files_needed(config))

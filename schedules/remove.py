@@ -18,8 +18,9 @@ from collections.abc import Sequence
 
 from cli import command
 from cli.command import Parser
-from record import reader
-from record.paths import RUNS
+from record import reader, unfinished
+from record.identity import ORIGINS
+from record.paths import RUNS, checkpoint_path
 from schedules import lineage
 from system.configuration import Configuration
 from system.errors import RequestError
@@ -33,26 +34,53 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
     parser.add_argument("names", nargs="+", metavar="NAME", help="a run, or runs/NAME as a shell's * gives it")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     given = parser.parse_args(arguments)
-    return Configuration({"names": lineage.named(given.names), "yes": given.yes})
+    return Configuration({"names": lineage.named(given.names, is_there=True), "yes": given.yes})
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     request = options(arguments)
-    lineage.check_finished(but="remove")
-    _, begun = lineage.unfinished()
-    names = [name for name in request.names if _is_left(name, begun)]
-    check_unneeded(names)
+    begun = unfinished.read()
+    stands = renamed_to(begun, request.names)
+    if stands is None:
+        unfinished.check_finished(but="remove")
+    noted = begun.names if begun is not None and begun.what == "remove" else []
+    names = [name for name in request.names if _is_left(name, noted)]
+
+    def check() -> None:
+        """Raise RequestError where another run needs them, or may."""
+        check_unneeded(names, stands)
+        lineage.check_none_begins(names)
+
+    check()
     if not request.yes and not _agreed(names):
         print("nothing was removed")
         return 0
-    with lineage.locked([name for name in names if (RUNS / name).is_dir()]):
-        check_unneeded(names)  # nothing has begun since that needs them
-        with lineage.noted("remove", list(dict.fromkeys([*begun, *request.names]))):
-            for name in in_order(names):
-                remove(name)
-                print(f"{name} is removed")
+
+    with (
+        lineage.locked([name for name in names if (RUNS / name).is_dir()]),
+        unfinished.noted("remove", list(dict.fromkeys([*noted, *request.names])), check),
+    ):
+        for name in in_order(names):
+            remove(name)
+            print(f"{name} is removed")
     return 0
+
+
+def renamed_to(begun: unfinished.Unfinished | None, names: Sequence[str]) -> str | None:
+    """Return the run that a killed rename was to give the one name that is to be removed now; None where that is not so.
+
+    The run that has the name is another one then: the rename moves a checkpoint first, and it has moved none. Raise RequestError
+    where such a removal was killed itself, and another one is asked for.
+    """
+    if begun is None:
+        return None
+    if begun.below is not None and begun.names != list(names):
+        unfinished.check_finished()
+    renaming = begun.below or begun
+    if renaming.what != "rename" or [*names] != renaming.names[1:]:
+        return None
+    return renaming.names[0] if os.path.lexists(checkpoint_path(renaming.names[0])) else None
 
 
 def _is_left(name: str, begun: Sequence[str]) -> bool:
@@ -63,10 +91,15 @@ def _is_left(name: str, begun: Sequence[str]) -> bool:
     return True
 
 
-def check_unneeded(names: Sequence[str]) -> None:
-    """Raise RequestError where a run that stays, or a job that has not begun, needs one of these."""
+def check_unneeded(names: Sequence[str], stands: str | None = None) -> None:
+    """Raise RequestError where a run that stays, or a job that has not begun, needs one of these.
+
+    Args: stands: the run to which the others that name them belong, if they have its weights: a killed rename has changed those.
+    """
     found = lineage.needed_by(names)
     kept = {name: [each for each in needs if each.name not in names] for name, needs in found.items()}
+    if stands is not None and any(kept.values()):
+        kept = {name: _of_other_weights(needs, stands) for name, needs in kept.items()}
     if needed := [name for name in names if kept[name]]:
         more = f"; so do others need {lineage.listed([repr(each) for each in needed[1:]])}" if len(needed) > 1 else ""
         users = list(dict.fromkeys(each.name for name in needed for each in kept[name]))
@@ -78,6 +111,15 @@ def check_unneeded(names: Sequence[str]) -> None:
         raise RequestError(
             f"still needed by {lineage.listed(jobs)}: nothing was removed; run or delete the schedule first"
         )
+
+
+def _of_other_weights(needs: Sequence[lineage.Needs], name: str) -> list[lineage.Needs]:
+    """Return those of some needs that are not met by the weights of a run."""
+    from record.checkpoint import digest, load_file
+
+    own = digest(load_file(checkpoint_path(name), f"run {name!r}")["model"])
+    digests = {**ORIGINS, "shrunk_from": "shrunk_digest"}
+    return [each for each in needs if lineage.config_of(each.name).get(digests[each.key]) != own]
 
 
 def _agreed(names: Sequence[str]) -> bool:

@@ -19,15 +19,18 @@ from collections.abc import Mapping, Sequence
 
 from cli import command
 from cli.command import Parser
+from cli.flags import training_parser
 from cli.request import text
+from cli.words import with_sizes
+from record import reader, unfinished
 from record.paths import CHECKPOINTS, RUNS, checkpoint_path
 from schedules import lineage
 from system.configuration import Configuration
-from system.errors import MachineFault, RequestError, first_line
+from system.errors import Busy, MachineFault, RequestError, first_line
 from system.files import write_atomically
+from weights.needs import run_of
 
 KEYS = ("teacher_checkpoint", "student_checkpoint", "init_from", "shrunk_from")
-FLAGS = re.compile(r"-[a-z]*[ts]|--(teacher_checkpoint|student_checkpoint|init_from)")  # -rt NAME is -r -t NAME
 
 
 def options(arguments: Sequence[str] | None = None) -> Configuration:
@@ -36,7 +39,7 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
     parser.add_argument("old", metavar="OLD", help="a run")
     parser.add_argument("new", metavar="NEW", help="a name that is free")
     given = parser.parse_args(arguments)
-    old, new = (lineage.named([getattr(given, key)], key.upper())[0] for key in ("old", "new"))
+    (old,), (new,) = lineage.named([given.old], "OLD", is_there=True), lineage.named([given.new], "NEW")
     if old == new:
         raise RequestError(f"OLD and NEW are both {old!r}")
     return Configuration({"old": old, "new": new})
@@ -46,31 +49,48 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     request = options(arguments)
     old, new = request.old, request.new
-    what, begun = lineage.unfinished()
-    goes_on = (what, begun) == ("rename", [old, new])
+    begun = unfinished.read()
+    goes_on = begun is not None and (begun.what, begun.names) == ("rename", [old, new])
     if not goes_on:
-        lineage.check_finished()
-        check(old, new)
-    others = list(dict.fromkeys(each.name for each in lineage.needed_by([old])[old] if each.name != new))
-    own = [name for name in (old, new) if (RUNS / name).is_dir()]
-    with lineage.locked([*own, *(name for name in others if (RUNS / name).is_dir())]):
+        unfinished.check_finished()
+        lineage.check_exists(old)
+        check_free(old, new)
+    check_apart(old, new)
+    others = users(old, new)
+    folders = [name for name in (old, new, *others) if (RUNS / name).is_dir()]
+    lineage.check_none_begins(folders)
+
+    def check_again() -> None:
+        """Raise RequestError where a run has begun since that has the new name, or may need the old one."""
+        if not goes_on:
+            check_free(old, new)
+        check_apart(old, new)
+        lineage.check_none_begins(folders)
+        if users(old, new) != others:
+            raise Busy(f"another run has begun that needs {old!r}: repeat the command")
+
+    with lineage.locked(folders):
         for name in dict.fromkeys([*(() if goes_on else [old]), *others]):
             check_whole(name)
-        with lineage.noted("rename", [old, new]):
+        with unfinished.noted("rename", [old, new], check_again):
             for name in others:
                 change(name, old, new)
             change(old, old, new)
             move(old, new)
     print(f"{old} is {new} now" + (f", also for {lineage.listed(others)}" if others else ""))
     for path in sorted(Path(".").glob("*.json")):
-        if any(job.name == old for job in lineage.jobs_of(path)):
-            print(f"note: {path} still names {old}: schedules.run would train it again under that name")
+        if is_named(old, path):
+            print(f"note: {path} still names {old}: schedules.run would train it again under that name, or look for it")
     return 0
 
 
-def check(old: str, new: str) -> None:
-    """Raise RequestError where there is no run to rename, its new name is taken, or a job that has not begun needs the old one."""
-    lineage.check_exists(old)
+def users(old: str, new: str) -> list[str]:
+    """Return the other runs that need a run."""
+    return list(dict.fromkeys(each.name for each in lineage.needed_by([old])[old] if each.name != new))
+
+
+def check_free(old: str, new: str) -> None:
+    """Raise RequestError where the new name is taken, or a job that has not begun needs the old one."""
     taken = [*lineage.names(), *(path.name for path in RUNS.glob("*"))]
     if clash := next((each for each in taken if each.lower() == new.lower() and each != old), None):
         raise RequestError(f"the name {new!r} is taken" + ("" if clash == new else f" by {clash!r}, in another case"))
@@ -78,10 +98,50 @@ def check(old: str, new: str) -> None:
         raise RequestError(f"{old!r} is still needed by {lineage.listed(jobs)}: run or delete the schedule first")
 
 
+def check_apart(old: str, new: str) -> None:
+    """Raise RequestError where something of the old name lies there under the new one too: then that is another run."""
+    targets = [(path, _target(path, old, new)) for path in lineage.files_of(old)]
+    both = [target for path, target in targets if os.path.lexists(target) and not _is_same(path, target)]
+    if (RUNS / old).is_dir() and os.path.lexists(RUNS / new):
+        both.append(RUNS / new)
+    if both:
+        is_whole = os.path.lexists(checkpoint_path(old))  # which is moved first: nothing of the new name is this run's
+        way = f"remove it (python -m schedules.remove {new})" if is_whole else f"move {both[0]} away"
+        raise RequestError(f"{both[0]} is of another run {new!r}, nothing was changed: {way}, then repeat the command")
+
+
+def _target(path: Path, old: str, new: str) -> Path:
+    return CHECKPOINTS / (new + path.name[len(old) :])
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Return whether two paths are names of one file, as when a process was killed between its link and its removal."""
+    return os.path.samestat(os.lstat(path), os.lstat(other))
+
+
+def is_named(name: str, path: Path) -> bool:
+    """Return whether a schedule names a run, as one of its own or as what another one needs, on a line or in a file of --config."""
+    try:
+        document = json.loads(path.read_bytes())
+        lines = document if isinstance(document, list) else []
+        argvs = [line for line in lines if isinstance(line, list) and all(isinstance(each, str) for each in line)]
+        if any(renamed_argv(argv, name, "", {}) != argv for argv in argvs):
+            return True
+    except (OSError, ValueError, RecursionError):
+        return False
+    sources = [job.options.get(key) for job in lineage.jobs_of(path) for key in KEYS]
+    return any(run_of(source) == name for source in sources if source)
+
+
 def check_whole(name: str) -> None:
     """Raise MachineFault where the record or the checkpoint of a run cannot be read, before anything is changed."""
     for path in _documents(name):
         _document(path)
+    record = reader.read(RUNS / name)
+    if record is not None and record.fault:
+        raise MachineFault(
+            f"the run {name!r} cannot be renamed in, {record.fault}: resume that run, which writes it again"
+        )
     if checkpoint_path(name).exists():
         from record.checkpoint import load_file
 
@@ -134,7 +194,7 @@ def renamed(config: Mapping, old: str, new: str) -> dict:
 
 
 def _source(value: str | None, old: str, new: str) -> str | None:
-    if not isinstance(value, str) or not value or lineage.run_of(value) != old:
+    if not isinstance(value, str) or not value or run_of(value) != old:
         return value
     return new if value == old else str(Path(value).with_name(f"{new}.pt"))
 
@@ -156,18 +216,21 @@ def renamed_document(document: Mapping, old: str, new: str) -> dict:
 
 def renamed_argv(argv: Sequence[str], old: str, new: str, changed: Mapping[str, str]) -> list[str]:
     """Return a command line with the new name; what a file of --config gave is given as KEY=VALUE behind it."""
-    shrunk = Path(argv[0]).name == "shrink.py" if argv else False
-    found, before = [], ""
-    for place, word in enumerate(argv):
-        key, equals, value = word.partition("=")
-        if equals and (FLAGS.fullmatch(key) or key in KEYS):
-            word = f"{key}={_source(value, old, new)}"
-        elif FLAGS.fullmatch(before) or (shrunk and place):
-            word = _source(word, old, new)
-        found.append(word)
-        before = word
-    lacking = [] if shrunk else [value for value in changed.values() if not any(value in word for word in found)]
-    return [*found, *(f"{key}={value}" for key, value in changed.items() if value in lacking and key != "shrunk_from")]
+    if argv and Path(argv[0]).name == "shrink.py":
+        return [argv[0], *(_source(word, old, new) for word in argv[1:])]
+    found, parser, given, awaited = list(argv), training_parser(), set(), None
+    for place, word in enumerate(with_sizes(argv)):
+        key, before, value = awaited, "", word
+        if key is None:
+            setting, equals, of_setting = word.partition("=")
+            key, before, value = parser.valued(word) or (
+                (setting, f"{setting}=", of_setting) if equals and setting in KEYS else ("", "", None)
+            )
+        awaited = key if value is None and key else None
+        if value is not None and key in KEYS:
+            given.add(key)
+            found[place] = before + _source(value, old, new)
+    return [*found, *(f"{key}={changed[key]}" for key in changed if key not in given and key != "shrunk_from")]
 
 
 def renamed_request(document: str, old: str, new: str) -> str:
@@ -175,7 +238,7 @@ def renamed_request(document: str, old: str, new: str) -> str:
 
     def line(match: re.Match) -> str:
         value = json.loads(match[2]) if match[2].startswith('"') else match[2]
-        return f"{match[1]}{text(_source(value, old, new))}" if lineage.run_of(value) == old else match[0]
+        return f"{match[1]}{text(_source(value, old, new))}" if run_of(value) == old else match[0]
 
     keys = "|".join(KEYS)
     found = re.sub(rf'^(\s*(?:{keys}): )("(?:[^"\\]|\\.)*"|\S+)', line, document, flags=re.MULTILINE)
@@ -183,13 +246,26 @@ def renamed_request(document: str, old: str, new: str) -> str:
 
 
 def move(old: str, new: str) -> None:
-    """Give the files of a run their new names, its folder last."""
+    """Give the files of a run their new names, the checkpoint first and its folder last. Nothing is replaced."""
     for path in reversed(lineage.files_of(old)):
-        os.rename(path, CHECKPOINTS / (new + path.name[len(old) :]))
+        _move(path, _target(path, old, new))
     if (RUNS / old).is_dir():
-        if (RUNS / new).is_dir():  # what the lock of a command that goes on has made
-            raise MachineFault(f"{RUNS / new} was made in the meantime: remove it, and repeat the command")
-        os.rename(RUNS / old, RUNS / new)
+        os.rename(RUNS / old, RUNS / new)  # fails where there is a folder that holds anything
+
+
+def _move(path: Path, target: Path) -> None:
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except OSError as error:  # it exists, or the file system has no hard links
+        exists = os.path.lexists(target)
+        if exists and not _is_same(path, target):
+            raise MachineFault(
+                f"{target} was made in the meantime: repeat the command, which says what to do"
+            ) from error
+        if not exists:
+            os.rename(path, target)
+            return
+    os.unlink(path)
 
 
 if __name__ == "__main__":

@@ -47,13 +47,8 @@ class Seen:
 
     @property
     def state(self) -> str:
-        """One of ORDER: `paused` is ended by --until, `stale` a run whose process died without a word."""
-        record = self.record
-        if record.state in ("finished", "running", "failed", "diverged"):
-            return record.state
-        if record.end is None:
-            return "stale"
-        return "paused" if record.end["cause"] == "until" else "interrupted"
+        """One of ORDER."""
+        return self.record.condition
 
     def row(self, now: float) -> list[str]:
         """Return state (of a running one with the seconds since it wrote something), epochs, error and the time that is left."""
@@ -63,8 +58,7 @@ class Seen:
             state = f"running, wrote {duration(age)} ago" if age >= 1 else "running"
             seconds = record.seconds_left
             left = duration(max(0.0, seconds - age)) if seconds is not None else ""
-        error = f"{record.tested['test_top1_error']:.2f} %" if record.tested else ""
-        return [state, f"{record.epochs_done}/{record.epochs_planned}", error, left]
+        return [state, f"{record.epochs_done}/{record.epochs_planned}", record.shown_error(" %"), left]
 
 
 class Runs:
@@ -99,14 +93,14 @@ class Runs:
 def watch(folders: Callable[[], Iterable[Path]], seconds: float, state: str | None = None) -> int:
     """Show the runs of folders until a signal comes. Return 0 after Ctrl-C; other signals end it as any command.
 
-    Args: seconds: between two looks; state: only runs of this state of record.reader.
+    Args: seconds: between two looks; state: only runs of this state, one of ORDER or of record.reader.
     """
     runs, console = Runs(folders), Output(highlight=False, soft_wrap=True)
     with Deferred(notice="") as stop:
         show = _Table(console) if console.is_terminal else _Lines(console)
         with show:
             while not (stop() or console.quiet):
-                found = {name: run for name, run in runs.look().items() if state in (None, run.record.state)}
+                found = {name: run for name, run in runs.look().items() if state in (None, run.state, run.record.state)}
                 show(found)
                 until = time.monotonic() + seconds
                 while not stop() and (rest := until - time.monotonic()) > 0:

@@ -52,6 +52,7 @@ from training.report import versions
 from training.step import TrainStep
 from weights import approximation
 from weights.classes import check_classes, check_labels
+from weights.needs import needs
 from weights.origin import Origin, as_narrow, build_teacher, start_of
 
 
@@ -95,7 +96,8 @@ class Prepared:
 
             def enter() -> Run:
                 about, ends = self._about(ranks, autotuned), {"resume": self.resume, "until": self.until}
-                run = stack.enter_context(Run(self.name, self.config, about, self.found, document=document, **ends))
+                ends |= {"document": document, "needs": needs(self.config).values()}
+                run = stack.enter_context(Run(self.name, self.config, about, self.found, **ends))
                 ranks.on_peer_loss(run.note_end)
                 return run
 

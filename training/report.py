@@ -141,6 +141,8 @@ class Report:
             epochs = (config.epochs, prepared.until)
             of = dry_run.estimate(measured, data, prepared.costs, epochs, prepared.done, prepared.disk)
             self.say(json.dumps(of) if config.json else dry_run.report(of))
+            if config.latency:
+                self.warn("--dry_run does not measure --latency: count.py does before a run, the run at its end")
 
 
 def _of_network(prepared: Prepared) -> str:

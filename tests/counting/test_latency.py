@@ -76,6 +76,16 @@ def test_a_finished_run_records_it_once(workplace, capsys):
     found, before = json.loads((workplace / "runs/t/latency.json").read_text()), snapshot(workplace)
     assert main.main([*RUN, "--resume", "--latency", "[2]"]) == 0 and snapshot(workplace) == before
     assert "Latency, 1 image: " in capsys.readouterr().out
+    path = workplace / "runs/t/latency.json"
+    assert main.main([*RUN, "--resume", "--latency", "[3]"]) == 0  # another size is added
+    added = json.loads(path.read_text())
+    assert {key: added[key] for key in found} == found and added["latency_ms_3"] > 0
+    path.write_text(json.dumps({**found, "latency_on": "another CPU"}))
+    assert main.main([*RUN, "--resume", "--latency", "[2,3]"]) == 0
+    assert latency.sizes_of(json.loads(path.read_text())) == [2, 3]  # no times of two machines are in one record
+    assert "the times of 1, 2 images, measured on another CPU, are replaced: " in capsys.readouterr().out
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    before = snapshot(workplace)
     assert main.main([*RUN, "--resume"]) == 0 and snapshot(workplace) == before  # it is no part of which run this is
     capsys.readouterr()
     assert count.main(["t", "--latency", "[2]", "--json"]) == 0 and snapshot(workplace) == before
@@ -85,6 +95,10 @@ def test_a_finished_run_records_it_once(workplace, capsys):
     assert {key: row[key] for key in found} == {key: str(value) for key, value in found.items()}
     (workplace / "runs/t/latency.json").write_text('{"latency_ms_1": [')  # damage: as if there were none
     assert collate.main(["-o", "study"]) == 0 and "latency_ms_1" not in table()[0]["t"]
+    new = [*RUN[:2], "-t", "new", *RUN[4:], "--latency", "--epochs", "2"]
+    assert main.main([*new, "--dry_run"]) == 0 and "--dry_run does not measure --latency" in capsys.readouterr().err
+    assert main.main([*new, "--until", "1"]) == 0
+    assert "--latency measures at the end of the last epoch: 1 of 2 epochs are done" in capsys.readouterr().out
     assert refused(capsys, main.main, *RUN, "--evaluate", "--latency")[1].startswith("error: --evaluate only tests")
 
 

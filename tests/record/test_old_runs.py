@@ -53,7 +53,7 @@ def test_they_are_gathered_and_listed(old, capsys):
     assert schedules.list.main([]) == 0
     said = capsys.readouterr().out
     assert (
-        "2 runs: 1 finished, 1 incomplete" in said and "stopped by SIGTERM; 1 of 2 epochs and 2 steps are kept" in said
+        "2 runs: 1 finished, 1 interrupted" in said and "stopped by SIGTERM; 1 of 2 epochs and 2 steps are kept" in said
     )
     assert schedules.collate.main(["-o", "study"]) == 0
     rows = {row["name"]: row for row in json.loads((old / "study.json").read_text())["runs"]}

@@ -164,6 +164,8 @@ ATTACKS = {
     "a later format": (lambda good: good, changed("format", 2), "has format '2'; this version of swapconv reads format 1"),
     "another name": (lambda good: good, changed("runs", {"s": {}, "../x": {}}), "a run of the pack '../x'"),
     "needs that it has not": (lambda good: good, changed("runs", {"s": {}}), "its manifest is wrong about what s needs"),
+    "a name of this program's own": (lambda good: good, changed("runs", {".opening": {}}), "'.opening': a run's name does not begin with a dot"),
+    "a record that no run has": (lambda good: [(name, data if name != CONFIG else json.dumps({**json.loads(data), "resumed": [1]}).encode()) for name, data in good], None, "its resumed is no list of objects"),
     "no JSON": (lambda good: good, lambda said: b"[" * 99_999, "no pack of schedules.pack, or it is damaged"),
     "a pickle": (lambda good: [(PT, checkpoint(Evil())), *good[1:]], None, "holds no checkpoint"),
     "a compressed checkpoint": (lambda good: [(PT, checkpoint({}, deflated=True)), *good[1:]], None, "is compressed"),

@@ -1,9 +1,11 @@
 """schedules.list --watch: what is shown of which run, what is read again, and how it ends."""
 
 import fcntl
+import json
 import os
 import pty
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -51,6 +53,38 @@ def test_states_and_what_is_read_again(workplace):
     assert runs.look()["r"].state == "stale" and runs.reads == reads + 2  # the process is gone, no file has changed
     outcome.note(RUNS / "x", 143, "stopped")
     assert runs.look()["x"].state == "interrupted" and runs.reads == reads + 3
+    with (RUNS / "x/metrics.jsonl").open("w") as file:
+        file.write('{"epoch": 0, "val_top1_error": 7.5}\n')  # --test_every 0
+    assert runs.look()["x"].row(0.0)[2] == "7.50 % held out"
+
+
+def test_one_vocabulary(workplace, capsys):
+    teacher()
+    for name, end in {"u": 0, "i": 143, "x": None, "f": 4}.items():
+        student(name, errors=(50.0,), end=None if end is None else (end, "why"))
+    rows = {"t": "finished", "u": "paused", "i": "interrupted", "x": "stale", "f": "failed"}
+
+    def shown(*arguments):
+        assert schedules.list.main([*arguments]) == 0
+        said = capsys.readouterr().out.splitlines()
+        return {line.split()[0]: line.split()[1] for line in said[2:-1] if not line.startswith(" ")}, said[-1]
+
+    assert shown() == (rows, "5 runs: 1 finished, 1 stale, 1 interrupted, 1 paused, 1 failed")
+    assert shown("--state", "paused")[0] == {"u": "paused"}
+    assert shown("--state", "incomplete")[0].keys() == {"u", "i", "x"}
+    assert schedules.list.options(["--watch", "--state", "stale"]).state == "stale"
+    for wrong in (
+        {"resumed": [1]},
+        {"resumed": [{"argv": "t"}]},
+        {"config": {"epochs": -3}},
+        {"config": {"epochs": True}},
+    ):
+        path = RUNS / "f/config.json"
+        whole = path.read_text()
+        document = json.loads(whole)
+        path.write_text(json.dumps({**document, **wrong, "config": document["config"] | wrong.get("config", {})}))
+        assert reader.read(RUNS / "f").fault.startswith("its record is damaged: ") and shown()[0]["f"] == "failed"
+        path.write_text(whole)
 
 
 def started(**streams):
@@ -89,6 +123,8 @@ def test_a_terminal_and_a_pipe(workplace):
         assert process.communicate(timeout=10)[1] in ("", b"") and process.returncode == 0
     piped = started(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     piped.stdout.readline()
+    shutil.rmtree(RUNS)  # no failure: no run is left
+    until(piped.stdout.readline, "t: gone")
     piped.send_signal(signal.SIGTERM)
     assert piped.communicate(timeout=10)[1] == "stopped by SIGTERM\n" and piped.returncode == 143
     os.close(ours), os.close(theirs)

@@ -59,7 +59,7 @@ def test_a_run_that_until_ends_goes_on(workplace, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("sys.argv", ["main.py", *RECIPE, "--until", "2"])
         assert schedules.list.main([]) == 0
-    assert "1 runs: 1 incomplete" in capsys.readouterr().out
+    assert "1 runs: 1 paused" in capsys.readouterr().out
     assert main.main([*RECIPE, "--resume"]) == 0
     assert "with batch-norm's statistics taken anew" in capsys.readouterr().out
     assert same_run(workplace / "whole", workplace, "r") and not (workplace / "runs/r/end.json").exists()
