@@ -89,12 +89,12 @@ def check_run_name(name: str, flag: str) -> str:
     """
     if _ends_like_a_file(file_and_key(name)[0]) and RUN_NAME.fullmatch(name.replace(":", ".")):
         raise RequestError(f"{flag} {name!r} would be taken for a file of weights: a run's name does not end so")
-    if name.startswith(".") and RUN_NAME.fullmatch(name):
-        raise RequestError(
-            f"{flag} {name!r}: a run's name does not begin with a dot; schedules.rename gives one another"
-        )
     if not RUN_NAME.fullmatch(name) or not re.search("[A-Za-z0-9]", name):
         raise RequestError(
             f"{flag} {name!r}: a run's name is 1 to 100 letters, digits and . _ + - with at least one letter or digit"
+        )
+    if name.startswith("."):
+        raise RequestError(
+            f"{flag} {name!r}: a run's name does not begin with a dot (schedules.rename gives an older run another)"
         )
     return name
