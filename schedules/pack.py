@@ -115,9 +115,9 @@ def with_teachers(names: Sequence[str]) -> list[str]:
 
 
 def _check_output(output: str) -> None:
-    path = Path(output)
-    if os.path.lexists(path) and not (path.is_file() and packed.is_pack(path)):
-        raise RequestError(f"{output} exists and is no earlier pack, so it is left as it is: choose another -o")
+    """Raise RequestError where there is such a file: a pack may be the only copy of its runs."""
+    if os.path.lexists(output):
+        raise RequestError(f"{output} exists, and is left as it is: choose another -o, or delete it")
 
 
 def _record(folder: Path) -> list[Path]:

@@ -63,12 +63,6 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def is_pack(path: Path) -> bool:
-    """Return whether a file begins as packs do."""
-    with path.open("rb") as file:
-        return file.read(len(MANIFEST)) == MANIFEST.encode()
-
-
 class Pack:
     """A pack whose manifest makes sense: `runs` with what they need by role, `files` by name, their total of `bytes`."""
 

@@ -85,8 +85,9 @@ def read(paths: Sequence[str]) -> list[Price]:
 
 
 def _of_file(path: str) -> list[Price]:
+    contents = files.read_file(path)
     try:
-        document = json.loads(files.read_file(path))
+        document = json.loads(contents)
     except (ValueError, RecursionError) as error:
         raise RequestError(f"{path} is not JSON: {first_line(error)}")
     entries = document.get(KEY) if isinstance(document, dict) else None

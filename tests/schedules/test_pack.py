@@ -85,7 +85,7 @@ def test_what_is_not_packed(made, workplace, capsys):
         and says("--open", "runs") == "runs is no file"
     )
     Path("notes.tar").write_text("mine")
-    assert says("s", "-o", "notes.tar").startswith("notes.tar exists and is no earlier pack")
+    assert says("s", "-o", "notes.tar").startswith("notes.tar exists, and is left as it is")
     with lock.take("s"):
         assert "the run 's' is being trained at this moment" in says("s")
     with Path("runs/s/metrics.jsonl").open("a") as file:
