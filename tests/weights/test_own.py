@@ -10,12 +10,14 @@ import torch
 from foreigners import drawn
 from safetensors.torch import save_file
 
+import blocks
 from cli import options
-from counting.costs import costs_of, counted, summary
+from counting.costs import costs_of, summary
 from layers.init import materialise
-from models.build import build
+from models.build import build, reference
 from system.errors import RequestError
 from weights import load, own
+from weights.exact import exactly
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ HOSTILE = "(([a-z0-9.]*)*)*X"  # which takes years to match
     "changes",
     [
         {"where": "[01].conv1"},
-        {"where": "conv1", "conv": "0.conv1=SepHashed_0.5,groups.[12]=Conv"},
+        {"where": "conv1", "conv": "groups.[01]=SepHashed_0.5,conv1=Conv"},
         {"gate": "FBS_0.5", "gate_where": "conv[1]", "gate_weight": 1e-8},
     ],
 )
@@ -89,16 +91,16 @@ def test_expressions_become_names(changes, workplace):
 
 def test_biases_are_counted(workplace):
     """A dense export's biases are in every count: of what a run records, and of count.py."""
-    for flags, names, conv in (
-        ("--wrn_depth 10 --wrn_width 0.25", "groups.0.0.conv1 groups.1.0.conv1", "Conv"),
-        ("--network DARTS", "stem0.3", None),
-    ):
-        config = {**options.counting(f"digits {flags}".split()), "biased": names}
-        config["conv"] = conv or config["conv"]
-        numel = sum(each.numel() for each in build(config).parameters())
+    for flags, of_conv in (("--wrn_depth 10 --wrn_width 0.25", "Conv"), ("--network DARTS", "{}=Conv")):
+        config = options.counting(f"digits {flags}".split())
+        first = blocks.swappable(reference(config))[0]
+        config = {**config, "biased": first, "conv": of_conv.format(exactly([first]))}
+        network = build(config)
+        assert network.get_submodule(first).bias is not None
         costs = costs_of(config)
-        assert costs.sanity + costs.auxiliary == numel == counted(build(config), 32)[0].sanity + costs.auxiliary
-        assert summary(config)["reference_params"] == summary(config | {"biased": None})["reference_params"]
+        assert costs.sanity + costs.auxiliary == sum(each.numel() for each in network.parameters())
+        said, plain = (summary(each) for each in (config, config | {"biased": None}))
+        assert said["reference_params"] == plain["reference_params"]
 
 
 CONFIGS = [
