@@ -28,7 +28,7 @@ from layers.registry import ConvName
 from layers.seeded import Seeded
 from layers.spec import ConvSpec
 from layers.user import of_module
-from models.build import build, plain, size_of, swapped
+from models.build import FORM, build, plain, size_of, swapped
 from models.output import Output
 from models.registry import size_flags
 from system.errors import RequestError
@@ -221,7 +221,7 @@ def summary(config: dict, batch: int = 128) -> dict:
     with of_module(config):
         check_side(config)
         costs = costs_of(config, batch)
-    bare = reference({**config, "widths": None}, batch)  # a shrunk network is compared with the whole one
+    bare = reference({**config, **dict.fromkeys(FORM)}, batch)  # a shrunk network is compared with the whole one
     reference_params = bare.parameters - bare.costs.auxiliary
     gates = _of_gates(config, batch)
     return {

@@ -10,6 +10,7 @@ neither torch nor NumPy.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 COUNTS = {"data_classes": "classes", "data_train": "training images", "data_test": "test images"}
 KEYS = ("data_digest", "data_test_digest", *COUNTS, "data_names")
 LONGEST_NAMES = 200  # characters of all names of classes together; longer ones are shortened
+SHORTENED = re.compile(r"/…/.{0,40} \(SHA-256 [0-9a-f]{16}\)\Z", re.DOTALL)  # the end of those
 CHUNK = 4096  # images that are hashed at a time
 
 
@@ -72,6 +74,11 @@ def joined(names: Iterable[str]) -> str:
     if len(text) <= LONGEST_NAMES:
         return text
     return f"{names[0][:40]}/…/{names[-1][:40]} (SHA-256 {hashlib.sha256(text.encode()).hexdigest()[:16]})"
+
+
+def split(text: str) -> list[str] | None:
+    """Return the names of classes of which `joined` made a text; None of one that it has shortened, and of no text."""
+    return None if not text or SHORTENED.search(text) else text.split("/")
 
 
 def differences(before: dict, now: dict, words: tuple[str, str] = ("then", "now")) -> list[str]:

@@ -19,13 +19,12 @@ from input import datasets
 from layers.init import undrawn
 from layers.mixed import parse_name, reaches_classifiers
 from layers.user import UserConv
+from models.dense import add_biases
 from models.registry import NETWORKS
 from models.widths import narrow
 
-CHANGES = {
-    "biased": "models.dense:add_biases",
-    "gate": "gates.attach:attach",
-}  # by keys of a configuration: (network, config) changes the network in place
+FORM = ("widths", "biased")  # of a configuration: in what its network differs from the one that its flags name
+CHANGES = {"gate": "gates.attach:attach"}  # by keys of a configuration: (network, config) changes the network in place
 
 
 def build(config: dict) -> nn.Module:
@@ -54,18 +53,21 @@ def reference(config: dict) -> nn.Module:
 
 def size_of(config: dict) -> tuple[tuple[str, object], ...]:
     """Return the entries of a configuration from which `plain` builds its network."""
-    shrunk = (("widths", config["widths"]),) if config.get("widths") else ()
-    return (*NETWORKS[config["network"]].key(config), *shrunk)
+    form = ((key, config[key]) for key in FORM if config.get(key))
+    return (*NETWORKS[config["network"]].key(config), *form)
 
 
 def plain(config: dict, classes: int) -> nn.Module:
     """Return the network that a configuration names, with nothing swapped, on torch's current default device.
 
-    A shrunk one has the `widths` of its configuration. Raise RequestError where its size cannot be.
+    A shrunk one has the `widths` of its configuration; layers that stand for dense kernels with biases, its `biased`, have
+    biases. Raise RequestError where its size cannot be.
     """
     entry = NETWORKS[config["network"]]
     with undrawn() if torch.get_default_device().type == "meta" else nullcontext():
         network = resolve_name(entry.target)(classes=classes, **entry.arguments(config))
     if config.get("widths"):
         narrow(network, config["widths"])
+    if config.get("biased"):
+        add_biases(network, config["biased"])
     return network

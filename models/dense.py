@@ -4,13 +4,12 @@ densify(network)                             # in place; outputs are the same bu
 replacements(network)                        # {"groups.0.0.conv1": SepHashed…, …}
 """
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from blocks import BlockAsLinear
+from blocks import BlockAsLinear, spec_of
 from layers.base import Block, Replacement
 from layers.dense import Conv
 from layers.spec import ConvSpec
@@ -48,17 +47,21 @@ def densify(network: nn.Module, kind: type[Replacement] = Replacement) -> list[s
     return list(found)
 
 
-def add_biases(network: nn.Module, config: Mapping[str, Any]) -> None:
-    """Give the convolutions and Linear layers that `biased` of a configuration names a bias, in place, where they have none.
+def add_biases(network: nn.Module, names: str) -> None:
+    """Give the named convolutions and Linear layers of a network with nothing swapped a bias, in place, where they have none.
 
-    Such are the dense kernels of blocks that have biases where the network itself has none. Raise RequestError for a name of
-    anything else.
+    Of a depthwise convolution and a 1×1 that are one layer, the 1×1 gets it; a swap keeps it. Args: names: dotted, with blanks between
+    them. Raise RequestError for a name of anything else.
     """
-    for name in config["biased"].split():
+    for name in names.split():
         try:
             module = network.get_submodule(name)
         except AttributeError:
             module = None
+        if isinstance(module, nn.Sequential) and spec_of(module):
+            module = module[-1]
+        if isinstance(module, Conv):
+            module.spec = replace(module.spec, bias=True)
         if not isinstance(module, nn.Conv2d | nn.Linear | Conv):
             raise RequestError(f"the network has no convolution {name!r} that could have a bias")
         if module.bias is None:

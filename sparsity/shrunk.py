@@ -25,7 +25,7 @@ from layers.init import materialise
 from layers.mixed import MixedName, parse_name
 from layers.registry import ConvName, parse_conv
 from layers.spec import ConvSpec
-from models.build import build, plain
+from models.build import FORM, build, plain
 from models.widths import text
 from sparsity.channels import Graph, graph_of
 from sparsity.constants import constants_of
@@ -70,7 +70,7 @@ def shrink(network: nn.Module, config: Mapping, dead: float | None = None) -> Sh
     if not removed:
         return Shrunk(network, dict(config), {}, stay, 0.0)
     with torch.device("meta"):
-        reference = plain({**config, "widths": None}, datasets.of(config).classes)
+        reference = plain({**config, **dict.fromkeys(FORM)}, datasets.of(config).classes)
     conv = dense_conv(config["conv"])
     before = config.get("shrunk_conv") or (config["conv"] if conv != config["conv"] else None)
     narrow = {**config, "conv": conv, "shrunk_conv": before, "widths": text(widths_of(twin.network, reference))}

@@ -250,6 +250,7 @@ def test_what_a_digest_tells():
     assert facts.differences(base, named[0]) == []  # nobody knew
     long = [facts.joined(f"n{number:05}" for number in range(first, 1000)) for first in (0, 1)]
     assert long[0] != long[1] and len(long[0]) < 80 and long[0].startswith("n00000/…/n00999 (SHA-256 ")
+    assert facts.split(long[0]) is None and facts.split("") is None and facts.split("ash/…/oak") == ["ash", "…", "oak"]
 
 
 @pytest.mark.parametrize(

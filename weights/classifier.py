@@ -18,15 +18,18 @@ import torch
 from torch import Tensor, nn
 
 from input import datasets
+from input.facts import split
 from input.presented import Presented
 from input.presented import of as presented_of
 from models.libraries import LIBRARIES
+from record.paths import checkpoint_path
 from system.configuration import Configuration
 from system.errors import RequestError, first_line
 from weights.origin import Origin, origin, stored
-from weights.sources import check_source, is_published, published_network
+from weights.sources import check_source, is_published, is_run, published_network
 
 PUBLISHED = "imagenet"  # what all published weights were trained on
+GRAPHS = (".onnx", ".pt2")  # the ends of names of files of graphs
 
 
 class Classifier(nn.Module):
@@ -41,6 +44,7 @@ class Classifier(nn.Module):
         self.network, self.name, self.digest = found.network, name, found.digest
         self.config: Mapping[str, Any] = Configuration(dict(found.config))
         self.row = {} if found.test_error is None else {"test_top1_error": found.test_error}
+        self.row |= {} if found.epoch is None else {"epoch": found.epoch, "step": found.step}
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -70,7 +74,7 @@ class Classifier(nn.Module):
     def classes(self) -> tuple[str | int, ...]:
         """The names of the classes by label; their numbers where the configuration does not hold all names."""
         count = datasets.of(self.config).classes
-        names = (self.config.get("data_names") or "").split("/")
+        names = split(self.config.get("data_names") or "") or []
         if len(names) != count and is_published(self.name) and self.name.startswith(LIBRARIES[0]):
             names = _categories(self.name)
         return tuple(names) if len(names) == count else tuple(range(count))
@@ -94,6 +98,7 @@ def load(source: str, device: torch.device | str = "cpu", image_size: int | None
         raise RequestError(f"load: device {device!r}: {first_line(error)}")
     if not isinstance(source, str):
         raise RequestError(f"load: the name of a run, a file or published weights is wanted, not {source!r}")
+    _refuse_graph(source)
     check_source(source, "load:")
     if is_published(source):
         found = origin(source, _published(source, image_size), "network")
@@ -111,6 +116,13 @@ def load(source: str, device: torch.device | str = "cpu", image_size: int | None
     if found.unfinished:
         print(f"warning: {source} has only finished {found.unfinished}", file=sys.stderr)
     return Classifier(source, found).to(place)
+
+
+def _refuse_graph(source: str) -> None:
+    """Raise RequestError for a file of a graph, as export.py --to onnx and torch write; a run may be called x.pt2."""
+    if source.lower().endswith(GRAPHS) and not (is_run(source) and checkpoint_path(source).exists()):
+        takes = "a run, a file of safetensors that export.py wrote, or published weights"
+        raise RequestError(f"load: {source!r} is called as a file of a graph is: load takes {takes}")
 
 
 def _published(source: str, image_size: int | None) -> dict[str, Any]:

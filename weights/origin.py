@@ -18,7 +18,7 @@ from counting.costs import output_shapes
 from distill import check_taps
 from input import datasets
 from layers.init import materialise
-from models.build import build
+from models.build import FORM, build
 from models.output import is_auxiliary
 from models.registry import NETWORKS
 from record.checkpoint import digest, is_checkpoint, load_file, load_run
@@ -32,15 +32,14 @@ from weights.classes import check_classes
 from weights.restore import restore, with_files
 from weights.sources import file_and_key, is_file, is_run
 
-FORM = ("widths", "biased")  # of a configuration: in what its network differs from the one that its flags name
-
 
 class Origin(NamedTuple):
     """A trained network on the CPU, None where it is no longer needed.
 
     `digest`: of its weights. `unfinished`: how far its training is; empty where that has finished. `config`: the
     configuration that builds it. `mapping`: of weights from elsewhere, the table of which of their modules became which
-    of ours. `test_error`: top-1 in %, where it is a run that has been tested.
+    of ours. `test_error`: top-1 in %, where it is a run that has been tested. `epoch`, `step`: how many epochs of its training,
+    and steps of the next one, are done; None of a network from elsewhere.
     """
 
     network: nn.Module | None
@@ -49,6 +48,8 @@ class Origin(NamedTuple):
     config: dict = {}
     mapping: str = ""
     test_error: float | None = None
+    epoch: int | None = None
+    step: int = 0
 
 
 def origin(source: str, config: dict, role: str, fetch: bool = True, teaches: bool = False) -> Origin:
@@ -70,7 +71,8 @@ def origin(source: str, config: dict, role: str, fetch: bool = True, teaches: bo
     network = restore(source, {**saved, "config": there}, **_split_of_taps(config, there, teaches))
     unfinished = progress(saved, there) if saved["epoch"] < there["epochs"] else ""
     tested = [row["test_top1_error"] for row in saved["rows"] if "test_top1_error" in row]
-    return Origin(network, digest(saved["model"]), unfinished, there, test_error=tested[-1] if tested else None)
+    error = tested[-1] if tested else None
+    return Origin(network, digest(saved["model"]), unfinished, there, "", error, saved["epoch"], saved["step"])
 
 
 def facts(source: str, config: dict) -> dict:

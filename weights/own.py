@@ -10,33 +10,58 @@ digest that the header says. Reading one runs nothing.
 
 import json
 import math
+import re
 from argparse import ArgumentTypeError
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 
-from input import datasets
+from input import datasets, facts
+from input.photos.labels import MEANINGS
 from models.build import build
 from models.registry import NETWORKS, flags
 from record.checkpoint import digest
-from record.identity import ORIGINS
+from system.arguments import choice, number, pattern
 from system.errors import RequestError, did_you_mean, first_line
 from system.user_code import files_of
-from weights import files
-from weights.sources import is_file
+from weights import exact, files
 
 FORMAT, MARK = "1", "swapconv"  # MARK: the key of the header that says the format
-# What a machine, a user or a path is called is no part of a network.
-LEFT_OUT = (
-    "data_dir", "imagenet_loc", "val_labels", "workers", "device", "GPU", "data_folder", "module_digest", "download",
-    "resume", "evaluate", "dry_run", "json", "print_freq", "gate_skip", "until", "checkpoint_every", "cache_teacher",
-)  # fmt: skip
-TEXTS = ("dataset", "network", "conv")
-OR_NONE = {"where": str, "widths": str, "gate": str, "gate_where": str, "biased": str, "data_names": str}
-NUMBERS = {"seed": int, "epochs": int, "image_size": int, "data_classes": int, "gate_weight": float}
-MOST = 1 << 31  # of any number
+AGAIN = "a file of an earlier version is exported again"
+COUNT = number(int, 0, 10**12)
+LONGEST_SHOWN = 60  # characters of a value in a message
+
+
+def _text(most: int, form: str = ".*") -> Callable[[str], str]:
+    """Return a type that takes a text of at most so many characters, of the form of a regular expression."""
+
+    def take(text: str) -> str:
+        if len(text) > most or not re.fullmatch(form, text, re.DOTALL):
+            raise ArgumentTypeError(f"{shown(text)} is not a text of at most {most:,} characters of its form")
+        return text
+
+    return take
+
+
+# What builds and tests a network, and says on which data it was trained: of each the kind of its value, and its type on a command line.
+# Nothing else of a configuration is kept: what a machine, a user, a path or another run is called is no part of a network.
+KEPT: dict[str, tuple[type, Callable[[str], Any]]] = {
+    "dataset": (str, _text(200)), "network": (str, _text(200)), "conv": (str, exact.conv), "where": (str, exact.names),
+    "seed": (int, number(int, 0, 2**53)), "epochs": (int, number(int, 0, 10**6)),
+    "image_size": (int, number(int, 1, 1024)), "widths": (str, str), "biased": (str, str),
+    "shrunk_conv": (str, exact.unmixed), "gate": (str, _text(100)), "gate_where": (str, exact.names),
+    "gate_weight": (float, number(float, 0, 1e6)), "data_classes": (int, number(int, 1, 10**6)),
+    "data_names": (str, _text(facts.LONGEST_NAMES)), "data_digest": (str, _text(64, "[0-9a-f]+")),
+    "data_test_digest": (str, _text(64, "[0-9a-f]+")), "data_train": (int, COUNT), "data_test": (int, COUNT),
+    "train_size": (int, COUNT), "val_size": (int, COUNT), "labelled": (str, choice("way of labels", [*MEANINGS])),
+    "labelled_classes": (str, _text(64, "[0-9a-f]+")),
+}  # fmt: skip
+REQUIRED = ("dataset", "network", "conv", "epochs")
+THREE = {
+    "data_mean": number(float, 0, 1),
+    "data_std": number(float, 0, 1, above=True),
+}  # of each channel, of pixels in 0..1
 
 
 def described(
@@ -44,28 +69,30 @@ def described(
 ) -> dict[str, str]:
     """Return what the header of a file of `state` says, as texts.
 
-    Args: name: what the network is called; row: what is known of its test. Raise RequestError for a network with convolutions of
-    the user's own, whose file would have to be run.
+    Args: name: what the network is called; row: what is known of its test, and the `epoch` and `step` that its training has come
+    to (without them: its end). Raise RequestError for a network with convolutions of the user's own, whose file would have to be run.
     """
     for flag in files_of({**config, "loss": None}):
         what = "its convolutions are" if flag == "module" else "it is"
         why = f"{what} of a file of your own (--{flag}), which safetensors does not hold"
         raise RequestError(f"{name!r} cannot be exported so: {why}; --to onnx or torch holds its graph")
-    kept = {key: value for key, value in config.items() if key not in LEFT_OUT}
-    kept |= {key: Path(config[key]).name for key in ORIGINS if is_file(config.get(key) or "")}
+    kept = {key: config[key] for key in (*_kinds(), *THREE) if config.get(key) is not None}
+    kept = {"epochs": 0, **exact.by_names({**config, "module": None, "where": config.get("where") or ""} | kept)}
+    kept = {key: kept[key] for key in (*_kinds(), *THREE) if kept.get(key) not in (None, "")}
     tested = {key: value for key, value in row.items() if key.startswith("test_") and math.isfinite(value)}
     return {
         MARK: FORMAT,
         "format": "pt",
         "name": name,
-        "config": json.dumps({"epochs": 0, **kept}),
+        "config": json.dumps(kept),
+        "trained": json.dumps({"epoch": row.get("epoch", kept["epochs"]), "step": row.get("step", 0)}),
         "test": json.dumps(tested),
         "digest": digest(dict(state)),
     }
 
 
 def read(path: str) -> dict | None:
-    """Return a file of ours as a checkpoint: `config`, `model`, `epoch`, `rows`; None where it is no such file.
+    """Return a file of ours as a checkpoint: `config`, `model`, `epoch`, `step`, `rows`; None where it is no such file.
 
     Raise RequestError where the header says what cannot be, or the tensors are not those of its network.
     """
@@ -77,8 +104,9 @@ def read(path: str) -> dict | None:
             f"{path} has format {header[MARK]!r} of swapconv's, this version reads {FORMAT}: use a newer one"
         )
     try:
-        config, tested = (_object(header, key) for key in ("config", "test"))
-        _check(config)
+        config, trained, tested = (_object(header, key) for key in ("config", "trained", "test"))
+        config = _checked(config)
+        epoch, step = _trained(trained, config["epochs"])
     except RequestError as error:
         raise RequestError(f"{path} says of itself what cannot be: {error}")
     state = files.load(path)
@@ -87,8 +115,8 @@ def read(path: str) -> dict | None:
         raise RequestError(f"{path} does not hold the network of which it says it is: {wrong}")
     if digest(state) != header.get("digest"):
         raise RequestError(f"{path} is damaged: its weights have another digest than it says: {files.TRY_AGAIN}")
-    rows = [tested] if all(_is_number(value, float) for value in tested.values()) else []
-    return {"config": config, "model": state, "epoch": config["epochs"], "step": 0, "rows": rows}
+    rows = [tested] if all(_is_number(value) for value in tested.values()) else []
+    return {"config": config, "model": state, "epoch": epoch, "step": step, "rows": rows}
 
 
 def _object(header: Mapping[str, str], key: str) -> dict:
@@ -96,7 +124,7 @@ def _object(header: Mapping[str, str], key: str) -> dict:
     try:
         found = json.loads(header[key])
     except KeyError:
-        raise RequestError(f"it has no {key!r}")
+        raise RequestError(f"it has no {key!r}; {AGAIN}")
     except (ValueError, RecursionError) as error:
         raise RequestError(f"its {key!r} is no JSON ({first_line(error)})")
     if not isinstance(found, dict):
@@ -104,53 +132,66 @@ def _object(header: Mapping[str, str], key: str) -> dict:
     return found
 
 
-def _check(config: dict) -> None:
-    """Raise RequestError where an entry from which a network is built is not one that a command line could give."""
-    required, optional = dict.fromkeys(TEXTS, str), {**OR_NONE, **dict.fromkeys(NUMBERS, int | float)}
-    for key, kind in {**required, **optional}.items():
-        if not isinstance(config.get(key), kind if key in required else kind | None):
-            raise RequestError(f"its {key} is {config.get(key)!r}")
-    for key, kind in NUMBERS.items():
-        if config.get(key) is not None and not _is_number(config[key], kind):
-            raise RequestError(f"its {key} is {config[key]!r}")
-    for key in ("data_mean", "data_std"):
-        if config.get(key) is not None and not _are_three(config[key]):
-            raise RequestError(f"its {key} is {config[key]!r}")
-    for path in files_of({**config, "loss": None}).values():
+def _kinds() -> dict[str, tuple[type, Callable[[str], Any]]]:
+    """Return `KEPT` with the flags of networks. One that is a regular expression has names of layers."""
+    kinds = {flag.dest: (str if flag.type is pattern else float, flag.type) for flag in flags()}
+    return KEPT | {key: (kind, exact.names if parse is pattern else parse) for key, (kind, parse) in kinds.items()}
+
+
+def _checked(config: dict) -> dict:
+    """Return the entries that are kept, None for one that is missing. Raise RequestError for one that no command line could give."""
+    for path in files_of(config).values():
         raise RequestError(f"it would run the file {path!r}, which no file of weights may")
-    if not datasets.is_known(config):
-        hint = did_you_mean(config["dataset"], datasets.DATASETS)
-        raise RequestError(f"its dataset {config['dataset']!r} is not known{hint}")
-    if config["network"] not in NETWORKS:
-        hint = did_you_mean(config["network"], NETWORKS)
-        raise RequestError(f"its network {config['network']!r} is not known{hint}")
-    if config.get("epochs") is None:
-        raise RequestError("it does not say its epochs")
-    for flag in flags():
-        _check_flag(flag, config)
-    config.update({"module": None, "where": config.get("where") or "", "seed": config.get("seed") or 0})
+    found: dict[str, Any] = {"module": None}
+    for key, (kind, parse) in _kinds().items():
+        found[key] = _parsed(key, config.get(key), kind, parse)
+    for key, parse in THREE.items():
+        values = config.get(key)
+        if values is not None and not (isinstance(values, list) and len(values) == 3):
+            raise RequestError(f"its {key} is {shown(values)}, not three numbers")
+        found[key] = None if values is None else [_parsed(key, value, float, parse) for value in values]
+        if values is not None and None in found[key]:
+            raise RequestError(f"its {key} is {shown(values)}, not three numbers")
+    if missing := [key for key in REQUIRED if found[key] is None]:
+        raise RequestError(f"it does not say its {missing[0]}")
+    if not datasets.is_known(found):
+        hint = did_you_mean(found["dataset"], datasets.DATASETS)
+        raise RequestError(f"its dataset {found['dataset']!r} is not known{hint}")
+    if found["network"] not in NETWORKS:
+        hint = did_you_mean(found["network"], NETWORKS)
+        raise RequestError(f"its network {found['network']!r} is not known{hint}")
+    return found | {"where": found["where"] or "", "seed": found["seed"] or 0}
 
 
-def _are_three(values: object) -> bool:
-    return isinstance(values, list) and len(values) == 3 and all(_is_number(each, float) for each in values)
-
-
-def _is_number(value: object, kind: type) -> bool:
-    kinds = (int, float) if kind is float else (int,)
-    return isinstance(value, kinds) and not isinstance(value, bool) and -MOST < value < MOST
-
-
-def _check_flag(flag, config: dict) -> None:
-    """Read a flag of a network's size as the command line would; one that is missing is off."""
-    value = config.setdefault(flag.dest, None)
-    if value is None:
-        return
-    if not isinstance(value, str | int | float):
-        raise RequestError(f"its {flag.dest} is {value!r}")
+def _parsed(key: str, value: object, kind: type, parse: Callable[[str], Any]) -> Any:
+    """Return an entry as the command line would read it; None where it is missing, "" is too."""
+    if value is None or value == "":
+        return None
+    kinds = {float: (int, float), int: (int,), str: (str,)}[kind]
+    if type(value) not in kinds:
+        raise RequestError(f"its {key} is {shown(value)}")
     try:
-        config[flag.dest] = flag.type(str(value))
+        return parse(str(value))
     except (ArgumentTypeError, ValueError, TypeError) as error:
-        raise RequestError(f"its {flag.dest}: {first_line(error)}")
+        raise RequestError(f"its {key}: {first_line(error)}")
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: its beginning, where it is long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def _trained(entry: dict, epochs: int) -> tuple[int, int]:
+    """Return how many epochs of a training of `epochs`, and steps of the next one, are done."""
+    epoch, step = (_parsed(key, entry.get(key), int, COUNT) for key in ("epoch", "step"))
+    if epoch is None or step is None or epoch > epochs or (epoch == epochs and step):
+        raise RequestError(f"its training has come to epoch {epoch} of {epochs} and step {step}")
+    return epoch, step
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _places(path: str, config: dict) -> dict[str, Tensor]:

@@ -40,6 +40,8 @@ def test_an_image_is_presented_as_in_tests(tmp_path):
         ("no.pth", {}, "'no.pth' cannot be read"),
         ("torchvision:nobody", {}, "torchvision has no 'nobody'"),
         ("a:b", {}, "load: 'a:b' is neither of torchvision:NAME, timm:NAME"),
+        ("x.onnx", {}, "load: 'x.onnx' is called as a file of a graph is: load takes a run, a file of safetensors"),
+        ("w/x.pt2", {}, "load: 'w/x.pt2' is called as a file of a graph is"),
         ("nobody", {"image_size": 32}, "image_size is of published weights alone"),
     ],
 )
