@@ -6,12 +6,10 @@ export_network(request)                      # the exit status; RequestError whe
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from pkgutil import resolve_name
-from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +20,7 @@ from models.dense import replacements
 from models.registry import describe
 from system.configuration import Configuration
 from system.errors import RequestError
-from system.files import write_atomically
+from system.files import write_new
 from training.report import conv_and_gate, versions
 from weights.classifier import Classifier, load
 
@@ -89,15 +87,7 @@ def export_network(request: Configuration) -> int:
     check_installed(request.to, form)
     export = Export(request | {"opset": request.opset or LEAST_OPSET}, load(request.name))
     path = request.output
-
-    def write(file: BinaryIO) -> None:
-        resolve_name(form.target)(export, Path(file.name))
-        if os.path.lexists(path):
-            raise RequestError(
-                f"{path} was written by another program meanwhile, and is left as it is: choose another -o"
-            )
-
-    write_atomically(path, write)
+    write_new(path, partial(resolve_name(form.target), export))
     print(f"{path}: {path.stat().st_size:,} bytes, {form_of(request)}; {sizes(export)}")
     error, batches = export.largest_error, ", ".join(map(str, BATCHES))
     print(f"{export.what()}: logits within {error:.0e} of the largest of torch's, for batches of {batches}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from pathlib import Path
@@ -23,8 +24,9 @@ def write(export: Export, path: Path) -> None:
     program = record(export.exported)
     described = json.dumps(export.described())
     with warnings.catch_warnings(action="ignore"):
-        with path.open("wb") as file:
-            torch.export.save(program, file, extra_files={DESCRIBED: described})
+        contents = io.BytesIO()  # torch aborts the process where a file cannot be written
+        torch.export.save(program, contents, extra_files={DESCRIBED: described})
+        path.write_bytes(contents.getbuffer())
         with path.open("rb") as file:
             program = torch.export.load(file, extra_files={DESCRIBED: ""}).module()
     export.compare("the program that was read back", program, TOLERANCE)

@@ -1,12 +1,14 @@
 """Writing that leaves the old file or the new one, never a half; reading and identifying files.
 
     write_atomically(Path("study.csv"), lambda file: file.write(b"..."))
+    write_new(Path("wrn.onnx"), lambda path: path.write_bytes(b"..."))      # replaces nothing
 
 Imports no torch.
 """
 
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -66,6 +68,44 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any], keep_previous
     finally:
         with suppress(OSError):
             _partial(path).unlink()
+
+
+def write_new(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file that does not exist yet: beside it, under a name that no other process has, which then becomes `path`.
+
+    Args: write: what writes to the path that it is given, and checks what it has written. Raises RequestError where `path`
+    exists by then, which is left as it is, MachineFault where writing fails. The file beside is not left.
+    """
+    mine = path.with_name(f"export.{os.getpid()}.{secrets.token_hex(4)}.partial")
+    try:
+        try:
+            mine.open("xb").close()
+            write(mine)
+            with mine.open("rb") as file:
+                os.fsync(file.fileno())
+            _place(mine, path)
+        finally:
+            with suppress(OSError):
+                mine.unlink()
+    except FileExistsError:
+        raise RequestError(f"{path} was written by another program meanwhile, and is left as it is: choose another -o")
+    except OSError as error:
+        raise MachineFault(f"{path} cannot be written: {first_line(error)}")
+
+
+def _place(written: Path, path: Path) -> None:
+    """Give a file the name `path`. Raise FileExistsError where a file has it already."""
+    try:
+        os.link(written, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: take the name with an empty file first
+        path.open("xb").close()
+        try:
+            os.replace(written, path)
+        except BaseException:
+            path.unlink()
+            raise
 
 
 def _copy(path: Path, target: Path) -> None:

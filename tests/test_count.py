@@ -85,7 +85,7 @@ def test_exact_counts_are_what_torch_sees(conv, network, batch):
     dataset, side = ("cifar10", 32) if NETWORKS[network].side == 32 else ("imagenet", 224)
     depth = ["--wrn_depth", "16"] if network == "WideResNet" else []  # all of its kinds of layers
     config = request(dataset, "--network", network, "--conv", conv, *depth)
-    built = build(config)
+    built = build(config).eval()
     costs = counting_costs.count(built, side, batch)
     assert costs == counting_costs.costs_of(config, batch)  # which builds one block of each kind, and no network
     built = materialise(built, seed=0) if device == "cpu" else built
