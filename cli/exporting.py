@@ -16,6 +16,7 @@ from system.configuration import Configuration
 from system.errors import RequestError
 from weights.sources import check_source, file_and_key, is_file, is_published
 
+LONGEST_NAME = 255  # bytes, of a file on common file systems
 FLAGS = (
     Flag(
         "name", metavar="NAME",
@@ -59,7 +60,8 @@ def exporting(arguments: Sequence[str] | None = None) -> Configuration:
     if given.with_preprocessing and not form.is_graph:
         why = "weights do not normalise; the file says mean and deviation all the same, and `load` in Python uses them"
         raise RequestError(f"--with_preprocessing: --to {given.to} holds no graph, and {why}")
-    given.output = target(given.output or default_name(given.name) + form.suffix, given.to)
+    default = default_name(given.name) + form.suffix
+    given.output = target(default if given.output is None else given.output, given.to)
     return Configuration(vars(given))
 
 
@@ -77,6 +79,8 @@ def default_name(name: str) -> str:
 def target(file: str, to: str) -> Path:
     """Return the path of the file to write. Raise RequestError where it exists, or has another ending, or no folder."""
     suffix, path = FORMATS[to].suffix, Path(file)
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise RequestError(f"-o {file[:40]!r}…: a name has at most {LONGEST_NAME} bytes")
     if "\0" in file or not path.name.lower().endswith(suffix) or path.name == suffix:
         raise RequestError(f"-o {file!r}: a file of --to {to} ends in {suffix}")
     try:

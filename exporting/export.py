@@ -6,10 +6,11 @@ export_network(request)                      # the exit status; RequestError whe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pkgutil import resolve_name
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,16 +36,16 @@ class Export:
         self.exported = Exported(trained, request.dense, request.with_preprocessing)
         self.largest_error = 0.0
 
-    def described(self) -> dict[str, str]:
-        """Return what a file says of itself, as texts."""
-        trained, presented = self.trained, self.trained.preprocess
+    def described(self, config: Mapping[str, Any] | None = None) -> dict[str, str]:
+        """Return what a file says of itself, as texts. Args: config: which builds what is in it, if not that of the run."""
+        trained, presented, epoch = self.trained, self.trained.preprocess, self.trained.row.get("epoch")
         pixels = "float32 (B, 3, {0}, {0}), pixels in 0..1" if self.exported.normalises else (
             "float32 (B, 3, {0}, {0}), pixels in 0..1 less the mean, divided by the deviation"
         )  # fmt: skip
         said = {
             "name": trained.name,
             "network": describe(trained.config),
-            "conv": conv_and_gate(trained.config, whole=True),
+            "conv": conv_and_gate(config or trained.config, whole=True),
             "form": form_of(self.request),
             "dataset": trained.config["dataset"],
             "images": f"{pixels.format(trained.side)}; before that {presented.said()}",
@@ -52,6 +53,7 @@ class Export:
             "std": json.dumps(presented.std),
             "classes": json.dumps(trained.classes),
             "digest": trained.digest,
+            **({"training": f"{epoch} of {trained.config['epochs']} epochs"} if epoch is not None else {}),
             "versions": json.dumps(versions()),
         }
         return said

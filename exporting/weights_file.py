@@ -17,7 +17,8 @@ from models.build import build, reference
 from models.registry import reference_conv
 from system.errors import RequestError
 from weights import own
-from weights.classifier import load
+from weights.classifier import Classifier
+from weights.origin import origin
 
 if TYPE_CHECKING:
     from exporting.export import Export
@@ -36,9 +37,10 @@ def write(export: Export, path: Path) -> None:
         config = dense_config(trained.config, network, as_dense(network))
         state = _renamed(network.state_dict(), build(config))
     state = {name: tensor.detach().contiguous().clone() for name, tensor in state.items()}
-    metadata = {**export.described(), **own.described(trained.name, config, state, trained.row)}
+    metadata = {**export.described(config), **own.described(trained.name, config, state, trained.row)}
     path.write_bytes(save(state, metadata))
-    there = load(f"{path.parent}/{path.name}")
+    place = f"{path.parent}/{path.name}"
+    there = Classifier(place, origin(place, {}, "network"))
     if not dense and there.digest != trained.digest:
         raise RequestError(f"the file has the digest {there.digest}, the network {trained.digest}: it is not written")
     export.compare("the network that was read back", there, TOLERANCE[dense])
