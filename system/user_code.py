@@ -87,10 +87,10 @@ def holds(path: str, digest: str | None) -> bool:
 
 def are_one(one: str, other: str) -> bool:
     """Return whether two names of networks are equal, or name the same class of files of the same contents."""
-    if one == other or not (is_of_file(one) and is_of_file(other) and is_same(one, other)):
+    if one == other or not (is_of_file(one) and is_same(one, other)):
         return one == other
-    path = parts(one)[0]
-    return os.path.isfile(path) and holds(parts(other)[0], files.file_digest(path))
+    path, there = parts(one)[0], parts(other)[0]
+    return os.path.isfile(path) and holds(there, files.file_digest(path))
 
 
 def without_folders(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from layers.dense import Pointwise
 from layers.registry import parse_conv
 from layers.seeded import Seeded
 from layers.separable import Separable
+from models.dense import inner
 from system.user_code import MODULES
 
 # Costs a few thousandths of relative error. Without it, approximations by tensor trains hardly train (research-log.md).
@@ -102,7 +103,7 @@ def check(network: nn.Module, source: nn.Module) -> None:
         if shapes[0] != shapes[1]:
             raise ValueError(f"{name} is {shapes[0]} here, {shapes[1]} there")
     for name, (target, trained) in pairs.items():
-        _check_layer(name, _inner(target), _inner(trained))
+        _check_layer(name, inner(target), inner(trained))
 
 
 def _check_layer(name: str, target: nn.Module, trained: nn.Module) -> None:
@@ -125,14 +126,10 @@ def _is_linear(layer: nn.Module) -> bool:
     return isinstance(layer, Block) or (not isinstance(layer, Replacement) and spec_of(layer) is not None)
 
 
-def _inner(module: nn.Module) -> nn.Module:
-    return module.block if isinstance(module, BlockAsLinear) else module
-
-
 @torch.no_grad()
 def dense(module: nn.Module) -> tuple[Tensor, Tensor | None]:
     """Return the kernel (o, i, k, k) and the bias (o,) or None that a linear layer equals."""
-    match _inner(module):
+    match inner(module):
         case Block() as block:
             return block.weight(), block.effective_bias()
         case nn.Linear() as linear:
@@ -163,7 +160,7 @@ def approximate_network(network: nn.Module, source: nn.Module, effort: float = 1
         for name, (target, trained) in bar:
             mean = f", mean error so far {fmean(row.relative_error for row in rows):.4f}" if rows else ""
             bar.set_postfix_str(f"{name}{mean}")
-            here, there = _inner(target), _inner(trained)
+            here, there = inner(target), inner(trained)
             if copied := _copy(here, there):
                 rows.append(Start(name, kind(here), "copied", 0.0))
                 continue
@@ -234,7 +231,7 @@ def _separable_tensors(module: nn.Module) -> list[Tensor | None] | None:
 
 
 def _class(module: nn.Module) -> tuple[str, str]:
-    """Return the name of a class. A user's file is run for each network, so its classes are equal by name alone."""
+    """Return the name of a class; that of a user's file has the file's digest in it."""
     return type(module).__module__, type(module).__qualname__
 
 

@@ -1,6 +1,7 @@
 """export.py: files of runs that other programs and this one read, and what it refuses."""
 
 import json
+import resource
 import shutil
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 from results import refused, saved
+from safetensors import safe_open
 from small_runs import TINY
 
 import export
@@ -17,7 +19,7 @@ import main
 from cli.exporting import default_name
 from exporting import onnx_file
 from input import places
-from system.errors import RequestError
+from system.errors import MachineFault, RequestError
 from weights import load
 
 RUN = ["digits", "teacher", *TINY, "--train_size", "64", "--epochs", "1"]
@@ -62,6 +64,9 @@ def test_a_file_of_ours_is_as_good_as_its_run(here, capsys):
     run, file, dense = (load(name) for name in ("h", "./h.safetensors", "d.safetensors"))
     assert file.digest == run.digest != dense.digest and file.classes == run.classes == tuple("0123456789")
     assert (file.config["conv"], dense.config["conv"]) == ("Hashed_0.5", "Conv") and not list(Path().glob("*.partial"))
+    with safe_open("d.safetensors", "pt") as header:
+        said = header.metadata()
+    assert (said["conv"], said["training"]) == ("Conv", f"{run.config['epochs']} of {run.config['epochs']} epochs")
     images = torch.randn(3, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(file(images), run(images)) and (dense(images) - run(images)).abs().max() < 1e-4
@@ -90,6 +95,8 @@ REFUSED = [
     ("t --to torch --opset 20", "--opset is of --to onnx alone"),
     ("t --to safetensors --with_preprocessing", "--to safetensors holds no graph"),
     ("t --to onnx -o t.pt2", "-o 't.pt2': a file of --to onnx ends in .onnx"),
+    ("t --to onnx -o ", "-o '': a file of --to onnx ends in .onnx"),
+    (f"t --to onnx -o {251 * 'a'}.onnx", "a name has at most 255 bytes"),
     ("t --to onnx -o no/t.onnx", "there is no folder no"),
     ("t --to torch -o there.pt2", "there.pt2 exists, and is left as it is"),
     ("tt --to onnx", "no network 'tt': checkpoints/tt.pt does not exist; did you mean 't'?"),
@@ -112,7 +119,7 @@ def test_what_cannot_be_exported_is_said_in_one_line(here, capsys):
     torch.save(load("t").network.state_dict(), "other.pth")
     capsys.readouterr()
     for arguments, answer in REFUSED:
-        assert answer in refused(capsys, export.main, *arguments.split())[1], arguments
+        assert answer in refused(capsys, export.main, *arguments.split(" "))[1], arguments
 
 
 def test_a_file_that_fails_its_check_is_not_left(here, monkeypatch):
@@ -124,7 +131,20 @@ def test_a_file_that_fails_its_check_is_not_left(here, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(RequestError, match="--to onnx needs onnxruntime: python -m pip install -r requirements.txt"):
         export.main(["t", "--to", "onnx"])
-    assert not list(here.glob("t.onnx*"))
+    assert not [*here.glob("t.onnx*"), *here.glob("*.partial")]
+
+
+def test_a_full_disk(here):
+    """torch would end the process with an abort; nothing is left of what was begun."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = sorted(here.iterdir())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, hard))
+    try:
+        with pytest.raises(MachineFault, match="t.pt2 cannot be written: .*File too large"):
+            export.main(["t", "--to", "torch"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(here.iterdir()) == before
 
 
 def test_the_names_of_files():
