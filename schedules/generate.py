@@ -22,10 +22,9 @@ if not __package__:  # started as a file: its imports lie in the folder above
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import json
-import math
 import re
 import time
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Collection, Sequence
 
 from cli import command
@@ -39,11 +38,11 @@ from schedules.commands import Setting, check_distinct, commands, keys_that_vary
 from schedules.comparable import network_name
 from schedules.flags import Behind, behind, parts, teaching_keys
 from schedules.schedule import Job, parse
-from schedules.settings import TOLERANCE, config_of, settings
+from schedules.settings import TOLERANCE, budgets, config_of, settings
 from schedules.studies import STUDIES, Study
 from system import arguments as system_arguments
 from system import files
-from system.arguments import amount, choice, number
+from system.arguments import choice, number
 from system.configuration import Configuration
 from system.errors import RequestError
 from system.files import write_atomically
@@ -51,25 +50,6 @@ from weights.sources import check_run_name, check_source
 
 OF_SHAPE = ("budget", "budget_mult_adds", "where", "module", "image_size", "data_classes")  # beside the network's own
 GATED = {"gate": "", "gate_where": "where "}  # what tells gated networks of one shape apart, with the words before it
-
-
-def budgets(text: str) -> list[int]:
-    """Return the budgets of `3e5,1e6`, or of `3e5:3e6:5`: five from one to the other in equal ratios."""
-    ends = text.split(":")
-    if len(ends) == 1:
-        return [amount(each) for each in text.split(",")]
-    if len(ends) != 3:
-        raise ArgumentTypeError(f"{text!r} is neither amounts such as 3e5,1e6 nor LOW:HIGH:POINTS such as 3e5:3e6:5")
-    low, high, points = amount(ends[0]), amount(ends[1]), number(int, 2, 1000)(ends[2])
-    if low >= high:
-        raise ArgumentTypeError(f"{text!r}: the first amount is not below the second")
-    return [_rounded(low * (high / low) ** (place / (points - 1))) for place in range(points)]
-
-
-def _rounded(value: float) -> int:
-    """Return the value to three digits: nobody asks for 533,484 parameters."""
-    size = 10 ** max(0, int(math.log10(value)) - 2)
-    return round(value / size) * size
 
 
 def study_name(text: str) -> str:
@@ -137,11 +117,16 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
     ways = [flag for flag in ("convs", "budgets", "budgets_mult_adds") if getattr(given, flag)]
     if len(ways) > 1:
         raise RequestError(f"--{ways[0]} and --{ways[1]}: give one of them")
-    if given.families and ways in ([], ["convs"]):
-        raise RequestError("--families goes with --budgets or --budgets_mult_adds")
     if given.tag and given.dated:
         raise RequestError(f"--tag {given.tag} and --dated: give one of them")
     study = _study(given, ways)
+    has_budgets = study.budgets or study.budgets_mult_adds
+    if given.families and (ways == ["convs"] or not ways and not has_budgets):
+        raise RequestError("--families goes with --budgets or --budgets_mult_adds")
+    if has_budgets and ways != ["convs"]:
+        given.families = given.families or study.families
+    if has_budgets and not ways:
+        given.budgets, given.budgets_mult_adds = study.budgets or None, study.budgets_mult_adds or None
     _check_vary(given, study)
     tag = time.strftime("%b") + str(time.localtime().tm_mday) if given.dated else given.tag
     if tag:
@@ -175,8 +160,9 @@ def _study(given: Namespace, ways: Sequence[str]) -> Study:
         raise RequestError(f"--teacher {given.teacher}: the study {given.study} trains its networks alone")
     if given.only and study.only and given.only != study.only:
         raise RequestError(f"--only {given.only}: all networks of the study {given.study} are {study.only}")
-    if not (study.settings or study.convs or study.grid or ways or given.vary):
-        raise RequestError(f"{given.study}: nothing varies: give it a `grid:` or `convs:`, or --vary here")
+    own_settings = study.settings or study.convs or study.grid or study.budgets or study.budgets_mult_adds
+    if not (own_settings or ways or given.vary):
+        raise RequestError(f"{given.study}: nothing varies: give it a `grid:`, `convs:` or `budgets:`, or --vary here")
     return study
 
 

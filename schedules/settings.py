@@ -5,6 +5,8 @@
 `request` is what schedules.generate was asked for: convs, vary, budgets, budgets_mult_adds, families, teacher, behind, dataset, name.
 """
 
+import math
+from argparse import ArgumentTypeError
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,6 +20,7 @@ from models.registry import reference_conv, width_flag
 from schedules.commands import Setting, keys_that_vary, teacher
 from schedules.flags import keys_in, teaching_keys
 from schedules.studies import Flags, Study, words_of
+from system.arguments import amount, number
 from system.configuration import Configuration
 from system.errors import RequestError, did_you_mean
 from weights.sources import check_run_name
@@ -25,6 +28,25 @@ from weights.sources import check_run_name
 TOLERANCE = 0.05  # a setting meets a budget within this share of it
 MOST = 10_000  # settings of a study
 NOT_GIVEN = "default"  # in names, of a key that a combination leaves to the preset
+
+
+def budgets(text: str) -> list[int]:
+    """Return the budgets of `3e5,1e6`, or of `3e5:3e6:5`: five from one to the other in equal ratios."""
+    ends = text.split(":")
+    if len(ends) == 1:
+        return [amount(each) for each in text.split(",")]
+    if len(ends) != 3:
+        raise ArgumentTypeError(f"{text!r} is neither amounts such as 3e5,1e6 nor LOW:HIGH:POINTS such as 3e5:3e6:5")
+    low, high, points = amount(ends[0]), amount(ends[1]), number(int, 2, 1000)(ends[2])
+    if low >= high:
+        raise ArgumentTypeError(f"{text!r}: the first amount is not below the second")
+    return [_rounded(low * (high / low) ** (place / (points - 1))) for place in range(points)]
+
+
+def _rounded(value: float) -> int:
+    """Return the value to three digits: nobody asks for 533,484 parameters."""
+    size = 10 ** max(0, int(math.log10(value)) - 2)
+    return round(value / size) * size
 
 
 def settings(study: Study, request: Configuration) -> list[Setting]:

@@ -25,7 +25,8 @@ class Study:
     trained alone; networks: flags by name too, of all networks that are trained with each setting; after: by the name of a
     setting that starts from a trained network, which one: that of the setting of this name, or of DENSE.
 
-    grid: what varies beside the conv, by key: of each of its values the flags, by their name in the names of runs; every
+    budgets, budgets_mult_adds: instead of convs, what each of `families` (empty: all) meets, as the flags of
+    schedules.generate say. grid: what varies beside the conv, by key: of each of its values the flags, by their name in the names of runs; every
     combination is trained. template: the names of the combinations, `{conv}.{lr}`; without one, of all that varies. teacher:
     the flags of the teacher where they are not `flags`; taught_by: a trained network that teaches instead; only: `taught`
     for students alone, `alone` for networks without a teacher.
@@ -39,6 +40,9 @@ class Study:
     settings: dict[str, str] = field(default_factory=dict)
     networks: dict[str, str] = field(default_factory=dict)
     after: dict[str, str] = field(default_factory=dict)
+    budgets: tuple[int, ...] = ()
+    budgets_mult_adds: tuple[int, ...] = ()
+    families: tuple[str, ...] = ()
     grid: dict[str, dict[str, Flags]] = field(default_factory=dict)
     template: str = ""
     template_at: str = ""  # where a file gives it, for messages

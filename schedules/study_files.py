@@ -22,14 +22,15 @@ from typing import Any
 from cli.config_files import ConfigFiles, Entry, Text, Value
 from cli.flags import training_parser
 from cli.layers import SWITCHED, Keys, keys_of
-from layers.mixed import in_file_names
+from layers.mixed import in_file_names, parse_open, several
 from schedules.flags import as_words, teaching_keys
-from schedules.settings import NOT_GIVEN, canonical_conv, check_template
+from schedules.settings import NOT_GIVEN, budgets, canonical_conv, check_template
 from schedules.studies import Study
 from system.errors import RequestError, did_you_mean
 from weights.sources import check_source
 
-OWN = ("title", "base", "grid", "convs", "names", "teacher")  # keys of a study; others are flags below them
+BUDGETS = ("budgets", "budgets_mult_adds")
+OWN = ("title", "base", "grid", "convs", *BUDGETS, "families", "names", "teacher")  # keys of a study; others are flags
 GROUPS = ("base", "grid", "teacher")
 OF_JOBS = ("teacher_checkpoint", "student_checkpoint", "resume", "dry_run", "json", "evaluate", "allocate")
 LETTERS = 40  # of a value in a name; a longer one ends in a digest
@@ -51,6 +52,7 @@ def read(path: str) -> Study:
         if "conv" in grid:
             raise RequestError(f"{entries['convs'].where}: convs and {grid['conv'].where}, conv of grid: keep one")
         grid = {"conv": entries["convs"]} | grid
+    met = _budgets(entries, grid)
     if "dataset" not in base:
         raise RequestError(f"{path}: base has no dataset: give it one, as `base: {{dataset: digits}}`")
     teacher = _teacher(entries, base)
@@ -62,7 +64,7 @@ def read(path: str) -> Study:
     convs = grid.pop("conv", Value((), path))
     if names.value:
         try:
-            check_template(names.value, [*["conv"] * bool(convs.value), *grid])
+            check_template(names.value, [*["conv"] * bool(convs.value or met), *grid])
         except RequestError as error:
             raise RequestError(f"{names.where}: names {error}")
     varied_keys = [*grid, *["conv"] * bool(convs.value)]
@@ -73,6 +75,7 @@ def read(path: str) -> Study:
         dataset=base["dataset"].value,
         flags=_words(shared),
         convs=tuple(convs.value),
+        **met,
         grid={key: choices(key, each.value, each.where) for key, each in grid.items()},
         template=names.value or "",
         template_at=f"{names.where}: names ",
@@ -80,6 +83,39 @@ def read(path: str) -> Study:
         taught_by=teacher if isinstance(teacher, str) else "",
         only=only,
     )
+
+
+def _budgets(entries: Mapping[str, Value], grid: Mapping[str, Value]) -> dict[str, tuple]:
+    """Return the budgets of a study and the families that meet them; {} where it has convs or neither."""
+    given = {key: entries[key] for key in BUDGETS if key in entries and entries[key].value is not None}
+    families = entries.get("families", Value(None, ""))
+    if families.value is not None and not given:
+        raise RequestError(f"{families.where}: families meet budgets: give it `budgets: [3e5, 1e6]` too")
+    if len(both := [*given.items(), *([("convs", grid["conv"])] if given and "conv" in grid else [])]) > 1:
+        raise RequestError(f"{both[0][1].where}: {both[0][0]} and {both[1][1].where}, {both[1][0]}: keep one")
+    found: dict[str, tuple] = {key: tuple(_amounts(each)) for key, each in given.items()}
+    names = tuple(_texts(families, "families", "SepHashed")) if families.value is not None else ()
+    for name in names:
+        try:
+            parse_open(name)
+        except RequestError as error:
+            raise RequestError(f"{families.where}: {error}")
+    return found | ({"families": names} if names else {})
+
+
+def _texts(each: Value, key: str, example: str) -> list[str]:
+    """Return the texts of a list that may be written as one text; raise RequestError where it is none."""
+    texts = several(each.value) if isinstance(each.value, str) else each.value
+    if not texts or not all(isinstance(text, str) and text for text in texts):
+        raise RequestError(f"{each.where}: {key} takes a list, as `{key}: [{example}]`")
+    return texts
+
+
+def _amounts(each: Value) -> list[int]:
+    try:
+        return budgets(",".join(_texts(each, "budgets", "3e5, 1e6")))
+    except ArgumentTypeError as error:
+        raise RequestError(f"{each.where}: budgets: {error}")
 
 
 def _teacher(entries: Mapping[str, Value], base: Mapping[str, Value]) -> dict[str, Value] | str | None:
@@ -117,6 +153,8 @@ def _take(key: str, entry: Entry) -> dict[str, Value]:
             raise RequestError(f"{where}: {key} is one text, no list")
         if key == "teacher" and text and text.lower() not in SWITCHED:
             check_source(text, f"{where}: teacher")
+    elif key in (*BUDGETS, "families"):
+        pass  # read together, by _budgets
     elif key == "convs" or group == "grid" and flag:
         _check_grid("conv" if key == "convs" else flag, text, where)
     elif group in GROUPS and flag:

@@ -75,6 +75,11 @@ def test_a_teacher_has_base_and_its_own_flags_and_trains_once(workplace):
         (f"{BASE}\ngrid: {{lr: [0.1, 1e-1]}}", "mine.yaml:2: 'lr' has two values that are called '0.1'"),
         (f"{BASE}\ngrid: {{dataset: [digits, cifar10]}}", "mine.yaml:2: grid: 'dataset' cannot vary"),
         (f"{BASE}\ngrid: {{conv: [Sep]}}\nconvs: [ACDC]", "mine.yaml:3: convs and mine.yaml:2, conv of grid: keep one"),
+        (f"{BASE}\nbudgets: [9e3, x]", "mine.yaml:2: budgets: 'x' is not a number"),
+        (f"{BASE}\nbudgets: []", "mine.yaml:2: budgets takes a list"),
+        (f"{BASE}\nbudgets: 9e3\nconvs: [Sep]", "mine.yaml:2: budgets and mine.yaml:3, convs: keep one"),
+        (f"{BASE}\nbudgets: 9e3\nfamilies: [SepHased]", "mine.yaml:3: unknown conv 'SepHased'"),
+        (f"{BASE}\nconvs: [Sep]\nfamilies: [Sep]", "mine.yaml:3: families meet budgets"),
         (f"{BASE}\ngrid: {{alpha: [0.5]}}", "mine.yaml:2: 'alpha' says how a teacher teaches"),
         (BASE.replace("lr:", "teacher_checkpoint: x, lr:"), "mine.yaml:1: base: 'teacher_checkpoint' cannot be given"),
         (BASE.replace("lr:", "import: x.yaml, lr:"), "mine.yaml:1: base: no file of flags here"),
@@ -113,6 +118,24 @@ def test_what_is_wrong_with_a_file_is_one_line(workplace, text, said, capsys):
     (workplace / "mine.yaml").write_text(text)
     faults, last = refused(capsys, generate.main, "mine.yaml")
     assert not faults and said in last and not (workplace / "mine.json").exists()
+
+
+def test_a_file_has_budgets_too(workplace):
+    """Each family meets each budget; budgets, families and convs of the command take their place."""
+    file = (
+        f"{BASE}\nbudgets: [9e3, 2e4]\nfamilies: [SepHashed, Conv]\ngrid: {{seed: [0, 1]}}\nnames: '{{conv}}.{{seed}}'"
+    )
+    names = {}
+    for flags in ("", "--budgets 3e4", "--families Tucker", "--convs Sep,Conv"):
+        names[flags] = [job.name.removeprefix("mine.") for job in jobs_of(file, *flags.split())]
+        os.remove("mine.json")
+    both = ["sephashed_0.375.0", "sephashed_0.375.1", "width_0.32.0", "width_0.32.1", "width_0.5.0", "width_0.5.1"]
+    assert names.pop("") == both  # SepHashed does not reach 20,000
+    assert names == {
+        "--budgets 3e4": ["width_0.61.0", "width_0.61.1"],
+        "--families Tucker": ["tucker_0.44.0", "tucker_0.44.1"],
+        "--convs Sep,Conv": ["sep.0", "sep.1", "conv.0", "conv.1"],
+    }
 
 
 def test_a_study_by_flags(workplace):
