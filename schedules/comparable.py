@@ -7,7 +7,8 @@
 Runs of one figure have the same data, network and length of training. They differ in their conv, their teacher, their
 seed, and maybe in settings such as the learning rate. On one line are the runs that differ in the number of their conv
 alone. The reference network at another width is the control that a compression has to beat: it is a point that no line
-joins, in the figure of each network that differs from it in nothing else. What a record does not say of its data (old
+joins, in the figure of each network that differs from it in nothing else. So is a network whose conv has no number, such as
+`Sep`, at another width than those that have one: its width is all that could meet a budget. What a record does not say of its data (old
 records have no digest) equals what another one does not say, and nothing else.
 
 Imports no torch and no matplotlib.
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cli import flags
+from layers.registry import FAMILIES
 from models.registry import NETWORKS, reference_conv, size_flags, tap_flags, width_flag
 from record.identity import NOT_IDENTITY, asked, dataset_key
 from training import registry
@@ -38,7 +40,7 @@ class Comparison:
     """The runs that one figure may show, by their places in the table.
 
     words: what they share, in words, such as `30 epochs`, by the kind of thing; own: the runs of the figure's network;
-    controls: the runs of the reference network at other widths.
+    controls: those at other widths, of the reference network and of convs without a number.
     """
 
     words: dict[str, str]
@@ -67,6 +69,11 @@ def is_reference(run: Run) -> bool:
     return not run.get("module") and run.get("family") == reference_conv(run["network"])
 
 
+def is_of_width_alone(run: Run) -> bool:
+    """Return whether the run's conv has no number, so that only the network's width says what it costs."""
+    return not run.get("module") and run.get("conv") in FAMILIES and not FAMILIES[run["conv"]].numbers
+
+
 def comparisons(runs: Sequence[Run]) -> list[Comparison]:
     """Return a comparison for each figure, in the order of first runs; runs without a configuration are in none."""
     alike: dict[tuple, list[int]] = {}
@@ -83,8 +90,9 @@ def _of_widths(runs: Sequence[Run], places: Sequence[int]) -> list[Comparison]:
     def width(place: int):
         return _plain(runs[place].get(width_flag(runs[place]["network"])))
 
-    swapped = [width(place) for place in places if not is_reference(runs[place])]
-    widths = dict.fromkeys(swapped)
+    swapped = [place for place in places if not is_reference(runs[place])]
+    numbered = [place for place in swapped if not is_of_width_alone(runs[place])]
+    widths = dict.fromkeys(width(place) for place in numbered or swapped)
     if not widths:
         first, several = runs[places[0]], len({width(place) for place in places}) > 1
         return [Comparison(words(first, "several widths" if several else network_name(first)), own=[*places])]

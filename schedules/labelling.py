@@ -1,6 +1,6 @@
 """What the groups of a figure are called: their conv, how weights become 0 or channels are chosen, and in what they are unusual.
 
-    set_labels(pair.groups, all_groups)
+    set_labels(pair.groups, all_groups, "WRN-16-2")
     print(pair.groups[0].label)                   # SepHashed_0.1 (β 100)
 
 Imports no torch and no matplotlib.
@@ -61,8 +61,11 @@ class _Start:
         return self.settings
 
 
-def set_labels(groups: list[Group], all_groups: Sequence[Group]) -> None:
-    """Set each group's label to the shortest words that tell it from the others: its conv, and in what it is unusual."""
+def set_labels(groups: list[Group], all_groups: Sequence[Group], network: str | None = None) -> None:
+    """Set each group's label to the shortest words that tell it from the others: its conv, and in what it is unusual.
+
+    `network`: the one that the figure is of; others are named.
+    """
     plain = [group for group in groups if not group.role] or groups
     setups = {group.number: _setup(group, all_groups) for group in groups}
 
@@ -73,14 +76,15 @@ def set_labels(groups: list[Group], all_groups: Sequence[Group]) -> None:
             among_kin = name in (*flags_of_teaching(), "init_from", "taught by")  # students alone, or networks alone
             of = kin if among_kin else plain
             usual[taught, name] = Counter(str(setups[each.number][name]) for each in of).most_common(1)[0][0]
-    several = len({network_name(group.first) for group in plain}) > 1
+    are_several = len({network_name(group.first) for group in plain}) > 1
     for group in groups:
         mine = setups[group.number]
         told = {*size_flags(), *sparsity.unsaid(group.first), *gates.unsaid(group.first)}
         unusual = [name for name in mine if name not in told and str(mine[name]) != usual[group.taught, name]]
         others = {run.get("init_from") for each in all_groups for run in each.runs}
         is_start = any(name_of(run) in others for run in group.runs)
-        parts = [network_name(group.first)] * several + [_words(name, mine[name], group, is_start) for name in unusual]
+        is_named = are_several and network_name(group.first) != network
+        parts = [network_name(group.first)] * is_named + [_words(name, mine[name], group, is_start) for name in unusual]
         parts += ["trained on"] * ("init_from" not in unusual and _only_trains_on(group, groups))
         own = {name: value for name, value in mine.items() if name not in _numbers(group.first)}
         group.line = (group.family, group.taught, str(own))

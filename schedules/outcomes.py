@@ -253,10 +253,10 @@ def _assign(pair: Pair, runs: list[Run], groups: list[Group], elsewhere: list[Gr
     `elsewhere`: teachers of other studies.
     """
     taught_any = {group.number for group in _teachers(runs, groups, groups)}
-    controls = {id(runs[place]) for place in pair.comparison.controls}
+    controls = {id(runs[place]) for place in pair.comparison.controls if comparable.is_reference(runs[place])}
     for group in pair.groups:
         group.role = "teacher" if group.number in taught_any else "control" if id(group.first) in controls else ""
-    set_labels(pair.groups, [*groups, *elsewhere])
+    set_labels(pair.groups, [*groups, *elsewhere], pair.comparison.words.get("network"))
     own = {group.number: group for group in pair.groups}
     for group in _teachers(pair.runs, [*groups, *elsewhere], pair.groups):
         label = ", ".join([teacher_label(group), *_unlike(group, pair)])
