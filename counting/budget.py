@@ -154,19 +154,19 @@ def divide(config: dict, name: OpenName | MixedName, exact: bool = False, batch:
 def _of_number(config: dict, name: OpenName | MixedName, exact: bool, batch: int) -> Cost:
     """Return a function from the family's number to the cost of the network. Only the layers that it is of change."""
     fixed, varying = divide(config, name, exact, batch)
-    kinds = Counter((own, swap.spec, swap.calls) for swap, own in varying)
+    kinds = Counter((own, swap.spec, swap.calls, swap.images(batch)) for swap, own in varying)
     first = {(own, swap.spec): swap.name for swap, own in reversed(varying)}
 
     def cost(value: float) -> float:
         total, too_large = fixed, False
-        for (own, spec, calls), times in kinds.items():
+        for (own, spec, calls, images), times in kinds.items():
             block = block_or_limit(own.named(value), spec, first[own, spec])
             if block == -math.inf:
                 return block
             if block == math.inf:
                 too_large = True
                 continue
-            costs = [block.exact_mult_adds(*sides, batch) for sides in calls] if exact else [block.parameter_count()]
+            costs = [block.exact_mult_adds(*sides, images) for sides in calls] if exact else [block.parameter_count()]
             total += times * sum(costs)
         return math.inf if too_large else total
 

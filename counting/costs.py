@@ -97,11 +97,15 @@ class Swap(NamedTuple):
         """The rows and columns of each image that it is given; of a Linear the vectors stand as rows."""
         return tuple(self.layers[0].calls) if self.layers else ()
 
+    def images(self, batch: int) -> int:
+        """Return for how many images of a batch it runs."""
+        return self.layers[0].images(batch) if self.layers else batch
+
     def by(self, block: nn.Module, batch: int) -> Layer:
         """Return the costs of the block in its place."""
         name = f"{self.name}.block" if isinstance(self.module, nn.Linear) else self.name
         calls = self.calls
-        exact = sum(block.exact_mult_adds(*sides, batch) for sides in calls)
+        exact = sum(block.exact_mult_adds(*sides, self.images(batch)) for sides in calls)
         layer = Layer(name, kind(block), block.parameter_count(), exact_of_batch=exact, calls=list(calls))
         layer.mult_adds = sum(block.mult_adds(*sides) for sides in calls)
         if calls:

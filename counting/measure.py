@@ -100,6 +100,14 @@ def count(model: nn.Module, side: int, batch: int = 128) -> Costs:
 def counted(model: nn.Module, side: int, batch: int) -> tuple[Costs, Output]:
     """Return `count` of a network, and its output as `output_shapes` gives it."""
     layers, output = passed(model.eval(), side, batch)
+    if _is_foreign(model):  # in a batch some things run once for all images
+        of_one, of_all = [
+            {each.name: each.exact_of_batch for each in found}
+            for found in (layers, passed(model, side, images=batch)[0])
+        ]
+        for layer in layers:
+            layer.exact_of_batch = of_all[layer.name]
+            layer.is_shared = batch > 1 and 0 < of_all[layer.name] == of_one[layer.name]
     stored = sum(tensor.nbytes for name, tensor in model.state_dict().items() if not is_auxiliary(model, name))
     auxiliary = auxiliary_parameters(model)
     layers = [layer for layer in layers if not is_auxiliary(model, layer.name)]
@@ -122,7 +130,7 @@ def passed(model: nn.Module, side: int, batch: int = 1, images: int = 1) -> tupl
     A network that is not of ours runs on the meta device, wherever its weights are. Raises RequestError where it cannot, and
     what a network of ours raises.
     """
-    if hasattr(model, "swappable") and not getattr(model, "foreign", False):
+    if not _is_foreign(model):
         with walk(model, batch) as layers, torch.no_grad():
             output = model(placeholder(Size([1, 3, side, side])))
         return layers, output
@@ -131,11 +139,16 @@ def passed(model: nn.Module, side: int, batch: int = 1, images: int = 1) -> tupl
     tensors = dict((*model.named_parameters(), *model.named_buffers()))
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     try:
-        with walk_operations(model, batch) as layers, torch.no_grad():
+        with walk_operations(model) as layers, torch.no_grad():
             output = functional_call(model, shapes, (torch.empty(images, 3, side, side, device="meta"),))
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:  # as libraries' own checks and torch raise
         raise RequestError(f"{_name(model)} cannot be counted at {side}×{side}: {first_line(error)}")
     return layers, output
+
+
+def _is_foreign(model: nn.Module) -> bool:
+    """Return whether a network is not of ours, so that its operations are followed."""
+    return not hasattr(model, "swappable") or getattr(model, "foreign", False)
 
 
 def _check(model: object, side: object, batch: object) -> None:

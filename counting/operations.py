@@ -1,6 +1,6 @@
 """What a foreign network costs, operation by operation: a pass on the meta device, where nothing is allocated.
 
-    with walk_operations(network.eval(), batch=128) as layers:
+    with walk_operations(network.eval()) as layers:
         output = network(torch.empty(1, 3, 224, 224, device="meta"))
 
 Convolutions, linear maps, batch-norms and replacements are counted by their own rules (counting/shapes.py). Whatever
@@ -41,19 +41,19 @@ POOLED = {"max_pool2d_with_indices", "max_pool2d", "avg_pool2d"}
 
 
 @contextmanager
-def walk_operations(model: nn.Module, batch: int) -> Iterator[list[Layer]]:
-    """Within this context, let every module and operation of a network on the meta device record its costs for one image.
+def walk_operations(model: nn.Module) -> Iterator[list[Layer]]:
+    """Within this context, let every module and operation of a network on the meta device record its costs for its input.
 
     Yields the list of layers, complete and in the order of the modules when the context ends.
     """
     rows, counted = {name: Layer(name, kind(each), 0) for name, each in model.named_modules()}, []
     parameters: dict[str, int] = {}
     inside: set[nn.Module] = set()
-    operations = _Operations(rows, batch)
+    operations = _Operations(rows)
     for name, module in model.named_modules():
         if module in inside:
             continue
-        rule = plain_rule(module, batch)
+        rule = plain_rule(module, 1)
         parameters[name] = rule_parameters(module) if rule is not None else _own_parameters(module)
         if rule is not None:
             inside.update(module.modules())
@@ -91,9 +91,9 @@ def _nearest_called(name: str, rows: dict[str, Layer]) -> str:
 class _Operations(TorchDispatchMode):
     """Count what runs in the row of the innermost module that runs it. `rows` are by the names of modules."""
 
-    def __init__(self, rows: dict[str, Layer], batch: int):
+    def __init__(self, rows: dict[str, Layer]):
         super().__init__()
-        self.rows, self.batch = rows, batch
+        self.rows = rows
         self.running: list[str] = []
         self.has_begun = False  # whether the first layer has run; before, the image is prepared
 
@@ -119,7 +119,7 @@ class _Operations(TorchDispatchMode):
             row, packet = self.rows[self.running[-1]], operator._overloadpacket
             if packet in flop_registry:
                 self.has_begun = True  # a convolution of a class of its own has no rule
-                row.exact_of_batch += self.batch * flop_registry[packet](*args, **kwargs or {}, out_val=output) // 2
+                row.exact_of_batch += flop_registry[packet](*args, **kwargs or {}, out_val=output) // 2
             self._publish(row, packet.__name__.rstrip("_"), args, output)
         return output
 

@@ -26,7 +26,8 @@ class Layer:
     """The costs of one layer: published mult-adds for one image, `exact_of_batch` for a whole batch.
 
     `calls`: the rows and columns of each input that it was given; of a Linear, its vectors as the rows. `outside`: names
-    of operations in it that the published convention does not know, with which `mult_adds` is None.
+    of operations in it that the published convention does not know, with which `mult_adds` is None. `is_shared`: it runs
+    once for all images of a batch, as what makes a table of positions does.
     """
 
     name: str
@@ -38,6 +39,11 @@ class Layer:
     exact_of_batch: int = 0
     calls: list[tuple[int, ...]] = field(default_factory=list)
     outside: set[str] = field(default_factory=set)
+    is_shared: bool = False
+
+    def images(self, batch: int) -> int:
+        """Return for how many images of a batch it runs."""
+        return 1 if self.is_shared else batch
 
     def as_json(self) -> dict:
         """Return the row of count.py --json."""

@@ -135,13 +135,27 @@ def check_costs(network, convs=FAMILIES):
             parts.params, parts.mult_adds, parts.exact_of_batch, parts.stored_bytes,
         )  # fmt: skip
     bare = reference(config(network)).eval()
-    with FlopCounterMode(display=False) as flops, torch.no_grad():
-        bare(torch.empty(1, 3, 32, 32, device="meta"))
-    assert flops.get_total_flops() == 2 * costs_of(config(network), 1).exact_of_batch
+    for images in (1, 3):
+        with FlopCounterMode(display=False) as flops, torch.no_grad():
+            bare(torch.empty(images, 3, 32, 32, device="meta"))
+        assert flops.get_total_flops() == 2 * costs_of(config(network), images).exact_of_batch
 
 
 def test_costs():
     check_costs(SMALL, ["Generic_0.2"])
+
+
+def test_what_runs_once_for_all_images_counts_once():
+    """The table of positions of Swin V2 does not depend on the images. Nor does a map in place of one of its two layers."""
+    asked = config("torchvision:swin_v2_t", "--conv", "Generic_0.2", "--where", "cpb_mlp.0")
+    network = build(asked).eval()
+    layers = {layer.name: layer for layer in counted(network, 32, 3)[0].layers}
+    shared = [layer for name, layer in layers.items() if layer.is_shared]
+    assert len(shared) == 24 and all("cpb_mlp" in layer.name for layer in shared)
+    assert costs_of(asked, 3).exact_of_batch == sum(layer.exact_of_batch for layer in layers.values())
+    with FlopCounterMode(display=False) as flops:  # with gradients: without them matrices are kept
+        network(torch.empty(3, 3, 32, 32, device="meta"))
+    assert flops.get_total_flops() == 2 * costs_of(asked, 3).exact_of_batch
 
 
 @pytest.mark.parametrize(
@@ -164,7 +178,7 @@ def test_what_depends_on_the_side_and_on_memory():
     given, last = torch.empty(2, 3, 8, 8, device="meta"), torch.channels_last
     network = nn.Sequential(nn.Conv2d(3, 4, 3))
     for x in (given, given.to(memory_format=last)):
-        with walk_operations(network.to("meta").eval(), 1):
+        with walk_operations(network.to("meta").eval()):
             assert network(x).is_contiguous(memory_format=last) == x.is_contiguous(memory_format=last)
 
 
@@ -211,7 +225,7 @@ def test_convolutions_of_a_class_of_their_own():
     """They are counted by their operations, from the first one on; where nothing can be swapped, only Conv is right."""
     with torch.device("meta"):
         network = nn.Sequential(Own(3, 8, 3), nn.SiLU(), Own(8, 8, 1), nn.Flatten(), nn.Linear(8 * 900, 10))
-    with walk_operations(network.eval(), 1) as layers:
+    with walk_operations(network.eval()) as layers:
         network(torch.empty(1, 3, 32, 32, device="meta"))
     assert any("silu" in layer.outside for layer in layers)
     assert sum(layer.exact_of_batch for layer in layers) == 900 * (8 * 27 + 8 * 8) + 72000
