@@ -1,10 +1,11 @@
 """Collect the results of runs, of this machine and others, in one table: STUDY.csv, and STUDY.json with every epoch.
 
     python -m schedules.collate -o study
-    python -m schedules.collate here/runs there/runs -o study --schedule study.json
+    python -m schedules.collate here/runs there/runs -o study --schedule study.json more_seeds.json
 
 Each run is a row: its state, its errors in percent (of the last epoch and the best), means and standard deviations over
-the finished runs that differ in their seed alone, its costs, its time, and its whole configuration. Incomplete, failed
+the finished runs that differ in their seed alone, its costs, its time, and its whole configuration; beside its teacher
+(teachers.py) and beside what is published for its setting (published.py). Incomplete, failed
 and diverged runs are rows too, with the reason; with --schedule, so are jobs that have not begun. Where several folders
 hold a run of one name, the run with the most epochs is used, and contradictions between them are printed.
 """

@@ -11,7 +11,7 @@ from record.reader import STATES
 from schedules.comparable import but_for_teaching, images
 from schedules.difference import Result, with_verdict
 from schedules.published import shown_range
-from schedules.table import latency_sizes, machines, percent
+from schedules.table import latency_sizes, machines, milliseconds, percent
 
 EXACT, GATED = "mult-adds,\nexact", "mult-adds,\ngated"
 LEFT, SHARE, PUBLISHED = "params,\nnot 0", "of the\nteacher's", "published\nerror %"
@@ -75,7 +75,7 @@ def _of_time(size: int) -> str:
 def _time(members: Sequence[dict], size: int) -> str:
     """Return the mean over a group's runs; of several machines, whose times do not compare, none."""
     found = None if len(machines(members)) > 1 else _mean(members, f"latency_ms_{size}")
-    return "" if found is None else f"{found:,.3f}"
+    return "" if found is None else milliseconds(found)
 
 
 def _gap(group: dict) -> str:

@@ -106,6 +106,11 @@ def percent(value: float) -> str:
     return f"{value:.0f} %" if value >= 99.95 else f"{value:.1f} %" if value >= 9.995 else f"{value:.2f} %"
 
 
+def milliseconds(value: float) -> str:
+    """Return a time for a table, to about three digits: `0.415`, `1.52`, `15.1`, `3,200`."""
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(value)) if value > 0 else 3):d}f}"
+
+
 def finite(value: object) -> bool:
     """Return whether a cell is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -151,7 +151,7 @@ def test_times_and_what_is_left_have_columns_where_a_run_has_them(workplace, cap
     for seed, place in enumerate([teacher(), run("digits", "teacher", "-t", "t1", "--seed", "1")]):
         (place / "latency.json").write_text(json.dumps({"latency_ms_8": 1.5 + seed, "latency_on": "this CPU"}))
     _, out, _ = told(capsys, collate.main, "-o", "study")
-    assert "inference ms," in out and "batch of 8" in out and "2.000" in out and "not 0" not in out
+    assert "inference ms," in out and "batch of 8" in out and "2.00" in out and "not 0" not in out
     rows = [
         json.loads(line) | {"active_parameters": 250} for line in (place / "metrics.jsonl").read_text().splitlines()
     ]
