@@ -64,6 +64,7 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
     parser.add_argument(
         "--schedule",
         nargs="+",
+        action="extend",  # --schedule twice is as both at once
         type=system_arguments.filename,
         metavar="FILE",
         help="only the jobs of these schedules, those too that have not begun",

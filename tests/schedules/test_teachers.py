@@ -84,6 +84,7 @@ def test_a_teacher_that_is_no_row_and_several_schedules(workplace, capsys):
     assert [*runs] == ["s0", "a0", "s1"] and columns(runs, "s0") == [10.0, pytest.approx(10.0), "told apart"]
     assert {runs[name]["group"] for name in ("s0", "s1")} == {"s0"} and columns(runs, "a0")[0] == 10
     assert "note: no job of a.json, b.json, so without a row, but teaching some: t0" in out
+    assert told(capsys, collate.main, "-o", "study", "--schedule", "a.json", "--schedule", "b.json")[1] == out
     found = frame("runs", ["b.json", "a.json"])
     assert list(found.name) == ["a0", "s1", "s0"] and found.gap_to_teacher[1] == pytest.approx(10)
     assert list(frame("runs", "a.json").name) == ["s0", "a0"]
