@@ -131,7 +131,12 @@ def latency(folder: Path) -> dict:
         return {}
     if not isinstance(found, dict) or not all(isinstance(each, int | float | str | None) for each in found.values()):
         return {}
-    return {key: value for key, value in found.items() if key.startswith("latency_")}
+    return {key: value for key, value in found.items() if is_latency(key)}
+
+
+def is_latency(key: str) -> bool:
+    """Return whether a column says how long inference takes, which differs with the machine and the moment."""
+    return key.startswith("latency_")
 
 
 def read(folder: Path) -> Record | None:

@@ -1,10 +1,11 @@
 """Collect the results of runs, of this machine and others, in one table: STUDY.csv, and STUDY.json with every epoch.
 
     python -m schedules.collate -o study
-    python -m schedules.collate here/runs there/runs -o study --schedule study.json
+    python -m schedules.collate here/runs there/runs -o study --schedule study.json more_seeds.json
 
 Each run is a row: its state, its errors in percent (of the last epoch and the best), means and standard deviations over
-the finished runs that differ in their seed alone, its costs, its time, and its whole configuration. Incomplete, failed
+the finished runs that differ in their seed alone, its costs, its time, and its whole configuration; beside its teacher
+(teachers.py) and beside what is published for its setting (published.py). Incomplete, failed
 and diverged runs are rows too, with the reason; with --schedule, so are jobs that have not begun. Where several folders
 hold a run of one name, the run with the most epochs is used, and contradictions between them are printed.
 """
@@ -29,10 +30,12 @@ from record.paths import RUNS
 from record.reader import STATES, Record, read
 from schedules.comparable import mixture
 from schedules.grouping import add_groups, several_versions
-from schedules.rows import LEADING, planned, row
-from schedules.schedule import read as read_schedule
+from schedules.published import NOTE, add_published, shown_range
+from schedules.rows import COMPARED, LEADING, planned, row
+from schedules.schedule import read_several
 from schedules.summary import table
 from schedules.table import machines
+from schedules.teachers import add_teachers
 from system import arguments as system_arguments
 from system import files as system_files
 from system.configuration import Configuration
@@ -60,9 +63,11 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
     )
     parser.add_argument(
         "--schedule",
+        nargs="+",
+        action="extend",  # --schedule twice is as both at once
         type=system_arguments.filename,
         metavar="FILE",
-        help="only its jobs, those too that have not begun",
+        help="only the jobs of these schedules, those too that have not begun",
     )
     given = parser.parse_args(arguments)
     output = Path(given.output.removesuffix(".csv").removesuffix(".json"))
@@ -124,9 +129,10 @@ class Collated(NamedTuple):
     notes: list[str]
 
 
-def collate(folders: Sequence[str], schedule: str | None = None) -> Collated:
-    """Collect the runs of the folders; with the path of a schedule, a row for each of its jobs alone."""
-    jobs = read_schedule(schedule) if schedule else []
+def collate(folders: Sequence[str], schedule: str | Sequence[str] | None = None) -> Collated:
+    """Collect the runs of the folders; with the path of a schedule, or of several, a row for each of their jobs alone."""
+    schedules = [schedule] if isinstance(schedule, str) else list(schedule or ())
+    jobs = read_several(schedules)
     records, conflicts = gather(folders or ([] if jobs and not RUNS.is_dir() else [str(RUNS)]))
     found = []
     for record in records.values():
@@ -141,23 +147,33 @@ def collate(folders: Sequence[str], schedule: str | None = None) -> Collated:
     needed = {each.get("teacher_checkpoint") for each in rows if each["taught"]} - inside
     teachers = [each for each in found if each["name"] in needed]
     add_groups(teachers, found)
-    return Collated(rows, conflicts, teachers, _notes(rows, teachers, schedule))
+    by_name = {each["name"]: each for each in (*teachers, *rows)}
+    add_teachers(rows, by_name)
+    add_published(rows, by_name)
+    return Collated(rows, conflicts, teachers, _notes(rows, teachers, schedules))
 
 
-def _notes(rows: Sequence[dict], teachers: Sequence[dict], schedule: str | None) -> list[str]:
-    """Say whether the rows are of several studies, which teachers have no row, and whether several machines timed inference."""
+def _notes(rows: Sequence[dict], teachers: Sequence[dict], schedules: Sequence[str]) -> list[str]:
+    """Say what a person should know of the whole table.
+
+    Whether the rows are of several studies, which teachers have no row, whether several machines timed inference, and of
+    which images published errors are.
+    """
     several = machines(rows)
     apart = [f"inference was timed on several machines, whose times do not compare: {'; '.join(several)}"]
-    return apart * (len(several) > 1) + _notes_of_study(rows, teachers, schedule)
+    published = [NOTE] if any(shown_range(each) for each in rows) else []
+    return apart * (len(several) > 1) + _notes_of_study(rows, teachers, schedules) + published
 
 
-def _notes_of_study(rows: Sequence[dict], teachers: Sequence[dict], schedule: str | None) -> list[str]:
-    if schedule is None:
+def _notes_of_study(rows: Sequence[dict], teachers: Sequence[dict], schedules: Sequence[str]) -> list[str]:
+    if not schedules:
         mixed = mixture(rows)
         way = "--schedule FILE takes those of one study"
         return [f"the runs are of {mixed}, so not of one study: {way}"] if mixed else []
     shown = [f"{each['name']} ({_described(each)})" for each in teachers[:3]] + ["…"] * (len(teachers) > 3)
-    return [f"no job of {schedule}, so without a row, but teaching some: {', '.join(shown)}"] if shown else []
+    return (
+        [f"no job of {', '.join(schedules)}, so without a row, but teaching some: {', '.join(shown)}"] if shown else []
+    )
 
 
 def _described(row: dict) -> str:
@@ -166,8 +182,13 @@ def _described(row: dict) -> str:
 
 
 def as_csv(rows: Sequence[dict]) -> str:
-    """Return the rows as CSV: the columns of every study, then those of the configurations; lists as JSON."""
-    columns = [*LEADING, *dict.fromkeys(key for each in rows for key in each if key not in LEADING and key != "rows")]
+    """Return the rows as CSV: the columns of every study, then those of the configurations; lists as JSON.
+
+    Columns that compare runs with their teachers and with what is published are left out where no run has them.
+    """
+    empty = {column for column in COMPARED if all(each.get(column) is None for each in rows)}
+    leading = [column for column in LEADING if column not in empty]
+    columns = [*leading, *dict.fromkeys(key for each in rows for key in each if key not in LEADING and key != "rows")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

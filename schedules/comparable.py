@@ -165,6 +165,17 @@ def _count(value) -> int | None:
     return int(value) if isinstance(value, int | float) and 0 < value < 1e15 else None
 
 
+def tested_on(run: Run) -> tuple[str, str | None]:
+    """Return what the run's test images are compared by, and their digest if it is known."""
+    digest = run.get("data_test_digest") or run.get("data_digest")
+    return dataset_key(run["dataset"], digest), digest
+
+
+def alike(one: tuple, other: tuple) -> bool:
+    """Return whether nothing that is known of two sets of test images, by `tested_on`, tells them apart."""
+    return one[0] == other[0] and (one[1] == other[1] or None in (one[1], other[1]))
+
+
 def mixture(runs: Sequence[Run], most: int = 4) -> str:
     """Return in what the runs of a table differ that are not of one study, at most `most` examples of each kind.
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from statistics import mean, stdev
 
 from record.identity import NOT_IDENTITY, asked, dataset_key
+from record.reader import is_latency
 from schedules.rows import LEADING, METRICS
 
 # What the runs of one group may differ in.
@@ -74,7 +75,8 @@ def _key(each: dict, by_name: dict[str, dict], apart: Collection[str], depth: in
     """Return a key that is equal for the runs of one group. Weights of the names in `apart` count by their digests."""
     if "dataset" not in each:  # without a configuration, only the name is known
         return each["name"]
-    own = {key: value for key, value in each.items() if value and key not in NOT_OF_GROUP | {*LEADING, "rows"}}
+    apart_from = NOT_OF_GROUP | {*LEADING, "rows"}
+    own = {key: value for key, value in each.items() if value and key not in apart_from and not is_latency(key)}
     own |= {"conv": conv} if (conv := asked(each)) else {}
     own |= {"is_shrunk": True} if each.get("shrunk_from") else {}
     own["dataset"] = dataset_key(own["dataset"], own.get("data_digest"))

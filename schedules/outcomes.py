@@ -14,9 +14,9 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from record.identity import dataset_key, name_of
+from record.identity import name_of
 from schedules import comparable, table
-from schedules.comparable import Comparison, comparisons, differing
+from schedules.comparable import Comparison, alike, comparisons, differing, tested_on
 from schedules.grouping import one_of_each_seed
 from schedules.labelling import set_labels, teacher_label
 from schedules.table import COSTS, COUNTED, MEASURES, Run, finite
@@ -272,19 +272,8 @@ def _unlike(group: Group, pair: Pair) -> list[str]:
 def _teachers(students: list[Run], groups: list[Group], tested_as: list[Group]) -> list[Group]:
     """Return the groups that the students name as their teachers, and that were tested on the same images."""
     names = {run.get("teacher_checkpoint") for run in students if run.get("mode") == "student"} - {None}
-    tests = {_tested_on(group.first) for group in tested_as}
+    tests = {tested_on(group.first) for group in tested_as}
     return [
         group for group in groups
-        if any(name_of(run) in names for run in group.runs) and any(_alike(_tested_on(group.first), each) for each in tests)
+        if any(name_of(run) in names for run in group.runs) and any(alike(tested_on(group.first), each) for each in tests)
     ]  # fmt: skip
-
-
-def _tested_on(run: Run) -> tuple[str, str | None]:
-    """Return what the run's test images are compared by, and their digest if it is known."""
-    digest = run.get("data_test_digest") or run.get("data_digest")
-    return dataset_key(run["dataset"], digest), digest
-
-
-def _alike(one: tuple, other: tuple) -> bool:
-    """Return whether nothing that is known of two sets of test images tells them apart."""
-    return one[0] == other[0] and (one[1] == other[1] or None in (one[1], other[1]))

@@ -21,7 +21,8 @@ from schedules.figures.captions import measure_name
 from schedules.figures.style import FAINT, INK, MUTED, PAPER, human, look
 from schedules.labelling import described
 from schedules.outcomes import Group, Run, Study
-from schedules.table import finite, latency_sizes
+from schedules.published import NOTE, shown_range
+from schedules.table import finite, latency_sizes, percent
 
 TEMPLATE = Path(__file__).with_name("page.html")
 GENERATOR = '<meta name="generator" content="swapconv">'  # not in page.html, which is no page yet
@@ -36,7 +37,8 @@ TITLES = {
 }  # fmt: skip
 COLUMNS = (
     "state", "taught", "epochs_done", "epochs_planned", "params", "mult_adds", "mult_adds_exact", "crs_ratio",
-    "stored_bytes", "gate_density", "mult_adds_gated", "seconds", "seed", "dataset", "network",
+    "stored_bytes", "gate_density", "mult_adds_gated", "seconds", "seed", "dataset", "network", "active_parameters",
+    "percent_of_teacher_params", "gap_to_teacher", "gap_to_teacher_verdict", "published_min_test_top1_error",
 )  # fmt: skip
 
 
@@ -64,6 +66,7 @@ def page(
     runs, conflicts = (study.runs, study.conflicts) if study else ([], [])
     states = Counter(run["state"] for run in runs)
     summary = ", ".join(f"{count} {state}" for state, count in sorted(states.items(), key=lambda each: -each[1]))
+    summary += f". {NOTE[0].upper()}{NOTE[1:]}" if any(shown_range(run) for run in runs) else ""
     summary = f"{len(runs)} runs: {summary}." if study else "Which channels of its gated layers a class opens."
     values = {
         "GENERATOR": GENERATOR,
@@ -73,7 +76,7 @@ def page(
         "FIGURES": "\n".join(parts),
         "LIGHT": " ".join(f"{name}: {colour};" for name, colour in colours.items()),
         "DARK": " ".join(f"{name}: {_lightened(colour)};" for name, colour in colours.items()),
-        "DATA": _json(data(study) if study else {"measure": "error", "runs": [], "groups": {}}),
+        "DATA": _json(data(study) if study else {"measure": "error", "latency_sizes": [], "runs": [], "groups": {}}),
     }
     return re.sub(r"\{\{([A-Z]+)\}\}", lambda place: values[place[1]], TEMPLATE.read_text(encoding="utf-8"))
 
@@ -100,6 +103,7 @@ def data(study: Study) -> dict:
     usual = {pair.network: Counter(network_name(run) for run in pair.runs).most_common(1)[0][0] for pair in study.pairs}
     return {
         "measure": measure_name(study.measure),
+        "latency_sizes": sorted({size for run in study.runs for size in latency_sizes(run)}),
         "runs": [_run(run, of_run.get(id(run)), study.measure, usual, gated.get(id(run), "")) for run in study.runs],
         "groups": {group.number: _group(group, study.measure) for group in groups},
     }
@@ -138,7 +142,9 @@ def _run(run: Run, group: Group | None, measure: str, usual: dict[str, str], suf
 
     `suffix`: what tells its group from others that are gated too.
     """
-    shown = {name: run.get(name) for name in COLUMNS} | {"name": run["name"], "reason": run["reason"]}
+    times = (f"latency_ms_{size}" for size in latency_sizes(run))
+    shown = {name: run.get(name) for name in (*COLUMNS, *times)} | {"name": run["name"], "reason": run["reason"]}
+    shown["published"] = shown_range(run) or None
     if not run["network"]:  # it ended before it had a configuration
         shown |= dict.fromkeys(("dataset", "network", "taught"))
     else:
@@ -157,6 +163,7 @@ def _group(group: Group, measure: str) -> dict:
     """Return what a tooltip shows; its learning curve has at most about POINTS points."""
     costs = {"params": "parameters", "mult_adds_exact": "mult-adds, exact", "mult_adds": "mult-adds, published"}
     costs |= {"mult_adds_gated": "mult-adds, gated"} if finite(group.first.get("mult_adds_gated")) else {}
+    costs |= {"active_parameters": "parameters not 0"} if finite(group.first.get("active_parameters")) else {}
     costs |= {f"latency_ms_{size}": f"ms, batch {size}" for size in latency_sizes(group.first)}
     curve = group.curve(measure.removeprefix("best_"))
     step = max(1, -(-len(curve) // POINTS))
@@ -164,9 +171,19 @@ def _group(group: Group, measure: str) -> dict:
         "label": group.label, "taught": group.taught, "role": group.role, "runs": [run["name"] for run in group.runs],
         "error": round(group.error, 4), "std": group.std and round(group.std, 4),
         "colour": {"teacher": "--ink", "control": "--muted"}.get(group.role) or f"--c{look(group.family).colour[1:]}",
-        "costs": [[words, human(value) if finite(value := group.cost.get(cost)) else "–"] for cost, words in costs.items()],
+        "costs": [[words, human(value) if finite(value := group.cost.get(cost)) else "–"] for cost, words in costs.items()]
+        + _compared(group.first),
         "curve": [[epoch, round(error, 3)] for epoch, error in sorted({*curve[::-step]})],
     }  # fmt: skip
+
+
+def _compared(run: Run) -> list[list[str]]:
+    """Return what a tooltip says of a group beside its teacher and what is published, from its first run."""
+    share, gap, published = run.get("percent_of_teacher_params"), run.get("gap_to_teacher"), shown_range(run)
+    shown = [["of the teacher's parameters", percent(share)]] if finite(share) else []
+    if finite(gap):
+        shown.append(["test error − teacher's", f"{gap:+.2f}, {run.get('gap_to_teacher_verdict')}"])
+    return [*shown, *([["published error", f"{published} %"]] if published else [])]
 
 
 def _json(value: dict) -> str:

@@ -30,10 +30,14 @@ LEFT = (
     "sparse_bytes",
 )  # of a network whose weights are pruned
 OPEN = ("gate_density", "mult_adds_gated")  # means over the test images, of a network with gates
+COMPARED = (
+    "percent_of_teacher_params", "gap_to_teacher", "gap_to_teacher_verdict",
+    "published_min_test_top1_error", "published_max_test_top1_error", "published_source",
+)  # fmt: skip  # what teachers.py and published.py add
 LEADING = (
     "name", "state", "reason", "family", "taught", "group", "seeds", *METRICS,
     *(f"{of}_{metric}" for metric in METRICS for of in ("mean", "std")),
-    "epochs_done", "epochs_planned", *COSTS, *LEFT, *OPEN, "seconds", "images_per_second", "folder", "git_commit",
+    "epochs_done", "epochs_planned", *COSTS, *LEFT, *OPEN, *COMPARED, "seconds", "images_per_second", "folder", "git_commit",
 )  # fmt: skip
 
 
@@ -62,7 +66,7 @@ def _family_of_blocks(config: dict) -> str | None:
 
 
 def row(record: Record) -> dict:
-    """Return the row of one run, without what grouping.add_groups adds."""
+    """Return the row of one run, without what grouping.add_groups, teachers.py and published.py add."""
     config, counts, last = without_folders(record.config), dict(record.document.get("counts", {})), record.last
     if counts.get("uncounted"):  # a user's module counts nothing, and the rest alone would look like a gain
         counts["mult_adds"] = counts["mult_adds_exact"] = None

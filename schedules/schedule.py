@@ -112,6 +112,25 @@ def read(path: str) -> list[Job]:
     return jobs
 
 
+def read_several(paths: Iterable[str]) -> list[Job]:
+    """Return the jobs of all schedules in their order, one that several of them hold once.
+
+    Raise RequestError where `read` does, or where two jobs of one name are not the same run.
+    """
+    found: dict[str, tuple[str, Job]] = {}
+    for path in paths:
+        if Path(path).is_dir():
+            raise RequestError(f"--schedule {path} is a folder: give folders of runs before --schedule")
+        for job in read(path):
+            where, other = found.setdefault(job.name, (path, job))
+            if different := differences(other.options, job.options):
+                both = f"job {other.number} of {where} and job {job.number} of {path} are both named {job.name!r}"
+                raise RequestError(
+                    f"{both} but differ ({'; '.join(different)}): collate them one by one, or rename one"
+                )
+    return [job for _, job in found.values()]
+
+
 def parse(document: Sequence[object]) -> tuple[list[Job], list[Fault]]:
     """Return the jobs of a list of argv lists, and the faults of lines that are no job."""
     jobs, faults = [], []

@@ -26,7 +26,7 @@ TEXT = {
     "name", "state", "reason", "family", "group", "folder", "git_commit", "dataset", "network", "mode", "conv", "module",
     "where", "teacher_checkpoint", "student_checkpoint", "init_from", "data_digest", "data_test_digest", "data_names",
     "teacher_digest", "init_digest", "module_digest", "network_digest", "loss", "loss_digest", "prune", "prune_where", "gate",
-    "gate_where", "train_where", "latency_on",
+    "gate_where", "train_where", "latency_on", "gap_to_teacher_verdict", "published_source",
 }  # fmt: skip
 
 Run = dict  # one row of the table, with proper types; `rows` are its epochs'
@@ -99,6 +99,16 @@ def latency_sizes(run: Run) -> list[int]:
 def machines(runs: Iterable[Run]) -> list[str]:
     """Return on what the inference of runs was timed, in the order of the runs."""
     return list(dict.fromkeys(str(run["latency_on"]) for run in runs if run.get("latency_on")))
+
+
+def percent(value: float) -> str:
+    """Return a number of percent for a table: `10.3 %`, `1.52 %`, `250 %`."""
+    return f"{value:.0f} %" if value >= 99.95 else f"{value:.1f} %" if value >= 9.995 else f"{value:.2f} %"
+
+
+def milliseconds(value: float) -> str:
+    """Return a time for a table, to about three digits: `0.415`, `1.52`, `15.1`, `3,200`."""
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(value)) if value > 0 else 3):d}f}"
 
 
 def finite(value: object) -> bool:

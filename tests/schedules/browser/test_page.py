@@ -162,6 +162,43 @@ def test_the_table_is_as_wide_as_the_page_and_names_break_at_joints_only(page):
     assert len(told) == 4 and min(told) > 0.98
 
 
+def test_what_a_run_is_compared_with_has_columns_and_is_in_tooltips(tmp_path):
+    """The teacher's parameters and error, the published error, what is left, and the time; numbers sort as numbers."""
+    beside = dict(
+        percent_of_teacher_params=1.5228,
+        gap_to_teacher=-0.5,
+        gap_to_teacher_verdict="told apart",
+        active_parameters=1234,
+    )
+    ranges = {f"published_{end}_test_top1_error": value for end, value in (("min", 3.3), ("max", 4.2))}
+    times = {"latency_ms_128": 15.14, "latency_on": "this CPU", "active_fraction": 0.01, "active_mult_adds": 1e6}
+    runs = [
+        samples.run("Conv", 3.8, taught=False, name="the.teacher", params=5e7),
+        samples.run("ACDC", 5, **beside, **ranges, **times),
+    ]
+    path = samples.write(tmp_path / "study.csv", runs)
+    assert plot.main([str(path), "--out", str(tmp_path), "--html", str(tmp_path / "study.html")]) == 0
+    script = f"""const point = document.querySelector('.params .point[aria-label^="ACDC"]');
+        point.dispatchEvent(new MouseEvent('mouseenter'));
+        const row = {ROWS}.find(row => row.textContent.startsWith('ACDC'));
+        const titles = [...document.querySelectorAll('th')].map(each => each.textContent);
+        return [Object.fromEntries(titles.map((title, place) => [title, row.cells[place].textContent])),
+                document.getElementById('tip').textContent, document.getElementById('summary').textContent];"""
+    cells, tip, summary = after(tmp_path / "study.html", script)
+    shown = {
+        "published error": "3.3 to 4.2", "taught − teacher": "−0.50, told apart", "of the teacher’s parameters": "1.52 %",
+        "parameters not 0": "1,234", "inference ms, batch of 128": "15.1",
+    }  # fmt: skip
+    assert cells | shown == cells and "lossless CIFAR-10" in summary
+    for words in (
+        "of the teacher's parameters1.52 %",
+        "published error3.3 to 4.2 %",
+        "−0.50, told apart",
+        "ms, batch 128",
+    ):
+        assert words in tip.replace("-0.50", "−0.50")
+
+
 def test_nothing_is_wrong_or_fetched(page):
     script = """return [performance.getEntriesByType('resource').length, [...document.querySelectorAll('[id]')].map(each => each.id)]"""
     fetched, ids = after(page, script)
