@@ -21,7 +21,7 @@ if __name__ == "__main__":
 from cli import command, options
 from cli.request import Request
 from distributed import launch
-from system import threads
+from system import memory, threads
 
 
 def resolve(arguments: list[str] | None = None) -> Request:
@@ -57,6 +57,7 @@ from training.report import Report, advice, aside
 def main(arguments: list[str] | None = None) -> int:
     """Run one command line. Return the exit status."""
     request = resolve(arguments)
+    memory.keep_freed()
     with launch.printed_once(on_each_machine=True), request.located():
         device = choose_device(request)
     with join(device) as ranks, request.located():

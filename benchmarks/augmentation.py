@@ -28,6 +28,7 @@ from input.augment import Augmentation
 from input.batches import BatchPlan
 from input.datasets import DATASETS
 from input.memory import Data
+from system import memory
 
 IMAGES, BATCH = 10_240, 128
 BY_IMAGE = transforms.Compose([
@@ -56,6 +57,7 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    memory.keep_freed()  # as main.py does
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8)
     labels = np.zeros(IMAGES, np.int64)
     images, plan = Images(pixels, labels, pixels[:1], labels[:1]), BatchPlan(Augmentation(), BATCH, seed=0)

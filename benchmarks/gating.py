@@ -29,6 +29,7 @@ from gates.skip import skip
 from input.datasets import side_of
 from layers.init import materialise
 from models.build import build
+from system import memory
 from training.device import to_device
 
 NETWORKS = (
@@ -143,6 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("networks", nargs="*", default=NETWORKS, help="command lines of count.py")
     request = parser.parse_args(arguments)
     torch.set_num_threads(request.threads)
+    memory.keep_freed()  # as main.py does
     if request.training:
         rows = [steps(each, request.gate, request.batch, request.repeats) for each in request.networks]
         show(rows, request.json, ".3g", repeats=request.repeats)

@@ -22,6 +22,7 @@ from benchmarks.table import show
 from cli import options
 from layers.init import materialise
 from models.build import build
+from system import memory
 from training.device import to_device
 
 BATCHES = 1, 128
@@ -76,6 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("convs", nargs="*", default=["Sep", *(conv for conv in CONVS if conv != "Sep")])
     request = parser.parse_args(arguments)
     torch.set_num_threads(request.threads)
+    memory.keep_freed()  # as main.py does
     rows = [measure(conv, batch, request.repeats) for batch in BATCHES for conv in request.convs]
     show(rows, request.json, ".4f", repeats=request.repeats)
 

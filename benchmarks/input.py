@@ -30,12 +30,14 @@ from input.photos.index import Packed, Photographs
 from input.photos.loader import Photos
 from input.photos.scan import Found
 from input.photos.tree import Tree, read_tree
+from system import memory
 
 BATCH, SIDE = 64, 224
 
 
 def main(folder: str, workers: int = 2, runs: int = 5, repeats: int = 20) -> None:
     torch.set_num_threads(1)
+    memory.keep_freed()  # as main.py does
     imagenet, root = DATASETS["imagenet"], Path(folder) / "train"
     once = read_tree(root, keep=False)
     names = [once.names[number] for number in range(len(once))]

@@ -25,6 +25,7 @@ from input.datasets import side_of
 from layers.init import materialise
 from models.build import build
 from sparsity.shrunk import shrink
+from system import memory
 from training.device import to_device
 
 NETWORKS = (
@@ -93,6 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("networks", nargs="*", default=NETWORKS, help="command lines of count.py")
     request = parser.parse_args(arguments)
     torch.set_num_threads(request.threads)
+    memory.keep_freed()  # as main.py does
     rows = [measure(each, request.share, request.repeats) for each in request.networks]
     show(rows, request.json, ".3g", repeats=request.repeats, share=request.share)
 
