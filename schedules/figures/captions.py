@@ -18,7 +18,7 @@ from schedules.comparable import counted, images
 from schedules.figures.style import MUTED, SMALL, TINY
 from schedules.outcomes import Group, Pair
 
-CAPTION = 138  # letters in a line of the caption
+CAPTION = 138  # letters in a line of the caption of a figure 7.4 inches wide
 HEADING = 70  # letters that fit on the right of a heading
 
 
@@ -55,8 +55,12 @@ def caption(figure: Figure, pair: Pair, groups: Sequence[Group], bars: str = "",
         text += f"; {pair.title}"
     if pair.undrawn:
         text += "; not drawn: " + ", ".join(f"{count} {why}" for why, count in sorted(pair.undrawn.items()))
-    lines = textwrap.wrap(text + more + ".", CAPTION, break_long_words=False, break_on_hyphens=False)
-    figure.text(0.012, 0.018, "\n".join(lines), fontsize=TINY, color=MUTED, linespacing=1.15, gid="caption")
+    width, height = figure.get_size_inches()
+    letters = int(CAPTION * width / 7.4)
+    lines = textwrap.wrap(text + more + ".", letters, break_long_words=False, break_on_hyphens=False)
+    figure.text(
+        0.012, min(0.018, 0.09 / height), "\n".join(lines), fontsize=TINY, color=MUTED, linespacing=1.15, gid="caption"
+    )
 
 
 def _seeds(seeds: Counter) -> str:
