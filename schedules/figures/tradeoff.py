@@ -276,7 +276,7 @@ def _draw(axes: Axes, group: Group, at: Point, shift: float) -> None:
 
 def _labels(axes: Axes, plane: Plane, points: dict[int, Point], lines: list[np.ndarray]) -> None:
     """Label the arrows, the front, the control and each line once, and all others where they are few."""
-    boxes = boxes_of(axes, list(points.values()), 4.0)
+    boxes = boxes_of(axes, list(points.values()), 3.6)
     _place(
         axes,
         [*plane.arrows(axes), *labels_of(axes, plane.inside, plane.on_front(), points, ALL_LABELLED)],

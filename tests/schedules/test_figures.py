@@ -297,4 +297,9 @@ def test_a_heat_map_of_share_and_dimensions(tmp_path):
             assert group.first["conv"] == conv
     colours = [patch.get_facecolor() for _, patch in sorted((p.get_xy(), p) for p in axes["panel-0"].patches)]
     assert len({*colours}) == 4
+    figure.draw_without_rendering()  # few cells are large, with the scale of colours beside them; all is in the figure
+    assert {text.get_fontsize() for text in axes["panel-0"].texts if text.get_gid()} == {1.4 * style.TINY}
+    for text in [*figure.texts, *itertools.chain.from_iterable(each.texts for each in figure.axes)]:
+        box = text.get_window_extent()
+        assert box.x0 > 0 < box.y0 and box.x1 < figure.bbox.x1 and box.y1 < figure.bbox.y1
     assert dimensions(study(tmp_path, samples.published()).pairs[0], "test_top1_error") is None
