@@ -50,6 +50,7 @@ SIZE = (7.4, 4.85)  # inches
 AXES = (0.06, 0.163, 0.725, 0.768)  # as shares of them: left, bottom, width, height; three lines of caption fit below
 ALL_LABELLED = 36  # with more groups than these, only the front and one end of each line have labels
 CROWDED = 20  # with more groups than these, of which a third cost nearly the same, marks are numbered
+SHORT = 4  # points of a line: where lines have fewer, names at their ends tell little, and many groups are numbered too
 FRONT = dict(color=FAINT, linewidth=2.2)
 Point = tuple[float, float]
 
@@ -68,7 +69,9 @@ def tradeoff(pair: Pair, cost: str, measure: str) -> Figure | None:
     plane = Plane(pair, cost, measure, points, far, beyond.lower(pair, far))
     named, moved_aside = _named(plane)
     plain = [group for group in pair.groups if not group.role]
-    return _numbered(plane) if len(plain) > CROWDED and moved_aside > len(plain) / 3 else named
+    is_short = len(plain) < SHORT * len(lines_of(plain))
+    is_crowded = moved_aside > len(plain) / 3 or len(plain) > ALL_LABELLED and is_short
+    return _numbered(plane) if len(plain) > CROWDED and is_crowded else named
 
 
 @dataclass(frozen=True)
@@ -286,15 +289,12 @@ def _labels(axes: Axes, plane: Plane, points: dict[int, Point], lines: list[np.n
 
 
 def _place(axes: Axes, labels: list[Label], boxes: np.ndarray, lines: list[np.ndarray]) -> None:
-    guides = [np.array([(axes.get_xlim()[0], y), (axes.get_xlim()[1], y)]) for y in _heights(axes)]
+    heights = [line.get_ydata()[0] for line in axes.lines if (line.get_gid() or "").startswith("teacher-")]
+    guides = [np.array([(axes.get_xlim()[0], y), (axes.get_xlim()[1], y)]) for y in heights]
     arrows = np.array(
         [each.arrow_patch.get_window_extent().extents for each in axes.texts if getattr(each, "arrow_patch", None)]
     )
     place(axes, labels, np.vstack([boxes, arrows.reshape(-1, 4)]), [*lines, *guides])
-
-
-def _heights(axes: Axes) -> list[float]:
-    return [line.get_ydata()[0] for line in axes.lines if (line.get_gid() or "").startswith("teacher-")]
 
 
 def _legend(figure: Figure, pair: Pair) -> None:
