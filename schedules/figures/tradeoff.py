@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
 from schedules.figures import beyond, numbered
-from schedules.figures.captions import caption, families, family_name, heading, measure_name
+from schedules.figures.captions import caption, cost_name, families, family_name, heading, measure_name
 from schedules.figures.dodge import dodge, moved
 from schedules.figures.labels import Label, boxes_of, place
 from schedules.figures.naming import labels_of, lines_of
@@ -41,11 +41,6 @@ from schedules.figures.style import (
 from schedules.outcomes import Group, Pair
 from schedules.table import finite
 
-NAMES = {"params": "parameters", "mult_adds": "mult-adds per image (published convention)",
-         "mult_adds_exact": "mult-adds per image (exact)", "active_parameters": "parameters that are not 0",
-         "active_fraction": "share of the weights that are not 0",
-         "active_mult_adds": "mult-adds per image (exact) without dead filters",
-         "mult_adds_gated": "mean mult-adds per image, those of closed channels left out (exact)"}  # fmt: skip
 SIZE = (7.4, 4.85)  # inches
 AXES = (0.06, 0.163, 0.725, 0.768)  # as shares of them: left, bottom, width, height; three lines of caption fit below
 ALL_LABELLED = 36  # with more groups than these, only the front and one end of each line have labels
@@ -90,19 +85,22 @@ class Plane:
         """The groups that have a mark."""
         return [group for group in self.pair.groups if group.number not in self.far]
 
-    def begin(self, axes: Axes) -> list[np.ndarray]:
-        """Set the axes and draw the front, the lines of teachers, and what is written around; return the front's corners."""
-        _limits(axes, self)
+    def begin(self, axes: Axes, beside: float = 0.07) -> list[np.ndarray]:
+        """Set the axes and draw the front, the lines of teachers, and what is written around; return the front's corners.
+
+        `beside`: the room left and right of the marks, as a share of the range of costs on its logarithmic scale.
+        """
+        _limits(axes, self, beside)
         rule(axes)
-        best = [] if self.pair.is_frozen else front(list(self.points.values()))  # frozen, none is meant to be
-        steps = [_front(axes, [list(self.points.values())[index] for index in best])] if best else []
+        best = self.on_front()
+        steps = [_front(axes, [self.points[group.number] for group in best])] if best else []
         _guides(axes, self.pair, self.low)
         axes.set_xlabel(cost_name(self.pair, self.cost))
         heading(axes.figure, axes, f"{measure_name(self.measure)}, %", self.pair.title)
         return steps
 
     def on_front(self) -> list[Group]:
-        """Return the groups on the front, in order of cost."""
+        """Return the groups on the front, in order of cost; none of frozen networks, as none of them is meant to be best."""
         groups = self.pair.groups
         return [] if self.pair.is_frozen else [groups[index] for index in front(list(self.points.values()))]
 
@@ -143,7 +141,7 @@ def _numbered(plane: Plane) -> Figure:
     pair, groups = plane.pair, [group for group in plane.inside if group.role != "teacher"]
     sections = numbered.sections(groups, plane.cost)
     figure, axes, right = numbered.canvas(sections)
-    steps = plane.begin(axes)
+    steps = plane.begin(axes, beside=0.16)
     at = {group.number: plane.points[group.number] for group in plane.inside}
     shifts = dict.fromkeys(at, 0.0) | numbered.shifts(axes, groups, at)
     seen = {number: moved(axes, at[number], shifts[number]) for number in at}
@@ -165,14 +163,6 @@ def _numbered(plane: Plane) -> Figure:
     return figure
 
 
-def cost_name(pair: Pair, cost: str) -> str:
-    """Return what the axis of a cost is called; a time says of how many images, and where it was measured."""
-    if not cost.startswith("latency"):
-        return NAMES[cost]
-    size = int(cost.rpartition("_")[2])
-    return f"inference of {size:,} image{'s' * (size > 1)}, median ms on {', '.join(pair.machines)}"
-
-
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
     """Return the indices of the points (cost, error) that no other point beats, in order of cost.
 
@@ -187,11 +177,11 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     return kept
 
 
-def _limits(axes: Axes, plane: Plane) -> None:
+def _limits(axes: Axes, plane: Plane, beside: float) -> None:
     axes.set_xscale("log")
     costs = [plane.points[group.number][0] for group in plane.inside]
     low, high = min(costs), max(costs)
-    room = max((high / low) ** 0.07, 2 / (high / low) ** 0.5)  # leaves room beside a single point too
+    room = max((high / low) ** beside, 2 / (high / low) ** 0.5)  # leaves room beside a single point too
     axes.set_xlim(low / room, high * room)
     log_ticks(axes.xaxis, *axes.get_xlim())
     shown = [group for group in [*plane.pair.groups, *plane.pair.guides] if group.number not in plane.low]
