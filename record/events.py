@@ -15,6 +15,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
 
 FILES = "events.out.tfevents.*"
+OLD_TAGS = {"best_test_top1_error": "test/top1_error_best"}  # of earlier versions, whose finished runs stay as they are
 Point = tuple[str, int, float]  # tag, step, value
 
 
@@ -22,14 +23,19 @@ def of_row(row: dict) -> Iterator[Event]:
     """Yield an event for every metric of an epoch's row."""
     for name, value in row.items():
         if name != "epoch":
-            prefix, _, rest = name.partition("_")
-            tag = f"{prefix}/{rest}" if prefix in ("train", "val", "test") else name
+            is_best = name.startswith("best_")  # of all epochs: TensorBoard sorts tags, and shows the last error first
+            prefix, _, rest = name.removeprefix("best_").partition("_")
+            tag = f"{prefix}/{rest}" + "_best" * is_best if prefix in ("train", "val", "test") else name
             yield Event(wall_time=time.time(), step=row["epoch"] + 1, summary=scalar(tag, value))
 
 
 def points(event: Event) -> list[Point]:
-    """Return the points of an event."""
-    return [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+    """Return the points of an event, by their tags of today; what hyperparameters.py writes has none."""
+    return [
+        (OLD_TAGS.get(each.tag, each.tag), event.step, each.simple_value)
+        for each in event.summary.value
+        if each.HasField("simple_value")
+    ]
 
 
 def read(path: Path) -> list[Point]:

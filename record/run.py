@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 from tensorboardX.event_file_writer import EventsWriter
 
-from record import events, lock, outcome, reader
+from record import events, hyperparameters, lock, outcome, reader
 from record.checkpoint import save
 from record.found import Found, check_needs, find, progress, refuse, refuse_other, stamp_of
 from record.paths import CHECKPOINTS, RUNS, checkpoint_path, clear
@@ -121,6 +121,8 @@ class Run:
         write_atomically(self.folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
         stale = list(self.folder.glob(events.FILES))
         self._events = EventsWriter(str(self.folder / "events"), f".{os.getpid()}.{time.monotonic_ns()}")
+        for event in hyperparameters.beginning(self.config, about.get("counts", {})):
+            self._events.write_event(event)
         for row in self.rows:
             self._plot(row)
         self._events.flush()
@@ -211,6 +213,8 @@ class Run:
         """Write TensorBoard's points in this thread: its own writer would hide a full disk in another one."""
         for event in events.of_row(row):
             self._events.write_event(event)
+        if row["epoch"] + 1 >= self.config["epochs"]:
+            self._events.write_event(hyperparameters.end())
 
     def __enter__(self) -> "Run":
         return self

@@ -13,6 +13,7 @@ from distributed.process_group import ALONE
 from gates.by_class import opened
 from input import datasets
 from record.checkpoint import load_run
+from schedules.comparable import counted, images
 from schedules.figures.gates import heat_map
 from schedules.trained import stored
 from system.errors import RequestError
@@ -35,7 +36,9 @@ def _heat_map(name: str, config: dict) -> Figure:
     classes = datasets.of(config).classes
     shares = opened(to_device(trained.network, device), data, precision_of(request, device), classes)
     of_each = (data.facts.get("data_names") or "").split("/")
-    words = f"{config['gate']}, {len(data.test):,} test images of {config['dataset']}"
+    trained_on = f"{images(config)[0]:,} training and " if images(config)[0] else ""
+    words = f"{config['gate']} on {config['dataset']}, {counted(config['epochs'], 'epoch')}, seed {config['seed']}, "
+    words += f"{trained_on}{len(data.test):,} test images"
     return heat_map(
         name, words, {layer: each.numpy() for layer, each in shares.items()}, of_each if len(of_each) == classes else []
     )

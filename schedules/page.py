@@ -26,6 +26,7 @@ from schedules.table import finite, latency_sizes, percent
 
 TEMPLATE = Path(__file__).with_name("page.html")
 GENERATOR = '<meta name="generator" content="swapconv">'  # not in page.html, which is no page yet
+POINTS_OF_GATES = 691  # width of a heat map of gates, 9.6 inches
 POINTS = 48  # of a learning curve in a tooltip
 TITLES = {
     "params": "Error against parameters", "active": "Error against parameters that are not 0",
@@ -85,7 +86,7 @@ def _heat_map(name: str, png: bytes) -> str:
     """Return a figure that holds a PNG file."""
     title = escape(f"Which channels each class opens: {name}")
     source = b64encode(png).decode()
-    return f'<figure class="gates"><h2>{title}</h2><img alt="{title}" src="data:image/png;base64,{source}"></figure>'
+    return f'<figure class="gates"><h2>{title}</h2><img alt="{title}" style="--points: {POINTS_OF_GATES}" src="data:image/png;base64,{source}"></figure>'
 
 
 def is_page(contents: bytes) -> bool:
@@ -117,7 +118,8 @@ def inline(svg: str, prefix: str, title: str, colours: dict[str, str] | None) ->
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', rf'\1role="group" aria-label="{title}"', svg, count=1)
+    mark = rf'\1role="group" aria-label="{title}" style="--points: \2"'
+    svg = re.sub(r'(<svg [^>]*?)width="([\d.]*)[^"]*" height="[^"]*"', mark, svg, count=1)
     svg = re.sub(r'id="(point|label|error|curve|train|trace)-(\d+)"', _group_mark, svg)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}", svg)
 

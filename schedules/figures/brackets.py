@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from record import reader
 from record.paths import RUNS
+from schedules.comparable import counted, images
 from schedules.figures.captions import cut
 from schedules.figures.style import FAINT, INK, MUTED, PAPER, SMALL, TINY, drawing, error_scale, log_ticks, look, rule
 from schedules.search.rounds import Result, Search, described
@@ -120,14 +121,27 @@ def _words(figure: Figure, search: Search, results: Sequence[Result], best: Resu
     where = f"{space.name}: R {space.R}, eta {space.eta}, seed {space.seed}"
     figure.text(0.988, top, cut(where), fontsize=SMALL, color=MUTED, ha="right", gid="where")
     lines = ["a line is a run; the darker, the more rounds it came through; crosses: runs that failed or diverged"]
+    lines[0] += _facts(results)
     if best is not None:
         flags = described(space.flags(best.bracket, best.index))
         lines.append(f"star: the winner {best.name}, {best.error:.2f} %: {flags}")
     figure.text(
         0.012,
         0.06 / figure.get_figheight(),
-        "\n".join(each[:150] for each in lines),
+        "\n".join(each[:170] for each in lines),
         fontsize=TINY,
         color=MUTED,
         gid="caption",
     )
+
+
+def _facts(results: Sequence[Result]) -> str:
+    """Return how long the runs were trained, with how many seeds, and on how many images, as the record of one says it."""
+    for each in results:
+        record = reader.read(RUNS / each.name)
+        if record is None or "dataset" not in record.config:
+            continue
+        trained, held = images(record.config)[0], record.config.get("val_size")
+        counts = f"; {trained:,} training images, {held:,} held out" if trained and held else ""
+        return f"; {counted(max(one.epochs for one in results), 'epoch')} at the most, 1 seed a run{counts}"
+    return ""

@@ -18,13 +18,26 @@ from schedules.comparable import counted, images
 from schedules.figures.style import MUTED, SMALL, TINY
 from schedules.outcomes import Group, Pair
 
-CAPTION = 138  # letters in a line of the caption
+NAMES = {"params": "parameters", "mult_adds": "mult-adds per image (published convention)",
+         "mult_adds_exact": "mult-adds per image (exact)", "active_parameters": "parameters that are not 0",
+         "active_fraction": "share of the weights that are not 0",
+         "active_mult_adds": "mult-adds per image (exact) without dead filters",
+         "mult_adds_gated": "mean mult-adds per image, those of closed channels left out (exact)"}  # fmt: skip
+CAPTION = 138  # letters in a line of the caption of a figure 7.4 inches wide
 HEADING = 70  # letters that fit on the right of a heading
 
 
 def measure_name(measure: str) -> str:
     """Return a measure in words: `test top-1 error`, `best validation top-5 error`."""
     return measure.replace("_", " ").replace("val ", "validation ").replace("top", "top-")
+
+
+def cost_name(pair: Pair, cost: str) -> str:
+    """Return what the axis of a cost is called; a time says of how many images, and where it was measured."""
+    if not cost.startswith("latency"):
+        return NAMES[cost]
+    size = int(cost.rpartition("_")[2])
+    return f"inference of {size:,} image{'s' * (size > 1)}, median ms on {', '.join(pair.machines)}"
 
 
 def heading(figure: Figure, axes: Axes, what: str, where: str) -> None:
@@ -55,8 +68,12 @@ def caption(figure: Figure, pair: Pair, groups: Sequence[Group], bars: str = "",
         text += f"; {pair.title}"
     if pair.undrawn:
         text += "; not drawn: " + ", ".join(f"{count} {why}" for why, count in sorted(pair.undrawn.items()))
-    lines = textwrap.wrap(text + more + ".", CAPTION, break_long_words=False, break_on_hyphens=False)
-    figure.text(0.012, 0.018, "\n".join(lines), fontsize=TINY, color=MUTED, linespacing=1.15, gid="caption")
+    width, height = figure.get_size_inches()
+    letters = int(CAPTION * width / 7.4)
+    lines = textwrap.wrap(text + more + ".", letters, break_long_words=False, break_on_hyphens=False)
+    figure.text(
+        0.012, min(0.018, 0.09 / height), "\n".join(lines), fontsize=TINY, color=MUTED, linespacing=1.15, gid="caption"
+    )
 
 
 def _seeds(seeds: Counter) -> str:

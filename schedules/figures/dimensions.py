@@ -25,7 +25,7 @@ from schedules.figures.style import INK, MUTED, PAPER, SMALL, TINY, drawing, hum
 from schedules.outcomes import Group, Pair
 from system.errors import RequestError
 
-WIDEST = 7.9  # inches; with more columns than fit, they are narrower
+WIDEST, NARROWEST = 7.9, 5.8  # inches; with more columns than fit, they are narrower
 LEFT, RIGHT, TOP, BOTTOM, DOWN = (
     0.42,
     0.15,
@@ -34,6 +34,8 @@ LEFT, RIGHT, TOP, BOTTOM, DOWN = (
     0.52,
 )  # inches; LEFT of each panel, DOWN between two rows of them
 CELL, ROW = 0.37, 0.3  # inches
+LARGER = 1.9  # times as large are cells at the most, where few of them leave room
+BESIDE = 2.2  # inches of the scale of colours beside the panels, where they leave as much room; else it is below
 NARROW = 0.3  # inches of a column in which parameters do not fit, and figures stand upright
 COLOURS = LinearSegmentedColormap.from_list("errors", ["#fdf6e3", "#f2c879", "#d9783f", "#9b2f3d", "#3b1230"])
 
@@ -110,17 +112,20 @@ def dimensions(pair: Pair, measure: str) -> Figure | None:
     shown = panels(pair)
     if not shown:
         return None
-    cell = min(CELL, (WIDEST - LEFT - RIGHT) / max(len(panel.columns) for panel in shown))
+    cell, row = _sizes(shown)
     groups = [group for panel in shown for group in panel.groups]
     scale = _scale([group.error for group in groups])
     lines = _lines(shown, cell)
-    heights = [max(len(panel.rows) for panel in line) * ROW for line in lines]
-    wide, height = WIDEST, TOP + BOTTOM + sum(heights) + DOWN * (len(lines) - 1)
+    heights = [max(len(panel.rows) for panel in line) * row for line in lines]
+    used = max(sum(LEFT + len(panel.columns) * cell + RIGHT for panel in line) for line in lines)
+    is_beside = len(lines) == 1 and used + BESIDE <= WIDEST
+    wide, below = max(used + BESIDE, NARROWEST) if is_beside else WIDEST, BOTTOM - 0.33 * is_beside
+    height = TOP + below + sum(heights) + DOWN * (len(lines) - 1)
     figure, top = Figure((wide, height)), height - TOP
     for line, highest in zip(lines, heights):
         x = LEFT
         for panel in line:
-            high, across = len(panel.rows) * ROW, len(panel.columns) * cell
+            high, across = len(panel.rows) * row, len(panel.columns) * cell
             axes = figure.add_axes((x / wide, (top - high) / height, across / wide, high / height))
             axes.set_gid(f"panel-{shown.index(panel)}")
             _panel(axes, panel, scale, cell)
@@ -131,12 +136,26 @@ def dimensions(pair: Pair, measure: str) -> Figure | None:
     figure.text(
         1 - RIGHT / wide, 1 - 0.2 / height, cut(pair.title), fontsize=SMALL, color=MUTED, ha="right", va="center"
     )
-    _bar(figure, scale, (LEFT / wide, 0.58 / height, 1.8 / wide, 0.09 / height))
-    small = "in each cell its error above its parameters" if cell > NARROW else "in each cell its error"
-    guides = "".join(f"; {guide.label}: {guide.error:.2f} %" for guide in pair.guides)
-    figure.text((LEFT + 2.0) / wide, 0.62 / height, f"{small}{guides}", fontsize=TINY, color=MUTED, va="center")
+    notes = ["in each cell its error above its parameters" if cell > NARROW else "in each cell its error"]
+    notes += [f"{guide.label}: {guide.error:.2f} %" for guide in pair.guides]
+    left, bottom = (used + 0.05, height - TOP - 0.11) if is_beside else (LEFT, 0.58)
+    _bar(figure, scale, (left / wide, bottom / height, 1.8 / wide, 0.09 / height))
+    at = (left, bottom - 0.3) if is_beside else (LEFT + 2.0, 0.62)
+    figure.text(
+        at[0] / wide, at[1] / height, ("\n" if is_beside else "; ").join(notes), fontsize=TINY, color=MUTED,
+        va="top" if is_beside else "center", gid="note",
+    )  # fmt: skip
     caption(figure, pair, groups)
     return figure
+
+
+def _sizes(shown: Sequence[Panel]) -> tuple[float, float]:
+    """Return the width and height of a cell in inches: few cells are larger, many narrower than usual."""
+    columns = sum(len(panel.columns) for panel in shown)
+    roomy = (WIDEST - BESIDE - len(shown) * (LEFT + RIGHT)) / columns
+    narrow = (WIDEST - LEFT - RIGHT) / max(len(panel.columns) for panel in shown)
+    cell = min(max(CELL, min(roomy, LARGER * CELL)), narrow)
+    return cell, ROW * max(1.0, cell / CELL)
 
 
 def _lines(shown: Sequence[Panel], cell: float) -> list[list[Panel]]:
@@ -178,8 +197,9 @@ def _panel(axes: Axes, panel: Panel, scale: Normalize, cell: float) -> None:
                 x + 0.5, y + 0.5, figures, fontsize=TINY - 1.5, rotation=90, gid=f"label-{groups[0].number}", **words
             )
             continue
-        axes.text(x + 0.5, y + 0.36, figures, fontsize=TINY, gid=f"label-{groups[0].number}", **words)
-        axes.text(x + 0.5, y + 0.77, human(groups[0].cost["params"]), fontsize=TINY - 2, **words)
+        letters = TINY * min(1.4, max(1.0, cell / CELL))
+        axes.text(x + 0.5, y + 0.36, figures, fontsize=letters, gid=f"label-{groups[0].number}", **words)
+        axes.text(x + 0.5, y + 0.77, human(groups[0].cost["params"]), fontsize=letters - 2, **words)
     first, second = (number.symbol for number in FAMILIES[panel.family].numbers)
     axes.set_xticks([at + 0.5 for at in range(len(columns))], [f"{each:g}" for each in columns],
                     fontsize=TINY, rotation=0 if cell > NARROW else 90)  # fmt: skip

@@ -19,7 +19,7 @@ import matplotlib
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from models.registry import NETWORKS, reference_conv
 from schedules.figures import quiet
@@ -218,6 +218,7 @@ def error_scale(axes: Axes, low: float, high: float) -> None:
         axes.set_ylim(low, high)
         log_ticks(axes.yaxis, low, high, "{:g}".format, most=9)
         return
+    axes.yaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
     margin = 0.08 * (high - low) or 0.1 * high or 1.0
     axes.set_ylim(max(0.0, low - margin) if low >= 0 else low - margin, high + margin)
 

@@ -4,13 +4,14 @@
     png = rendered(figure, "png")                  # output.py
 
 Filled points had a teacher, hollow ones were trained alone. Points that would cover each other are drawn side by side,
-and a teacher that costs far more than all others is drawn at the right edge, with an arrow. Tests and pages find
-artists by their gid: `point-<group>`, `label-<group>`, `error-<group>`, `family-<family>-<taught|alone>`,
-`teacher-<group>`, `front`.
+a teacher that costs far more than all others is an arrow at the right edge (beyond.py), and where many groups cost
+nearly the same, their marks are numbered (numbered.py). Tests and pages find artists by their gid: `point-<group>`,
+`label-<group>`, `error-<group>`, `family-<family>-<taught|alone>`, `teacher-<group>`, `front`.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,9 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
-from schedules.figures.captions import caption, families, family_name, heading, measure_name
+from schedules.figures import beyond, numbered
+from schedules.figures.captions import caption, cost_name, families, family_name, heading, measure_name
 from schedules.figures.dodge import dodge, moved
 from schedules.figures.labels import Label, boxes_of, place
+from schedules.figures.naming import labels_of, lines_of
 from schedules.figures.style import (
     FAINT,
     HOLLOW,
@@ -30,7 +33,6 @@ from schedules.figures.style import (
     TINY,
     drawing,
     error_scale,
-    human,
     log_ticks,
     look,
     point,
@@ -39,15 +41,11 @@ from schedules.figures.style import (
 from schedules.outcomes import Group, Pair
 from schedules.table import finite
 
-NAMES = {"params": "parameters", "mult_adds": "mult-adds per image (published convention)",
-         "mult_adds_exact": "mult-adds per image (exact)", "active_parameters": "parameters that are not 0",
-         "active_fraction": "share of the weights that are not 0",
-         "active_mult_adds": "mult-adds per image (exact) without dead filters",
-         "mult_adds_gated": "mean mult-adds per image, those of closed channels left out (exact)"}  # fmt: skip
 SIZE = (7.4, 4.85)  # inches
 AXES = (0.06, 0.163, 0.725, 0.768)  # as shares of them: left, bottom, width, height; three lines of caption fit below
-ALL_LABELLED = 36  # with more groups than these, only the points on the front have labels
-FAR = 4.0  # a teacher that costs more than so many times the next group does not set the axis
+ALL_LABELLED = 36  # with more groups than these, only the front and one end of each line have labels
+CROWDED = 20  # with more groups than these, of which a third cost nearly the same, marks are numbered
+SHORT = 4  # points of a line: where lines have fewer, names at their ends tell little, and many groups are numbered too
 FRONT = dict(color=FAINT, linewidth=2.2)
 Point = tuple[float, float]
 
@@ -61,51 +59,108 @@ def tradeoff(pair: Pair, cost: str, measure: str) -> Figure | None:
     is_time = cost.startswith("latency")
     if not all(finite(group.cost.get(cost)) for group in pair.groups) or is_time and len(pair.machines) > 1:
         return None
+    points = {group.number: (group.cost[cost], group.error) for group in pair.groups}
+    far = beyond.costly(pair, points)
+    plane = Plane(pair, cost, measure, points, far, beyond.lower(pair, far))
+    named, moved_aside = _named(plane)
+    plain = [group for group in pair.groups if not group.role]
+    is_short = len(plain) < SHORT * len(lines_of(plain))
+    is_crowded = moved_aside > len(plain) / 3 or len(plain) > ALL_LABELLED and is_short
+    return _numbered(plane) if len(plain) > CROWDED and is_crowded else named
+
+
+@dataclass(frozen=True)
+class Plane:
+    """What a figure shows: the cost and error of each group by its number, and which lie beyond its axes."""
+
+    pair: Pair
+    cost: str
+    measure: str
+    points: dict[int, Point]
+    far: set[int]  # beyond the axis of costs
+    low: set[int]  # below that of errors too; teachers of other figures among them
+
+    @property
+    def inside(self) -> list[Group]:
+        """The groups that have a mark."""
+        return [group for group in self.pair.groups if group.number not in self.far]
+
+    def begin(self, axes: Axes, beside: float = 0.07) -> list[np.ndarray]:
+        """Set the axes and draw the front, the lines of teachers, and what is written around; return the front's corners.
+
+        `beside`: the room left and right of the marks, as a share of the range of costs on its logarithmic scale.
+        """
+        _limits(axes, self, beside)
+        rule(axes)
+        best = self.on_front()
+        steps = [_front(axes, [self.points[group.number] for group in best])] if best else []
+        _guides(axes, self.pair, self.low)
+        axes.set_xlabel(cost_name(self.pair, self.cost))
+        heading(axes.figure, axes, f"{measure_name(self.measure)}, %", self.pair.title)
+        return steps
+
+    def on_front(self) -> list[Group]:
+        """Return the groups on the front, in order of cost; none of frozen networks, as none of them is meant to be best."""
+        groups = self.pair.groups
+        return [] if self.pair.is_frozen else [groups[index] for index in front(list(self.points.values()))]
+
+    def arrows(self, axes: Axes) -> list[Label]:
+        """Draw the arrows to what lies beyond the axes and return their labels."""
+        own = {group.number: group for group in self.pair.groups}
+        shown = [*(own[number] for number in sorted(self.far)),
+                 *(each for each in self.pair.guides if each.number in self.low and each.number not in own)]  # fmt: skip
+        return [
+            beyond.arrow(axes, group, self.cost, self.points.get(group.number, (None,))[0], group.number in self.low)
+            for group in shown
+        ]
+
+
+def _named(plane: Plane) -> tuple[Figure, int]:
+    """Return the figure with names beside the marks, and how many marks had to be moved aside."""
+    pair, points, groups = plane.pair, plane.points, plane.inside
     figure = Figure(SIZE)
     axes = figure.add_axes(AXES)
-    points = {group.number: (group.cost[cost], group.error) for group in pair.groups}
-    best = (
-        [] if pair.is_frozen else front([points[group.number] for group in pair.groups])
-    )  # frozen, none is meant to be
-    on_front = [pair.groups[index] for index in best]
-    far = far_teachers(pair, points)
-    _limits(axes, pair, [at for number, at in points.items() if number not in far])
-    rule(axes)
-    at = {number: (axes.get_xlim()[1], error) if number in far else (x, error) for number, (x, error) in points.items()}
-    shifts = _shifts(axes, pair.groups, at)
+    steps = plane.begin(axes)
+    at = {group.number: points[group.number] for group in groups}
+    shifts = _shifts(axes, groups, at)
     seen = {number: moved(axes, at[number], shifts[number]) for number in at}
-    steps = [_front(axes, [points[group.number] for group in on_front])] if on_front else []
-    lines = _family_lines(axes, pair, seen | {number: points[number] for number in far})
-    _guides(axes, pair)
-    for group in pair.groups:
+    lines = _family_lines(axes, groups, seen)
+    for group in groups:
         _draw(axes, group, at[group.number], shifts[group.number])
-    bars = [
-        np.array([(seen[group.number][0], end) for end in _span(axes, group)]) for group in pair.groups if group.std
-    ]
-    far_words = {number: f", {human(points[number][0])} \N{RIGHTWARDS ARROW}" for number in far}
-    _labels(axes, pair.groups, on_front, seen, [*lines, *bars, *steps], far_words)
-    axes.set_xlabel(cost_name(pair, cost))
-    heading(figure, axes, f"{measure_name(measure)}, %", pair.title)
+    bars = [np.array([(seen[each.number][0], end) for end in _span(axes, each)]) for each in groups if each.std]
+    _labels(axes, plane, seen, [*lines, *bars, *steps])
     _legend(figure, pair)
     bars_noted = ", bars of one standard deviation" if bars else ""
     signs = "; marks of nearly one cost stand side by side" if any(shifts.values()) else ""
     caption(figure, pair, pair.groups, bars_noted, signs)
+    return figure, sum(shift != 0 for shift in shifts.values())
+
+
+def _numbered(plane: Plane) -> Figure:
+    """Return the figure with numbered marks, and a list of the numbers beside the axes."""
+    pair, groups = plane.pair, [group for group in plane.inside if group.role != "teacher"]
+    sections = numbered.sections(groups, plane.cost)
+    figure, axes, right = numbered.canvas(sections)
+    steps = plane.begin(axes, beside=0.16)
+    at = {group.number: plane.points[group.number] for group in plane.inside}
+    shifts = dict.fromkeys(at, 0.0) | numbered.shifts(axes, groups, at)
+    seen = {number: moved(axes, at[number], shifts[number]) for number in at}
+    lines = _family_lines(axes, groups, seen, faint=True)
+    numbers = {number: row.number for section in sections for row in section.rows for number in row.groups}
+    for group in plane.inside:
+        if group.number in numbers:
+            numbered.mark(axes, group, at[group.number], shifts[group.number], numbers[group.number])
+        else:
+            _draw(axes, group, at[group.number], shifts[group.number])
+    boxes = boxes_of(axes, list(seen.values()), numbered.RADIUS)
+    teachers = [Label(each.number, each.label, seen[each.number], INK, "bold") for each in plane.inside if each.role == "teacher"]  # fmt: skip
+    _place(axes, [*plane.arrows(axes), *teachers], boxes, [*lines, *steps])
+    note = numbered.table(figure, sections, plane.cost, right)
+    front_there = [] if pair.is_frozen else [(FRONT, "best for its cost")]
+    numbered.legend(figure, right, front_there, {group.taught for group in groups})
+    signs = "; marks of nearly one cost stand side by side" + note
+    caption(figure, pair, pair.groups, ", ± one standard deviation" if any(each.std for each in groups) else "", signs)
     return figure
-
-
-def cost_name(pair: Pair, cost: str) -> str:
-    """Return what the axis of a cost is called; a time says of how many images, and where it was measured."""
-    if not cost.startswith("latency"):
-        return NAMES[cost]
-    size = int(cost.rpartition("_")[2])
-    return f"inference of {size:,} image{'s' * (size > 1)}, median ms on {', '.join(pair.machines)}"
-
-
-def far_teachers(pair: Pair, points: dict[int, Point]) -> set[int]:
-    """Return the numbers of the teachers that would squeeze everything else into a part of the width."""
-    others = [points[group.number][0] for group in pair.groups if group.role != "teacher"]
-    teachers = [group.number for group in pair.groups if group.role == "teacher"]
-    return {number for number in teachers if others and points[number][0] > FAR * max(others)}
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -122,15 +177,16 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     return kept
 
 
-def _limits(axes: Axes, pair: Pair, points: list[Point]) -> None:
+def _limits(axes: Axes, plane: Plane, beside: float) -> None:
     axes.set_xscale("log")
-    costs = [x for x, _ in points]
+    costs = [plane.points[group.number][0] for group in plane.inside]
     low, high = min(costs), max(costs)
-    room = max((high / low) ** 0.07, 2 / (high / low) ** 0.5)  # leaves room beside a single point too
+    room = max((high / low) ** beside, 2 / (high / low) ** 0.5)  # leaves room beside a single point too
     axes.set_xlim(low / room, high * room)
     log_ticks(axes.xaxis, *axes.get_xlim())
-    ends = [group.error + sign * (group.std or 0) for group in [*pair.groups, *pair.guides] for sign in (-1, 1)]
-    least = min(group.error for group in [*pair.groups, *pair.guides])
+    shown = [group for group in [*plane.pair.groups, *plane.pair.guides] if group.number not in plane.low]
+    ends = [group.error + sign * (group.std or 0) for group in shown for sign in (-1, 1)]
+    least = min(group.error for group in shown)
     error_scale(axes, max(min(ends), 0.5 * least), max(ends))
 
 
@@ -145,28 +201,27 @@ def _front(axes: Axes, points: list[Point]) -> np.ndarray:
     return np.array(corners)
 
 
-def _family_lines(axes: Axes, pair: Pair, points: dict[int, Point]) -> list[np.ndarray]:
+def _family_lines(axes: Axes, groups: list[Group], points: dict[int, Point], faint: bool = False) -> list[np.ndarray]:
     """Join the settings of a family that differ in its number alone, and return the lines; the control has none."""
     drawn: list[np.ndarray] = []
-    members: dict[tuple, list[Group]] = {}
-    for group in pair.groups:
-        if not group.role:
-            members.setdefault(group.line, []).append(group)
-    for groups in members.values():
-        line, first = np.array(sorted(points[group.number] for group in groups)), groups[0]
+    for members in lines_of(groups):
+        line, first = np.array(sorted(points[group.number] for group in members)), members[0]
         if len(line) < 2:
             continue
         style = dict(color=look(first.family).colour, linewidth=0.8, alpha=0.75 if first.taught else 0.45)
+        style |= dict(linewidth=0.5, alpha=0.3) if faint else {}
         gid = f"family-{first.family}-{'taught' if first.taught else 'alone'}"
         axes.plot(*line.T, zorder=2, gid=gid + (f"-{first.suffix}" if first.suffix else ""), **style)
         drawn.append(line)
     return drawn
 
 
-def _guides(axes: Axes, pair: Pair) -> None:
+def _guides(axes: Axes, pair: Pair, low: set[int]) -> None:
     """Draw each teacher's error as a thin line across the axes, with a name where its point is not in the figure."""
     own = {group.number for group in pair.groups}
     for group in pair.guides:
+        if group.number in low:
+            continue
         axes.axhline(group.error, color=MUTED, linewidth=0.5, zorder=1.5, gid=f"teacher-{group.number}")
         if group.number not in own:
             axes.annotate(
@@ -212,51 +267,24 @@ def _draw(axes: Axes, group: Group, at: Point, shift: float) -> None:
         axes.plot([at[0]] * 2, _span(axes, group), gid=f"error-{group.number}", **bar)
 
 
-def _labels(
-    axes: Axes,
-    groups: list[Group],
-    on_front: list[Group],
-    points: dict[int, Point],
-    lines: list[np.ndarray],
-    more: dict[int, str],
-) -> None:
-    """Label the teachers, the front and the control, of each line of unusual settings an end, and all others where they are few.
-
-    `more`: what some labels say beyond the group's own.
-    """
-    rank = {"teacher": 0, "control": 2}  # the front is between them
-    first = [group for group in groups if group.role or group in on_front]
-    first.sort(key=lambda group: 1 if group in on_front and group.role != "teacher" else rank[group.role])
-    ends = _ends(groups)
-    chosen = first + [each for each in groups if each not in first and (each in ends or len(groups) <= ALL_LABELLED)]
+def _labels(axes: Axes, plane: Plane, points: dict[int, Point], lines: list[np.ndarray]) -> None:
+    """Label the arrows, the front, the control and each line once, and all others where they are few."""
     boxes = boxes_of(axes, list(points.values()), 3.6)
-    guides = [np.array([(axes.get_xlim()[0], y), (axes.get_xlim()[1], y)]) for y in _heights(axes)]
-    taught = {group.label for group in chosen if group.taught}
-    labels = []
-    for group in chosen:
-        words = (
-            group.label + (", alone" if not group.taught and group.label in taught else "") + more.get(group.number, "")
-        )
-        weight = "bold" if group.role == "teacher" else "normal"
-        labels.append(Label(group.number, words, points[group.number], _colour(group), weight, below=group in on_front))
-    place(axes, labels, boxes, [*lines, *guides])
+    _place(
+        axes,
+        [*plane.arrows(axes), *labels_of(axes, plane.inside, plane.on_front(), points, ALL_LABELLED)],
+        boxes,
+        lines,
+    )
 
 
-def _ends(groups: list[Group]) -> list[Group]:
-    """Return the least group of each line whose settings its labels say, such as `no CRS`: without one nothing says it."""
-    lines: dict[tuple, list[Group]] = {}
-    for group in groups:
-        if group.suffix and not group.role:
-            lines.setdefault(group.line, []).append(group)
-    return [min(line, key=lambda group: group.cost["params"]) for line in lines.values() if len(line) > 1]
-
-
-def _heights(axes: Axes) -> list[float]:
-    return [line.get_ydata()[0] for line in axes.lines if (line.get_gid() or "").startswith("teacher-")]
-
-
-def _colour(group: Group) -> str:
-    return {"teacher": INK, "control": MUTED}.get(group.role) or look(group.family).colour
+def _place(axes: Axes, labels: list[Label], boxes: np.ndarray, lines: list[np.ndarray]) -> None:
+    heights = [line.get_ydata()[0] for line in axes.lines if (line.get_gid() or "").startswith("teacher-")]
+    guides = [np.array([(axes.get_xlim()[0], y), (axes.get_xlim()[1], y)]) for y in heights]
+    arrows = np.array(
+        [each.arrow_patch.get_window_extent().extents for each in axes.texts if getattr(each, "arrow_patch", None)]
+    )
+    place(axes, labels, np.vstack([boxes, arrows.reshape(-1, 4)]), [*lines, *guides])
 
 
 def _legend(figure: Figure, pair: Pair) -> None:

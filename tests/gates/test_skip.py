@@ -24,6 +24,7 @@ from models.build import build
 from models.output import Output
 from schedules import plot
 from schedules.figures.gates import heat_map, order
+from schedules.heat_maps import heat_maps
 from system.errors import RequestError
 from training.device import to_device
 
@@ -185,6 +186,9 @@ def check_heat_maps(folder, capsys):
     assert plot.main(["--gates", "gated", "--out", "figures", "--html", "page.html"]) == 0
     with Image.open(folder / "figures/gated.gates.png") as image:
         assert image.width == 1920 and len(image.convert("RGB").getcolors(1 << 20)) > 20
+    ((_, figure),) = heat_maps(["gated"])
+    caption = r".* on digits, \d+ epochs?, seed 0, [\d,]+ training and 297 test images"
+    assert any(re.fullmatch(caption, each.get_text()) for each in figure.texts)
     page = (folder / "page.html").read_text()
     assert page.count('src="data:image/png;base64,') == 1 and "gated" in page
     for names, why in ((["gated", "plain"], "'plain' has no gates"), (["gate"], "no run 'gate'.*did you mean 'gated'")):

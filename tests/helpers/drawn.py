@@ -14,6 +14,7 @@ def study(tmp_path, runs, **keywords):
 
 
 def artists(figure, prefix):
-    """Lines and texts by gid."""
+    """Lines, texts and arrows by gid."""
     found = [each for axes in figure.axes for each in (*axes.lines, *axes.texts)] + figure.texts
+    found += [each.arrow_patch for each in found if getattr(each, "arrow_patch", None)]
     return {each.get_gid(): each for each in found if (each.get_gid() or "").startswith(prefix)}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from cli import command
 
@@ -44,9 +45,27 @@ def points(folder: Path, name: str) -> list[tuple[str, int, float]]:
         while data:
             length = int.from_bytes(data[:8], "little")
             event = Event.FromString(data[12 : 12 + length])
-            found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+            found += [
+                (each.tag, event.step, each.simple_value)
+                for each in event.summary.value
+                if not each.HasField("metadata")
+            ]
             data = data[16 + length :]
     return sorted(found)
+
+
+def hyperparameters(folder: Path, name: str) -> dict[str, HParamsPluginData]:
+    """What the run's only event file says for TensorBoard's tab HPARAMS, by tag."""
+    (path,) = (folder / "runs" / name).glob("events.out.tfevents.*")
+    data, found = path.read_bytes(), {}
+    while data:
+        length = int.from_bytes(data[:8], "little")
+        for each in Event.FromString(data[12 : 12 + length]).summary.value:
+            if each.metadata.plugin_data.plugin_name == "hparams":
+                assert each.tag not in found
+                found[each.tag] = HParamsPluginData.FromString(each.metadata.plugin_data.content)
+        data = data[16 + length :]
+    return found
 
 
 def same_run(a: Path, b: Path, name: str) -> bool:

@@ -93,9 +93,15 @@ def test_labels_overlap_nothing(tmp_path, runs, most_missing):
         assert len(labels) >= max(1, len(pair.groups) - most_missing)
         for one, other in itertools.combinations(labels, 2):
             assert not overlap(one, other)
-        centres = [line.axes.transData.transform(line.get_xydata()[0]) for line in artists(figure, "point-").values()]
+        points = artists(figure, "point-").values()
+        centres = [
+            each.axes.transData.transform(each.get_xydata()[0]) for each in points if hasattr(each, "get_xydata")
+        ]
+        arrows = [each.get_window_extent() for each in points if not hasattr(each, "get_xydata")]
+        assert len(arrows) == sum(group.role == "teacher" for group in pair.groups)
         bounds = figure.axes[0].bbox
         for label in labels:
+            assert not any(overlap(label, each) for each in arrows)
             assert not any(label.x0 < x < label.x1 and label.y0 < y < label.y1 for x, y in centres)
             assert bounds.x0 <= label.x0 and label.x1 <= bounds.x1 and bounds.y0 <= label.y0 and label.y1 <= bounds.y1
 
@@ -108,8 +114,14 @@ def test_what_is_drawn(tmp_path):
     for group in pair.groups:
         point = points[f"point-{group.number}"]
         mean = np.mean([run["test_top1_error"] for run in group.runs])
-        cost = axes.get_xlim()[1] if group.role == "teacher" else group.first["params"]  # it would squeeze the others
-        assert point.get_xydata().tolist() == [[cost, pytest.approx(mean)]]
+        if group.role == "teacher":  # its cost would squeeze the others: an arrow to the edge, level with its error
+            figure.draw_without_rendering()
+            box, level = point.get_window_extent(), axes.transData.transform((1e6, mean))[1]
+            assert axes.bbox.x1 - 3 < box.x1 < axes.bbox.x1 + 0.5 < box.x0 + 30 and (
+                box.y0 + box.y1
+            ) / 2 == pytest.approx(level)
+            continue
+        assert point.get_xydata().tolist() == [[group.first["params"], pytest.approx(mean)]]
         hollow = point.get_markerfacecolor() == style.HOLLOW
         assert hollow == (not group.taught) == (group.first["mode"] == "teacher")
         if not group.role:
@@ -135,7 +147,10 @@ def test_what_is_drawn(tmp_path):
     ticks = [label.get_text() for label in axes.get_xticklabels()]
     assert {"500k", "1M", "4M"} <= set(ticks) and len(ticks) <= 8
     teacher = artists(figure, "label-")[f"label-{teachers[0].number}"].get_text()
-    assert teacher == "teacher WRN-28-10, 36.5M \N{RIGHTWARDS ARROW}"
+    assert teacher == f"teacher WRN-28-10: {teachers[0].error:.2f} ± {teachers[0].std:.2f} %, 36.5M parameters"
+    numbers = {artists(figure, f"label-{each.number}")[f"label-{each.number}"].get_text() for each in pair.groups
+               if each.label.startswith("Shuffle") and f"label-{each.number}" in artists(figure, "label-")}  # fmt: skip
+    assert numbers == {"Shuffle_4", "Shuffle_4, alone", "Shuffle_4 (no CRS)", "8", "16", "32"}  # a line is named once
     caption = artists(figure, "caption")["caption"].get_text()
     assert caption.startswith(
         "90 finished runs in 30 groups, 200 epochs, 3 seeds a point: means, bars of one standard deviation"
@@ -282,4 +297,9 @@ def test_a_heat_map_of_share_and_dimensions(tmp_path):
             assert group.first["conv"] == conv
     colours = [patch.get_facecolor() for _, patch in sorted((p.get_xy(), p) for p in axes["panel-0"].patches)]
     assert len({*colours}) == 4
+    figure.draw_without_rendering()  # few cells are large, with the scale of colours beside them; all is in the figure
+    assert {text.get_fontsize() for text in axes["panel-0"].texts if text.get_gid()} == {1.4 * style.TINY}
+    for text in [*figure.texts, *itertools.chain.from_iterable(each.texts for each in figure.axes)]:
+        box = text.get_window_extent()
+        assert box.x0 > 0 < box.y0 and box.x1 < figure.bbox.x1 and box.y1 < figure.bbox.y1
     assert dimensions(study(tmp_path, samples.published()).pairs[0], "test_top1_error") is None

@@ -393,6 +393,7 @@ def test_what_is_written(search, capsys):
 
     svg = rendered(brackets_figure(search, results, best), "svg").decode()
     assert svg.count('id="run-s.') == 17 and svg.count('id="winner"') == 1 and "bracket 2: 9 runs" in svg
+    assert "; 9 epochs at the most, 1 seed a run; 64 training images, 60 held out" in svg
     assert "run-s." not in rendered(brackets_figure(search, [], None), "svg").decode()
 
 

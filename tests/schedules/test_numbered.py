@@ -1,0 +1,83 @@
+"""Figures of many groups at nearly one cost: numbered marks and the list of the numbers. And what labels have in common."""
+
+import itertools
+
+import numpy as np
+import pytest
+import study_samples as samples
+from drawn import artists, study
+
+from schedules.figures import numbered, style
+from schedules.figures.naming import what_differs
+from schedules.figures.tradeoff import tradeoff
+
+
+@pytest.fixture(autouse=True)
+def the_style():
+    with style.drawing():
+        yield
+
+
+def crowd(tmp_path, images):
+    """Twelve families at two costs, taught and alone, and a teacher far off."""
+    of_all = {"data_test": images, "data_train": 5 * images} if images else {}
+    runs = samples.several("Conv", 3.8, 3, taught=False, name="the.teacher", params=36_479_194, **of_all)
+    for place in range(24):
+        number = place // 12
+        for taught in (True, False):
+            error = 40 - 9 * number + 0.4 * (place % 12) + (not taught) * (place % 3)
+            fields = dict(params=(27_000, 60_000)[number] + 20 * place, group=f"{place}{taught}", **of_all)
+            conv = ("TensorTrain", "Tucker", "CP")[place % 3] + f"_{(1 + number) / 10}_{2 + place % 12 // 3}"
+            runs += samples.several(conv, error, 3, 0.05, taught=taught, **fields)
+    (pair,) = study(tmp_path, runs, curves=False).pairs
+    return pair
+
+
+def test_marks_of_a_crowd_are_numbered_and_listed_in_order_of_error(tmp_path):
+    pair = crowd(tmp_path, 10_000)
+    figure = tradeoff(pair, "params", "test_top1_error")
+    figure.draw_without_rendering()
+    (axes,), points, labels = figure.axes, artists(figure, "point-"), artists(figure, "label-")
+    assert len(points) == len(pair.groups) == 49
+    plain = [group for group in pair.groups if not group.role]
+    lines = [points[f"point-{group.number}"] for group in plain]
+    centres = [line.get_transform().transform(line.get_xydata()[0]) for line in lines]
+    for one, other in itertools.combinations(np.array(centres) * 72 / figure.dpi, 2):
+        assert np.hypot(*(one - other)) > 2 * numbered.RADIUS - 0.01
+    said = {group.number: labels[f"label-{group.number}"].get_text() for group in plain}
+    found = numbered.sections(plain, "params")
+    assert [section.title for section in found] == ["about 27.1k parameters", "about 60.4k parameters"]
+    rows_ = [row for section in found for row in section.rows]
+    assert [row.number for row in rows_] == [*range(1, 25)]
+    for section in found:
+        assert [row.taught.error for row in section.rows] == sorted(row.taught.error for row in section.rows)
+    for row in rows_:
+        assert row.taught.label == row.alone.label and said[row.taught.number] == said[row.alone.number] == str(
+            row.number
+        )
+    words = [text.get_text() for text in figure.texts]
+    assert all(f"{each.error:.1f} ±{each.std:.1f}" in words for each in plain)
+    clear = {text.get_text() for text in figure.texts if text.get_fontweight() == "bold" and text.get_text()[0] in "+−"}
+    assert clear and all(float(each) > 1.2 for each in clear)  # of 10,000 images and three seeds
+    teacher = next(group for group in pair.groups if group.role)
+    assert labels[f"label-{teacher.number}"].get_text().endswith("%, 36.5M parameters")
+    assert axes.get_ylim()[0] > 25 and not artists(figure, "teacher-")  # 3.8 % would leave most of the height empty
+    box = points[f"point-{teacher.number}"].get_window_extent()
+    assert abs(box.x1 - axes.bbox.x1) < 2 and abs(box.y0 - axes.bbox.y0) < 2
+    caption = artists(figure, "caption")["caption"].get_text().replace("\n", " ")
+    assert "± one standard deviation; 50,000 training and 10,000 test images" in caption and "grey where" in caption
+    unknown = tradeoff(crowd(tmp_path / "unknown", None), "params", "test_top1_error")
+    assert "grey where" not in artists(unknown, "caption")["caption"].get_text().replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    "labels, found",
+    [
+        (["Shuffle_16", "Shuffle_1"], ["16", "1"]),
+        (["TensorTrain_0.26_4", "TensorTrain_0.2_4"], ["0.26", "0.2"]),
+        (["TopK_0.05 (no CRS)", "TopK_0.15 (no CRS)"], ["0.05", "0.15"]),
+        (["ACDC", "ACDC_8"], ["ACDC", "ACDC_8"]),
+    ],
+)
+def test_what_differs_between_labels(labels, found):
+    assert what_differs(labels) == found
