@@ -122,4 +122,4 @@ def means(sums: dict[str, float], images: int) -> dict[str, float]:
     """Turn sums over images into means, errors into percent. Raise MachineFault where there is no image."""
     if not images:
         raise MachineFault("none of the images could be read")
-    return {name: value / images * (100 if name.endswith("error") else 1) for name, value in sums.items()}
+    return {name: (100 * value if name.endswith("error") else value) / images for name, value in sums.items()}
