@@ -23,6 +23,7 @@ from functools import partial
 
 from cli import command, options
 from cli.request import Request
+from system import memory
 from system.configuration import Configuration
 
 
@@ -34,6 +35,7 @@ def resolve(arguments: list[str] | None = None) -> Configuration:
 
 if __name__ == "__main__":
     command.check(resolve)  # --help and a wrong request are answered before torch is imported
+    memory.keep_freed()  # --latency times inference as training and its evaluation do it
 
 from torch import nn
 

@@ -21,7 +21,7 @@ if __name__ == "__main__":
 from cli import command, options
 from cli.request import Request
 from distributed import launch
-from system import threads
+from system import memory, threads
 
 
 def resolve(arguments: list[str] | None = None) -> Request:
@@ -37,6 +37,7 @@ if __name__ == "__main__":
     if len(gpus) > 1 and launch.world_size() == 1:
         sys.exit(command.run(lambda: launch.start_on_each(gpus)))
     threads.configure()
+    memory.keep_freed()
 
 import torch
 

@@ -33,6 +33,7 @@ from layers.init import materialise
 from layers.product import riffle
 from layers.spec import ConvSpec
 from models.build import build
+from system import memory
 
 SIZES = (16, 32, 64, 128, 160, 254, 256, 320, 640, 1280)
 DEEP = ["--wrn_depth", "28", "--wrn_width", "10"]
@@ -187,4 +188,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    memory.keep_freed()  # as main.py does
     peak(sys.argv[2]) if sys.argv[1:2] == ["peak"] else main()

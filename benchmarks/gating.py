@@ -29,6 +29,7 @@ from gates.skip import skip
 from input.datasets import side_of
 from layers.init import materialise
 from models.build import build
+from system import memory
 from training.device import to_device
 
 NETWORKS = (
@@ -142,6 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("networks", nargs="*", default=NETWORKS, help="command lines of count.py")
     request = parser.parse_args(arguments)
+    memory.keep_freed()  # as main.py does
     torch.set_num_threads(request.threads)
     if request.training:
         rows = [steps(each, request.gate, request.batch, request.repeats) for each in request.networks]

@@ -22,6 +22,7 @@ from benchmarks.table import show
 from cli import options
 from layers.init import materialise
 from models.build import build
+from system import memory
 from training.device import to_device
 
 BATCHES = 1, 128
@@ -75,6 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("convs", nargs="*", default=["Sep", *(conv for conv in CONVS if conv != "Sep")])
     request = parser.parse_args(arguments)
+    memory.keep_freed()  # as main.py does
     torch.set_num_threads(request.threads)
     rows = [measure(conv, batch, request.repeats) for batch in BATCHES for conv in request.convs]
     show(rows, request.json, ".4f", repeats=request.repeats)

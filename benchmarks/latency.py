@@ -26,6 +26,7 @@ from counting.latency import timings
 from layers.init import materialise
 from models.build import build
 from models.dense import densify
+from system import memory
 from training.device import to_device
 
 LARGEST = 1e-4
@@ -76,6 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("convs", nargs="*", default=[conv for conv in CONVS if conv != "Conv"])
     request = parser.parse_args(arguments)
+    memory.keep_freed()  # as main.py does
     torch.set_num_threads(request.threads)
     batches = [int(each) for each in request.batches.split(",")]
     rows = [row for conv in request.convs for row in measure(conv, batches)]

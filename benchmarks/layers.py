@@ -30,6 +30,7 @@ from cli import options
 from layers.init import materialise
 from layers.spec import ConvSpec
 from models.build import build
+from system import memory
 from training.device import to_device
 
 CHANNELS, IMAGES, SIDE = 640, 16, 8
@@ -97,6 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("convs", nargs="*", default=CONVS)
     request = parser.parse_args(arguments)
+    memory.keep_freed()  # as main.py does
     torch.set_num_threads(request.threads)
     rows = [measure(conv, request.repeats, request.operators) for conv in request.convs]
     show(rows, request.json, ".4f", repeats=request.repeats)

@@ -25,6 +25,7 @@ from input.datasets import side_of
 from layers.init import materialise
 from models.build import build
 from sparsity.shrunk import shrink
+from system import memory
 from training.device import to_device
 
 NETWORKS = (
@@ -92,6 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("networks", nargs="*", default=NETWORKS, help="command lines of count.py")
     request = parser.parse_args(arguments)
+    memory.keep_freed()  # as main.py does
     torch.set_num_threads(request.threads)
     rows = [measure(each, request.share, request.repeats) for each in request.networks]
     show(rows, request.json, ".3g", repeats=request.repeats, share=request.share)

@@ -33,6 +33,7 @@ from input.batches import Batch
 from layers.base import Block
 from layers.init import materialise
 from models.build import build
+from system import memory
 from training.device import to_device
 from training.metrics import Meter
 from training.optim import sgd
@@ -198,6 +199,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--network", default="16-2", help="depth and width of the WideResNet of `steps`")
     parser.add_argument("--json", metavar="FILE")
     given = parser.parse_args(arguments)
+    memory.keep_freed()  # as main.py does
     torch.set_num_threads(given.threads)
     found = {"torch": torch.__version__, "device": str(DEVICE), "machine": platform.machine(), "threads": given.threads}
     found["repeats"] = given.repeats
