@@ -48,7 +48,9 @@ def measure(way: str, conv: str, images: int) -> None:
 
 def in_turn(conv: str, images: int, repeats: int) -> dict:
     """Return a network's row of the table."""
-    environment = {name: value for name, value in os.environ.items() if name not in memory.ALLOCATOR}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in (*memory.ALLOCATOR, "GLIBC_TUNABLES")
+    }
     found: dict[str, list[dict]] = {way: [] for way in WAYS}
     for _ in range(repeats):
         for way in WAYS:

@@ -25,6 +25,7 @@ from input.augment import Augmentation
 from input.batches import BatchPlan
 from input.datasets import DATASETS
 from input.memory import Data
+from system import memory
 from training.metrics import Meter
 from training.optim import sgd
 from training.step import TrainStep
@@ -79,6 +80,7 @@ def main() -> None:
     parser.add_argument("--convs", default="Conv,SepHashed_0.1,ACDC_12")
     parser.add_argument("--json")
     given = parser.parse_args()
+    memory.keep_freed()  # as main.py does
     rows = measure(given.convs.split(","), given.repeats)
     show(rows, given.json, device=str(DEVICE), repeats=given.repeats)
 

@@ -2,7 +2,8 @@
 
 y = (M₁P)(M₂P)… as ACDC has it (layers/acdc.py), on columns: x ← P·C·(d ⊙ P′·C^T·(a ⊙ x)) for each factor in turn. Only x and
 the diagonals are kept for the backward pass, and columns go through in blocks, so states take no more than HISTORY bytes
-however many the factors are. It is one operator to torch: a compiler, a tracer or a counter sees no factors.
+however many the factors are. Only states of no more than KEPT bytes, as of small matrices, wait for the backward pass. It is one
+operator to torch: a compiler, a tracer or a counter sees no factors.
 
     product(torch.eye(64), a, d, None, True)     # a, d: (11, 64); ACDC's matrix
 """
@@ -18,6 +19,7 @@ from layers.cosine import Direct, Fourier, Staged, transform
 
 SPACE = 1 << 30  # bytes that factors formed as matrices may take on a GPU, with all that their gradients need
 HISTORY = 1 << 25  # bytes of states that a backward pass holds at most, on a CPU
+KEPT = 1 << 21  # bytes of states that are kept from the forward pass on, on a CPU: a third of the transforms is spared
 BLOCK = 1 << 17  # numbers of a state that stay in a CPU's cache from one product to the next
 LEAST = 32  # columns of a block
 SMALL = 96  # channels up to which a factor is formed as a matrix: the calls, not the products, take the time
@@ -105,6 +107,12 @@ class _Factors:
         torch.mul(within, d, out=scaled)
         self._permute(cosine.synthesise, scaled, out, self.ways.after, number)
 
+    def apply_all(self, x: Tensor, states: Tensor | list[Tensor]) -> None:
+        """Write x and the two states of each factor in turn to `states`."""
+        states[0].copy_(x)
+        for number in range(len(self.a)):
+            self.apply(number, *(states[place] for place in range(2 * number, 2 * number + 3)))
+
     def back(self, number: int, slope: Tensor, states: list[Tensor], sums: tuple[Tensor, Tensor], back: Ways) -> Tensor:
         """Return the gradient of factor `number`'s input from that of its result, `slope`, which is overwritten.
 
@@ -121,7 +129,7 @@ class _Factors:
             else:
                 torch.index_select(slope, 0, order[number % len(order)], out=permuted)
             undo(permuted, transformed, spare)
-            total[number] += states.pop().mul_(transformed).sum(1)
+            total[number] += torch.mul(states.pop(), transformed, out=spare).sum(1)
             torch.mul(transformed, diagonal, out=slope)
         return slope
 
@@ -190,25 +198,38 @@ def _prepare(
     return _Factors(ways, a, d, block), back, block
 
 
-def _product(x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool) -> Tensor:
+def _kept_states(x: Tensor, a: Tensor) -> int:
+    """Return how many states of x, all in one block, are kept for the backward pass: all or none."""
+    count, numbers = 2 * len(a) + 1, x.shape[0] * x.shape[1]
+    small = a.device.type == "cpu" and 2 * numbers <= BLOCK and count * numbers * a.element_size() <= KEPT
+    return count if small and not forms_matrices(a, x.shape[1]) else 0
+
+
+def _product(x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool) -> tuple[Tensor, Tensor]:
+    """Return the result (N, R), and the states that are kept."""
+    history = x.new_empty(_kept_states(x, a), *x.shape)
     if forms_matrices(a, x.shape[1]):
         with torch.autocast(x.device.type, enabled=False):
-            return _Matrices(a, d, permutations, inside).apply(x)[-1]
+            return _Matrices(a, d, permutations, inside).apply(x)[-1], history
     factors, _, block = _prepare(a, d, permutations, inside, x.shape[1])
     inputs, to_inputs, out = factors.ways.cosine.inputs, factors.ways.cosine.inputs_back, x.new_empty(x.shape)
     with torch.autocast(x.device.type, enabled=False):
         for start in range(0, x.shape[1], block):
             state = x[:, start : start + block].index_select(0, inputs)
             factors.fit(state.shape[1])
-            within = torch.empty_like(state)
-            for number in range(len(a)):
-                factors.apply(number, state, within, state)
+            if len(history):
+                factors.apply_all(state, history)
+                state = history[-1]
+            else:
+                within = torch.empty_like(state)
+                for number in range(len(a)):
+                    factors.apply(number, state, within, state)
             out[:, start : start + block] = state.index_select(0, to_inputs)
-    return out
+    return out, history
 
 
 def _product_backward(
-    gradient: Tensor, x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool
+    gradient: Tensor, x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool, history: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of `product` with respect to x, a and d, from that with respect to its result (N, R)."""
     if forms_matrices(a, x.shape[1]):
@@ -218,15 +239,16 @@ def _product_backward(
     cosine = factors.ways.cosine
     inputs, to_inputs, to_outputs = cosine.inputs, cosine.inputs_back, cosine.outputs_back
     by_x, sums = x.new_empty(x.shape), (torch.zeros_like(factors.a), torch.zeros_like(factors.d))
-    history = x.new_empty(2 * len(a) + 1, len(x) * block)  # once: memory that is new to the process costs time
+    known = len(history) > 0
+    if not known:
+        history = x.new_empty(2 * len(a) + 1, len(x) * block)  # once: memory that is new to the process costs time
     with torch.autocast(x.device.type, enabled=False):
         for start in range(0, x.shape[1], block):
             given = x[:, start : start + block]
             factors.fit(given.shape[1])
-            states = [state[: given.numel()].view(given.shape) for state in history]
-            torch.index_select(given, 0, inputs, out=states[0])
-            for number in range(len(a)):
-                factors.apply(number, *states[2 * number : 2 * number + 3])
+            states = list(history) if known else [state[: given.numel()].view(given.shape) for state in history]
+            if not known:
+                factors.apply_all(given.index_select(0, inputs), states)
             states.pop()
             slope = gradient[:, start : start + block].index_select(0, inputs)
             for number in reversed(range(len(a))):
@@ -237,23 +259,30 @@ def _product_backward(
 
 def _keep(ctx, inputs, output) -> None:
     x, a, d, permutations, ctx.inside = inputs
-    ctx.save_for_backward(x, a, d, permutations)
+    ctx.set_materialize_grads(False)  # the states have none
+    ctx.save_for_backward(x, a, d, permutations, output[1])
 
 
-def _backward(ctx, gradient: Tensor):
-    return *OPERATORS.acdc_product_backward(gradient, *ctx.saved_tensors, ctx.inside), None, None
+def _backward(ctx, gradient: Tensor, _):
+    x, a, d, permutations, history = ctx.saved_tensors
+    found = OPERATORS.acdc_product_backward(gradient, x, a, d, permutations, ctx.inside, history)
+    return *found, None, None
 
 
 # Not torch.library.custom_op: its first call imports the compiler, which takes seconds.
 LIBRARY, OPERATORS = torch.library.Library("swapconv", "DEF"), torch.ops.swapconv
-LIBRARY.define("acdc_product(Tensor x, Tensor a, Tensor d, Tensor? permutations, bool inside) -> Tensor")
+LIBRARY.define("acdc_product(Tensor x, Tensor a, Tensor d, Tensor? permutations, bool inside) -> (Tensor, Tensor)")
 LIBRARY.define(
-    "acdc_product_backward(Tensor gradient, Tensor x, Tensor a, Tensor d, Tensor? permutations, bool inside)"
-    " -> (Tensor, Tensor, Tensor)"
+    "acdc_product_backward(Tensor gradient, Tensor x, Tensor a, Tensor d, Tensor? permutations, bool inside,"
+    " Tensor history) -> (Tensor, Tensor, Tensor)"
 )
 LIBRARY.impl("acdc_product", _product, "CompositeExplicitAutograd")
 LIBRARY.impl("acdc_product_backward", _product_backward, "CompositeExplicitAutograd")
-torch.library.register_fake("swapconv::acdc_product", lambda x, *_: x.new_empty(x.shape), lib=LIBRARY)
+torch.library.register_fake(
+    "swapconv::acdc_product",
+    lambda x, a, *_: (x.new_empty(x.shape), x.new_empty(_kept_states(x, a), *x.shape)),
+    lib=LIBRARY,
+)
 torch.library.register_fake(
     "swapconv::acdc_product_backward",
     lambda gradient, x, a, d, *_: (x.new_empty(x.shape), a.new_empty(a.shape), d.new_empty(d.shape)),
@@ -268,4 +297,4 @@ def product(x: Tensor, a: Tensor, d: Tensor, permutations: Tensor | None, inside
     Args: permutations: (2F, N), inside and after each factor in turn, or None for riffles; inside: whether there is a riffle
     inside the factors too. Returns (N, R).
     """
-    return OPERATORS.acdc_product(x, a, d, permutations, inside)
+    return OPERATORS.acdc_product(x, a, d, permutations, inside)[0]

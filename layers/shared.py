@@ -1,8 +1,8 @@
 """Numbers that many entries share, in the pseudo-random order that a hash gives.
 
 The entries are put in order by sorting a seeded hash of their position, and the entry at place p uses number p mod M. So
-every number serves ⌊n/M⌋ or ⌈n/M⌉ of the n entries. The order is recomputed from one integer and never stored. The gradient of
-number m is a gather and a sum over the places m, m + M, m + 2M, …, not a scatter.
+every number serves ⌊n/M⌋ or ⌈n/M⌉ of the n entries. The order is recomputed from one integer and never stored. On a GPU the
+gradient of number m is a gather and a sum over the places m, m + M, m + 2M, …, not a scatter.
 
     SharedNumbers(entries=8192, count=819, key=7)()        # (8192,)
 """
@@ -71,6 +71,8 @@ class SharedNumbers(Seeded):
         if exporting():
             return self.numbers.index_select(0, self.recorded_structure(0))
         index, order = self.structure()
+        if index.device.type == "cpu" and not torch.compiler.is_compiling():
+            return self.numbers.index_select(0, index)  # one operator each way; its gradient is added entry by entry
         return _Share.apply(self.numbers, index, order)
 
     def kept(self, form: Callable[[], Tensor]) -> Tensor:

@@ -1,7 +1,7 @@
-"""How much memory this process may still take, of the machine and of the control groups that limit it; and keeping what it has.
+"""Memory: how much this process may still take, and whether what it frees stays with it.
 
-memory.free()                                # bytes
-memory.keep_freed()                          # once, before tensors come and go
+memory.free()                                # bytes, of the machine and of the control groups that limit this process
+memory.keep_freed()                          # before training
 
 Imports no torch.
 """
@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+# Of glibc's malloc.h, and the sizes in bytes. Before version 2.35 it refuses BLOCK and takes OLD_BLOCK at most.
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+BLOCK, OLD_BLOCK, UNUSED = 1 << 30, 1 << 25, (1 << 31) - 1
+ALLOCATOR = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_")  # a user's
 CGROUPS = Path("/sys/fs/cgroup")
 PROC = Path("/proc")
-# Parameters of mallopt(3), and what they are set to here: blocks of any size come from the heap, and its end stays.
-TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
-KEEPING = {MMAP_THRESHOLD: 2**30, TRIM_THRESHOLD: 2**31 - 1, TOP_PAD: 2**26}
-# With one of these in the environment the user has decided.
-ALLOCATOR = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 
 
 def free() -> int:
@@ -27,6 +26,22 @@ def free() -> int:
     Where the system does not say, that is all memory of the machine.
     """
     return max(0, min([_of_machine(), *_of_groups()]))
+
+
+def keep_freed() -> None:
+    """Let glibc's allocator keep what is freed, in blocks up to BLOCK bytes, for what is allocated next.
+
+    By default it gives the memory of a large tensor back to the system, which fills it with zeros, page by page, when
+    the next tensor takes it: 5 to 20 % of a training step's CPU time (benchmarks/freed.py). The most memory that
+    is ever needed stays the same; of what is unused, at most UNUSED bytes are kept. It does nothing where the user has
+    set how memory is allocated, and with another C library.
+    """
+    if any(os.environ.get(name) for name in ALLOCATOR) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
+        return
+    with suppress(AttributeError, OSError):
+        setting = ctypes.CDLL(None).mallopt
+        setting(MMAP_THRESHOLD, BLOCK) or setting(MMAP_THRESHOLD, OLD_BLOCK)
+        setting(TRIM_THRESHOLD, UNUSED)
 
 
 def _of_machine() -> int:
@@ -50,20 +65,3 @@ def _of_groups() -> Iterator[int]:
             yield limit - used + int(statistics["inactive_file"])
         if folder == CGROUPS:
             break
-
-
-def keep_freed() -> None:
-    """Let the C library keep what this process frees, for its next tensors, instead of giving it back to the system.
-
-    A training step frees as many megabytes of features as the next one takes. Each page that comes back from the system is
-    cleared and mapped anew, which took a quarter of a step of separable layers on a CPU (benchmarks/freed.py). The process
-    keeps the most that it ever had. It does nothing where the user has set how memory is given back, and with other C
-    libraries than GNU's.
-    """
-    if any(os.environ.get(name) for name in ALLOCATOR):
-        return
-    with suppress(OSError, ValueError, AttributeError):  # not on Linux, or another library
-        if os.confstr("CS_GNU_LIBC_VERSION"):
-            library = ctypes.CDLL(None)
-            for parameter, value in KEEPING.items():
-                library.mallopt(parameter, value)

@@ -24,7 +24,7 @@ from record.paths import RUNS, checkpoint_path
 from record.reader import Record
 from schedules.job_queue import Place
 from schedules.schedule import Job
-from system import threads
+from system import memory, threads
 from system.errors import SwapconvError
 from system.files import file_digest, write_atomically
 from weights.sources import check_run_name
@@ -98,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = parser.parse_args(arguments).name
     check_run_name(name, "NAME")
     threads.configure()
+    memory.keep_freed()
     test_run(name)
     return 0
 

@@ -10,7 +10,7 @@ from references import statistics_of_scipy
 from torch import nn
 
 from blocks import block
-from layers.shared import SharedNumbers
+from layers.shared import SharedNumbers, _Share
 from layers.spec import ConvSpec
 from system.hashing import key as derived_key
 
@@ -102,9 +102,11 @@ def test_the_hash_is_the_same_on_every_platform():
 def test_every_stored_number_receives_its_sum_of_gradients():
     numbers = SharedNumbers(1000, 37, 3)
     nn.init.normal_(numbers.numbers)
-    weights = torch.randn(1000)
-    (numbers() * weights).sum().backward()
-    index = numbers.structure()[0].long()
-    expected = torch.zeros(37).index_add_(0, index, weights)
-    torch.testing.assert_close(numbers.numbers.grad, expected)
-    assert numbers.numbers.grad.all()
+    weights, (index, order) = torch.randn(1000), numbers.structure()
+    expected = torch.zeros(37, dtype=torch.double).index_add_(0, index, weights.double()).float()
+    as_on_a_gpu = _Share.apply(numbers.numbers, index, order)
+    for entries in (numbers(), as_on_a_gpu):
+        numbers.numbers.grad = None
+        (entries * weights).sum().backward()
+        torch.testing.assert_close(numbers.numbers.grad, expected)
+        assert torch.equal(entries, numbers.numbers[index]) and numbers.numbers.grad.all()
