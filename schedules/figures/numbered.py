@@ -34,9 +34,10 @@ LIST, PITCH, LETTER = 3.3, 0.128, 6.5  # width of the list and height of a row i
 ABOVE, BELOW = 0.42, 0.72  # inches
 LINES = 50  # of the list in one column
 COLUMNS = 2
-NAME = 22  # letters
-# where the columns of the list end, in inches from its left; the second is where names begin
-PLACES = {"number": 0.13, "name": 0.22, "cost": 1.68, "taught": 2.28, "alone": 2.88, "gain": 3.24}
+# Where the columns of the list end, in inches from its left, and where names begin; with a teacher for some, and for all or none.
+BOTH = {"number": 0.13, "name": 0.22, "cost": 1.68, "taught": 2.28, "alone": 2.88, "gain": 3.24}
+ONE = {"number": 0.13, "name": 0.22, "cost": 2.6, "error": 3.24}
+NAMES = {len(BOTH): 22, len(ONE): 38}  # letters of a name
 
 
 @dataclass
@@ -174,16 +175,13 @@ def table(figure: Figure, found: Sequence[Section], cost: str, right: float) -> 
     head = {"params": "parameters", "active_parameters": "parameters"}.get(
         cost, head if head != "cost" else "mult-adds"
     )
+    has_both = len({group.taught for row in rows for group in (row.taught, row.alone) if group is not None}) > 1
+    places = BOTH if has_both else ONE
     for place, lines in enumerate(_columns(found)):
         left, y = right + place * (LIST + GAP), height - ABOVE
-        for column, words in (
-            ("name", "conv"),
-            ("cost", head),
-            ("taught", "taught"),
-            ("alone", "alone"),
-            ("gain", "gain"),
-        ):
-            _write(figure, column, words, left, y, color=MUTED)
+        for column, at in places.items():
+            words = {"number": "", "name": "conv", "cost": head}.get(column, column)
+            _write(figure, left + at, words, y, begins=column == "name", color=MUTED)
         figure.add_artist(
             Line2D([left / width, (left + LIST) / width], [(y - 0.08) / height] * 2, color=FAINT, linewidth=0.6)
         )
@@ -194,38 +192,37 @@ def table(figure: Figure, found: Sequence[Section], cost: str, right: float) -> 
                     left / width, (y - 0.02) / height, line.title, fontsize=LETTER, fontweight="bold", va="center"
                 )
             elif line is not None:
-                _row(figure, line, cost, left, y - 0.02, knows)
+                _row(figure, line, cost, {column: left + at for column, at in places.items()}, y - 0.02, knows)
+    if not has_both:
+        return ""
     return "; gain: error alone less error taught, in points" + (", grey where not told apart" if knows else "")
 
 
-def _row(figure: Figure, row: Row, cost: str, left: float, y: float, knows: bool) -> None:
-    first = row.first
-    words = first.label if len(first.label) <= NAME else f"{first.label[: NAME - 1]}…"
+def _row(figure: Figure, row: Row, cost: str, places: dict[str, float], y: float, knows: bool) -> None:
+    """Write a line of the list. Args: places: of its columns, in inches."""
+    first, most = row.first, NAMES[len(places)]
+    words = first.label if len(first.label) <= most else f"{first.label[: most - 1]}…"
     value = f"{100 * first.cost[cost]:.3g} %" if cost == "active_fraction" else human(first.cost[cost])
-    _write(figure, "number", str(row.number), left, y, color=colour(first), fontweight="bold", gid=f"row-{row.number}")
-    _write(figure, "name", words, left, y, color=colour(first))
-    _write(figure, "cost", value, left, y, color=MUTED)
-    for column, group in (("taught", row.taught), ("alone", row.alone)):
+    ink = colour(first)
+    _write(figure, places["number"], str(row.number), y, color=ink, fontweight="bold", gid=f"row-{row.number}")
+    _write(figure, places["name"], words, y, begins=True, color=ink)
+    _write(figure, places["cost"], value, y, color=MUTED)
+    errors = {"taught": row.taught, "alone": row.alone} if "gain" in places else {"error": first}
+    for column, group in errors.items():
         std = f" ±{group.std:.1f}" if group is not None and group.std is not None else ""
-        _write(figure, column, "–" if group is None else f"{group.error:.1f}{std}", left, y)
+        _write(figure, places[column], "–" if group is None else f"{group.error:.1f}{std}", y)
     if row.taught is not None and row.alone is not None:
         gain = f"{row.alone.error - row.taught.error:+.1f}".replace("-", "−")
         clear = _is_clear(row) is True
-        _write(
-            figure,
-            "gain",
-            gain,
-            left,
-            y,
-            color=INK if clear or not knows else MUTED,
-            fontweight="bold" if clear else "normal",
-        )
+        style = {"color": INK if clear or not knows else MUTED, "fontweight": "bold" if clear else "normal"}
+        _write(figure, places["gain"], gain, y, **style)
 
 
-def _write(figure: Figure, column: str, words: str, left: float, y: float, **style) -> None:
+def _write(figure: Figure, x: float, words: str, y: float, begins: bool = False, **style) -> None:
+    """Write words that begin or end at a place in inches."""
     width, height = figure.get_size_inches()
-    x = (left + PLACES[column]) / width
-    figure.text(x, y / height, words, ha="left" if column == "name" else "right", va="center", fontsize=LETTER, **style)
+    side = "left" if begins else "right"
+    figure.text(x / width, y / height, words, ha=side, va="center", fontsize=LETTER, **style)
 
 
 def _is_clear(row: Row) -> bool | None:
