@@ -43,6 +43,7 @@ def stand_ins(tmp_path, monkeypatch):
             folder = tmp_path / "leaves" / split / label
             folder.mkdir(parents=True)
             Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(folder / "0.png")
+    (tmp_path / "results").symlink_to(ROOT / "results")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
