@@ -16,7 +16,9 @@ CGROUPS = Path("/sys/fs/cgroup")
 PROC = Path("/proc")
 # Parameters of mallopt(3), and what they are set to here: blocks of any size come from the heap, and its end stays.
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
-KEEPING = {MMAP_THRESHOLD: 2**30, TRIM_THRESHOLD: 2**31 - 1, TOP_PAD: 2**26}
+# Bytes of such a block at the most: older versions of the library take no more than the second.
+HEAP = (2**30, 2**25)
+KEEPING = {TRIM_THRESHOLD: 2**31 - 1, TOP_PAD: 2**26}
 # With one of these in the environment the user has decided.
 ALLOCATOR = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 
@@ -65,5 +67,7 @@ def keep_freed() -> None:
     with suppress(OSError, ValueError, AttributeError):  # not on Linux, or another library
         if os.confstr("CS_GNU_LIBC_VERSION"):
             library = ctypes.CDLL(None)
+            if not any(library.mallopt(MMAP_THRESHOLD, most) for most in HEAP):
+                return  # any other setting would fix the threshold at 128 kB
             for parameter, value in KEEPING.items():
                 library.mallopt(parameter, value)

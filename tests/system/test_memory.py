@@ -1,8 +1,10 @@
 """Memory: what a process frees stays with it, unless the user has decided otherwise."""
 
+import ctypes
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from small_runs import ROOT
@@ -42,3 +44,20 @@ def test_what_is_freed_is_taken_again(name):
         [sys.executable, "-c", PROBE], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
     assert (int(done.stdout) < 200) == (not name)
+
+
+@pytest.mark.skipif(not os.confstr("CS_GNU_LIBC_VERSION"), reason="another C library")
+@pytest.mark.parametrize(("most", "count"), [(2**30, 3), (2**25, 4), (0, 2)])
+def test_libraries_that_take_no_large_threshold(monkeypatch, most, count):
+    """Older ones take 32 MiB; where none is taken nothing else is set, since that would end the library's own adaptation."""
+    asked = []
+
+    def mallopt(parameter, value):
+        asked.append(parameter)
+        return int(parameter != memory.MMAP_THRESHOLD or value <= most)
+
+    for name in memory.ALLOCATOR:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    memory.keep_freed()
+    assert len(asked) == count and (memory.TRIM_THRESHOLD in asked) == bool(most)
