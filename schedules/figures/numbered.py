@@ -80,9 +80,10 @@ def sections(groups: Sequence[Group], cost: str) -> list[Section]:
         if parts[-1] and row.first.cost[cost] > APART * parts[-1][-1].first.cost[cost]:
             parts.append([])
         parts[-1].append(row)
-    if min(map(len, parts)) < LEAST or max(map(lambda part: _span(part, cost), parts)) > ALIKE:
-        parts = [rows]
-    most, found, number = (LINES * COLUMNS - 3 * len(parts)) // len(parts), [], 0
+    most = (LINES * COLUMNS - 3 * len(parts)) // len(parts)
+    if min(most, *map(len, parts)) < LEAST or max(map(lambda part: _span(part, cost), parts)) > ALIKE:
+        parts, most = [rows], LINES * COLUMNS - 3
+    found, number = [], 0
     for part in parts:
         best = sorted(part, key=lambda row: row.first.error)[:most]
         words = [f"about {amount(cost, median(row.first.cost[cost] for row in part))}"] * (_span(part, cost) <= ALIKE)

@@ -70,6 +70,19 @@ def test_marks_of_a_crowd_are_numbered_and_listed_in_order_of_error(tmp_path):
     assert "grey where" not in artists(unknown, "caption")["caption"].get_text().replace("\n", " ")
 
 
+def test_a_list_has_no_more_sections_than_it_has_room_for(tmp_path):
+    """Of 36 costs with three settings each, not even those would fit: the best of all are listed instead."""
+    runs = [
+        samples.run(f"TensorTrain_{0.01 * (1 + place):g}_{2 + way}", 9 + 0.1 * way + 0.01 * place, group=f"{place}{way}",
+                    params=int(2e4 * 1.2**place))
+        for place in range(36) for way in range(3)
+    ]  # fmt: skip
+    (pair,) = study(tmp_path, runs, curves=False).pairs
+    (section,) = numbered.sections(pair.groups, "params")
+    assert section.title == f"the best {len(section.rows)} of 108" and len(section.rows) > 90
+    assert max(map(len, numbered._columns([section]))) <= numbered.LINES
+
+
 @pytest.mark.parametrize(
     "labels, found",
     [
