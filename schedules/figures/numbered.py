@@ -30,13 +30,13 @@ APART = 1.15  # costs of two sections differ by more than this factor
 ALIKE = 1.4  # and those within one by less than this
 LEAST = 3  # settings of a section
 PLANE, LEFT, GAP = 5.0, 0.45, 0.3  # inches
-LIST, PITCH, LETTER = 3.3, 0.128, 6.5  # width of the list and height of a row in inches; letters in points
+LIST, PITCH, LETTER = 3.65, 0.128, 6.5  # width of the list and height of a row in inches; letters in points
 ABOVE, BELOW = 0.42, 0.72  # inches
 LINES = 50  # of the list in one column
 COLUMNS = 2
-NAME = 22  # letters
+NAME = 31  # letters, as of `SepHashedDecimate (WRN-16-1.84)`
 # where the columns of the list end, in inches from its left; the second is where names begin
-PLACES = {"number": 0.13, "name": 0.22, "cost": 1.68, "taught": 2.28, "alone": 2.88, "gain": 3.24}
+PLACES = {"number": 0.13, "name": 0.22, "cost": 2.03, "taught": 2.63, "alone": 3.23, "gain": 3.59}
 
 
 @dataclass

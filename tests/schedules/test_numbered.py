@@ -83,6 +83,20 @@ def test_a_list_has_no_more_sections_than_it_has_room_for(tmp_path):
     assert max(map(len, numbered._columns([section]))) <= numbered.LINES
 
 
+def test_a_list_has_the_width_of_a_network_whole(tmp_path):
+    """It is all that tells two networks of one conv apart, so it is never cut, and costs stand clear of it."""
+    size = dict(wrn_depth=16, wrn_width=1.84, params=60_583)
+    (pair,) = study(
+        tmp_path, [samples.run("SepHashedDecimate", 25, **size), samples.run("ACDC_4", 26, wrn_depth=16)], curves=False
+    ).pairs
+    found = numbered.sections(pair.groups, "params")
+    figure, _, right = numbered.canvas(found)
+    numbered.table(figure, found, "params", right)
+    figure.draw_without_rendering()
+    boxes = {text.get_text(): text.get_window_extent() for text in figure.texts}
+    assert boxes["SepHashedDecimate (WRN-16-1.84)"].x1 < boxes["60.6k"].x0
+
+
 @pytest.mark.parametrize(
     "labels, found",
     [
