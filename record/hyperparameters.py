@@ -46,9 +46,11 @@ def compared(config: Mapping, counts: Mapping) -> dict[str, str | bool | float]:
 
 
 def _plain(value: object) -> str | bool | float:
-    if isinstance(value, bool | str):
+    if isinstance(value, bool):
         return value
-    return float(value) if isinstance(value, int | float) else str(value)
+    if isinstance(value, int | float):
+        return float(value)
+    return str(value).encode(errors="backslashreplace").decode()  # a path may have bytes that are no UTF-8
 
 
 def beginning(config: Mapping, counts: Mapping) -> Iterator[Event]:

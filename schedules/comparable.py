@@ -70,8 +70,12 @@ def is_reference(run: Run) -> bool:
 
 
 def is_of_width_alone(run: Run) -> bool:
-    """Return whether the run's conv has no number, so that only the network's width says what it costs."""
-    return not run.get("module") and run.get("conv") in FAMILIES and not FAMILIES[run["conv"]].numbers
+    """Return whether the run's conv has no number, so that only the network's width says what it costs.
+
+    Where weights become 0 or channels are chosen, that has a number of its own, and the family is not the conv alone.
+    """
+    conv = run.get("conv")
+    return not run.get("module") and conv in FAMILIES and conv == run.get("family") and not FAMILIES[conv].numbers
 
 
 def comparisons(runs: Sequence[Run]) -> list[Comparison]:

@@ -22,7 +22,7 @@ from schedules.figures.style import FAINT, INK, MUTED, PAPER, human, look
 from schedules.labelling import described
 from schedules.outcomes import Group, Run, Study
 from schedules.published import NOTE, shown_range
-from schedules.table import finite, latency_sizes, percent
+from schedules.table import TEXT, finite, latency_sizes, percent
 
 TEMPLATE = Path(__file__).with_name("page.html")
 GENERATOR = '<meta name="generator" content="swapconv">'  # not in page.html, which is no page yet
@@ -145,7 +145,9 @@ def _run(run: Run, group: Group | None, measure: str, usual: dict[str, str], suf
     `suffix`: what tells its group from others that are gated too.
     """
     times = (f"latency_ms_{size}" for size in latency_sizes(run))
-    shown = {name: run.get(name) for name in (*COLUMNS, *times)} | {"name": run["name"], "reason": run["reason"]}
+    shown = {name: run.get(name) for name in (*COLUMNS, *times)}
+    shown = {name: value for name, value in shown.items() if name in (*TEXT, "taught") or finite(value)}
+    shown |= {"name": run["name"], "reason": run["reason"]}
     shown["published"] = shown_range(run) or None
     if not run["network"]:  # it ended before it had a configuration
         shown |= dict.fromkeys(("dataset", "network", "taught"))
@@ -155,7 +157,7 @@ def _run(run: Run, group: Group | None, measure: str, usual: dict[str, str], suf
             shown["conv"] += f", {network_name(run)}"
     if not run.get("epochs_planned"):
         shown |= dict.fromkeys(("epochs_done", "epochs_planned"))
-    shown["error"] = run.get(measure)
+    shown["error"] = run.get(measure) if finite(run.get(measure)) else None
     if group is not None:
         shown |= {"group": group.number, "mean": group.error, "std": group.std}
     return {name: value for name, value in shown.items() if value is not None}

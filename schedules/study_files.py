@@ -67,7 +67,7 @@ def read(path: str) -> Study:
             check_template(names.value, [*["conv"] * bool(convs.value or met), *grid])
         except RequestError as error:
             raise RequestError(f"{names.where}: names {error}")
-    varied_keys = [*grid, *["conv"] * bool(convs.value)]
+    varied_keys = [*grid, *["conv"] * bool(convs.value or met)]
     varies = {key: each for key, each in base.items() if key in varied_keys}  # the teacher's: students have the grid's
     shared = {key: each for key, each in base.items() if key not in varies and key not in ("dataset", "mode")}
     return Study(

@@ -40,8 +40,8 @@ def keep_freed() -> None:
         return
     with suppress(AttributeError, OSError):
         setting = ctypes.CDLL(None).mallopt
-        setting(MMAP_THRESHOLD, BLOCK) or setting(MMAP_THRESHOLD, OLD_BLOCK)
-        setting(TRIM_THRESHOLD, UNUSED)
+        if setting(MMAP_THRESHOLD, BLOCK) or setting(MMAP_THRESHOLD, OLD_BLOCK):
+            setting(TRIM_THRESHOLD, UNUSED)  # alone it would fix the other one at 128 kB
 
 
 def _of_machine() -> int:

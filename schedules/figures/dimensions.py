@@ -7,6 +7,7 @@ A panel is one family, with a teacher or alone, in one setting. A cell is the me
 parameters of the network; it is empty where nothing has finished.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -36,6 +37,7 @@ LEFT, RIGHT, TOP, BOTTOM, DOWN = (
 CELL, ROW = 0.37, 0.3  # inches
 LARGER = 1.9  # times as large are cells at the most, where few of them leave room
 BESIDE = 2.2  # inches of the scale of colours beside the panels, where they leave as much room; else it is below
+NOTE = 46  # letters of a line below the scale, where it stands beside the panels
 NARROW = 0.3  # inches of a column in which parameters do not fit, and figures stand upright
 COLOURS = LinearSegmentedColormap.from_list("errors", ["#fdf6e3", "#f2c879", "#d9783f", "#9b2f3d", "#3b1230"])
 
@@ -141,6 +143,7 @@ def dimensions(pair: Pair, measure: str) -> Figure | None:
     left, bottom = (used + 0.05, height - TOP - 0.11) if is_beside else (LEFT, 0.58)
     _bar(figure, scale, (left / wide, bottom / height, 1.8 / wide, 0.09 / height))
     at = (left, bottom - 0.3) if is_beside else (LEFT + 2.0, 0.62)
+    notes = [line for note in notes for line in textwrap.wrap(note, NOTE)] if is_beside else notes
     figure.text(
         at[0] / wide, at[1] / height, ("\n" if is_beside else "; ").join(notes), fontsize=TINY, color=MUTED,
         va="top" if is_beside else "center", gid="note",

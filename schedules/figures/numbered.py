@@ -30,14 +30,14 @@ APART = 1.15  # costs of two sections differ by more than this factor
 ALIKE = 1.4  # and those within one by less than this
 LEAST = 3  # settings of a section
 PLANE, LEFT, GAP = 5.0, 0.45, 0.3  # inches
-LIST, PITCH, LETTER = 3.3, 0.128, 6.5  # width of the list and height of a row in inches; letters in points
+LIST, PITCH, LETTER = 3.65, 0.128, 6.5  # width of the list and height of a row in inches; letters in points
 ABOVE, BELOW = 0.42, 0.72  # inches
 LINES = 50  # of the list in one column
 COLUMNS = 2
 # Where the columns of the list end, in inches from its left, and where names begin; with a teacher for some, and for all or none.
-BOTH = {"number": 0.13, "name": 0.22, "cost": 1.68, "taught": 2.28, "alone": 2.88, "gain": 3.24}
-ONE = {"number": 0.13, "name": 0.22, "cost": 2.6, "error": 3.24}
-NAMES = {len(BOTH): 22, len(ONE): 38}  # letters of a name
+BOTH = {"number": 0.13, "name": 0.22, "cost": 2.03, "taught": 2.63, "alone": 3.23, "gain": 3.59}
+ONE = {"number": 0.13, "name": 0.22, "cost": 2.95, "error": 3.59}
+NAMES = {len(BOTH): 31, len(ONE): 45}  # letters of a name, such as `SepHashedDecimate (WRN-16-1.84)`
 
 
 @dataclass
@@ -81,9 +81,10 @@ def sections(groups: Sequence[Group], cost: str) -> list[Section]:
         if parts[-1] and row.first.cost[cost] > APART * parts[-1][-1].first.cost[cost]:
             parts.append([])
         parts[-1].append(row)
-    if min(map(len, parts)) < LEAST or max(map(lambda part: _span(part, cost), parts)) > ALIKE:
-        parts = [rows]
-    most, found, number = (LINES * COLUMNS - 3 * len(parts)) // len(parts), [], 0
+    most = (LINES * COLUMNS - 3 * len(parts)) // len(parts)
+    if min(most, *map(len, parts)) < LEAST or max(map(lambda part: _span(part, cost), parts)) > ALIKE:
+        parts, most = [rows], LINES * COLUMNS - 3
+    found, number = [], 0
     for part in parts:
         best = sorted(part, key=lambda row: row.first.error)[:most]
         words = [f"about {amount(cost, median(row.first.cost[cost] for row in part))}"] * (_span(part, cost) <= ALIKE)

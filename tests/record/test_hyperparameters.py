@@ -5,6 +5,8 @@ from children import Child
 from results import hyperparameters, points, rows_of, saved
 from small_runs import TINY
 
+from record.hyperparameters import beginning
+
 DIGITS = ["digits", "teacher", "-t", "t", *TINY]
 
 
@@ -32,3 +34,5 @@ def test_tensorboard_compares_runs(teacher, workplace):
     for tag, name in zip(tags, ("test_top1_error", "best_test_top1_error")):
         assert drawn[tag] == pytest.approx(last[name])
     assert whole["_hparams_/session_end_info"].session_end_info.status == 1  # STATUS_SUCCESS
+    (_, start) = beginning({"init_from": "folder\udcff/a.pt", "cutout": 8}, {})  # bytes of a path that are no UTF-8
+    assert b"folder\\udcff/a.pt" in start.SerializeToString()

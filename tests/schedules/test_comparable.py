@@ -93,6 +93,16 @@ def test_the_same_data_by_another_name_and_unknown_with_unknown(tmp_path):
     assert caption == "2 finished runs, 200 epochs, 1 seed; 1,500 training and 297 test images."
 
 
+def test_convs_without_a_number_are_beside_those_with_one_but_not_where_they_are_pruned(tmp_path):
+    """The width of `Sep` is all that could meet a budget, but that of `Sep, TopK` is not."""
+    pruned = samples.run("Sep", 6, wrn_width=4.0, family="Sep, TopK", prune="TopK_0.05", group="pruned")
+    runs = [samples.run("ACDC_4", 5), samples.run("Sep", 7, wrn_width=3.0), pruned]
+    pairs = study(tmp_path, runs, curves=False).pairs
+    found = {pair.title: [group.label for group in pair.groups] for pair in pairs}
+    assert [title.split(", ")[1] for title in found] == ["WRN-28-10", "WRN-28-4"]
+    assert [len(labels) for labels in found.values()] == [2, 2]  # beside each of them is the one without a number
+
+
 def test_a_caption_says_how_many_seeds_a_point_has(tmp_path):
     runs = [*samples.several("ACDC", 5, 3), *samples.several("Shuffle_4", 6, 2), samples.run("Sep", 7)]
     (pair,) = study(tmp_path, runs, curves=False).pairs

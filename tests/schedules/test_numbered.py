@@ -70,6 +70,33 @@ def test_marks_of_a_crowd_are_numbered_and_listed_in_order_of_error(tmp_path):
     assert "grey where" not in artists(unknown, "caption")["caption"].get_text().replace("\n", " ")
 
 
+def test_a_list_has_no_more_sections_than_it_has_room_for(tmp_path):
+    """Of 36 costs with three settings each, not even those would fit: the best of all are listed instead."""
+    runs = [
+        samples.run(f"TensorTrain_{0.01 * (1 + place):g}_{2 + way}", 9 + 0.1 * way + 0.01 * place, group=f"{place}{way}",
+                    params=int(2e4 * 1.2**place))
+        for place in range(36) for way in range(3)
+    ]  # fmt: skip
+    (pair,) = study(tmp_path, runs, curves=False).pairs
+    (section,) = numbered.sections(pair.groups, "params")
+    assert section.title == f"the best {len(section.rows)} of 108" and len(section.rows) > 90
+    assert max(map(len, numbered._columns([section]))) <= numbered.LINES
+
+
+def test_a_list_has_the_width_of_a_network_whole(tmp_path):
+    """It is all that tells two networks of one conv apart, so it is never cut, and costs stand clear of it."""
+    size = dict(wrn_depth=16, wrn_width=1.84, params=60_583)
+    (pair,) = study(
+        tmp_path, [samples.run("SepHashedDecimate", 25, **size), samples.run("ACDC_4", 26, wrn_depth=16)], curves=False
+    ).pairs
+    found = numbered.sections(pair.groups, "params")
+    figure, _, right = numbered.canvas(found)
+    numbered.table(figure, found, "params", right)
+    figure.draw_without_rendering()
+    boxes = {text.get_text(): text.get_window_extent() for text in figure.texts}
+    assert boxes["SepHashedDecimate (WRN-16-1.84)"].x1 < boxes["60.6k"].x0
+
+
 @pytest.mark.parametrize(
     "labels, found",
     [

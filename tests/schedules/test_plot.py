@@ -73,7 +73,7 @@ def test_odd_names_and_empty_fields(tmp_path, capsys):
         samples.run("CP_0.2", float("nan"), name="not a number"),
         samples.run("CP_0.3", 0.0, name="perfect", test_top5_error=None),
         samples.run("CP_0.4", 5.0, name="free", params=None),
-        samples.run("CP_0.5", 0, state="failed", name="lost", reason=NASTY),
+        samples.run("CP_0.5", 0, state="failed", name="lost", reason=NASTY, percent_of_teacher_params="nan"),
     ]
     path = samples.write(tmp_path / "st udy$.csv", runs, count=2, conflicts=[NASTY])
     assert command(path, "--html", tmp_path / "page.html") == 0
@@ -92,6 +92,9 @@ def test_odd_names_and_empty_fields(tmp_path, capsys):
     known = json.loads(inside)
     assert not set("<>&") & set(inside)
     assert known["runs"][0]["name"] == NASTY.replace("\x01", "\N{REPLACEMENT CHARACTER}") and len(known["runs"]) == 6
+    assert (
+        "params" in known["runs"][5] and "percent_of_teacher_params" not in known["runs"][5]
+    )  # as others write no number
     assert {key: len(group["curve"]) for key, group in known["groups"].items()} == {"0": 2, "1": 2}
 
 

@@ -136,6 +136,10 @@ def test_a_file_has_budgets_too(workplace):
         "--families Tucker": ["tucker_0.44.0", "tucker_0.44.1"],
         "--convs Sep,Conv": ["sep.0", "sep.1", "conv.0", "conv.1"],
     }
+    teacher, *rest = jobs_of(
+        file.replace("lr: 0.2", "conv: Sep") + "\nteacher: true"
+    )  # the conv varies beside that of base
+    assert teacher.options.conv == "Sep" and all(job.argv.count("--conv") == 1 for job in rest)
 
 
 def test_a_study_by_flags(workplace):
