@@ -1,4 +1,4 @@
-# make demo: train a teacher, its compressed student, the same student alone and the teacher pruned, on digits.
+# make demo: train a teacher, and two seeds of its compressed student, of that one alone and of the teacher pruned, on digits.
 # make test: run all tests but the long ones, which .ci/run adds by FLAGS. Its many processes do not compile the program anew each.
 # make lint: check style, format and the direction of imports.
 # What is installed is compiled where it is first imported: pip would compile all of it, which takes most of a minute.

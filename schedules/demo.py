@@ -1,9 +1,10 @@
-"""Train four networks on digits: a WRN-16-1 teacher, its SepHashed_0.1 student, that one alone, and the teacher pruned.
+"""Train seven networks on digits: a WRN-16-1 teacher, and two seeds of a SepHashed_0.1 student, of that one alone and of the teacher pruned.
 
     make demo                                      # or: python -m schedules.demo
 
-It runs main.py four times, as a user would, and prints one table. A second call finds the runs finished. The table
-shows a difference between the students only where it is larger than chance explains (schedules/difference.py).
+It runs main.py seven times, as a user would, and prints one table. A second call finds the runs finished. Pruned, the
+teacher has fewer parameters than the student. Below the table stands which differences are larger than chance explains
+(schedules/difference.py).
 """
 
 import sys
@@ -14,73 +15,82 @@ if not __package__:  # started as a file: its imports lie in the folder above
 
 import json
 import subprocess
+from collections.abc import Sequence
+from statistics import fmean, stdev
 
 from tabulate import tabulate
 
 from cli import command as cli_command
 from schedules.comparable import images
-from schedules.difference import NOT, Result, is_told_apart, reason
+from schedules.difference import Result, reason, verdict
 from schedules.schedule import ROOT
 from system.errors import RequestError
 
-NETWORK = "--wrn_depth 16 --wrn_width 1 --epochs 16"
+NETWORK = "--wrn_depth 16 --wrn_width 1"
+STUDENT = f"--conv SepHashed_0.1 {NETWORK} --epochs 12"
+PRUNED = f"--init_from demo.teacher --prune TopK_0.038 --prune_at 0 --lr 0.02 {NETWORK} --epochs 5"
+
+
+def _seeds(name: str) -> list[str]:
+    return [f"demo.{name}.{seed}" for seed in (0, 1)]
+
+
+# By role: the names of the runs, one for each seed, and main.py's words.
 RUNS = {
-    "teacher": ("demo.teacher", f"digits teacher -t demo.teacher {NETWORK}"),
-    "taught student": (
-        "demo.student",
-        f"digits student -t demo.teacher -s demo.student --conv SepHashed_0.1 {NETWORK}",
-    ),
-    "student alone": ("demo.alone", f"digits teacher -t demo.alone --conv SepHashed_0.1 {NETWORK}"),
-    "pruned": (
-        "demo.pruned",
-        f"digits teacher -t demo.pruned --init_from demo.teacher --prune TopK_0.1 --prune_at 0 --lr 0.02 {NETWORK} --epochs 5",
-    ),
+    "teacher": (["demo.teacher"], f"digits teacher -t {{name}} {NETWORK} --epochs 16"),
+    "student": (_seeds("student"), f"digits student -t demo.teacher -s {{name}} {STUDENT}"),
+    "student alone": (_seeds("alone"), f"digits teacher -t {{name}} {STUDENT}"),
+    "pruned": (_seeds("pruned"), f"digits teacher -t {{name}} {PRUNED}"),
 }
+COMPARED = (("student", "student alone"), ("pruned", "student"))
+Run = tuple[dict, list[dict]]  # config.json and the rows of metrics.jsonl
 
 
 def main() -> int:
     """Run the command and return its exit status."""
     if sys.argv[1:]:
         raise RequestError(f"unexpected argument {sys.argv[1]!r}: the demo takes none")
-    records = {}
-    for role, (name, command) in RUNS.items():
-        print(f"\n$ python main.py {command} --resume", flush=True)
-        script = str(ROOT / "main.py")
-        if status := subprocess.run([sys.executable, script, *command.split(), "--resume"]).returncode:
+    runs: dict[str, list[Run]] = {}
+    for role, name, seed in [(role, *each) for role, (names, _) in RUNS.items() for each in zip(names, range(2))]:
+        words = f"{RUNS[role][1].format(name=name)} --seed {seed} --resume"
+        print(f"\n$ python main.py {words}", flush=True)
+        if status := subprocess.run([sys.executable, str(ROOT / "main.py"), *words.split()]).returncode:
             return status
         folder = Path("runs") / name
         epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        records[role] = json.loads((folder / "config.json").read_text()), epochs
-    print("\n" + table(records))
+        runs.setdefault(role, []).append((json.loads((folder / "config.json").read_text()), epochs))
+    print("\n" + table(runs))
     return 0
 
 
-def table(records: dict[str, tuple[dict, list[dict]]]) -> str:
-    """Return a column for each role, from its config.json and its epochs, and below the reason for the difference."""
-    taught, alone = (_result(*records[role]) for role in ("taught student", "student alone"))
+def table(runs: dict[str, list[Run]]) -> str:
+    """Return a column for each role, from the runs of its seeds, and below what can be said of the differences."""
+    results = {role: _result(of) for role, of in runs.items()}
     columns = []
-    for role, (record, epochs) in records.items():
+    for role, of in runs.items():
+        (record, epochs), result = of[0], results[role]
         counts = record["counts"]
         columns.append({
-            "": role, "conv": record["config"]["conv"], "error %": f"{epochs[-1]['test_top1_error']:.2f}",
-            "difference": _difference(taught, alone) if role == "taught student" else "",
+            "": role, "conv": record["config"]["conv"],
+            "error %": f"{result.error:.2f}" + (f" ± {result.std:.2f}" if result.std is not None else ""),
             "params": f"{counts['params']:,}", "params, not 0": f"{epochs[-1].get('active_parameters', counts['params']):,}",
             "mult-adds, published": f"{counts['mult_adds']:,.0f}",
             "mult-adds, exact": f"{counts['mult_adds_exact']:,.0f}", "stored bytes": f"{counts['stored_bytes']:,}",
-            "seconds": f"{sum(each['seconds'] for each in epochs):,.0f}",
+            "seconds": f"{sum(each['seconds'] for _, epochs in of for each in epochs):,.0f}",
         })  # fmt: skip
     headers, *rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
     shown = tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * len(columns)))
-    return f"{shown}\ntaught − alone: {reason(taught, alone)}"
+    said = [
+        f"{one} − {other}, {verdict(results[one], results[other])}: {reason(results[one], results[other])}"
+        for one, other in COMPARED
+    ]
+    return "\n".join([shown, *said])
 
 
-def _difference(taught: Result, alone: Result) -> str:
-    apart = is_told_apart(taught, alone)
-    return NOT if apart is False else f"{taught.error - alone.error:+.2f}"
-
-
-def _result(record: dict, epochs: list[dict]) -> Result:
-    return Result(epochs[-1]["test_top1_error"], images(record["config"])[1])
+def _result(runs: Sequence[Run]) -> Result:
+    errors = [epochs[-1]["test_top1_error"] for _, epochs in runs]
+    std = stdev(errors) if len(errors) > 1 else None
+    return Result(fmean(errors), images(runs[0][0]["config"])[1], len(errors), std)
 
 
 if __name__ == "__main__":
