@@ -97,6 +97,10 @@ def test_a_list_has_the_width_of_a_network_whole(tmp_path):
     assert boxes["SepHashedDecimate (WRN-16-1.84)"].x1 < boxes["60.6k"].x0
 
 
+def test_a_gain_of_nothing_has_no_sign():
+    assert [numbered.signed(each) for each in (-0.04, 0.04, 0.0, -0.06, 1.25)] == ["0.0", "0.0", "0.0", "−0.1", "+1.2"]
+
+
 @pytest.mark.parametrize(
     "labels, found",
     [
