@@ -1,9 +1,9 @@
 """Choose the labels of marks: each line is named once, at the end with more room; its other points have their number.
-Where that end finds no place, labels.place names another point.
 
     labels = labels_of(axes, pair.groups, on_front, seen)     # the most important first, for labels.place
 
-Whether a mark was taught or trained alone, it says itself, by being filled or hollow.
+Where the end finds no place, labels.place names another point. Whether a mark was taught or trained alone, it says itself,
+by being filled or hollow.
 """
 
 import os.path
