@@ -45,6 +45,7 @@ from input.datasets import side_of
 from layers.init import materialise
 from layers.user import of_module
 from models.build import build
+from system import memory
 from system.errors import RequestError
 
 
@@ -117,6 +118,7 @@ def _times(config: dict, networks: list[nn.Module], sizes: list[int]) -> list[di
     """Return how long inference takes with each network, in fp32 on the first GPU, else on the CPU."""
     from training.device import choose_device, precision_of, to_device
 
+    memory.keep_freed()  # as main.py does, so that a run's network takes as long here as there
     alone = Configuration({"device": None, "GPU": None, "precision": "fp32"})
     device = choose_device(alone)
     ready = partial(to_device, device=device)

@@ -21,7 +21,6 @@ from torch import nn
 from layers.base import Block
 from layers.cosine_costs import processor
 from models.dense import densify, replacements
-from system import memory
 from system.errors import RequestError
 
 MOST, LEAST, SECONDS = 200, 5, 2.0  # rounds, and the time for each network after which there are no more
@@ -91,7 +90,6 @@ def latencies(
     precision: the context of a forward pass. The keys are `latency_ms_128` and `latency_spread_ms_128`,
     `latency_dense_ms_128` and `latency_dense_spread_ms_128` (None where a layer equals no convolution), and `latency_on`.
     """
-    memory.keep_freed()  # as main.py does
     built = [ready(copy.deepcopy(network)).eval() for network in networks]
     dense = [_dense(of, own, ready) for of, own in zip(networks, built)]
     timed = list(dict.fromkeys(each for each in (*built, *dense) if each is not None))

@@ -47,10 +47,13 @@ def commands(study: Study, request: Configuration, chosen: Sequence[Setting]) ->
     dataset, trained_alone = request.dataset or study.dataset, set()
     of_all = without(words_of(study.flags), request.behind.keys | keys_that_vary(study, request))
     for setting in chosen:
+        # A control gives its width once more, as in all lists that were written before: they stay the same byte for byte.
+        own_keys = keys_in(setting.flags) if setting.budget else ()
+        shared = without([*of_all, *request.behind.words], own_keys)
         for seed in range(request.seeds):
             of_seed = ["--seed", str(seed)] if request.seeds > 1 else []
             suffix = (f".seed{seed}" if of_seed else "") + tail
-            flags = [*of_all, *request.behind.words, *setting.flags, *of_seed]  # the last one wins
+            flags = [*shared, *setting.flags, *of_seed]  # the last one wins
             name, own = f"{request.name}.{setting.name}", without_teaching(flags)
             alone = f"{request.name}.{setting.alone or setting.name}"
             jobs = {

@@ -108,6 +108,9 @@ class Pair:
     without_configuration: int = 0  # unfinished runs of no known network, which every figure counts
     comparison: Comparison = field(default_factory=lambda: Comparison({}))
     apart: tuple[str, ...] = ()  # by what kinds of things it differs from other pairs of this dataset and network
+    is_shown_elsewhere: bool = (
+        False  # whether it holds a teacher alone, which is drawn beside its students in another figure
+    )
 
     @property
     def title(self) -> str:
@@ -213,6 +216,10 @@ def _pairs(runs: list[Run], groups: list[Group], elsewhere: list[Group]) -> list
         pair.without_configuration = unfinished if all(_place(first)) else 0
         _assign(pair, runs, groups, elsewhere)
         pairs.append(pair)
+    lone = {id(each) for each in pairs if [(of.role, of.taught) for of in each.groups] == [("teacher", False)]}
+    guides = {group.number for pair in pairs if id(pair) not in lone for group in pair.guides}
+    for pair in pairs:
+        pair.is_shown_elsewhere = id(pair) in lone and pair.groups[0].number in guides
     return pairs
 
 

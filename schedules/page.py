@@ -98,15 +98,20 @@ def data(study: Study) -> dict:
     """Return what the script of the page reads: the runs for its table, the groups for its tooltips."""
     groups = [group for pair in study.pairs for group in pair.groups]
     of_run = {id(run): group for group in groups for run in group.runs}
+    drawn = {group.number: group for pair in study.pairs if not pair.is_shown_elsewhere for group in pair.groups}
     gated = {
         id(run): group.suffix for pair in study.pairs if pair.is_gated for group in pair.groups for run in group.runs
     }
     usual = {pair.network: Counter(network_name(run) for run in pair.runs).most_common(1)[0][0] for pair in study.pairs}
+    runs = [_run(run, of_run.get(id(run)), study.measure, usual, gated.get(id(run), "")) for run in study.runs]
+    for run in runs:
+        if run.get("group") not in drawn:  # no figure has its point
+            run.pop("group", None)
     return {
         "measure": measure_name(study.measure),
         "latency_sizes": sorted({size for run in study.runs for size in latency_sizes(run)}),
-        "runs": [_run(run, of_run.get(id(run)), study.measure, usual, gated.get(id(run), "")) for run in study.runs],
-        "groups": {group.number: _group(group, study.measure) for group in groups},
+        "runs": runs,
+        "groups": {number: _group(group, study.measure) for number, group in drawn.items()},
     }
 
 

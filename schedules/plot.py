@@ -34,6 +34,7 @@ from weights.sources import check_run_name
 KINDS = (
     "params", "active", "share", "active_mult_adds", "traces", "gated", "dimensions", "mult_adds", "curves", "crs",
 )  # of figures of a study, beside latency_N for N images  # fmt: skip
+ONE_TEACHER = "it is a teacher alone, whose error the figures of its students show"
 
 
 def options(arguments: Sequence[str] | None = None) -> Configuration:
@@ -84,6 +85,7 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
 def figures(study: Study, mult_adds: str, only: str | None = None) -> Iterator[tuple[Pair, str, object]]:
     """Yield each pair with a kind of figure and the figure, or None where there is nothing to draw.
 
+    A pair that holds a teacher alone, which another figure shows beside its students, has no figures.
     `mult_adds`: the convention of counting, `exact` or `published`; `only`: one kind alone.
     """
     from schedules.figures.ablation import ablation
@@ -97,6 +99,8 @@ def figures(study: Study, mult_adds: str, only: str | None = None) -> Iterator[t
 
     exact = "mult_adds_exact" if mult_adds == "exact" else "mult_adds"
     for pair in study.pairs:
+        if pair.is_shown_elsewhere:
+            continue
         sparse = {
             "active": lambda pair=pair: tradeoff(pair, "active_parameters", study.measure),
             "share": lambda pair=pair: tradeoff(pair, "active_fraction", study.measure),
@@ -200,6 +204,9 @@ def main(arguments: list[str] | None = None) -> int:
         if files is None:
             pair = study.pairs[place]
             print(f"no {names[place]}.{kind} for {pair.title}: {why_not(pair, kind, request.mult_adds)}")
+    for place, pair in enumerate(study.pairs if study else ()):
+        if pair.is_shown_elsewhere:
+            print(f"no {names[place]} for {pair.title}: {ONE_TEACHER}")
     if page is not None:
         write(Path(request.html), page.encode())
     return 0

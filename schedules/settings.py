@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice, product
 from string import Formatter
+from typing import TypeVar
 
 from cli import options as cli_options
 from layers.mixed import MixedName, in_file_names, parse_name, parse_open
@@ -27,6 +28,7 @@ from weights.sources import check_run_name
 
 TOLERANCE = 0.05  # a setting meets a budget within this share of it
 MOST = 10_000  # settings of a study
+Value = TypeVar("Value", int, str)
 NOT_GIVEN = "default"  # in names, of a key that a combination leaves to the preset
 
 
@@ -34,13 +36,32 @@ def budgets(text: str) -> list[int]:
     """Return the budgets of `3e5,1e6`, or of `3e5:3e6:5`: five from one to the other in equal ratios."""
     ends = text.split(":")
     if len(ends) == 1:
-        return [amount(each) for each in text.split(",")]
+        found = [amount(each) for each in text.split(",")]
+        if twice := repeated(found):
+            raise ArgumentTypeError(f"{text!r} has {twice:,} twice: give each budget once")
+        return found
     if len(ends) != 3:
         raise ArgumentTypeError(f"{text!r} is neither amounts such as 3e5,1e6 nor LOW:HIGH:POINTS such as 3e5:3e6:5")
     low, high, points = amount(ends[0]), amount(ends[1]), number(int, 2, 1000)(ends[2])
     if low >= high:
         raise ArgumentTypeError(f"{text!r}: the first amount is not below the second")
-    return [_rounded(low * (high / low) ** (place / (points - 1))) for place in range(points)]
+    found = [_rounded(low * (high / low) ** (place / (points - 1))) for place in range(points)]
+    if twice := repeated(found):
+        raise ArgumentTypeError(f"{text!r} has {twice:,} twice, to three digits: give fewer than {points} points")
+    return found
+
+
+def families_of(texts: Sequence[str], at: str) -> list[OpenName | MixedName]:
+    """Return the families that meet budgets; raise RequestError where one is given twice. Args: at: where they stand."""
+    names = [parse_open(text) for text in texts]
+    if twice := repeated([str(name) for name in names]):
+        raise RequestError(f"{at}the family {twice} is given twice: give each family once")
+    return names
+
+
+def repeated(values: Sequence[Value]) -> Value | None:
+    """Return the first value that occurs again, None where there is none."""
+    return next((value for place, value in enumerate(values) if value in values[:place]), None)
 
 
 def _rounded(value: float) -> int:
@@ -161,7 +182,7 @@ def _that_meet(study: Study, request: Configuration) -> list[Setting]:
     """Return each family's nearest setting to each budget, and print which budgets a family cannot meet."""
     config = config_of(study, request)
     network, exact = config["network"], request.budgets is None
-    names = [parse_open(text) for text in request.families] if request.families else _families(network)
+    names = families_of(request.families, "--families: ") if request.families else _families(network)
     if (flag := width_flag(network)) in keys_that_vary(study, request):
         if request.families and (widths := [name for name in names if name.number is None]):
             raise RequestError(

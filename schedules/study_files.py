@@ -22,9 +22,9 @@ from typing import Any
 from cli.config_files import ConfigFiles, Entry, Text, Value
 from cli.flags import training_parser
 from cli.layers import SWITCHED, Keys, keys_of
-from layers.mixed import in_file_names, parse_open, several
+from layers.mixed import in_file_names, several
 from schedules.flags import as_words, teaching_keys
-from schedules.settings import NOT_GIVEN, budgets, canonical_conv, check_template
+from schedules.settings import NOT_GIVEN, budgets, canonical_conv, check_template, families_of
 from schedules.studies import Study
 from system.errors import RequestError, did_you_mean
 from weights.sources import check_source
@@ -95,11 +95,10 @@ def _budgets(entries: Mapping[str, Value], grid: Mapping[str, Value]) -> dict[st
         raise RequestError(f"{both[0][1].where}: {both[0][0]} and {both[1][1].where}, {both[1][0]}: keep one")
     found: dict[str, tuple] = {key: tuple(_amounts(each)) for key, each in given.items()}
     names = tuple(_texts(families, "families", "SepHashed")) if families.value is not None else ()
-    for name in names:
-        try:
-            parse_open(name)
-        except RequestError as error:
-            raise RequestError(f"{families.where}: {error}")
+    try:
+        families_of(names, "")
+    except RequestError as error:
+        raise RequestError(f"{families.where}: {error}")
     return found | ({"families": names} if names else {})
 
 

@@ -6,8 +6,8 @@ Each label takes the place around its point that costs least. A label without an
 important labels have to come first.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -37,6 +37,17 @@ class Label:
     colour: str
     weight: str = "normal"
     below: bool = False  # prefer the place to the left and below, where a front leaves room
+    line: int | None = None  # the line whose name one of its labels has to carry
+    name: str = ""  # the text with the line's name
+    short: str = ""  # the text without it
+
+    @property
+    def names_its_line(self) -> bool:
+        """Whether it carries the name of its line."""
+        return self.line is not None and self.text == self.name
+
+
+Place = tuple[Label, np.ndarray, np.ndarray, np.ndarray]  # a label, its box, its offset in pixels, points of its leader
 
 
 def place(
@@ -49,14 +60,57 @@ def place(
 ) -> list[Annotation]:
     """Draw the labels in their order and return those that found a place. The axes' limits must be final.
 
+    Where the label that names a line finds no place, the first of the line's others that has room for the name carries it.
+
     Args: avoid: (n, 4) boxes x0, y0, x1, y1 in pixels that no label may touch; lines: (m, 2) points each, in data
         units; size: of the letters, in points; farthest: the largest distance of a label from its point, in points.
     """
     canvas = FigureCanvasAgg(axes.figure)
     canvas.figure.draw_without_rendering()  # makes the layout final
-    bounds, scale = axes.get_window_extent(), axes.figure.dpi / 72
     crossed = _along([axes.transData.transform(line) for line in lines])
-    taken, drawn = np.array(avoid, float).reshape(-1, 4), []
+
+    def places(of: Sequence[Label]) -> list[Place]:
+        return _places(axes, canvas, of, np.array(avoid, float).reshape(-1, 4), crossed, size, farthest)
+
+    chosen, tried = list(labels), set()
+    found = places(chosen)
+    while (heir := _heir(found, tried)) is not None:
+        tried.add(heir.number)
+        others = [_with_name(each, heir) if each.line == heir.line else each for each in chosen]
+        attempt = places(others)
+        if any(label.number == heir.number for label, *_ in attempt):
+            chosen, found = others, attempt
+    scale, drawn = axes.figure.dpi / 72, []
+    for label, _, offset, leader in found:
+        arrow = dict(arrowstyle="-", color=label.colour, linewidth=0.4, alpha=0.7, shrinkA=0.5, shrinkB=3)
+        drawn.append(axes.annotate(
+            label.text, label.at, offset / scale, textcoords="offset points", ha="center", va="center", fontsize=size,
+            color=label.colour, fontweight=label.weight, arrowprops=arrow if len(leader) else None,
+            gid=f"label-{label.number}", zorder=6, annotation_clip=False,
+            bbox=dict(boxstyle="square,pad=0.04", facecolor=PAPER, edgecolor="none", alpha=0.8),  # above all lines
+        ))  # fmt: skip
+    return drawn
+
+
+def _heir(found: Sequence[Place], tried: Container[int | str]) -> Label | None:
+    """Return the first placed label of a line that none names, but for those that were tried."""
+    labels = [label for label, *_ in found]
+    named = {label.line for label in labels if label.names_its_line}
+    return next((each for each in labels if each.line not in {None, *named} and each.number not in tried), None)
+
+
+def _with_name(label: Label, heir: Label) -> Label:
+    """Return a label of the heir's line with the text that it has where the heir carries the name."""
+    return replace(label, text=label.name if label.number == heir.number else label.short)
+
+
+def _places(
+    axes: Axes, canvas: FigureCanvasAgg, labels: Sequence[Label], taken: np.ndarray, crossed: np.ndarray, size: float,
+    farthest: float,
+) -> list[Place]:  # fmt: skip
+    """Return the labels that find a place, with it. Args: taken: boxes that none may touch; crossed: points on lines."""
+    bounds, scale = axes.get_window_extent(), axes.figure.dpi / 72
+    found: list[Place] = []
     centres = (taken[:, :2] + taken[:, 2:]) / 2
     for label in labels:
         width, height = _extent(axes, canvas, label, size)
@@ -82,15 +136,9 @@ def place(
         if best is None:
             continue
         _, box, offset, leader = best
-        arrow = dict(arrowstyle="-", color=label.colour, linewidth=0.4, alpha=0.7, shrinkA=0.5, shrinkB=3)
-        drawn.append(axes.annotate(
-            label.text, label.at, offset / scale, textcoords="offset points", ha="center", va="center", fontsize=size,
-            color=label.colour, fontweight=label.weight, arrowprops=arrow if len(leader) else None,
-            gid=f"label-{label.number}", zorder=6, annotation_clip=False,
-            bbox=dict(boxstyle="square,pad=0.04", facecolor=PAPER, edgecolor="none", alpha=0.8),  # above all lines
-        ))  # fmt: skip
+        found.append((label, box, offset, leader))
         taken = np.vstack([taken, box, *(np.hstack([each - 1, each + 1])[None] for each in leader)])
-    return drawn
+    return found
 
 
 def boxes_of(axes: Axes, points: Sequence[tuple[float, float]], radius: float) -> np.ndarray:

@@ -2,7 +2,8 @@
 
     labels = labels_of(axes, pair.groups, on_front, seen)     # the most important first, for labels.place
 
-Whether a mark was taught or trained alone, it says itself, by being filled or hollow.
+Where the end finds no place, labels.place names another point. Whether a mark was taught or trained alone, it says itself,
+by being filled or hollow.
 """
 
 import os.path
@@ -36,18 +37,18 @@ def labels_of(
     Args: points: where the marks are, in data units; most: groups up to which each has a label, beyond it those of the
         front, the controls and one end of each line. The axes' limits must be final.
     """
-    ends, numbers = {}, {}
+    ends, numbers, of_line = {}, {}, {}
     for line in lines_of(groups):
         end = _roomier(axes, line, points)
         ends[end.number] = end
         if len(line) > 1:
-            numbers |= {group.number: short for group, short in zip(line, what_differs([each.label for each in line]))}
+            shorts = what_differs([each.label for each in line])
+            numbers |= {group.number: short for group, short in zip(line, shorts)}
+            of_line |= {group.number: end.number for group, short in zip(line, shorts) if short != group.label}
     front = {group.number for group in on_front}
     taught = {group.label for group in groups if group.taught}
 
-    def words(group: Group) -> str:
-        if group.number in numbers and group.number not in ends:
-            return numbers[group.number]
+    def name(group: Group) -> str:
         return group.label + (", alone" if not group.taught and group.label in taught else "")
 
     def rank(group: Group) -> int:
@@ -58,8 +59,10 @@ def labels_of(
     chosen = [each for each in groups if rank(each) < 4 or len(groups) <= most]
     return [
         Label(
-            group.number, words(group), points[group.number], colour(group),
-            "bold" if group.role == "teacher" else "normal", below=group.number in front,
+            group.number, name(group) if group.number in ends else numbers.get(group.number, name(group)),
+            points[group.number], colour(group), "bold" if group.role == "teacher" else "normal",
+            below=group.number in front, line=of_line.get(group.number), name=name(group),
+            short=numbers.get(group.number, ""),
         )
         for group in sorted(chosen, key=rank)
     ]  # fmt: skip

@@ -213,10 +213,16 @@ def _row(figure: Figure, row: Row, cost: str, places: dict[str, float], y: float
         std = f" ±{group.std:.1f}" if group is not None and group.std is not None else ""
         _write(figure, places[column], "–" if group is None else f"{group.error:.1f}{std}", y)
     if row.taught is not None and row.alone is not None:
-        gain = f"{row.alone.error - row.taught.error:+.1f}".replace("-", "−")
+        gain = signed(row.alone.error - row.taught.error)
         clear = _is_clear(row) is True
         style = {"color": INK if clear or not knows else MUTED, "fontweight": "bold" if clear else "normal"}
         _write(figure, places["gain"], gain, y, **style)
+
+
+def signed(points: float) -> str:
+    """Return a difference of errors with its sign, such as `−1.2`; what rounds to 0 has none."""
+    text = f"{points:+.1f}"
+    return text.replace("-", "−") if float(text) else "0.0"
 
 
 def _write(figure: Figure, x: float, words: str, y: float, begins: bool = False, **style) -> None:

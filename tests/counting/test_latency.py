@@ -16,6 +16,7 @@ from layers.init import materialise
 from models.build import build
 from schedules import collate, plot
 from schedules.outcomes import read
+from system import memory
 
 RUN = ["digits", "teacher", "-t", "t", *TINY, "--epochs", "1", "--train_size", "64"]
 WRN = ["--wrn_depth", "10", "--wrn_width", "1"]
@@ -26,7 +27,15 @@ def few_rounds(monkeypatch):
     monkeypatch.setattr(latency, "MOST", latency.LEAST)
 
 
-def test_networks_are_timed_in_turns_and_left_as_they_are():
+@pytest.fixture
+def kept(monkeypatch):
+    """A list with an item for each time that the allocator of this process was changed."""
+    times = []
+    monkeypatch.setattr(memory, "keep_freed", lambda: times.append(True))
+    return times
+
+
+def test_networks_are_timed_in_turns_and_left_as_they_are(kept):
     config = {**count.resolve(["cifar10", "--conv", "SepHashed_0.1", *WRN])}
     network = materialise(build(config), 0).train()
     calls = []
@@ -34,14 +43,16 @@ def test_networks_are_timed_in_turns_and_left_as_they_are():
     before = [*network.state_dict()]
     first, second = latency.latencies([network, network], 32, [1], lambda each: each)
     assert network.training and [*network.state_dict()] == before
+    assert not kept  # that is for a program to decide, not for a function that others import
     assert calls == [(False, True)] * 4 * (latency.WARM + latency.LEAST)  # two networks, as built and dense
     keys = [f"latency_{name}_1" for name in ("ms", "spread_ms", "dense_ms", "dense_spread_ms")]
     assert [*first] == [*second] == [*keys, "latency_on"] and all(first[key] >= 0 for key in keys)
     assert f"{torch.get_num_threads()} thread" in first["latency_on"] and first["latency_ms_1"] > 0
 
 
-def test_count(capsys, tmp_path):
+def test_count(capsys, tmp_path, kept):
     assert count.main(["--latency", "cifar10", "--json", *WRN]) == 0  # the dataset behind it is none of its sizes
+    assert len(kept) == 1
     found = json.loads(capsys.readouterr().out)
     assert {"latency_ms_1", "latency_ms_128"} <= found.keys() and found["latency_ms_1"] == found["latency_dense_ms_1"]
     convs = "Conv;groups.0=Conv,.*=SepHashed_0.5;Shuffle_2"

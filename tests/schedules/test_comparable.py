@@ -8,6 +8,7 @@ from schedules import plot
 from schedules.figures import style
 from schedules.figures.curves import curves
 from schedules.figures.tradeoff import tradeoff
+from schedules.page import data
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +111,8 @@ def test_a_caption_says_how_many_seeds_a_point_has(tmp_path):
     assert "6 finished runs in 3 groups, 200 epochs, 3 seeds at 1 point, 2 seeds at 1, 1 seed at 1: means" in text
 
 
-def test_a_teacher_of_another_length_is_a_line_that_says_so(tmp_path):
+def test_a_teacher_of_another_length_is_a_line_that_says_so(tmp_path, capsys):
+    """And it has no figure of its own, which would show one point."""
     runs = [
         samples.run("Conv", 3.8, taught=False, name="the.teacher", epochs=60, epochs_planned=60),
         samples.run("ACDC", 5),
@@ -119,6 +121,18 @@ def test_a_teacher_of_another_length_is_a_line_that_says_so(tmp_path):
     assert [pair.title for pair in read.pairs] == ["cifar10, WRN-28-10, 60 epochs", "cifar10, WRN-28-10, 200 epochs"]
     guide = artists(tradeoff(read.pairs[1], "params", read.measure), "guide-")
     assert [text.get_text() for text in guide.values()] == ["teacher WRN-28-10, 60 epochs"]
+    assert [pair.is_shown_elsewhere for pair in read.pairs] == [True, False]
+    assert {pair.title for pair, _, _ in plot.figures(read, "exact")} == {read.pairs[1].title}
+    assert plot.main([str(read.path), "--out", str(tmp_path / "out"), "--html", str(tmp_path / "page.html")]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "60 epochs" in line]
+    assert line == f"no {plot.file_names(read)[0]} for {read.pairs[0].title}: {plot.ONE_TEACHER}"
+    shown = data(read)
+    assert [*shown["groups"]] == [1] and [run.get("group") for run in shown["runs"]] == [None, 1]
+    assert shown["runs"][0]["mean"] == 3.8
+    for more in ([], [samples.run("Sep", 6, epochs=60, epochs_planned=60)]):  # no student has finished; it is not alone
+        finished = [*runs[: 2 if more else 1], *more]
+        kept = study(tmp_path / f"kept{len(more)}", finished, curves=False).pairs
+        assert not any(pair.is_shown_elsewhere for pair in kept)
     others = study(
         tmp_path / "b", [runs[0] | {"data_test_digest": "a"}, runs[1] | {"data_test_digest": "b"}], curves=False
     )

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import study_samples as samples
 from drawn import artists, study
+from matplotlib.figure import Figure
 
 from schedules.figures import numbered, style
+from schedules.figures.labels import Label
+from schedules.figures.labels import place as place_labels
 from schedules.figures.naming import what_differs
 from schedules.figures.tradeoff import tradeoff
 
@@ -95,6 +98,29 @@ def test_a_list_has_the_width_of_a_network_whole(tmp_path):
     figure.draw_without_rendering()
     boxes = {text.get_text(): text.get_window_extent() for text in figure.texts}
     assert boxes["SepHashedDecimate (WRN-16-1.84)"].x1 < boxes["60.6k"].x0
+
+
+def test_a_line_whose_end_has_no_room_for_its_name_has_it_at_another_point():
+    """The first label with room for the name carries it, and the end its number; with room for none, numbers are left."""
+
+    def placed(*narrow):
+        axes = Figure((4, 3)).add_axes((0, 0, 1, 1), xlim=(0, 40), ylim=(0, 30))
+        texts = {0: ("0.01", "SepHashed_0.01"), 1: ("0.1", "SepHashed_0.1"), 2: ("0.5", "SepHashed_0.5")}
+        labels = [
+            Label(number, name if number == 2 else short, (8 + 12 * number, 15), style.INK, line=2, name=name, short=short)
+            for number, (short, name) in texts.items()
+        ]  # fmt: skip
+        centres = [axes.transData.transform(labels[number].at) for number in narrow]
+        walls = [(x + left, 0, x + right, 300) for x, _ in centres for left, right in ((-45, -28), (28, 45))]
+        return [each.get_text() for each in place_labels(axes, labels, np.array(walls), [])]
+
+    assert placed() == placed(0, 1) == ["0.01", "0.1", "SepHashed_0.5"]
+    assert placed(2) == ["SepHashed_0.01", "0.1", "0.5"] and placed(0, 2) == ["0.01", "SepHashed_0.1", "0.5"]
+    assert placed(0, 1, 2) == ["0.01", "0.1"]
+
+
+def test_a_gain_of_nothing_has_no_sign():
+    assert [numbered.signed(each) for each in (-0.04, 0.04, 0.0, -0.06, 1.25)] == ["0.0", "0.0", "0.0", "−0.1", "+1.2"]
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,8 @@ def test_a_teacher_has_base_and_its_own_flags_and_trains_once(workplace):
         (f"{BASE}\nbudgets: []", "mine.yaml:2: budgets takes a list"),
         (f"{BASE}\nbudgets: 9e3\nconvs: [Sep]", "mine.yaml:2: budgets and mine.yaml:3, convs: keep one"),
         (f"{BASE}\nbudgets: 9e3\nfamilies: [SepHased]", "mine.yaml:3: unknown conv 'SepHased'"),
+        (f"{BASE}\nbudgets: [9e3, 2e4, 9000]", "mine.yaml:2: budgets: '9e3,2e4,9000' has 9,000 twice"),
+        (f"{BASE}\nbudgets: 9e3\nfamilies: [CP, CP_x_3]", "mine.yaml:3: the family CP is given twice"),
         (f"{BASE}\nconvs: [Sep]\nfamilies: [Sep]", "mine.yaml:3: families meet budgets"),
         (f"{BASE}\ngrid: {{alpha: [0.5]}}", "mine.yaml:2: 'alpha' says how a teacher teaches"),
         (BASE.replace("lr:", "teacher_checkpoint: x, lr:"), "mine.yaml:1: base: 'teacher_checkpoint' cannot be given"),
@@ -140,6 +142,7 @@ def test_a_file_has_budgets_too(workplace):
         file.replace("lr: 0.2", "conv: Sep") + "\nteacher: true"
     )  # the conv varies beside that of base
     assert teacher.options.conv == "Sep" and all(job.argv.count("--conv") == 1 for job in rest)
+    assert teacher.options.wrn_width == 1 and all(job.argv.count("--wrn_width") == 1 for job in rest)
 
 
 def test_a_study_by_flags(workplace):
