@@ -263,7 +263,9 @@ def _keep(ctx, inputs, output) -> None:
     ctx.save_for_backward(x, a, d, permutations, output[1])
 
 
-def _backward(ctx, gradient: Tensor, _):
+def _backward(ctx, gradient: Tensor | None, _):
+    if gradient is None:  # nothing depends on the result
+        return (None,) * 5
     x, a, d, permutations, history = ctx.saved_tensors
     found = OPERATORS.acdc_product_backward(gradient, x, a, d, permutations, ctx.inside, history)
     return *found, None, None
