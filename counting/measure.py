@@ -100,14 +100,11 @@ def count(model: nn.Module, side: int, batch: int = 128) -> Costs:
 def counted(model: nn.Module, side: int, batch: int) -> tuple[Costs, Output]:
     """Return `count` of a network, and its output as `output_shapes` gives it."""
     layers, output = passed(model.eval(), side, batch)
-    if _is_foreign(model):  # in a batch some things run once for all images
-        of_one, of_all = [
-            {each.name: each.exact_of_batch for each in found}
-            for found in (layers, passed(model, side, images=batch)[0])
-        ]
+    if batch > 1 and _is_foreign(model):  # in a batch some things run once for all images
+        of_all = {each.name: each.exact_of_batch for each in passed(model, side, images=batch)[0]}
         for layer in layers:
+            layer.is_shared = 0 < layer.exact_of_batch == of_all[layer.name]
             layer.exact_of_batch = of_all[layer.name]
-            layer.is_shared = batch > 1 and 0 < of_all[layer.name] == of_one[layer.name]
     stored = sum(tensor.nbytes for name, tensor in model.state_dict().items() if not is_auxiliary(model, name))
     auxiliary = auxiliary_parameters(model)
     layers = [layer for layer in layers if not is_auxiliary(model, layer.name)]

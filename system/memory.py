@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-# Of glibc's malloc.h, and the sizes in bytes. Before version 2.35 it refuses BLOCK and takes OLD_BLOCK at most.
+# Of glibc's malloc.h, and the sizes in bytes. Older versions refuse BLOCK and take OLD_BLOCK at most.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 BLOCK, OLD_BLOCK, UNUSED = 1 << 30, 1 << 25, (1 << 31) - 1
 ALLOCATOR = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_")  # a user's

@@ -172,10 +172,10 @@ def table(figure: Figure, found: Sequence[Section], cost: str, right: float) -> 
     rows = [row for section in found for row in section.rows]
     grey = [_is_clear(row) for row in rows]
     knows = any(each is not None for each in grey)  # of how many images the errors are
-    head = "share" if cost == "active_fraction" else "ms" if cost.startswith("latency") else "cost"
-    head = {"params": "parameters", "active_parameters": "parameters"}.get(
-        cost, head if head != "cost" else "mult-adds"
+    head = {"params": "parameters", "active_parameters": "parameters", "active_fraction": "share"}.get(
+        cost, "mult-adds"
     )
+    head = "ms" if cost.startswith("latency") else head
     has_both = len({group.taught for row in rows for group in (row.taught, row.alone) if group is not None}) > 1
     places = BOTH if has_both else ONE
     for place, lines in enumerate(_columns(found)):
