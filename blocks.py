@@ -49,6 +49,7 @@ from layers.mixed import MixedName, found_in
 from layers.registry import ConvName, parse_conv
 from layers.seeded import Seeded
 from layers.separable import Separable
+from layers.shared import SharedKernel
 from layers.spec import ConvSpec
 from system.errors import RequestError
 from system.hashing import key
@@ -267,6 +268,12 @@ def undecayed_parameters(model: nn.Module) -> list[nn.Parameter]:
     """Return every parameter that a replacement (or a user's own convolution) names as one without weight decay."""
     own = (module.undecayed_parameters() for module in model.modules() if hasattr(module, "undecayed_parameters"))
     return list(dict.fromkeys(sum(own, [])))
+
+
+def entries_per_number(model: nn.Module) -> dict[nn.Parameter, float]:
+    """Return of each parameter whose numbers are shared by the entries of a whole kernel how many each serves, in the mean."""
+    shared = (module for module in model.modules() if isinstance(module, SharedKernel))
+    return {module.numbers: module.entries / module.count for module in shared}
 
 
 def structured_parameters(model: nn.Module) -> dict[nn.Parameter, int]:

@@ -210,7 +210,8 @@ OPTIMISATION = (
     Flag("--nesterov", action=Switch, help="Nesterov's momentum (preset of ResNet9)"),
     Flag(
         "--structured_lr", factor, metavar="FACTOR",
-        help="times the learning rate of structured parameters; auto: 1 / the number of their map's factors (default: 1)",
+        help="times the learning rate of structured parameters (default: with sgd n^(-3/4) for Hashed and HashedDecimate, "
+        "of whose numbers each serves n entries, 1 for all others); auto: the default / the number of a map's factors",
     ),
     Flag(
         "--schedule", choice("schedule", ["step", "cosine", "sgdr", "linear"]),

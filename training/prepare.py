@@ -41,7 +41,7 @@ from system.configuration import Configuration
 from system.errors import RequestError
 from system.hashing import key
 from system.user_code import is_of_file
-from training import own_loss, registry, teacher_cache
+from training import own_loss, registry, structured_lr, teacher_cache
 from training.device import precision_of, strict, to_device
 from training.freezing import freeze, thawed, trained
 from training.optim import kept_tensors, optimizer_of, parameter_groups, set_learning_rate
@@ -249,9 +249,10 @@ def assemble(prepared: Prepared, device: torch.device, ranks: Ranks) -> TrainSte
     teacher = prepared.teacher and to_device(prepared.teacher.network, device)
     criterion, callbacks = registry.criterion(config, teacher), registry.callbacks(config)
     scale = 1.0 if config.nocrswd else prepared.costs["crs_ratio"] * config.crs_factor
-    factors = learning_rate_factors(network, config.structured_lr)
+    rate = ranks.broadcast(ranks.on_first(lambda: structured_lr.asked(config, prepared.found.state)))
+    structured = structured_lr.factors(network, rate, adaptive=config.optimizer is not None)
     undecayed = blocks.undecayed_parameters(network)
-    optimizer = optimizer_of(config, parameter_groups(network, factors, config.weight_decay, scale, undecayed))
+    optimizer = optimizer_of(config, parameter_groups(network, structured, config.weight_decay, scale, undecayed))
     set_learning_rate(optimizer, schedule_of(config)(0.0))  # a dry run takes its steps at it
     precision, parts = precision_of(config, device), config.grad_accum or 1
     if config.cache_teacher:
@@ -259,17 +260,6 @@ def assemble(prepared: Prepared, device: torch.device, ranks: Ranks) -> TrainSte
     step = TrainStep(network, criterion, optimizer, callbacks, precision, parts, ranks, config.print_freq)
     step.images = len(prepared.data.training)
     return step
-
-
-def learning_rate_factors(network: nn.Module, asked: float | str | None) -> dict[nn.Parameter, float]:
-    """Return the factor on the learning rate of each structured parameter: what is asked, or with "auto" 1 / its degree.
-
-    A step of a map of d factors moves all of them, and so the map about d times as far as one of a single factor.
-    """
-    degrees = blocks.structured_parameters(network)
-    if asked == "auto":
-        return {parameter: 1 / degree for parameter, degree in degrees.items()}
-    return dict.fromkeys(degrees, 1.0 if asked is None else asked)
 
 
 def speeds_of(prepared: Prepared, device: torch.device) -> cosine_costs.Speeds | None:

@@ -25,7 +25,7 @@ OF_WRN = [
     ("--conv TensorTrain_0.8_4 --nocrswd", 0.671, "5.22", "10.96"),
     ("--conv Tucker_0.25 --nocrswd", 0.681, "5.06", "16.58"),
     ("--conv Tucker_0.4_4 --nocrswd", 0.686, "9.29", "16.13"),
-    ("--conv Hashed_0.01", 0.654, None, "29.81"),
+    ("--conv Hashed_0.01 --structured_lr 1", 0.654, None, "29.81"),
     ("--conv PermutedACDC --augment crop", 0.556, "5.35", None),
     ("--conv ACDC --augment crop", 0.556, "5.23", None),
 ]
@@ -108,7 +108,8 @@ NEAR_MISSES = [
     f"{STUDENT} --wrn_depth 40", f"{STUDENT} --lr 0.05", f"{STUDENT} --weight_decay 1e-4", f"{STUDENT} --cutout 8",
     f"{STUDENT} --where groups.2", f"{STUDENT} --AT_split 2", f"{STUDENT} --prune TopK_0.5", f"{STUDENT} --init_from x",
     STUDENT.replace("cifar10", "cifar100"), f"{ALONE} {WRN} --conv ACDC", f"{STUDENT}_15", TENSOR,
-    f"{TAUGHT} {WRN} --conv Hashed_0.01", f"{ALONE} {WRN} --epochs 100", f"{ALONE} {DARTS} --epochs 200",
+    f"{TAUGHT} {WRN} --conv Hashed_0.01 --structured_lr 1", f"{ALONE} {WRN} --conv Hashed_0.01",
+    f"{ALONE} {WRN} --epochs 100", f"{ALONE} {DARTS} --epochs 200",
     f"{ALONE} --network ResNet9 --epochs 12", f"{ALONE} --network VGG16 --prune TopK_0.01", f"{ALONE} {WRN} --conv Sep",
 ]  # fmt: skip
 

@@ -16,8 +16,8 @@ from layers.init import materialise
 from layers.spec import ConvSpec
 from main import schedule_of
 from models.build import build
+from training import structured_lr
 from training.optim import SGD, Adam, AdamW, parameter_groups, set_learning_rate, sgd
-from training.prepare import learning_rate_factors
 from training.rates import Cosine, Linear, Restarts, Step
 
 # How many numbers of WRN-28-10 decay with the ratio (the specification's integers, not what the blocks say).
@@ -117,7 +117,7 @@ def test_factors_on_the_rate_of_structured_parameters():
     structured = blocks.structured_parameters(built)
     assert set(structured.values()) == {6}
     optimizers = {
-        asked: SGD(parameter_groups(built, learning_rate_factors(built, asked), 5e-4, 0.2), 0.3, 0.9)
+        asked: SGD(parameter_groups(built, structured_lr.factors(built, asked), 5e-4, 0.2), 0.3, 0.9)
         for asked in (None, 0.5, "auto")
     }
     for asked, factor in ((None, 1.0), (0.5, 0.5), ("auto", 1 / 6)):
@@ -128,6 +128,13 @@ def test_factors_on_the_rate_of_structured_parameters():
     assert [group["params"] for group in optimizers[None].state_dict()["param_groups"]] == [
         group["params"] for group in optimizers["auto"].state_dict()["param_groups"]
     ]
+    for conv, degree, own in (("SepHashedDecimate", 2, 1), ("HashedDecimate", 1, 0.18)):
+        hashed = materialise(network(conv, "--wrn_depth", "10", "--wrn_width", "1"), seed=0)
+        names = {parameter: name for name, parameter in hashed.named_parameters()}
+        for asked, adaptive in ((None, False), ("auto", False), (None, True), ("auto", True), (1, False)):
+            for parameter, factor in structured_lr.factors(hashed, asked, adaptive).items():
+                numbers = own if names[parameter].endswith("numbers") and asked != 1 and not adaptive else 1
+                assert factor == (numbers / degree if asked == "auto" else numbers)
     mixed = parameter_groups(built, dict(zip(structured, [0.5, 1.0, 0.25, 0.5])), 0.0, 1.0)
     assert [(group["name"], group.get("lr_factor"), len(group["params"])) for group in mixed[1:]] == [
         ("structured", None, 1), ("structured", 0.5, 2), ("structured", 0.25, 1),
