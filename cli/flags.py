@@ -210,7 +210,7 @@ OPTIMISATION = (
     Flag("--nesterov", action=Switch, help="Nesterov's momentum (preset of ResNet9)"),
     Flag(
         "--structured_lr", factor, metavar="FACTOR",
-        help="times the learning rate of structured parameters (default: with sgd n^(-3/4) for Hashed and HashedDecimate, "
+        help="times the learning rate of structured parameters (default: with sgd 4/n, at most 1, for Hashed and HashedDecimate, "
         "of whose numbers each serves n entries, 1 for all others); auto: the default / the number of a map's factors",
     ),
     Flag(

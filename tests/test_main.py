@@ -111,7 +111,7 @@ def test_a_run_of_one_rate_goes_on_with_it(workplace, monkeypatch):
     assert not any("lr_factor" in group for group in ended["optimizer"]["param_groups"])
     assert main.main(["digits", "teacher", "-t", "new", *run[4:]]) == 0
     groups = checkpoint.load(Path("checkpoints/new.pt"))[0]["optimizer"]["param_groups"]
-    assert [group.get("lr_factor") for group in groups] == [None, None, 0.18, 0.17]
+    assert [group.get("lr_factor") for group in groups] == [None, None, 0.4, 0.39]
 
 
 MODULE = """

@@ -128,7 +128,7 @@ def test_factors_on_the_rate_of_structured_parameters():
     assert [group["params"] for group in optimizers[None].state_dict()["param_groups"]] == [
         group["params"] for group in optimizers["auto"].state_dict()["param_groups"]
     ]
-    for conv, degree, own in (("SepHashedDecimate", 2, 1), ("HashedDecimate", 1, 0.18)):
+    for conv, degree, own in (("SepHashedDecimate", 2, 1), ("HashedDecimate", 1, 0.4)):
         hashed = materialise(network(conv, "--wrn_depth", "10", "--wrn_width", "1"), seed=0)
         names = {parameter: name for name, parameter in hashed.named_parameters()}
         for asked, adaptive in ((None, False), ("auto", False), (None, True), ("auto", True), (1, False)):
