@@ -87,17 +87,20 @@ class _Record:
     def __init__(self, module: nn.Module):
         self.owner = module._parameters
         self.places = list(_places(module))
-        tensors = self.tensors = [found for *_, found in self.places if isinstance(found, Tensor)]
+        tensors = [found for *_, found in self.places if isinstance(found, Tensor)]
         self.device = tensors[0].device.type
         self.autocast = self._autocast()
         self.formed: dict[str, Formed] = {}
-        self.dtypes = [tensor.dtype for tensor in tensors]
-        self.aliases = [tensor.detach() for tensor in tensors]  # while they live, no other storage has the same address
-        self.addresses = [tensor.data_ptr() for tensor in tensors]
         self.on_gpu = self.device != "cpu"
-        self.live = [] if self.on_gpu else [_bytes_of(tensor) for tensor in tensors]
-        self.copies = [bytearray(live) for live in self.live]
-        self.versions = [tensor._version for tensor in tensors] if self.on_gpu else []
+        # An alias keeps its storage alive, so that no other has the same address.
+        self.seen = [(each, each.data_ptr(), each.dtype, each.detach(), *self._state(each)) for each in tensors]
+
+    def _state(self, tensor: Tensor) -> tuple:
+        """Return what of a tensor tells of a write, as it is now and as it is at any later time: its memory on a CPU."""
+        if self.on_gpu:
+            return tensor._version, None
+        live = _bytes_of(tensor)
+        return bytearray(live), live
 
     def _autocast(self) -> torch.dtype | None:
         return torch.get_autocast_dtype(self.device) if torch.is_autocast_enabled(self.device) else None
@@ -117,15 +120,18 @@ class _Record:
         for place, name, found in self.places:
             if place.get(name) is not found:
                 return False
-        if [tensor.data_ptr() for tensor in self.tensors] != self.addresses:  # or what is compared may be freed
+        for tensor, address, dtype, alias, before, live in self.seen:
+            if tensor.data_ptr() != address:  # or what is compared may be freed
+                return False
+            if before != (
+                tensor._version if live is None else live
+            ):  # a bytearray first: its comparison is one of memory
+                return False
+            if tensor.dtype is not dtype or not tensor.is_set_to(alias):
+                return False
+        if self._autocast() is not self.autocast:
             return False
-        if self.copies != self.live or not all(map(Tensor.is_set_to, self.tensors, self.aliases)):
-            return False
-        if [tensor.dtype for tensor in self.tensors] != self.dtypes or self._autocast() is not self.autocast:
-            return False
-        if not self.on_gpu:
-            return True
-        return [tensor._version for tensor in self.tensors] == self.versions and not _is_captured(self.tensors[0])
+        return not (self.on_gpu and _is_captured(self.seen[0][0]))
 
 
 def _places(module: nn.Module) -> Iterator[Place]:
