@@ -19,7 +19,7 @@ def asked(config: Mapping[str, Any], begun: Mapping[str, Any] | None) -> float |
     One that began when no map had a factor of its own goes on with one rate for all, by which its optimizer has its groups.
     """
     rate = config["structured_lr"]
-    if rate is None and begun and not any("lr_factor" in group for group in begun["optimizer"]["param_groups"]):
+    if rate is None and begun and not any("lr_factor" in group for group in begun["optimizer"].get("param_groups", ())):
         return 1.0
     return rate
 
