@@ -271,9 +271,9 @@ def undecayed_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def entries_per_number(model: nn.Module) -> dict[nn.Parameter, float]:
-    """Return of each parameter whose numbers are shared by the entries of a whole kernel how many each serves, in the mean."""
+    """Return of each parameter whose numbers the entries of a k×k kernel share, k > 1, how many each serves, in the mean."""
     shared = (module for module in model.modules() if isinstance(module, SharedKernel))
-    return {module.numbers: module.entries / module.count for module in shared}
+    return {each.numbers: each.entries / each.count for each in shared if each.spec.kernel_size > 1}
 
 
 def structured_parameters(model: nn.Module) -> dict[nn.Parameter, int]:

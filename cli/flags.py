@@ -210,8 +210,8 @@ OPTIMISATION = (
     Flag("--nesterov", action=Switch, help="Nesterov's momentum (preset of ResNet9)"),
     Flag(
         "--structured_lr", factor, metavar="FACTOR",
-        help="times the learning rate of structured parameters (default: with sgd 4/n, at most 1, for Hashed and HashedDecimate, "
-        "of whose numbers each serves n entries, 1 for all others); auto: the default / the number of a map's factors",
+        help="times the learning rate of structured parameters (default: 1); auto: 1 / the number of their map's factors; "
+        "shared: at most 4/n for numbers that n entries of a kernel share (preset of Hashed and HashedDecimate with sgd)",
     ),
     Flag(
         "--schedule", choice("schedule", ["step", "cosine", "sgdr", "linear"]),

@@ -264,6 +264,10 @@ def _resolve_defaults(options: argparse.Namespace, given: set[str]) -> None:
         options.until = None
     if options.reestimate_bn == 0:
         options.reestimate_bn = None
+    if options.structured_lr is None:
+        options.structured_lr = recipes.structured_lr_of(options.conv, options.optimizer)
+    elif options.structured_lr == 1:
+        options.structured_lr = None
     if options.train_where == "":
         options.train_where = None
     if options.fit_effort == 1:

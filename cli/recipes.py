@@ -13,6 +13,7 @@ import argparse
 
 from input import datasets
 from input.datasets import LARGEST_SIDE
+from layers.mixed import is_shared
 from models.registry import NETWORKS
 from system.errors import RequestError
 
@@ -46,6 +47,11 @@ def resolve_optimizer(options: argparse.Namespace, given: set[str]) -> None:
         raise RequestError(f"--momentum 1: the β₁ of {options.optimizer} is below 1")
     if options.optimizer and "lr" not in given:
         options.lr = ADAM_LR
+
+
+def structured_lr_of(conv: str | None, optimizer: str | None) -> str | None:
+    """Return the preset of --structured_lr: "shared" of a conv whose numbers many entries share, with sgd; else None, which is 1."""
+    return "shared" if conv and not optimizer and is_shared(conv) else None
 
 
 def resolve_schedule(options: argparse.Namespace, given: set[str]) -> None:

@@ -123,9 +123,8 @@ class _Record:
         for tensor, address, dtype, alias, before, live in self.seen:
             if tensor.data_ptr() != address:  # or what is compared may be freed
                 return False
-            if before != (
-                tensor._version if live is None else live
-            ):  # a bytearray first: its comparison is one of memory
+            now = tensor._version if live is None else live
+            if before != now:  # a bytearray on the left compares memory, a memoryview entry by entry
                 return False
             if tensor.dtype is not dtype or not tensor.is_set_to(alias):
                 return False

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from layers.registry import FAMILIES, ConvName, Fraction, OpenName, Whole, parse_conv, parse_family
+from layers.registry import FAMILIES, ConvName, Family, Fraction, OpenName, Whole, parse_conv, parse_family
 from system.arguments import pattern
 from system.errors import RequestError, did_you_mean
 
@@ -128,8 +128,22 @@ def is_variational(text: str) -> bool:
     >>> is_variational("groups.0=Conv,.*=GroupVD"), is_variational("SepHashed")
     (True, False)
     """
-    families = (part.rpartition("=")[2].strip().split("_")[0] for part in _split(text))
-    return any(FAMILIES[family].variational for family in families if family in FAMILIES)
+    return any(family.variational for family in _families(text))
+
+
+def is_shared(text: str) -> bool:
+    """Return whether many entries of a kernel share each number of a conv, or of a part of a mixed one.
+
+    >>> is_shared("groups.0=Conv,.*=Hashed_0.1"), is_shared("SepHashed_0.1")
+    (True, False)
+    """
+    return any(family.shared for family in _families(text))
+
+
+def _families(text: str) -> list[Family]:
+    """Return the families that a conv, whose numbers may be open, names and that are known."""
+    names = (part.rpartition("=")[2].strip().split("_")[0] for part in _split(text))
+    return [FAMILIES[name] for name in names if name in FAMILIES]
 
 
 def reaches_classifiers(config: Mapping) -> bool:

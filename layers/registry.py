@@ -31,13 +31,15 @@ class Family:
     The class is a `layers.base.Replacement` or a `layers.base.ChannelMap`, called as cls(spec, *numbers, key=key).
     Where a family is `ordinary`, an nn.Conv2d is of that family already and is not replaced. A `variational` one is a
     `layers.variational.Variational`: noisy in training, which decides what is left of it, so that no budget can. It also
-    replaces the Linear layers that no other conv does, the classifier.
+    replaces the Linear layers that no other conv does, the classifier. Where it is `shared`, many entries of a whole kernel
+    share each stored number, whose learning rate is lower (training/structured_lr.py).
     """
 
     target: str
     numbers: tuple[Fraction | Whole, ...] = ()
     ordinary: bool = False
     variational: bool = False
+    shared: bool = False
 
 
 SHARE, DIMENSIONS, LENGTH = Fraction(), Whole("d", 2, 9, default=3), Whole("L", 2, default=12)
@@ -47,8 +49,8 @@ FAMILIES = {
     "Sep": Family("layers.dense:Pointwise"),
     "Generic": Family("layers.lowrank:Generic", (SHARE,)),
     "LR": Family("layers.lowrank:LR", (SHARE,)),
-    "Hashed": Family("layers.hashed:Hashed", (SHARE,)),
-    "HashedDecimate": Family("layers.hashed:HashedDecimate"),
+    "Hashed": Family("layers.hashed:Hashed", (SHARE,), shared=True),
+    "HashedDecimate": Family("layers.hashed:HashedDecimate", shared=True),
     "SepHashed": Family("layers.hashed:HashedPointwise", (SHARE,)),
     "SepHashedFull": Family("layers.hashed:HashedRemainder", (SHARE,)),
     "SepHashedDecimate": Family("layers.hashed:SepHashedDecimate"),

@@ -95,6 +95,8 @@ def shown(key: str, value: object) -> object:
     if key == "widths" and value:
         layers = value.split()
         return f"{layers[0]} and those of {len(layers) - 1} other layers" if len(layers) > 1 else layers[0]
+    if key == "structured_lr" and value is None:
+        return 1
     return "not given" if value is None else value
 
 

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cli import flags
+from cli.recipes import structured_lr_of
 from layers.registry import FAMILIES
 from models.registry import NETWORKS, reference_conv, size_flags, tap_flags, width_flag
 from record.identity import NOT_IDENTITY, asked, dataset_key
@@ -59,9 +60,14 @@ def network_name(run: Run) -> str:
 
 
 def setup(run: Run, without: Iterable[str] = ()) -> dict:
-    """Return the flags of a run that can change its result, without its names, its conv and its seed."""
+    """Return the flags of a run that can change its result, without its names, its conv and its seed.
+
+    --structured_lr is None where it is the preset of the conv, which convs that are compared may differ in.
+    """
     fields = {action.dest for action in flags.training_parser()._actions} - ROLES - set(NOT_IDENTITY) - set(without)
-    return {name: run.get(name) for name in sorted(fields)}
+    rate, preset = run.get("structured_lr"), structured_lr_of(run.get("conv"), run.get("optimizer"))
+    known = {**run, "structured_lr": None if rate == preset else rate or 1.0}
+    return {name: known.get(name) for name in sorted(fields)}
 
 
 def is_reference(run: Run) -> bool:

@@ -140,11 +140,11 @@ def points(text: str) -> list[list[float]]:
 
 
 def factor(text: str) -> float | str:
-    """Take a number above 0, or `auto`."""
+    """Take a number above 0, `auto` or `shared`."""
     try:
-        return text if text == "auto" else number(float, 0, 1e6, above=True)(text)
+        return text if text in ("auto", "shared") else number(float, 0, 1e6, above=True)(text)
     except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"{error}, nor auto")
+        raise argparse.ArgumentTypeError(f"{error}, nor auto or shared")
 
 
 def gpus(text: str) -> list[int]:

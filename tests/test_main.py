@@ -12,7 +12,6 @@ from results import snapshot
 from samples import tree, write_folder
 from small_runs import TINY
 
-import blocks
 import data as data_module
 import main
 from cli import command, options
@@ -94,24 +93,6 @@ def test_crs_is_in_the_run(teacher, workplace):
         decays = {group["name"]: group["weight_decay"] for group in saved["optimizer"]["param_groups"]}
         assert decays == {"plain": 5e-4, "structured": 5e-4 * expected}
         shutil.rmtree("checkpoints"), shutil.rmtree("runs")
-
-
-def test_a_run_of_one_rate_goes_on_with_it(workplace, monkeypatch):
-    """One that began when shared numbers had no factor of their own ends as it would have then."""
-    run = ["digits", "teacher", "-t", "r", *TINY, "--conv", "Hashed_0.1", "--epochs", "2", "--train_size", "128"]
-    with monkeypatch.context() as before:
-        before.setattr(blocks, "entries_per_number", lambda network: {})
-        assert main.main(run) == 0
-        unbroken = checkpoint.load(Path("checkpoints/r.pt"))[0]["model"]
-        shutil.rmtree("checkpoints"), shutil.rmtree("runs")
-        assert main.main([*run, "--until", "1"]) == 0
-    assert main.main([*run, "--resume"]) == 0
-    ended = checkpoint.load(Path("checkpoints/r.pt"))[0]
-    assert all(torch.equal(ended["model"][name], value) for name, value in unbroken.items())
-    assert not any("lr_factor" in group for group in ended["optimizer"]["param_groups"])
-    assert main.main(["digits", "teacher", "-t", "new", *run[4:]]) == 0
-    groups = checkpoint.load(Path("checkpoints/new.pt"))[0]["optimizer"]["param_groups"]
-    assert [group.get("lr_factor") for group in groups] == [None, None, 0.4, 0.39]
 
 
 MODULE = """

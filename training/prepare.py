@@ -249,8 +249,7 @@ def assemble(prepared: Prepared, device: torch.device, ranks: Ranks) -> TrainSte
     teacher = prepared.teacher and to_device(prepared.teacher.network, device)
     criterion, callbacks = registry.criterion(config, teacher), registry.callbacks(config)
     scale = 1.0 if config.nocrswd else prepared.costs["crs_ratio"] * config.crs_factor
-    rate = ranks.broadcast(ranks.on_first(lambda: structured_lr.asked(config, prepared.found.state)))
-    structured = structured_lr.factors(network, rate, adaptive=config.optimizer is not None)
+    structured = structured_lr.factors(network, config.structured_lr)
     undecayed = blocks.undecayed_parameters(network)
     optimizer = optimizer_of(config, parameter_groups(network, structured, config.weight_decay, scale, undecayed))
     set_learning_rate(optimizer, schedule_of(config)(0.0))  # a dry run takes its steps at it

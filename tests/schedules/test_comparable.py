@@ -5,6 +5,7 @@ import study_samples as samples
 from drawn import artists, study
 
 from schedules import plot
+from schedules.comparable import setup
 from schedules.figures import style
 from schedules.figures.curves import curves
 from schedules.figures.tradeoff import tradeoff
@@ -30,6 +31,17 @@ def test_a_teacher_from_another_network_is_a_line(tmp_path):
     figure = tradeoff(second, "params", "test_top1_error")
     assert len(artists(figure, "point-")) == 1 and artists(figure, "teacher-")["teacher-0"].get_ydata()[0] == 3.8
     assert artists(figure, "guide-")["guide-0"].get_text() == "teacher WRN-28-10" == first.groups[0].label
+
+
+def test_the_preset_of_a_conv_is_no_setting_apart():
+    """Nor are runs with the whole rate from before there was one those that have it now."""
+    for conv, rate, apart in (
+        ("Hashed_0.1", "shared", None),
+        ("Hashed_0.1", None, 1.0),
+        ("Sep", None, None),
+        ("Sep", "auto", "auto"),
+    ):
+        assert setup({"conv": conv, "structured_lr": rate})["structured_lr"] == apart
 
 
 def test_labels_tell_settings_apart(tmp_path):

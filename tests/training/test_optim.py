@@ -128,13 +128,11 @@ def test_factors_on_the_rate_of_structured_parameters():
     assert [group["params"] for group in optimizers[None].state_dict()["param_groups"]] == [
         group["params"] for group in optimizers["auto"].state_dict()["param_groups"]
     ]
-    for conv, degree, own in (("SepHashedDecimate", 2, 1), ("HashedDecimate", 1, 0.4)):
+    for conv, own in (("SepHashedDecimate", 1), ("HashedDecimate", 0.4), ("Hashed_0.5", 1)):
         hashed = materialise(network(conv, "--wrn_depth", "10", "--wrn_width", "1"), seed=0)
         names = {parameter: name for name, parameter in hashed.named_parameters()}
-        for asked, adaptive in ((None, False), ("auto", False), (None, True), ("auto", True), (1, False)):
-            for parameter, factor in structured_lr.factors(hashed, asked, adaptive).items():
-                numbers = own if names[parameter].endswith("numbers") and asked != 1 and not adaptive else 1
-                assert factor == (numbers / degree if asked == "auto" else numbers)
+        for parameter, factor in structured_lr.factors(hashed, "shared").items():
+            assert factor == (own if names[parameter].endswith("numbers") else 1)
     mixed = parameter_groups(built, dict(zip(structured, [0.5, 1.0, 0.25, 0.5])), 0.0, 1.0)
     assert [(group["name"], group.get("lr_factor"), len(group["params"])) for group in mixed[1:]] == [
         ("structured", None, 1), ("structured", 0.5, 2), ("structured", 0.25, 1),

@@ -107,7 +107,7 @@ def test_the_preset_of_resnet9_and_what_overrides_it():
 
 def test_defaults_are_neutral():
     """A run that names them is the run that does not, and is that of before there were any."""
-    flags = "cifar10 teacher -t x --optimizer sgd --pad zero --no_nesterov --no_cutout_inside --momentum 0.9"
+    flags = "cifar10 teacher -t x --optimizer sgd --pad zero --no_nesterov --no_cutout_inside --structured_lr 1 --momentum 0.9"
     neutral, plain = (options.training(text.split()) for text in (f"{flags} --reestimate_bn 0 --until 200", flags[:20]))
     assert neutral == plain
     added = {"optimizer", "nesterov", "pad", "cutout_inside", "structured_lr", *NEITHER} - {
@@ -117,8 +117,15 @@ def test_defaults_are_neutral():
     assert all(plain[name] is None for name in (*added, "until", "reestimate_bn"))
     before = {name: value for name, value in plain.items() if name not in added}
     assert differences(before, plain) == [] and differences(plain, plain | {"until": 3, "reestimate_bn": 2}) == []
-    for changed in ({"nesterov": True}, {"optimizer": "adam"}, {"pad": "reflect"}, {"structured_lr": 1.0}):
+    for changed in ({"nesterov": True}, {"optimizer": "adam"}, {"pad": "reflect"}, {"structured_lr": "auto"}):
         assert len(differences(before, plain | changed)) == 1
+    for given, rate in {
+        "Hashed_0.1": "shared", "groups.0=Hashed_0.1,.*=Sep": "shared", "HashedDecimate": "shared", "SepHashed_0.1": None,
+        "Hashed_0.1 --structured_lr 1": None, "Hashed_0.1 --optimizer adam": None, "Hashed --budget 5e5": "shared",
+    }.items():  # fmt: skip
+        assert resolved(f"cifar10 teacher -t x --conv {given}", "structured_lr") == {"structured_lr": rate}, given
+    hashed = {"conv": "Hashed_0.1", "structured_lr": "shared"}
+    assert differences(hashed | {"structured_lr": None}, hashed) == ["structured_lr was 1, is shared"]
     assert resolved("cifar10 teacher -t x --schedule sgdr", *NEITHER) == NEITHER | {
         "restart_epochs": 10,
         "restart_mult": 2,
