@@ -13,7 +13,7 @@ import argparse
 
 from input import datasets
 from input.datasets import LARGEST_SIDE
-from layers.mixed import is_shared
+from layers.mixed import shares_numbers
 from models.registry import NETWORKS
 from system.errors import RequestError
 
@@ -51,7 +51,7 @@ def resolve_optimizer(options: argparse.Namespace, given: set[str]) -> None:
 
 def structured_lr_of(conv: str | None, optimizer: str | None) -> str | None:
     """Return the preset of --structured_lr: "shared" of a conv whose numbers many entries share, with sgd; else None, which is 1."""
-    return "shared" if conv and not optimizer and is_shared(conv) else None
+    return "shared" if conv and not optimizer and shares_numbers(conv) else None
 
 
 def resolve_schedule(options: argparse.Namespace, given: set[str]) -> None:

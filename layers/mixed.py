@@ -131,10 +131,10 @@ def is_variational(text: str) -> bool:
     return any(family.variational for family in _families(text))
 
 
-def is_shared(text: str) -> bool:
-    """Return whether many entries of a kernel share each number of a conv, or of a part of a mixed one.
+def shares_numbers(text: str) -> bool:
+    """Return whether the entries of a kernel share the numbers of a conv, or of a part of a mixed one.
 
-    >>> is_shared("groups.0=Conv,.*=Hashed_0.1"), is_shared("SepHashed_0.1")
+    >>> shares_numbers("groups.0=Conv,.*=Hashed_0.1"), shares_numbers("SepHashed_0.1")
     (True, False)
     """
     return any(family.shared for family in _families(text))
