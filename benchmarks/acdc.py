@@ -29,8 +29,8 @@ from cli import options
 from layers import cosine_costs
 from layers.acdc import ACDC
 from layers.cosine import FORMS, transform
+from layers.factor_matrices import riffle
 from layers.init import materialise
-from layers.product import riffle
 from layers.spec import ConvSpec
 from models.build import build
 from system import memory
@@ -48,9 +48,9 @@ class Dct(torch.autograd.Function):
         made = transform("fft", x.shape[-1], x.dtype, x.device)
         out, columns = torch.empty_like(x.t()), x.t().contiguous()
         if inverse:
-            made.synthesise(columns[made.outputs], out, out)
+            made.bound(columns[made.outputs], out, out)[1]()
             return out[made.inputs.argsort()].t()
-        made.analyse(columns[made.inputs], out, out)
+        made.bound(columns[made.inputs], out, out)[0]()
         return out[made.outputs.argsort()].t()
 
     @staticmethod
@@ -59,7 +59,7 @@ class Dct(torch.autograd.Function):
 
 
 def kept(module: ACDC, x: torch.Tensor) -> torch.Tensor:
-    """`map_columns`, factor by factor, by FFT, with all states kept for the backward pass."""
+    """Map columns factor by factor, by FFT, with all states kept for the backward pass."""
     order, x = torch.tensor(riffle(module.square.size)), module.square.expand(x.t())
     for a, d in zip(module.a, module.d):
         x = Dct.apply(Dct.apply(x * a, False)[:, order] * d, True)[:, order]
@@ -70,7 +70,7 @@ def network(conv: str, flags: list[str], keeps: bool = False) -> nn.Module:
     made = materialise(build(options.counting(["cifar10", *flags, "--conv", conv])), 0)
     for module in made.modules():
         if keeps and isinstance(module, ACDC):
-            module.map_columns = lambda x, module=module: kept(module, x)
+            module.matrix = lambda module=module: kept(module, torch.eye(module.in_channels))
     return made.to(memory_format=torch.channels_last)
 
 

@@ -12,6 +12,7 @@ the two is faster here. What count.py prints follows from multiply-adds alone.
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Generator, Tensor, nn
@@ -19,16 +20,24 @@ from torch import Generator, Tensor, nn
 from layers import cosine_costs
 from layers.base import ChannelMap
 from layers.cosine import recorded_cosine_matrix
-from layers.product import form_constants, forms_matrices, product
+from layers.factor_matrices import forms_matrices
+from layers.product import form_constants, product
 from layers.scale import draw_normal
 from layers.seeded import Seeded
 from layers.spec import ConvSpec
 from layers.square import Square
-from layers.tracing import exporting
+from layers.tracing import exporting, recorded
 from system.hashing import key as derived_key
 from system.hashing import permutation
 
 PROBES = 256  # so many random rows estimate the root mean square of a larger matrix to 1 %
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _units(square: Square, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the unit vectors of i channels, expanded to columns (N, i)."""
+    return square.expand(torch.eye(square.in_channels, dtype=dtype, device=device)).t().contiguous()
 
 
 class ACDC(ChannelMap):
@@ -49,15 +58,18 @@ class ACDC(ChannelMap):
 
     def map_columns(self, x: Tensor) -> Tensor:
         """Map columns (i, R) to (o, R)."""
-        x = product(self.square.expand(x.t()).t(), self.a, self.d, self.permutations(), self.riffles_inside)
+        return self._map_expanded(self.square.expand(x.t()).t())
+
+    def _map_expanded(self, x: Tensor) -> Tensor:
+        """Map columns (N, R) to (o, R)."""
+        x = product(x, self.a, self.d, self.permutations(), self.riffles_inside)
         return x if self.square.size == self.out_channels else self.square.reduce(x.t()).t()
 
     def matrix(self) -> Tensor:
         """Return the matrix (o, i): the map of the unit vectors."""
-        units = torch.eye(self.in_channels, dtype=self.a.dtype, device=self.a.device)
-        if exporting():
-            return self._recorded(self.square.expand(units).t())
-        return self.map_columns(units)
+        units = _units.__wrapped__ if recorded() else _units  # what is recorded may be no numbers to keep
+        columns = units(self.square, self.a.dtype, self.a.device)
+        return self._recorded(columns) if exporting() else self._map_expanded(columns)
 
     def _recorded(self, x: Tensor) -> Tensor:
         """Map columns (N, R) to (o, R) in torch's own operators, by factors formed as matrices, P·C·D·P′·C^T·A.

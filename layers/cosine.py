@@ -9,17 +9,21 @@ Staged and FFT want their input in one order and give their output in another, s
 `inputs` and `outputs` (N,) are these orders, `inputs_back` and `outputs_back` their inverses.
 
     form = transform("staged", 640, torch.float32, torch.device("cpu"))
-    form.analyse(x[form.inputs], y, spare)       # (640, R) each; y becomes C^T·x, its row j is number form.outputs[j]
+    analyse, synthesise = form.bound(x, y, spare)   # (640, R) each
+    x.copy_(columns[form.inputs])
+    analyse()                                       # y becomes C^T·columns, its row j is number form.outputs[j]
 """
 
 import math
+from collections.abc import Callable
 from copy import copy
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 
 FORMS = ("direct", "staged", "fft")
+Bound = tuple[Callable[[], object], Callable[[], object]]  # what writes C^T·x to another buffer, and what writes C·x
 
 
 def cosine_matrix(n: int, device: torch.device | None = None) -> Tensor:
@@ -53,32 +57,22 @@ def makhoul(n: int) -> list[int]:
 
 
 class Direct:
-    """A product with C^T, one with C. Permutations of the outputs are rows of the matrices that have changed places."""
+    """A product with C^T, one with C."""
 
     def __init__(self, n: int, dtype: torch.dtype, device: torch.device):
         self.inputs = self.outputs = self.inputs_back = self.outputs_back = torch.arange(n, device=device)
         self.forth = cosine_matrix(n, device).t().to(dtype)
         self.back = self.forth.t()
 
-    def permuted(self, analysed: Tensor, synthesised: Tensor) -> "Direct":
-        """Return the same, followed by these permutations (N,) of what `analyse` and `synthesise` return."""
-        other = copy(self)
-        other.forth, other.back = self.forth[analysed], self.back[synthesised]
-        return other
-
     def transposed(self) -> "Direct":
-        """Return the gradients: `analyse` is that of `synthesise`, and the other way round."""
+        """Return the gradients: that of each is the other."""
         other = copy(self)
         other.forth, other.back = self.back.t(), self.forth.t()
         return other
 
-    def analyse(self, x: Tensor, out: Tensor, spare: Tensor) -> None:
-        """Write C^T·x to `out`. All are (N, R) and contiguous."""
-        torch.mm(self.forth, x, out=out)
-
-    def synthesise(self, x: Tensor, out: Tensor, spare: Tensor) -> None:
-        """Write C·x to `out`."""
-        torch.mm(self.back, x, out=out)
+    def bound(self, x: Tensor, out: Tensor, spare: Tensor) -> Bound:
+        """Return the two for these buffers, (N, R)."""
+        return partial(torch.mm, self.forth, x, out=out), partial(torch.mm, self.back, x, out=out)
 
 
 class Staged:
@@ -111,15 +105,19 @@ class Staged:
         """Return the gradients of both, which are each other: C is orthogonal."""
         return self
 
-    def analyse(self, x: Tensor, out: Tensor, spare: Tensor) -> None:
-        """Write C^T·x to `out`. All are (N, R) and contiguous; `spare` is overwritten."""
-        torch.mm(self.first, x.view(*self.stages), out=spare.view(*self.stages))
-        torch.bmm(self.second, spare.view(*self.pairs), out=out.view(*self.pairs))
+    def bound(self, x: Tensor, out: Tensor, spare: Tensor) -> Bound:
+        """Return the two for these buffers, (N, R) and contiguous; `spare` is overwritten."""
+        stages, pairs = ([each.view(*shape) for each in (x, out, spare)] for shape in (self.stages, self.pairs))
 
-    def synthesise(self, x: Tensor, out: Tensor, spare: Tensor) -> None:
-        """Write C·x to `out`."""
-        torch.bmm(self.second_back, x.view(*self.pairs), out=spare.view(*self.pairs))
-        torch.mm(self.first_back, spare.view(*self.stages), out=out.view(*self.stages))
+        def analyse() -> None:
+            torch.mm(self.first, stages[0], out=stages[2])
+            torch.bmm(self.second, pairs[2], out=pairs[1])
+
+        def synthesise() -> None:
+            torch.bmm(self.second_back, pairs[0], out=pairs[2])
+            torch.mm(self.first_back, stages[2], out=stages[1])
+
+        return analyse, synthesise
 
 
 class Fourier:
@@ -140,15 +138,17 @@ class Fourier:
         """Return the gradients of both, which are each other: C is orthogonal."""
         return self
 
-    def analyse(self, x: Tensor, out: Tensor, spare: Tensor) -> None:
-        """Write C^T·x to `out`. All are (N, R) and contiguous."""
+    def bound(self, x: Tensor, out: Tensor, spare: Tensor) -> Bound:
+        """Return the two for these buffers, (N, R)."""
+        return partial(self._analyse, x, out), partial(self._synthesise, x, out)
+
+    def _analyse(self, x: Tensor, out: Tensor) -> None:
         spectrum = torch.fft.rfft(x, dim=0) * self.twiddle
         half = len(spectrum)
         out[:half] = spectrum.real
         torch.neg(spectrum.imag[1 : self.mirrored + 1], out=out[half:])
 
-    def synthesise(self, x: Tensor, out: Tensor, spare: Tensor) -> None:
-        """Write C·x to `out`."""
+    def _synthesise(self, x: Tensor, out: Tensor) -> None:
         half = self.size // 2 + 1
         middle = x[half - 1 : half] if self.mirrored < half - 1 else x[:0]  # of an even N, X_{N/2} is its own mirror
         spectrum = torch.complex(x[:half], -torch.cat([torch.zeros_like(x[:1]), x[half:], middle]))

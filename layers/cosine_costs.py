@@ -168,13 +168,13 @@ def _speed(form: str, n: int, device: torch.device) -> float:
     cosine, columns = transform(form, n, torch.float32, device), min(n, COLUMNS)
     x, y, spare = (torch.ones(n, columns, device=device) for _ in range(3))
     order, diagonal = torch.arange(n, device=device).flip(0), torch.ones(n, 1, device=device)
+    both = cosine.bound(y, x, spare)
 
     def factor() -> None:
-        for apply in (cosine.analyse, cosine.synthesise):
+        for apply in both:
             torch.mul(x, diagonal, out=y)
-            apply(y, x, spare)
-            if form != "direct":  # which permutes by itself
-                torch.index_select(x, 0, order, out=y)
+            apply()
+            torch.index_select(x, 0, order, out=y)
 
     return 2 * 2 * mult_adds(form, n) * n * columns / _fastest(factor, device) / 1e9
 

@@ -1,4 +1,4 @@
-"""Hide a computation from torch.jit.trace, by which other libraries count networks; know whether torch.export records one.
+"""Hide a computation from torch.jit.trace, by which other libraries count networks; know whether something records one.
 
 with untraced():
     pixels = x.shape[0] * x.shape[2] * x.shape[3]      # a plain integer, also while a network is traced
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 
 @contextmanager
@@ -23,6 +24,11 @@ def _without_recording() -> Iterator[None]:
 def untraced() -> AbstractContextManager:
     """Return a context in which torch.jit.trace records nothing: shapes are integers, new tensors are constants."""
     return _without_recording() if torch.jit.is_tracing() else nullcontext()
+
+
+def recorded() -> bool:
+    """Return whether a compiler, a tracer or a counter sees each operator that runs."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or is_in_torch_dispatch_mode()
 
 
 def exporting() -> bool:

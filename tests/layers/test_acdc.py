@@ -10,6 +10,7 @@ from small_runs import TINY
 import main
 from layers import cosine_costs, product
 from layers.cosine import FORMS, cosine_matrix
+from layers.factor_matrices import riffle
 from layers.product import LEAST
 
 
@@ -29,7 +30,7 @@ def straightforward(x, a, d, permutations):
 
 
 def orders(n, factors, kind):
-    riffled, straight = torch.tensor(product.riffle(n)), torch.arange(n)
+    riffled, straight = torch.tensor(riffle(n)), torch.arange(n)
     if kind == "permuted":
         return torch.stack([torch.randperm(n) for _ in range(2 * factors)])
     return torch.stack([straight if kind == "original" else riffled, riffled] * factors)
@@ -38,23 +39,26 @@ def orders(n, factors, kind):
 @pytest.mark.parametrize("kind", ["riffled", "original", "permuted"])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
-    "n, columns, kept", [(6, 2 * LEAST + 5, 0), (60, 4 * LEAST + 5, 0), (60, 4 * LEAST + 5, 7), (60, 3, 0), (1, 1, 0)]
+    "n, columns, kept",
+    [(6, 2 * LEAST + 5, 0), (60, 4 * LEAST + 5, 0), (60, 4 * LEAST + 5, 7 * 60 * (4 * LEAST + 5))]
+    + [(60, 3, 0), (60, 3, 3 * 60 * (60 + 3)), (1, 1, 0), (1, 1, 3 * 1 * (1 + 1))],
 )
 def test_the_product_and_its_gradients(n, columns, kept, form, kind, monkeypatch):
     """In double precision, of columns that make several blocks of unequal width, and of few: then factors are matrices.
 
-    And of one block whose states are kept for the backward pass.
+    And of one block whose states are kept for the backward pass, and of matrices that are.
     """
     if form == "staged" and n % 2:
         return
     monkeypatch.setattr(cosine_costs, "form", lambda size: form)
     if not kept:
         monkeypatch.setattr(product, "BLOCK", 1)
+        monkeypatch.setattr(product, "KEPT", 0)
     factors = 3
     order = orders(n, factors, kind)
     given = [torch.randn(*shape, dtype=torch.double) for shape in ((n, columns), (factors, n), (factors, n))]
     given[1][0, 0] = given[2][0, 0] = 0.0  # a diagonal cannot always be divided by
-    assert product._kept_states(*given[:2]) == kept
+    assert product._kept(*given[:2]) == kept
     fast, plain = ([tensor.clone().requires_grad_() for tensor in given] for _ in range(2))
     y = product.product(*fast, order if kind == "permuted" else None, kind == "riffled")
     expected = straightforward(*plain, order)

@@ -11,7 +11,7 @@ from torch import nn
 
 from blocks import block
 from layers.cosine import FORMS, split, transform
-from layers.product import riffle
+from layers.factor_matrices import riffle
 from layers.spec import ConvSpec
 from layers.square import Square
 from layers.tensor import dimensions, rank
@@ -86,10 +86,10 @@ def test_the_cosine_transform(n, form):
         return
     made = transform(form, n, torch.double, torch.device("cpu"))
     x, analysed, back, spare = torch.randn(4, n, 3, dtype=torch.double)
-    made.analyse(x[made.inputs], analysed, spare)
+    made.bound(x[made.inputs], analysed, spare)[0]()
     expected = transforms_of_scipy.dct(x.numpy(), axis=0, norm="ortho")
     np.testing.assert_allclose(analysed, expected[made.outputs.numpy()], atol=1e-12)
-    made.synthesise(analysed, back, spare)
+    made.bound(analysed, back, spare)[1]()
     np.testing.assert_allclose(back, x[made.inputs], atol=1e-12)
 
 
