@@ -30,6 +30,7 @@ from cli import options
 from counting import costs
 from distill import Supervised
 from input.batches import Batch
+from layers.ahead import maps_of
 from layers.base import Block
 from layers.init import materialise
 from models.build import build
@@ -83,6 +84,7 @@ def stepper(network: nn.Module, images: int) -> Callable[[], None]:
     """Return a function that takes one whole training step, as the loop does."""
     network.train()
     step, meter = TrainStep(network, Supervised(), sgd(network, [], 1e-3, 0.9, 5e-4, 1.0)), Meter()
+    step.maps = maps_of(network) if DEVICE.type == "cpu" else []  # as main.py does
     x = torch.randn(images, 3, 32, 32, device=DEVICE).to(memory_format=torch.channels_last)
     batch = Batch(x, torch.arange(images, device=DEVICE) % 10, images, images)
 

@@ -13,7 +13,6 @@ Costs depend on shapes alone, so they hold on the meta device too.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -21,21 +20,12 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from layers.gradient import approximate_by_gradient
-from layers.kept import DEVICES, Formed, Kept, may_keep
+from layers.kept import Kept, in_full_precision, may_keep
 from layers.scale import dense_scale, draw_normal, rms
 from layers.spec import ConvSpec
 from layers.tracing import exporting, untraced
 
 CALL = 4 * 10**6  # another small convolution takes at least as long as so many multiply-adds
-
-
-def in_full_precision(form: Callable[[], Formed]) -> Formed:
-    """Return `form()` as without autocast: to round a map's small factors one by one takes longer than its products spare."""
-    for device in DEVICES:
-        if torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):
-                return form()
-    return form()
 
 
 class Replacement(nn.Module, ABC):
@@ -248,7 +238,13 @@ class ChannelMap(nn.Module, ABC):
         self._kept.clear()
         if not exporting() and self._decided(x):  # whoever runs a graph forms the matrix, once if it folds constants
             return _added(self.apply_factors(x), bias)
-        return F.conv2d(x, self._kernel(), bias)
+        formed = self._kept.take_ahead()
+        return F.conv2d(x, self._kernel() if formed is None else formed, bias)
+
+    def form_ahead(self) -> None:
+        """Form the kernel of the next pass, unless that pass may apply the factors, or use a kernel that is kept."""
+        if not (may_keep(self) or self._kept.has_decided_for()):
+            self._kept.ahead = self._kernel()
 
     @cached_property
     def _spared(self) -> int:

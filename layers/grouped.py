@@ -19,8 +19,8 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from layers.base import ChannelMap, in_full_precision
-from layers.kept import may_keep
+from layers.base import ChannelMap
+from layers.kept import in_full_precision, may_keep
 from layers.scale import equalise
 
 # A number that a factor reads or writes takes as long as so many multiply-adds of a 1×1 convolution. On a CPU: the median

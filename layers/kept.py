@@ -31,13 +31,23 @@ def may_keep(module: nn.Module) -> bool:
     return not torch.compiler.is_compiling() and not torch.jit.is_tracing()
 
 
+def in_full_precision(form: Callable[[], Formed]) -> Formed:
+    """Return `form()` as without autocast: to round a map's small factors one by one takes longer than its products spare."""
+    for device in DEVICES:
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return form()
+    return form()
+
+
 class Kept:
     """What one module forms, for which state of its tensors, and what it decided from shapes.
 
-    Copies of it, pickled ones too, are empty.
+    `ahead` is what was formed for the next pass alone (layers/ahead.py). Copies of it, pickled ones too, are empty.
     """
 
     def __init__(self):
+        self.ahead: Tensor | None = None
         self._record: _Record | None = None
         self._decisions: dict[int, bool] = {}
 
@@ -67,6 +77,15 @@ class Kept:
                 decisions.clear()
             decisions[pixels] = decide(pixels)
         return decisions[pixels]
+
+    def has_decided_for(self) -> bool:
+        """Return whether any decision was for it."""
+        return any(self._decisions.values())
+
+    def take_ahead(self) -> Tensor | None:
+        """Return what was formed ahead, once."""
+        formed, self.ahead = self.ahead, None
+        return formed
 
     def clear(self) -> None:
         """Free what is kept. Decisions stay."""

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from layers import tensor_fit
-from layers.base import ChannelMap, in_full_precision
-from layers.kept import may_keep
+from layers.base import ChannelMap
+from layers.kept import in_full_precision, may_keep
 from layers.scale import equalise
 from layers.spec import ConvSpec
 

@@ -27,6 +27,7 @@ from input import cache, datasets, facts
 from input.batches import Feed
 from input.source import Source
 from layers import cosine_costs
+from layers.ahead import maps_of
 from layers.base import ChannelMap
 from layers.init import materialise
 from models.build import build, reference
@@ -258,6 +259,8 @@ def assemble(prepared: Prepared, device: torch.device, ranks: Ranks) -> TrainSte
         criterion.cache = teacher_cache.reserve(criterion, prepared.data, precision)
     step = TrainStep(network, criterion, optimizer, callbacks, precision, parts, ranks, config.print_freq)
     step.images = len(prepared.data.training)
+    if device.type == "cpu" and not config.compile and not config.checkpoint_activations:
+        step.maps = maps_of(network)
     return step
 
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from distill import Criterion, LossOutput
 from distributed.process_group import ALONE, Ranks
 from input.batches import Batch
+from layers.ahead import formed_ahead
+from layers.base import ChannelMap
 from training.callbacks import Callback
 from training.metrics import Measured
 from training.optim import Optimizer
@@ -29,8 +31,9 @@ class TrainStep:
     measured (which waits for the device) and update of the bar to the next.
 
     `t` is the share of training that is done. The loop sets it; callbacks read it. `images` is the number of training images,
-    of all processes together, by which what belongs to the whole training set is divided. `autotuned` is what --autotune chose
-    (training/autotune.py), which a resumed run goes on with.
+    of all processes together, by which what belongs to the whole training set is divided. `maps` are those whose matrices are
+    formed before the first layer runs (layers/ahead.py). `autotuned` is what --autotune chose (training/autotune.py), which a
+    resumed run goes on with.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class TrainStep:
         self.precision, self.parts, self.ranks, self.print_freq = precision, parts, ranks, print_freq
         self.t = 0.0
         self.images = 1
+        self.maps: list[ChannelMap] = []
         self.autotuned: dict | None = None
 
     @cached_property
@@ -80,7 +84,7 @@ class TrainStep:
                 x, y, numbers = batch.x[:1], batch.y[:1], numbers if numbers is None else batch.numbers[:1]
             known = {"numbers": numbers} if batch.images and getattr(self.criterion, "takes_numbers", False) else {}
             with nullcontext() if number == len(parts) else self.ranks.no_sync(self.parallel_model):
-                with self.precision():
+                with self.precision(), formed_ahead(self.maps):
                     output = self.criterion(self.parallel_model, x, y, **known)
                 # each loss is a mean, the gradient is that over the images of all processes, which are averaged
                 (output.loss * (images * self.ranks.world_size / batch.of)).backward()
