@@ -15,6 +15,7 @@ zeros of the padding are left out. `exact_mult_adds` are those of the halves, `m
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -48,15 +49,18 @@ class Butterfly(GroupedPair):
         inputs, outputs = self._blocks(side)
         return inputs * side * side + side * outputs * inputs
 
-    def _product(self, first: int, last: int) -> Tensor:
-        """Return factors `first` to `last` − 1 multiplied: (N/2^last, 2^first, s, s) with s = 2^(last − first).
+    def _product(self, factors: Sequence[Tensor], low: int) -> Tensor:
+        """Return neighbouring factors multiplied: (high, low, s, s) with s = 2^len(factors).
 
-        Of a channel, the bits from `last` on choose the block in the first dimension, those below `first` in the second.
+        Of a channel, the highest bits choose the block in the first dimension, as many of the lowest as 2^f = `low` has for
+        the f-th factor those in the second.
         """
-        product = self.factors.new_ones(self.size >> first, 1 << first, 1, 1)
-        for level in range(first, last):
-            low, side = 1 << first, 1 << (level - first)
-            factor = self.factors[level].view(-1, side, low, 2, 2)  # (high, middle, low, output, input)
+        if not factors:
+            return self.factors.new_ones(self.size // low, low, 1, 1)
+        product = factors[0].view(-1, low, 2, 2)
+        for level, factor in enumerate(factors[1:], 1):
+            side = 1 << level
+            factor = factor.view(-1, side, low, 2, 2)  # (high, middle, low, output, input)
             factor = factor.permute(0, 2, 3, 1, 4).unsqueeze(-1)  # (high, low, output, middle, input, 1)
             before = product.view(-1, 2, low, 1, side, side).permute(
                 0, 2, 3, 4, 1, 5
@@ -69,9 +73,9 @@ class Butterfly(GroupedPair):
 
         h = 2^split is the side of a block; A blocks have inputs and A′ have outputs.
         """
-        inputs, outputs = self._blocks(1 << self.split)
-        first, second = self._product(0, self.split)[:, 0], self._product(self.split, self.levels)[0]
-        return first[:inputs], second[:, :outputs, :inputs]
+        (inputs, outputs), factors = self._blocks(1 << self.split), self.factors.unbind()
+        first, second = self._product(factors[: self.split], 1), self._product(factors[self.split :], 1 << self.split)
+        return first[:inputs, 0], second[0, :, :outputs, :inputs]
 
     def middle(self) -> tuple[int, int]:
         """Return h and 1: blocks and places within them change roles."""

@@ -246,8 +246,8 @@ class CP(TensorForm):
 
     def halves(self) -> tuple[Tensor, Tensor]:
         """Return the column by column products of the factors on both sides of the bond."""
-        left, right = list(self.factors[: self.bond]), list(self.factors[self.bond :])
-        return khatri_rao(left), khatri_rao(right).t()
+        factors = list(self.factors)  # a slice of a ParameterList is a new module
+        return khatri_rao(factors[: self.bond]), khatri_rao(factors[self.bond :]).t()
 
     def halves_mult_adds(self) -> int:
         """Return none: there are products of entries, but no matrix products."""
