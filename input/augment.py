@@ -5,7 +5,6 @@ x = augment(images, numbers, Augmentation(cutout=16), seed=0, epoch=12, normalis
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from torch import Tensor
 from system.hashing import below, hash64, key
 
 CROP_MARGIN = 4  # pixels of zero that are added on each side before the crop
+CHANNELS = 3
 PLACES = 2 * CROP_MARGIN + 1  # of a crop, in each direction
 
 
@@ -63,41 +63,54 @@ def apply(images: Tensor, draws: Tensor, augmentation: Augmentation, normalise) 
     may hang over the edge, unless it is to lie inside.
     """
     batch, height, width, _ = images.shape
-    tables = _tables(height, width, augmentation, images.device)
-    if augmentation.crop and not augmentation.reflect:
-        images = torch.nn.functional.pad(images, (0, 0, *[CROP_MARGIN] * 4))
-    if augmentation.crop or augmentation.flip:
-        each = torch.arange(batch, device=images.device)
-        images = images[each[:, None, None], tables.rows[draws[0]][:, :, None], tables.columns[draws[1]][:, None]]
+    each, columns = torch.arange(batch, device=images.device), draws[1]
+    if augmentation.crop:
+        pad = _reflected if augmentation.reflect else _padded
+        images = _cropped(pad(images), each, draws[0], columns % PLACES, height, width)
+    if augmentation.flip:
+        both = torch.stack([images, images.flip(2)], 1).flatten(0, 1)
+        images = both.index_select(0, 2 * each + (columns >= PLACES))
     x = normalise(images)
     if augmentation.cutout:
-        inside = tables.cut_rows[draws[2]][:, :, None] & tables.cut_columns[draws[3]][:, None]
-        x.masked_fill_(inside[..., None], 0.0)
+        rows, columns = _covered(height, width, augmentation, images.device)
+        lines = x.view(batch, height, width * CHANNELS)
+        inside = rows.index_select(0, draws[2])[:, :, None] * columns.index_select(0, draws[3])[:, None]
+        lines.addcmul_(lines, inside, value=-1)
     return x.permute(0, 3, 1, 2)
 
 
-class _Tables(NamedTuple):
-    """What each draw means for the rows or columns of an image: two kernels a batch, where arithmetic would take many."""
+def _padded(images: Tensor) -> Tensor:
+    return torch.nn.functional.pad(images, (0, 0, *[CROP_MARGIN] * 4))
 
-    rows: Tensor  # (first rows, H): the rows of the padded image, or those of the image that they reflect
-    columns: Tensor  # (first columns, first columns flipped; W)
-    cut_rows: Tensor  # (centres or first rows, H): whether the cutout covers it
-    cut_columns: Tensor
+
+def _reflected(images: Tensor) -> Tensor:
+    """Pad images by their own pixels; those at the edge are not repeated."""
+    for dimension in (1, 2):
+        side = images.shape[dimension]
+        places = torch.arange(-CROP_MARGIN, side + CROP_MARGIN, device=images.device)
+        images = images.index_select(dimension, (side - 1) - ((side - 1) - places.abs()).abs())
+    return images
+
+
+def _cropped(padded: Tensor, each: Tensor, rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
+    """Return of each image (B, H', W', C) the part that begins at its row and column, (B, H, W, C).
+
+    A line of W·C bytes is copied as a whole. It is a row of a view in which rows begin at every pixel and overlap: one row
+    copied takes as long as three single bytes by their indices.
+    """
+    batch, tall, wide, depth = padded.shape
+    pixels = batch * tall * wide
+    lines = padded.as_strided((pixels - width + 1, width * depth), (depth, 1))
+    first = (each * tall + rows) * wide + columns
+    starts = first[:, None] + wide * torch.arange(height, device=padded.device)
+    return lines.index_select(0, starts.flatten()).view(batch, height, width, depth)
 
 
 @lru_cache(8)
-def _tables(height: int, width: int, augmentation: Augmentation, device: torch.device) -> _Tables:
-    rows, columns, first = torch.arange(height), torch.arange(width), torch.arange(PLACES)[:, None]
-    places = [first + rows, torch.cat([first + columns, first + columns.flip(0)])]
-    if augmentation.crop and augmentation.reflect:
-        places = [_reflected(table - CROP_MARGIN, side) for table, side in zip(places, (height, width))]
-    windows = (_windows(side, augmentation.cutout, augmentation.cutout_inside) for side in (height, width))
-    return _Tables(*(table.to(device) for table in (*places, *windows)))
-
-
-def _reflected(places: Tensor, side: int) -> Tensor:
-    """Return the places of a row of `side` pixels that places before and behind it reflect; its ends are not repeated."""
-    return (side - 1) - ((side - 1) - places.abs()).abs()
+def _covered(height: int, width: int, augmentation: Augmentation, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return for each centre, or first place, of a cutout 1 where it covers a row, (H, H), or an entry of a line, (W, W·C)."""
+    rows, columns = (_windows(side, augmentation.cutout, augmentation.cutout_inside) for side in (height, width))
+    return rows.float().to(device), columns.float().repeat_interleave(CHANNELS, 1).to(device)
 
 
 def _windows(side: int, length: int, inside: bool) -> Tensor:

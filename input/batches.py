@@ -136,8 +136,10 @@ class Feed(ABC):
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return floats of about mean 0 and deviation 1 per channel, from bytes (B, H, W, 3)."""
-        x = images.float()
-        return torch.addcmul(self.shift, x, self.scale, out=x)  # in place: on a CPU new memory is as slow as the sum
+        x, (width, channels) = images.float(), images.shape[2:]
+        lines = x.view(*x.shape[:2], width * channels)  # long ones are several times as fast as three numbers at a time
+        torch.addcmul(self.shift.repeat(width), lines, self.scale.repeat(width), out=lines)
+        return x
 
 
 def choose(

@@ -61,7 +61,7 @@ class Data(Feed):
             own = self.share.take(whole)
             taken = own or whole[:1]
             places = slice(taken.start, taken.stop, taken.step)
-            x = apply(split.images[order[places]], draws[:, places], plan, self.normalise)
+            x = apply(split.images.index_select(0, order[places]), draws[:, places], plan, self.normalise)
             yield Batch(x, labels[places], len(own), len(whole), numbers[places])
 
     def batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
