@@ -14,7 +14,6 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -39,6 +38,7 @@ PASSES = 3  # of a training step: forward, forward again in the backward pass, b
 SECONDS, COLUMNS = 0.03, 128  # of a measurement
 
 _current = DEFAULT
+_chosen: dict[int, str] = {}  # a form for each size; a compiler warns of functools' caches
 
 
 def current() -> Speeds:
@@ -50,7 +50,7 @@ def adopt(speeds: Speeds | None) -> None:
     """Choose by these speeds from now on; by DEFAULT where there are none. Call it before anything has been chosen."""
     global _current
     _current = speeds or DEFAULT
-    form.cache_clear()
+    _chosen.clear()
 
 
 def mult_adds(form: str, n: int) -> float:
@@ -73,10 +73,11 @@ def nanoseconds(form: str, n: int) -> float:
     return 2 * mult_adds(form, n) / (speeds[above - 1] ** (1 - share) * speeds[above] ** share)
 
 
-@cache
 def form(n: int) -> str:
     """Return the fastest form of a transform of size N."""
-    return min(FORMS, key=lambda each: nanoseconds(each, n))
+    if n not in _chosen:
+        _chosen[n] = min(FORMS, key=lambda each: nanoseconds(each, n))
+    return _chosen[n]
 
 
 def applies_factors(n: int, transforms: int, inputs: int, outputs: int, pixels: int) -> bool:
