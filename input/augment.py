@@ -62,7 +62,7 @@ def apply(images: Tensor, draws: Tensor, augmentation: Augmentation, normalise) 
     Cutout (DeVries & Taylor 2017, 1708.04552): a square of zeros after normalisation. It is centred on any pixel, so it
     may hang over the edge, unless it is to lie inside.
     """
-    batch, height, width, _ = images.shape
+    images, (batch, height, width, _) = images.contiguous(), images.shape
     each, columns = torch.arange(batch, device=images.device), draws[1]
     if augmentation.crop:
         pad = _reflected if augmentation.reflect else _padded
@@ -100,7 +100,7 @@ def _cropped(padded: Tensor, each: Tensor, rows: Tensor, columns: Tensor, height
     """
     batch, tall, wide, depth = padded.shape
     pixels = batch * tall * wide
-    lines = padded.as_strided((pixels - width + 1, width * depth), (depth, 1))
+    lines = padded.as_strided((max(0, pixels - width + 1), width * depth), (depth, 1))
     first = (each * tall + rows) * wide + columns
     starts = first[:, None] + wide * torch.arange(height, device=padded.device)
     return lines.index_select(0, starts.flatten()).view(batch, height, width, depth)

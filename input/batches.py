@@ -136,7 +136,7 @@ class Feed(ABC):
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return floats of about mean 0 and deviation 1 per channel, from bytes (B, H, W, 3)."""
-        x, (width, channels) = images.float(), images.shape[2:]
+        x, (width, channels) = images.float().contiguous(), images.shape[2:]
         lines = x.view(*x.shape[:2], width * channels)  # long ones are several times as fast as three numbers at a time
         torch.addcmul(self.shift.repeat(width), lines, self.scale.repeat(width), out=lines)
         return x

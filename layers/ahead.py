@@ -3,8 +3,9 @@
     with formed_ahead(maps_of(network)):
         output = network(x)
 
-Where each layer forms its own, activations have driven from a CPU's caches what the many small operators need, so that they
-take two to five times as long. Gradients of what is formed first are taken last, one after the other too.
+Many small operators form a matrix. Where each layer forms its own, the activations of the layers before have filled a CPU's
+caches, and the operators take two to five times as long. So do their gradients, which are taken one after the other too: last,
+as what was formed first.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,10 +24,13 @@ def maps_of(network: nn.Module) -> list[ChannelMap]:
 
 @contextmanager
 def formed_ahead(maps: Sequence[ChannelMap]) -> Iterator[None]:
-    """Within this context, let each map take the matrix that was formed at its start, once."""
-    for each in maps:
-        each.form_ahead()
+    """Within this context, let each map take the matrix that was formed at its start, once.
+
+    Nothing may write to the parameters of the maps between that and the end of the pass.
+    """
     try:
+        for each in maps:
+            each.form_ahead()
         yield
     finally:
         for each in maps:

@@ -243,7 +243,7 @@ class ChannelMap(nn.Module, ABC):
 
     def form_ahead(self) -> None:
         """Form the kernel of the next pass, unless that pass may apply the factors, or use a kernel that is kept."""
-        if not (may_keep(self) or self._kept.has_decided_for()):
+        if not (may_keep(self) or self._kept.was_yes()):
             self._kept.ahead = self._kernel()
 
     @cached_property

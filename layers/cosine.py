@@ -65,7 +65,7 @@ class Direct:
         self.back = self.forth.t()
 
     def transposed(self) -> "Direct":
-        """Return the gradients: that of each is the other."""
+        """Return the gradients of both: that of a product with C^T is a product with C."""
         other = copy(self)
         other.forth, other.back = self.back.t(), self.forth.t()
         return other

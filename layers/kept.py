@@ -43,7 +43,7 @@ def in_full_precision(form: Callable[[], Formed]) -> Formed:
 class Kept:
     """What one module forms, for which state of its tensors, and what it decided from shapes.
 
-    `ahead` is what was formed for the next pass alone (layers/ahead.py). Copies of it, pickled ones too, are empty.
+    Copies of it, pickled ones too, are empty. `ahead` is what was formed for the next pass alone (layers/ahead.py).
     """
 
     def __init__(self):
@@ -78,8 +78,8 @@ class Kept:
             decisions[pixels] = decide(pixels)
         return decisions[pixels]
 
-    def has_decided_for(self) -> bool:
-        """Return whether any decision was for it."""
+    def was_yes(self) -> bool:
+        """Return whether any decision was yes."""
         return any(self._decisions.values())
 
     def take_ahead(self) -> Tensor | None:

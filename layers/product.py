@@ -21,9 +21,7 @@ from layers.factor_matrices import Matrices, forms_matrices, places, riffled_mat
 from layers.tracing import recorded
 
 HISTORY = 1 << 25  # bytes of states that a backward pass holds at most, on a CPU
-KEPT = (
-    1 << 21
-)  # bytes of states and matrices kept from the forward pass on, on a CPU: a third of the products is spared
+KEPT = 1 << 21  # bytes kept from the forward pass on, on a CPU: a third of the products is spared
 BLOCK = 1 << 17  # numbers of a state that stay in a CPU's cache from one product to the next
 LEAST = 32  # columns of a block
 
@@ -129,8 +127,8 @@ def _prepare(a: Tensor, d: Tensor, permutations: Tensor | None, inside: bool, co
     """
     factors, n = a.shape
     on_cpu = a.device.type == "cpu"
-    kept = HISTORY * (1 if on_cpu else 8) // (2 * factors * n * a.element_size())
-    block = min(max(min(kept, BLOCK // n if on_cpu else columns) // LEAST * LEAST, LEAST), columns)
+    most = HISTORY * (1 if on_cpu else 8) // (2 * factors * n * a.element_size())
+    block = min(max(min(most, BLOCK // n if on_cpu else columns) // LEAST * LEAST, LEAST), columns)
     form = cosine_costs.form(n)
     if permutations is None:
         ways, back = _riffled(form, n, inside, a.dtype, a.device)
@@ -215,8 +213,8 @@ def _backward(ctx, gradient: Tensor | None, _):
     if gradient is None:  # nothing depends on the result
         return (None,) * 5
     x, a, d, permutations, kept = ctx.saved_tensors
-    found = OPERATORS.acdc_product_backward(gradient, x, a, d, permutations, ctx.inside, kept)
-    return *found, None, None
+    back = OPERATORS.acdc_product_backward if recorded() else _product_backward
+    return *back(gradient, x, a, d, permutations, ctx.inside, kept), None, None
 
 
 class _Eager(torch.autograd.Function):
@@ -231,10 +229,7 @@ class _Eager(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        if gradient is None:
-            return (None,) * 5
-        x, a, d, permutations, kept = ctx.saved_tensors
-        return *_product_backward(gradient, x, a, d, permutations, ctx.inside, kept), None, None
+        return _backward(ctx, gradient, None)
 
 
 # Not torch.library.custom_op: its first call imports the compiler, which takes seconds.

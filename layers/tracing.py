@@ -27,8 +27,9 @@ def untraced() -> AbstractContextManager:
 
 
 def recorded() -> bool:
-    """Return whether a compiler, a tracer or a counter sees each operator that runs."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or is_in_torch_dispatch_mode()
+    """Return whether a compiler, a tracer, a counter or a transform such as torch.func.vmap sees each operator that runs."""
+    by_graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return by_graph or is_in_torch_dispatch_mode() or torch._C._are_functorch_transforms_active()
 
 
 def exporting() -> bool:

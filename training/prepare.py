@@ -259,7 +259,8 @@ def assemble(prepared: Prepared, device: torch.device, ranks: Ranks) -> TrainSte
         criterion.cache = teacher_cache.reserve(criterion, prepared.data, precision)
     step = TrainStep(network, criterion, optimizer, callbacks, precision, parts, ranks, config.print_freq)
     step.images = len(prepared.data.training)
-    if device.type == "cpu" and not config.compile and not config.checkpoint_activations:
+    alone = ranks.world_size == 1  # else torch writes to the network, and sends gradients during the backward pass
+    if device.type == "cpu" and alone and not config.compile and not config.checkpoint_activations:
         step.maps = maps_of(network)
     return step
 

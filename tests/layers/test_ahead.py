@@ -46,6 +46,10 @@ def test_what_was_not_taken_is_forgotten():
     with pytest.raises(RuntimeError), formed_ahead(maps_of(network)):
         network[0](x[:, :3])
     assert all(each._kept.ahead is None for each in maps_of(network))
+    network[1].map.matrix = lambda: 1 / 0  # or forming them did
+    with pytest.raises(ZeroDivisionError), formed_ahead(maps_of(network)):
+        pass
+    assert all(each._kept.ahead is None for each in maps_of(network))
 
 
 def test_what_needs_no_gradient_is_kept_as_ever():
