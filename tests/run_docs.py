@@ -40,7 +40,7 @@ def argv_of(words: list[str]) -> list[str] | None:
     if words[0] != "python" or len(words) < 3:
         return None
     program, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[1], words[2:])
-    if program in ("count.py", "shrink.py") or (program == "export.py" and arguments[0].startswith("digits.")):
+    if program == "count.py" or (program in ("shrink.py", "export.py") and arguments[0].startswith("digits.")):
         return [sys.executable, str(ROOT / program), *arguments]
     if program == "main.py" and "--config" in arguments:  # files of the pages, which say the epochs
         return [sys.executable, str(ROOT / program), *arguments, *FEW]
