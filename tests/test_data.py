@@ -113,6 +113,19 @@ def test_a_batch_is_what_each_image_is_by_itself(flags):
     assert seen == 37 - 8
 
 
+@pytest.mark.parametrize("flags", [(True, True, 7, False, True), (True, False, 0), (False, True, 16)])
+def test_how_images_lie_in_memory_changes_nothing(flags):
+    """Lines are copied as they lie: images whose rows lie apart are brought into order before."""
+    feed, numbers, augmentation = data(), torch.arange(6), Augmentation(*flags)
+    pixels = torch.from_numpy(images().train[:6])
+    columns = pixels.contiguous(
+        memory_format=torch.channels_last
+    )  # of (B, H, W, 3): the rows' dimension lies innermost
+    assert not columns.is_contiguous()
+    one, other = (augment(each, numbers, augmentation, 0, 1, feed.normalise) for each in (pixels, columns))
+    assert torch.equal(one, other)
+
+
 def slices(number, augmentation, seed=0, epoch=2):
     """Return one of `images`, augmented by slices."""
     image = torch.from_numpy(images().train[number]).float().permute(2, 0, 1)

@@ -40,7 +40,8 @@ SMOOTH = [
     "--train_size",
     "500",
 ]
-STUDENT = ["digits", "student", "-t", "t", "-s", "r", "--conv", "SepHashed_0.5", "--alpha", "0.3", *SMOOTH]
+CONVS = "groups.0=ACDC_2,groups.1=TensorTrain_0.5,.*=SepHashed_0.5"
+STUDENT = ["digits", "student", "-t", "t", "-s", "r", "--conv", CONVS, "--alpha", "0.3", *SMOOTH]
 LOSSES = ("train_loss", "train_loss_cross_entropy", "train_loss_distillation", "train_loss_attention", "test_loss")
 
 
