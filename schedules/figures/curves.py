@@ -35,27 +35,31 @@ def curves(pair: Pair, measure: str) -> Figure | None:
     groups = [group for group in pair.groups if shown[group.number]]
     if not groups:
         return None
-    train = {group.number: group.curve(measure.replace("test", "train").replace("val", "train")) for group in groups}
     lines = {number: np.array(curve) for number, curve in shown.items() if curve}
+    of_training = measure.replace("test", "train").replace("val", "train")
+    train = {group.number: np.array(group.curve(of_training) or np.empty((0, 2))) for group in groups}
+    both = [*lines.values(), *(line for line in train.values() if len(line))]
     if len(groups) <= TOGETHER:
         figure, panels = _one_panel(groups)
     else:
         figure, panels = _panels(groups)
     has_taught = any(group.taught for group in groups)
     first = next(iter(panels))
-    scale = _range(list(lines.values()))
+    tested_once = all(len(line) == 1 for line in lines.values())  # then the training errors are the curves
+    scale = _range(both if tested_once else list(lines.values()))
     for axes, members in panels.items():
-        epoch_axis(axes, list(lines.values()), 4 if len(panels) > 1 else 8)
+        epoch_axis(axes, both, 4 if len(panels) > 1 else 8)
         error_scale(axes, *scale)
         rule(axes)
         if axes.get_position().x0 > first.get_position().x0 + 0.01:
             axes.set_yticklabels([])
         for group in groups if len(panels) > 1 else ():
             if group not in members:
-                axes.plot(*_thinned(lines[group.number], 40).T, color=FAINT, linewidth=0.35, zorder=1)
+                behind = train if tested_once else lines
+                axes.plot(*_thinned(behind[group.number], 40).T, color=FAINT, linewidth=0.35, zorder=1)
         for group in members:
             most = FINE if len(panels) > 1 else 10 * FINE
-            shorter = _thinned(np.array(train[group.number] or np.empty((0, 2))), most)
+            shorter = _thinned(train[group.number], most).copy()
             shorter[:, 1] = shorter[:, 1].clip(axes.get_ylim()[0])  # it may be far below the test error
             style = dict(linewidth=1.0 if len(members) <= 5 else 0.7, dashed=has_taught and _alone(group))
             _draw(axes, group, _thinned(lines[group.number], most), shorter, **style)
@@ -68,7 +72,7 @@ def curves(pair: Pair, measure: str) -> Figure | None:
     for place, each in enumerate(panels):
         if place + COLUMNS >= len(panels):  # no panel below it
             each.set_xlabel("epoch", labelpad=1)
-    caption(figure, pair, groups, more=_signs(groups, any(train.values()), len(panels) > 1))
+    caption(figure, pair, groups, more=_signs(groups, len(both) > len(lines), len(panels) > 1))
     return figure
 
 
@@ -154,7 +158,7 @@ def _draw(axes: Axes, group: Group, line: np.ndarray, train: np.ndarray, *, line
     if len(train):
         axes.plot(*train.T, linewidth=0.35, alpha=0.5, zorder=2, gid=f"train-{group.number}", **style)
     if len(line) == 1:
-        axes.plot(*line.T, marker="o", markersize=3, zorder=3, **style)
+        axes.plot(*line.T, marker="o", markersize=3, zorder=3, clip_on=False, **style)
 
 
 def _words(group: Group, short: bool, has_taught: bool = True) -> str:

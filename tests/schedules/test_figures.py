@@ -221,20 +221,25 @@ def test_labels_say_who_was_alone(tmp_path):
     assert figure.axes[0].get_xlim() == (1, 3)
 
 
-def test_epochs_that_were_not_tested(tmp_path):
-    """--test_every 3: a curve has the epochs that were tested, its training error has all."""
+@pytest.mark.parametrize("tested", [(2, 5, 6), (6,)])
+def test_epochs_that_were_not_tested(tmp_path, tested):
+    """--test_every 3 or 7: a curve has the epochs that were tested, its training error has all, and both are seen whole."""
     path = samples.write(tmp_path / "study.csv", [samples.run("ACDC", 5), samples.run("Shuffle_4", 6)], count=7)
     document = json.loads(path.with_suffix(".json").read_text())
     for run in document["runs"]:
         run["rows"] = [
-            {key: value for key, value in row.items() if row["epoch"] in (2, 5, 6) or not key.startswith("test")}
+            {key: value for key, value in row.items() if row["epoch"] in tested or not key.startswith("test")}
             for row in run["rows"]
         ]
     path.with_suffix(".json").write_text(json.dumps(document))
     (pair,) = outcomes.read(str(path)).pairs
     figure = curves(pair, "test_top1_error")
-    assert artists(figure, "curve-")["curve-0"].get_xdata().tolist() == [3, 6, 7]
-    assert artists(figure, "train-")["train-0"].get_xdata().tolist() == [1, 2, 3, 4, 5, 6, 7]
+    line, train = artists(figure, "curve-")["curve-0"], artists(figure, "train-")["train-0"]
+    assert line.get_xdata().tolist() == [epoch + 1 for epoch in tested]
+    assert train.get_xdata().tolist() == [1, 2, 3, 4, 5, 6, 7] and figure.axes[0].get_xlim() == (1, 7)
+    if len(tested) == 1:
+        (low, high), errors = figure.axes[0].get_ylim(), train.get_ydata()
+        assert low <= min(errors) and max(errors) <= high and errors[0] > errors[-1]
 
 
 def test_learning_curves_are_means(tmp_path):
