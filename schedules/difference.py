@@ -9,7 +9,7 @@ verdict(taught, alone)                         # "not told apart"
 import math
 from dataclasses import dataclass
 
-NOT = "not told apart"
+NOT, ONE = "not told apart", "one seed"
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,21 @@ def is_told_apart(one: Result, other: Result) -> bool | None:
         return False
     if not (one.images and other.images):
         return None
-    return abs(one.error - other.error) > 2 * standard_error(one, other)
+    return _is_beyond(one, other)
+
+
+def _is_beyond(one: Result, other: Result) -> bool:
+    """Return whether the errors differ by more than two standard errors, as far as is known."""
+    return bool(one.images and other.images) and abs(one.error - other.error) > 2 * standard_error(one, other)
 
 
 def verdict(one: Result, other: Result) -> str:
-    """Return is_told_apart in words: `told apart`, `not told apart` or `test images unknown`."""
+    """Return is_told_apart in words: `told apart`, `not told apart` or `test images unknown`.
+
+    `one seed` where the errors differ by more than two standard errors, but one of them is of a single seed.
+    """
+    if min(one.seeds, other.seeds) < 2 and _is_beyond(one, other):
+        return ONE
     return {True: "told apart", False: NOT, None: "test images unknown"}[is_told_apart(one, other)]
 
 

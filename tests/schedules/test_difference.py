@@ -8,7 +8,7 @@ import statistics
 import pytest
 
 from schedules import demo
-from schedules.difference import NOT, Result, reason, standard_error, verdict, with_verdict
+from schedules.difference import NOT, ONE, Result, reason, standard_error, verdict, with_verdict
 
 
 def test_the_formula():
@@ -33,8 +33,9 @@ def test_the_standard_error_is_what_drawing_gives():
 
 @pytest.mark.parametrize("one, other, says", [
     (Result(3.37, 297), Result(4.71, 297), NOT),
-    (Result(3.37, 297), Result(40, 297), NOT),  # one seed
-    (Result(30, 10_000, 3, 0.2), Result(40, 10_000), NOT),
+    (Result(3.37, 297), Result(40, 297), ONE),
+    (Result(30, 10_000, 3, 0.2), Result(40, 10_000), ONE),
+    (Result(30, 10_000, 3, 0.2), Result(30.5, 10_000), NOT),
     (Result(30, 10_000, 3, 0.2), Result(32, 10_000, 3, 0.2), "told apart"),
     (Result(32, 10_000, 3, 0.2), Result(30, 10_000, 3, 0.2), "told apart"),
     (Result(30, 10_000, 3, 2.0), Result(32, 10_000, 3, 2.0), NOT),  # by its seeds
