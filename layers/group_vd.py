@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from layers.scale import draw_normal
 from layers.spec import ConvSpec
-from layers.variational import Variational, log_alpha, log_uniform_kl
+from layers.variational import Variational, log_alpha, log_uniform_kl, noise_like
 
 LEAST = -3.0  # log α from which a filter is off
 START, SPREAD = -9.0, 0.01  # of log variances at the start: their mean, and their deviation, which μ_z has too
@@ -35,7 +35,7 @@ class GroupVD(Variational):
         deviation = self._deviation(x, None if self.bias is None else self.log_variance_of_bias.exp())
         noise = torch.randn(mean.shape[:2], device=x.device, dtype=self.factor.dtype)
         z = (self.factor + (0.5 * self.log_variance_of_factor).exp() * noise).to(mean.dtype)
-        return z[:, :, None, None] * (mean + deviation * torch.randn_like(mean))
+        return z[:, :, None, None] * mean.addcmul(deviation, noise_like(mean))
 
     def kl(self) -> Tensor:
         """Return the divergences of all factors from the log-uniform prior and of weights and biases from N(0, 1)."""

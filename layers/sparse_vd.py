@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from layers.spec import ConvSpec
-from layers.variational import Variational, log_alpha, log_uniform_kl
+from layers.variational import Variational, log_alpha, log_uniform_kl, noise_like
 
 LEAST, START = 3.0, -10.0  # log α from which a weight is dropped; log σ² at the start
 
@@ -25,7 +25,7 @@ class SparseVD(Variational):
     def sampled(self, x: Tensor) -> Tensor:
         """Return mean + ε·√(conv(x², σ²) + 1e-8), ε drawn for every output."""
         mean = self._convolve(x, self.kernel, self.bias)
-        return mean + torch.randn_like(mean) * self._deviation(x)
+        return mean.addcmul(self._deviation(x), noise_like(mean))
 
     def kl(self) -> Tensor:
         """Return the sum over the weights of the divergence from the log-uniform prior."""

@@ -18,7 +18,7 @@ from blocks import block
 from layers import group_vd, sparse_vd
 from layers.group_vd import standard_normal_kl
 from layers.spec import ConvSpec
-from layers.variational import log_alpha, log_uniform_kl
+from layers.variational import log_alpha, log_uniform_kl, noise_like
 
 ROWS = list(csv.DictReader((Path(__file__).parents[1] / "sparsity.csv").read_text().splitlines()))
 NUMBER = r"(?<!>)=(-?[\d.]+(?:e-?\d+)?)"
@@ -206,6 +206,18 @@ def test_where_nothing_is_seen_gradients_are_finite(conv):
     assert kl.dtype == torch.float32 and out.dtype == torch.bfloat16
     (out.float().square().sum() + kl).backward()
     assert all(parameter.grad.isfinite().all() for parameter in made.parameters())
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_noise_is_standard_normal_and_independent(memory_format, dtype):
+    x = torch.zeros(32, 8, 16, 16, dtype=dtype).contiguous(memory_format=memory_format)
+    torch.manual_seed(0)
+    one, other = noise_like(x), noise_like(x)
+    assert (one.dtype, one.shape, one.stride()) == (x.dtype, x.shape, x.stride())
+    pairs = torch.stack([one, other, one.roll(1, 1), one.roll(1, 3)]).double().flatten(1)
+    assert pairs.mean(1).abs().max() < 0.02  # 65,536 numbers: a standard error of 0.004
+    torch.testing.assert_close(pairs.cov(), torch.eye(4, dtype=torch.double), rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize("conv", VARIATIONAL)
