@@ -68,6 +68,7 @@ def set_labels(groups: list[Group], all_groups: Sequence[Group], network: str | 
     """
     plain = [group for group in groups if not group.role] or groups
     setups = {group.number: _setup(group, all_groups) for group in groups}
+    told = {each.number: {*size_flags(), *sparsity.unsaid(each.first), *gates.unsaid(each.first)} for each in groups}
 
     usual = {}
     for taught in {group.taught for group in groups}:
@@ -75,12 +76,16 @@ def set_labels(groups: list[Group], all_groups: Sequence[Group], network: str | 
         for name in setups[groups[0].number]:
             among_kin = name in (*flags_of_teaching(), "init_from", "taught by")  # students alone, or networks alone
             of = kin if among_kin else plain
-            usual[taught, name] = Counter(str(setups[each.number][name]) for each in of).most_common(1)[0][0]
+            own = [
+                each for each in of if name not in told[each.number]
+            ] or of  # a preset of gates is usual for gates alone
+            usual[taught, name] = Counter(str(setups[each.number][name]) for each in own).most_common(1)[0][0]
     are_several = len({network_name(group.first) for group in plain}) > 1
     for group in groups:
         mine = setups[group.number]
-        told = {*size_flags(), *sparsity.unsaid(group.first), *gates.unsaid(group.first)}
-        unusual = [name for name in mine if name not in told and str(mine[name]) != usual[group.taught, name]]
+        unusual = [
+            each for each in mine if each not in told[group.number] and str(mine[each]) != usual[group.taught, each]
+        ]
         others = {run.get("init_from") for each in all_groups for run in each.runs}
         is_start = any(name_of(run) in others for run in group.runs)
         is_named = are_several and network_name(group.first) != network

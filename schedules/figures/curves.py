@@ -62,7 +62,7 @@ def curves(pair: Pair, measure: str) -> Figure | None:
             shorter = _thinned(train[group.number], most).copy()
             shorter[:, 1] = shorter[:, 1].clip(axes.get_ylim()[0])  # it may be far below the test error
             style = dict(linewidth=1.0 if len(members) <= 5 else 0.7, dashed=has_taught and _alone(group))
-            _draw(axes, group, _thinned(lines[group.number], most), shorter, **style)
+            _draw(axes, group, _thinned(lines[group.number], most), shorter, bold=tested_once, **style)
         mark_ends(axes, members, lines, short=len(panels) > 1, words=partial(_words, has_taught=has_taught))
     heading(figure, first, f"{measure_name(measure)}, %", pair.title if len(panels) == 1 else "")
     if len(panels) > 1:
@@ -72,15 +72,16 @@ def curves(pair: Pair, measure: str) -> Figure | None:
     for place, each in enumerate(panels):
         if place + COLUMNS >= len(panels):  # no panel below it
             each.set_xlabel("epoch", labelpad=1)
-    caption(figure, pair, groups, more=_signs(groups, len(both) > len(lines), len(panels) > 1))
+    caption(figure, pair, groups, more=_signs(groups, len(both) > len(lines), tested_once, len(panels) > 1))
     return figure
 
 
-def _signs(groups: list[Group], train: bool, grey: bool) -> str:
+def _signs(groups: list[Group], train: bool, tested_once: bool, grey: bool) -> str:
     """Return the caption's words on the kinds of lines in the figure."""
     signs = {
         "dashed: trained alone": any(group.taught for group in groups) and any(map(_alone, groups)),
-        "thin: training error, at the lower edge where it is less": train,
+        "marks: test error; lines: training error": train and tested_once,
+        "thin: training error, at the lower edge where it is less": train and not tested_once,
         "thin grey: the other families": grey,
     }
     return "".join(f"; {words}" for words, there in signs.items() if there)
@@ -151,12 +152,16 @@ def _alone(group: Group) -> bool:
     return not group.taught and group.role != "teacher"
 
 
-def _draw(axes: Axes, group: Group, line: np.ndarray, train: np.ndarray, *, linewidth: float, dashed: bool) -> None:
+def _draw(
+    axes: Axes, group: Group, line: np.ndarray, train: np.ndarray, *, linewidth: float, dashed: bool, bold: bool
+) -> None:
+    """Draw the test errors of a group, and its training errors thin, or `bold` where they are the only curve."""
     colour = INK if group.role == "teacher" else MUTED if group.role == "control" else look(group.family).colour
     style = dict(color=colour, linestyle=(0, (3, 1.5)) if dashed else "-")
     axes.plot(*line.T, linewidth=linewidth, zorder=3, gid=f"curve-{group.number}", **style)
     if len(train):
-        axes.plot(*train.T, linewidth=0.35, alpha=0.5, zorder=2, gid=f"train-{group.number}", **style)
+        shade = dict(linewidth=linewidth, alpha=0.8) if bold else dict(linewidth=0.35, alpha=0.5)
+        axes.plot(*train.T, zorder=2, gid=f"train-{group.number}", **shade, **style)
     if len(line) == 1:
         axes.plot(*line.T, marker="o", markersize=3, zorder=3, clip_on=False, **style)
 

@@ -57,6 +57,21 @@ def test_labels_tell_settings_apart(tmp_path):
     assert all(each in corners for each in ([300_000, 6.0], [450_000, 5.5], [500_000, 5.0]))
 
 
+def test_a_preset_of_gates_is_no_setting_of_others(tmp_path):
+    """FBS clips gradients at a norm of 1, others not at all: no label says either, but one says another norm."""
+    gated = [
+        samples.run("Conv", 5 + number, name=f"g{number}", taught=False, gate="FBS_0.5", gate_weight=1e-8, gate_warmup=20, clip_grad=clip, family="Conv, FBS")
+        for number, clip in enumerate((1.0, 1.0, 2.0))
+    ]  # fmt: skip
+    for number, run in enumerate(gated):
+        run |= {"gate": f"FBS_0.{number + 2}", "group": f"g{number}"}
+    others = [samples.run("Sep", 8, name="s", params=3e5, wrn_width=4.0), samples.run("ACDC", 9, name="a", params=4e5)]
+    (pair,) = study(tmp_path, gated + others, curves=False).pairs
+    labels = {group.label for group in pair.groups}
+    assert not any("None" in label or "clip_grad 1" in label for label in labels), labels
+    assert sum("clip_grad 2" in label for label in labels) == 1, labels
+
+
 DATA = {"data_digest": "0123456789012345", "data_train": 1500, "data_test": 297}
 
 
