@@ -6,9 +6,10 @@ import re
 import statistics
 
 import pytest
+from references import statistics_of_scipy
 
 from schedules import demo
-from schedules.difference import NOT, ONE, Result, reason, standard_error, verdict, with_verdict
+from schedules.difference import NOT, ONE, Result, limit, reason, standard_error, verdict, with_verdict
 
 
 def test_the_formula():
@@ -48,18 +49,47 @@ def test_verdicts(one, other, says):
     assert with_verdict(one, other) == f"{one.error - other.error:+.2f}, {says}"
 
 
-def test_the_limit_is_two_standard_errors():
-    for share, says in ((1.99, NOT), (2.01, "told apart")):
-        one, other = Result(10.0, 1000, 2, 0.0), Result(10.0, 1000, 2, 0.0)
-        for _ in range(50):  # the error whose distance is that share of the standard error
-            other = Result(10 + share * standard_error(one, other), 1000, 2, 0.0)
-        assert verdict(one, other) == says
+def test_the_limit_by_hand():
+    """1.96 and 4.303 standard errors: of images alone, and of two seeds each, where each degree of freedom is a seed's."""
+    taught, alone = Result(3.37, 297), Result(4.71, 297)
+    assert limit(taught, alone) == pytest.approx(1.959964 * standard_error(taught, alone))
+    two = Result(30, 10**12, 2, 1.0), Result(31, 10**12, 2, 1.0)
+    assert limit(*two) == pytest.approx(4.302653 * standard_error(*two), rel=1e-5)
+    three = Result(30, 10_000, 3, 0.9), Result(28, 10_000, 3, 0.5)
+    seeds, images = [0.009**2 / 3, 0.005**2 / 3], 0.3 * 0.7 / 10_000 + 0.28 * 0.72 / 10_000
+    degrees = (sum(seeds) + images) ** 2 / (seeds[0] ** 2 / 2 + seeds[1] ** 2 / 2)
+    assert limit(*three) == pytest.approx(statistics_of_scipy.t.ppf(0.975, degrees) * standard_error(*three))
+    assert limit(Result(0, 297, 3, 0.0), Result(0, 297, 3, 0.0)) == 0
+    with pytest.raises(ValueError, match="not known"):
+        limit(Result(1, None), alone)
+
+
+@pytest.mark.parametrize("seeds, deviation", [(2, 0.5), (3, 0.3), (3, 1.0), (5, 2.0)])
+def test_of_equal_settings_one_pair_in_twenty_is_told_apart(seeds, deviation):
+    """4,000 pairs with an error of 30 %, each on 10,000 images of its own."""
+    draw, told = random.Random(0), 0
+    for _ in range(4000):
+        pair = []
+        for _ in range(2):
+            images = draw.gauss(0, 100 * math.sqrt(0.3 * 0.7 / 10_000))  # the same for all seeds
+            errors = [30 + images + draw.gauss(0, deviation) for _ in range(seeds)]
+            pair.append(Result(statistics.fmean(errors), 10_000, seeds, statistics.stdev(errors)))
+        told += verdict(*pair) == "told apart"
+    assert 0.025 < told / 4000 < 0.065
+
+
+@pytest.mark.parametrize("share, says", [(0.99, NOT), (1.01, "told apart")])
+def test_the_verdict_is_by_the_limit(share, says):
+    one, other = Result(10.0, 1000, 2, 0.3), Result(10.0, 1000, 2, 0.3)
+    for _ in range(50):  # the error whose distance is that share of the limit
+        other = Result(10 + share * limit(one, other), 1000, 2, 0.3)
+    assert verdict(one, other) == says
 
 
 def test_reasons():
     text = reason(Result(3.37, 297), Result(4.71, 297))
-    assert text == "-1.34 points, not more than two standard errors of 297 test images (3.23), and of one seed"
-    assert "+37.00 points, more than" in reason(Result(40, 297), Result(3, 297)) and "but of one seed" in reason(
+    assert text == "-1.34 points, within the 3.16 that chance explains (95 %, 297 test images), and of one seed"
+    assert "+37.00 points, beyond" in reason(Result(40, 297), Result(3, 297)) and "but of one seed" in reason(
         Result(40, 297), Result(3, 297)
     )
     assert reason(Result(40, 297, 2, 0.1), Result(3, 297, 2, 0.1)).endswith(")")
