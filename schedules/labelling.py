@@ -76,10 +76,9 @@ def set_labels(groups: list[Group], all_groups: Sequence[Group], network: str | 
         for name in setups[groups[0].number]:
             among_kin = name in (*flags_of_teaching(), "init_from", "taught by")  # students alone, or networks alone
             of = kin if among_kin else plain
-            own = [
-                each for each in of if name not in told[each.number]
-            ] or of  # a preset of gates is usual for gates alone
-            usual[taught, name] = Counter(str(setups[each.number][name]) for each in own).most_common(1)[0][0]
+            # what goes without saying, as a preset of gates, is as if it were not given
+            values = (None if name in told[each.number] else setups[each.number][name] for each in of)
+            usual[taught, name] = Counter(map(str, values)).most_common(1)[0][0]
     are_several = len({network_name(group.first) for group in plain}) > 1
     for group in groups:
         mine = setups[group.number]
