@@ -27,7 +27,7 @@ from record.paths import CHECKPOINTS, RUNS, checkpoint_path, clear
 from system.errors import MachineFault, first_line
 from system.files import file_identity, partial_files, write_atomically
 
-HISTORY = ("argv", "versions", "processes")  # what is recorded of every time that a run was begun or went on
+HISTORY = ("argv", "versions", "machine", "processes")  # what is recorded of every time that a run was begun or went on
 
 
 class Run:

@@ -15,12 +15,20 @@ NOT, ONE = "not told apart", "one seed"
 
 @dataclass(frozen=True)
 class Result:
-    """A test error in %: the mean over `seeds`, with the deviation `std`, of `images` test images (None: unknown)."""
+    """A test error in %: the mean over `seeds`, with the deviation `std`, of `images` test images (None: unknown).
+
+    Without a deviation it counts as one seed.
+    """
 
     error: float
     images: int | None
     seeds: int = 1
     std: float | None = None
+
+    @property
+    def is_of_one(self) -> bool:
+        """Return whether nothing is known of other seeds."""
+        return self.seeds < 2 or self.std is None
 
 
 def standard_error(one: Result, other: Result) -> float:
@@ -46,25 +54,25 @@ def _variance(result: Result) -> float:
 
 
 def _variance_of_seeds(result: Result) -> float:
-    return ((result.std or 0.0) / 100) ** 2 / result.seeds if result.seeds > 1 else 0.0
+    return 0.0 if result.is_of_one else (result.std / 100) ** 2 / result.seeds
 
 
 def limit(one: Result, other: Result) -> float:
-    """Return up to how many points two errors differ by chance alone, in 19 of 20 comparisons.
+    """Return the difference, in points, that chance alone exceeds in 1 of 20 comparisons of equal settings.
 
-    It is the standard error of the difference times Student's t for the degrees of freedom of Welch (1947): a deviation of
-    few seeds is itself uncertain. With the variance v of the difference, s²/k of the seeds of each, and that of the test
-    images, which is known, so that it counts as one of endlessly many degrees:
+    It is the standard error of the difference times Student's t, since a deviation of few seeds is itself uncertain, for the
+    degrees of freedom of Welch (1947). The variance of the test images is known exactly, so that it has infinitely many.
+    With the variance v of the difference, and s²/k of the seeds of each error:
 
         v² / ( (s₁²/k₁)²/(k₁ − 1) + (s₂²/k₂)²/(k₂ − 1) )
 
-    1.96 standard errors where seeds hardly differ; where they are all that differs 2.78 with three seeds each, 4.30 with two.
-    Raise ValueError where the number of test images is not known.
+    So t is 1.96 where seeds hardly differ. Where images hardly count it is 2.78 for three seeds each that vary alike, and 4.30
+    where those of one error vary alone; 4.30 and 12.7 for two. Raise ValueError where the number of test images is not known.
     """
     from scipy.special import stdtrit  # here: it takes a third of a second
 
     error = standard_error(one, other)
-    of_seeds = sum(_variance_of_seeds(each) ** 2 / (each.seeds - 1) for each in (one, other) if each.seeds > 1)
+    of_seeds = sum(_variance_of_seeds(each) ** 2 / (each.seeds - 1) for each in (one, other) if not each.is_of_one)
     degrees = (error / 100) ** 4 / of_seeds if of_seeds else math.inf
     return float(stdtrit(degrees, 0.975)) * error
 
@@ -74,16 +82,13 @@ def is_told_apart(one: Result, other: Result) -> bool | None:
 
     False where one of the errors is of a single seed, as nobody knows what another seed would give.
     """
-    if min(one.seeds, other.seeds) < 2:
-        return False
     if not (one.images and other.images):
         return None
-    return _is_beyond(one, other)
+    return not (one.is_of_one or other.is_of_one) and _is_beyond(one, other)
 
 
 def _is_beyond(one: Result, other: Result) -> bool:
-    """Return whether the errors differ by more than their limit, as far as is known."""
-    return bool(one.images and other.images) and abs(one.error - other.error) > limit(one, other)
+    return abs(one.error - other.error) > limit(one, other)
 
 
 def verdict(one: Result, other: Result) -> str:
@@ -91,9 +96,10 @@ def verdict(one: Result, other: Result) -> str:
 
     `one seed` where the errors differ by more than their `limit`, but one of them is of a single seed.
     """
-    if min(one.seeds, other.seeds) < 2 and _is_beyond(one, other):
+    told = is_told_apart(one, other)
+    if told is False and _is_beyond(one, other):
         return ONE
-    return {True: "told apart", False: NOT, None: "test images unknown"}[is_told_apart(one, other)]
+    return {True: "told apart", False: NOT, None: "test images unknown"}[told]
 
 
 def with_verdict(one: Result, other: Result) -> str:
@@ -106,10 +112,11 @@ def reason(one: Result, other: Result) -> str:
 
     Such as `-1.34 points, within the 3.16 that chance explains (95 %, 297 test images), and of one seed`.
     """
-    difference, of_one = one.error - other.error, min(one.seeds, other.seeds) < 2
+    difference, of_one = one.error - other.error, one.is_of_one or other.is_of_one
     if not (one.images and other.images):
         return f"{difference:+.2f} points; of how many test images is not recorded" + ", and of one seed" * of_one
-    beyond, most = _is_beyond(one, other), limit(one, other)
+    most = limit(one, other)
+    beyond = abs(difference) > most
     images = f"{one.images:,}" if one.images == other.images else f"{one.images:,} and {other.images:,}"
     seeds = f", {'but' if beyond else 'and'} of one seed" if of_one else ""
     side = "beyond" if beyond else "within"

@@ -32,7 +32,8 @@ def add_groups(rows: Sequence[dict], others: Iterable[dict] = ()) -> None:
     """Add to each row its group, and the means and deviations of the group.
 
     A group holds the runs that differ in their seed, or in that of their teachers, alone. It is called as its first
-    run. `others` are rows of other studies, which may hold the teachers. A deviation is None of fewer than two seeds.
+    run. `others` are rows of other studies, which may hold the teachers. A deviation is None of fewer than two seeds. `seeds`
+    are those that were tested, or where none was, those that finished.
     """
     by_name = {each["name"]: each for each in (*others, *rows)}
     apart = dict(several_versions(rows))
@@ -41,7 +42,8 @@ def add_groups(rows: Sequence[dict], others: Iterable[dict] = ()) -> None:
         groups.setdefault(_key(each, by_name, apart), []).append(each)
     for members in groups.values():
         finished = one_of_each_seed(each for each in members if each["state"] == "finished")
-        shared = {"group": members[0]["name"], "seeds": len(finished)}
+        tested = [each for each in finished if each["test_top1_error"] is not None]
+        shared = {"group": members[0]["name"], "seeds": len(tested or finished)}
         for metric in METRICS:
             values = [each[metric] for each in finished if each[metric] is not None]
             shared[f"mean_{metric}"] = mean(values) if values else None

@@ -68,7 +68,7 @@ def set_labels(groups: list[Group], all_groups: Sequence[Group], network: str | 
     """
     plain = [group for group in groups if not group.role] or groups
     setups = {group.number: _setup(group, all_groups) for group in groups}
-    told = {each.number: {*size_flags(), *sparsity.unsaid(each.first), *gates.unsaid(each.first)} for each in groups}
+    unsaid = {each.number: {*size_flags(), *sparsity.unsaid(each.first), *gates.unsaid(each.first)} for each in groups}
 
     usual = {}
     for taught in {group.taught for group in groups}:
@@ -77,13 +77,13 @@ def set_labels(groups: list[Group], all_groups: Sequence[Group], network: str | 
             among_kin = name in (*flags_of_teaching(), "init_from", "taught by")  # students alone, or networks alone
             of = kin if among_kin else plain
             # what goes without saying, as a preset of gates, is as if it were not given
-            values = (None if name in told[each.number] else setups[each.number][name] for each in of)
+            values = (None if name in unsaid[each.number] else setups[each.number][name] for each in of)
             usual[taught, name] = Counter(map(str, values)).most_common(1)[0][0]
     are_several = len({network_name(group.first) for group in plain}) > 1
     for group in groups:
         mine = setups[group.number]
         unusual = [
-            each for each in mine if each not in told[group.number] and str(mine[each]) != usual[group.taught, each]
+            each for each in mine if each not in unsaid[group.number] and str(mine[each]) != usual[group.taught, each]
         ]
         others = {run.get("init_from") for each in all_groups for run in each.runs}
         is_start = any(name_of(run) in others for run in group.runs)

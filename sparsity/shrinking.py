@@ -32,7 +32,7 @@ from system.configuration import Configuration
 from system.errors import Busy, RequestError
 from training.device import choose_device, to_device
 from training.evaluation import tested
-from training.report import versions
+from training.report import machine, versions
 from weights.origin import Origin
 from weights.restore import restore
 
@@ -63,7 +63,7 @@ def shrink_run(request: Configuration, testing: Callable[[Configuration, Mapping
     times = _times([network, shrunk.network], side_of(config))
     row = _row(saved, config, shrunk.network, metrics)
     said = {"counts": {name: value for name, value in costs[1].items() if name != "layers"}}
-    said |= {"argv": sys.argv, "versions": versions(), "processes": 1}
+    said |= {"argv": sys.argv, "versions": versions(), "machine": machine(), "processes": 1}
     said["shrunk"] = {"removed": shrunk.removed, "stay": dict(shrunk.stay), "milliseconds": times}
     _write(request.small, config, said, [*saved["rows"][:-1], row], shrunk.network)
     print(report(request, saved, shrunk, costs, times))

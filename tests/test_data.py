@@ -118,9 +118,7 @@ def test_how_images_lie_in_memory_changes_nothing(flags):
     """Lines are copied as they lie: images whose rows lie apart are brought into order before."""
     feed, numbers, augmentation = data(), torch.arange(6), Augmentation(*flags)
     pixels = torch.from_numpy(images().train[:6])
-    columns = pixels.contiguous(
-        memory_format=torch.channels_last
-    )  # of (B, H, W, 3): the rows' dimension lies innermost
+    columns = pixels.contiguous(memory_format=torch.channels_last)  # the dimension of rows lies innermost
     assert not columns.is_contiguous()
     one, other = (augment(each, numbers, augmentation, 0, 1, feed.normalise) for each in (pixels, columns))
     assert torch.equal(one, other)

@@ -49,7 +49,7 @@ from training.optim import kept_tensors, optimizer_of, parameter_groups, set_lea
 from training.rates import schedule_of
 from training.recompute import recompute
 from training.reestimation import norms
-from training.report import versions
+from training.report import machine, versions
 from training.step import TrainStep
 from weights import approximation
 from weights.classes import check_classes, check_labels
@@ -106,7 +106,7 @@ class Prepared:
 
     def _about(self, ranks: Ranks, autotuned: dict | None) -> dict:
         """Return what is recorded of a run beside its configuration."""
-        about = {"argv": sys.argv, "versions": versions(), "processes": ranks.world_size}
+        about = {"argv": sys.argv, "versions": versions(), "machine": machine(), "processes": ranks.world_size}
         about["counts"] = {name: value for name, value in self.costs.items() if name != "layers"}
         if autotuned is not None:
             about["autotuned"] = autotuned

@@ -245,16 +245,16 @@ def advice(
         raise MachineFault(f"out of memory on {device}: {less}{kept()}")
 
 
-def versions() -> dict[str, str | int]:
-    """Return what decides the last bits of a run beside its configuration, and changes from machine to machine.
-
-    The versions of Python, torch and this repository (empty where git does not know), the vector instructions that torch uses,
-    such as AVX512, and the number of threads.
-    """
+def versions() -> dict[str, str]:
+    """Return the versions of Python, torch and this repository (empty where git does not know)."""
     command = ["git", "-C", str(Path(__file__).parents[1]), "describe", "--always", "--dirty"]
     try:
         commit = subprocess.run(command, capture_output=True, text=True).stdout
     except OSError:
         commit = ""
-    of_software = {"python": platform.python_version(), "torch": torch.__version__, "git_commit": commit.strip()}
-    return of_software | {"cpu": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+    return {"python": platform.python_version(), "torch": torch.__version__, "git_commit": commit.strip()}
+
+
+def machine() -> dict[str, str | int]:
+    """Return what decides the last bits of a run on a CPU beside versions: vector instructions, such as AVX512, and threads."""
+    return {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}

@@ -6,7 +6,7 @@ Few groups share one panel. For many, each family has a panel of its own, with a
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 import numpy as np
@@ -45,8 +45,12 @@ def curves(pair: Pair, measure: str) -> Figure | None:
         figure, panels = _panels(groups)
     has_taught = any(group.taught for group in groups)
     first = next(iter(panels))
-    tested_once = all(len(line) == 1 for line in lines.values())  # then the training errors are the curves
-    scale = _range(both if tested_once else list(lines.values()))
+    once = {
+        number for number, line in lines.items() if len(line) == 1 < len(train[number])
+    }  # tested at one epoch alone
+    all_once = len(once) == len(lines)
+    scale = _range(both if all_once else list(lines.values()))
+    behind = {number: train[number] if number in once else line for number, line in lines.items()}
     for axes, members in panels.items():
         epoch_axis(axes, both, 4 if len(panels) > 1 else 8)
         error_scale(axes, *scale)
@@ -55,16 +59,16 @@ def curves(pair: Pair, measure: str) -> Figure | None:
             axes.set_yticklabels([])
         for group in groups if len(panels) > 1 else ():
             if group not in members:
-                behind = train if tested_once else lines
                 axes.plot(*_thinned(behind[group.number], 40).T, color=FAINT, linewidth=0.35, zorder=1)
         for group in members:
             most = FINE if len(panels) > 1 else 10 * FINE
             shorter = _thinned(train[group.number], most).copy()
             shorter[:, 1] = shorter[:, 1].clip(axes.get_ylim()[0])  # it may be far below the test error
             style = dict(linewidth=1.0 if len(members) <= 5 else 0.7, dashed=has_taught and _alone(group))
-            _draw(axes, group, _thinned(lines[group.number], most), shorter, bold=tested_once, **style)
+            _draw(axes, group, _thinned(lines[group.number], most), shorter, bold=group.number in once, **style)
         mark_ends(axes, members, lines, short=len(panels) > 1, words=partial(_words, has_taught=has_taught))
-    heading(figure, first, f"{measure_name(measure)}, %", pair.title if len(panels) == 1 else "")
+    name = measure_name(measure).removeprefix("test ") if all_once else measure_name(measure)
+    heading(figure, first, f"{name}, %", pair.title if len(panels) == 1 else "")
     if len(panels) > 1:
         figure.text(0.988, first.get_position().y1 + 0.3 / figure.get_figheight(), cut(pair.title),
                     fontsize=SMALL, color=MUTED, ha="right")  # fmt: skip
@@ -72,16 +76,16 @@ def curves(pair: Pair, measure: str) -> Figure | None:
     for place, each in enumerate(panels):
         if place + COLUMNS >= len(panels):  # no panel below it
             each.set_xlabel("epoch", labelpad=1)
-    caption(figure, pair, groups, more=_signs(groups, len(both) > len(lines), tested_once, len(panels) > 1))
+    caption(figure, pair, groups, more=_signs(groups, len(both) > len(lines), once, len(panels) > 1))
     return figure
 
 
-def _signs(groups: list[Group], train: bool, tested_once: bool, grey: bool) -> str:
+def _signs(groups: list[Group], train: bool, once: Collection[int], grey: bool) -> str:
     """Return the caption's words on the kinds of lines in the figure."""
     signs = {
         "dashed: trained alone": any(group.taught for group in groups) and any(map(_alone, groups)),
-        "marks: test error; lines: training error": train and tested_once,
-        "thin: training error, at the lower edge where it is less": train and not tested_once,
+        "marks: test error, where it was measured once; their lines: training error": once,
+        "thin: training error, at the lower edge where it is less": train and len(once) < len(groups),
         "thin grey: the other families": grey,
     }
     return "".join(f"; {words}" for words, there in signs.items() if there)
@@ -155,7 +159,7 @@ def _alone(group: Group) -> bool:
 def _draw(
     axes: Axes, group: Group, line: np.ndarray, train: np.ndarray, *, linewidth: float, dashed: bool, bold: bool
 ) -> None:
-    """Draw the test errors of a group, and its training errors thin, or `bold` where they are the only curve."""
+    """Draw the test errors of a group, and its training errors: thin, or `bold` where they are its only curve."""
     colour = INK if group.role == "teacher" else MUTED if group.role == "control" else look(group.family).colour
     style = dict(color=colour, linestyle=(0, (3, 1.5)) if dashed else "-")
     axes.plot(*line.T, linewidth=linewidth, zorder=3, gid=f"curve-{group.number}", **style)

@@ -196,7 +196,9 @@ def table(figure: Figure, found: Sequence[Section], cost: str, right: float) -> 
                 _row(figure, line, cost, {column: left + at for column, at in places.items()}, y - 0.02, knows)
     if not has_both:
         return ""
-    return "; gain: error alone less error taught, in points" + (", grey where not told apart" if knows else "")
+    return "; gain: error alone less error taught, in points" + (
+        ", grey where not told apart or of one seed" if knows else ""
+    )
 
 
 def _row(figure: Figure, row: Row, cost: str, places: dict[str, float], y: float, knows: bool) -> None:
@@ -237,7 +239,7 @@ def _is_clear(row: Row) -> bool | None:
     if row.taught is None or row.alone is None:
         return None
     results = [Result(each.error, images(each.first)[1], len(each.runs), each.std) for each in (row.taught, row.alone)]
-    return is_told_apart(*results) if results[0].images and results[1].images else None
+    return is_told_apart(*results)
 
 
 def legend(figure: Figure, right: float, more: Iterable[tuple[dict, str]], kinds: set[bool]) -> None:

@@ -220,6 +220,17 @@ def test_noise_is_standard_normal_and_independent(memory_format, dtype):
     torch.testing.assert_close(pairs.cov(), torch.eye(4, dtype=torch.double), rtol=0, atol=0.03)
 
 
+def test_noise_is_filled_in_the_order_of_memory():
+    """As torch fills a contiguous tensor, many numbers at once; by shapes whose order in memory is another, too."""
+    x = torch.zeros(4, 8, 6, 6).contiguous(memory_format=torch.channels_last)
+    torch.manual_seed(0)
+    last = noise_like(x).permute(0, 2, 3, 1)
+    torch.manual_seed(0)
+    assert torch.equal(last, torch.randn(4, 6, 6, 8))
+    for other in (torch.zeros(3, 5), torch.zeros(2, 3, 40).transpose(1, 2), torch.zeros(4, 8, 6, 6)[:, ::2]):
+        assert noise_like(other).shape == other.shape
+
+
 @pytest.mark.parametrize("conv", VARIATIONAL)
 def test_a_kernel_and_its_bias_are_taken_with_the_noise_of_the_start(conv):
     made = drawn(conv, SPECS[0], torch.float)

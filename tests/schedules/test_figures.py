@@ -242,6 +242,16 @@ def test_epochs_that_were_not_tested(tmp_path, tested):
         assert low <= min(errors) and max(errors) <= high and errors[0] > errors[-1]
 
 
+def test_runs_of_one_epoch_are_marks(tmp_path):
+    """They have no curve: the axis is that of their test errors, and the caption speaks of no line."""
+    (pair,) = study(tmp_path, [samples.run("ACDC", 5), samples.run("Shuffle_4", 6)], count=1).pairs
+    figure = curves(pair, "test_top1_error")
+    errors = [line.get_ydata()[0] for line in artists(figure, "curve-").values()]
+    low, high = figure.axes[0].get_ylim()
+    assert high - low < 3 * (max(errors) - min(errors))
+    assert "marks" not in artists(figure, "caption")["caption"].get_text()
+
+
 def test_learning_curves_are_means(tmp_path):
     read = study(tmp_path, samples.published(2), count=5)
     (pair,) = read.pairs
