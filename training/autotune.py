@@ -1,11 +1,9 @@
-"""Which memory layout, and on a GPU which algorithms and whether TF32, make a training step fastest here: `--autotune`.
+"""Which memory layout, and on a GPU whether TF32, makes a training step fastest here, measured: `--autotune`.
 
     print(settle(step, data, found.state))       # autotune: channels-last, 0.0871 s a step (contiguous 0.1214)
     step.autotuned                               # {"layout": "channels_last", "tf32": False}, kept in the checkpoint
 
 A run is measured once, when it begins: layouts round in other ways, so a resumed run goes on with what it began with.
-cuDNN measures its algorithms in each process, at the first step of every size of batch. That takes seconds for every
-depthwise or grouped convolution, so it is left to this flag.
 """
 
 import time
@@ -32,7 +30,6 @@ def settle(step: TrainStep, data: Feed, resumed: dict | None) -> str:
 
     Args: resumed: the state that the run goes on from, on rank 0. All ranks call this, before the first step.
     """
-    torch.backends.cudnn.benchmark = True
     arrange, begun = Arrangement(step), step.ranks.broadcast((resumed or {}).get("autotuned"))
     if begun is not None:
         arrange(_kept(begun))

@@ -88,6 +88,7 @@ def precision_of(request: Configuration, device: torch.device) -> Callable[[], A
     fp32 is strict, tf32 lets matrix products and convolutions of a GPU round, bf16 runs them in bfloat16.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = request.precision == "tf32"
+    torch.backends.cudnn.benchmark = True
     return partial(torch.autocast, device.type, torch.bfloat16) if request.precision == "bf16" else nullcontext
 
 
