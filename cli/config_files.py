@@ -201,6 +201,8 @@ class _Entries:
                 continue
             key = "_".join(each for each in (prefix, name.replace(".", "_")) if each and each != "_")
             if isinstance(node, yaml.MappingNode):
+                if not node.value:
+                    raise self._fault(key_node, f"{key}: {{}} gives nothing: give it a value, or keys with values")
                 self._add(node, key, merged or is_merged, depth + 1)
             elif self._note(key, key_node, merged or is_merged):
                 self.entries[key] = Entry(self._text(node, key, depth), self._where(key_node))

@@ -159,6 +159,7 @@ REFUSED = {
     "a key twice": ({"a": "lr: 1\n# x\nlr: 1"}, RUN, "a.yaml:3: 'lr' is given twice, before in line 1"),
     "a key twice by nesting": ({"a": "prune_at: 3\nprune:\n  at: 4"}, RUN, "a.yaml:3: 'prune_at' is given twice, before in line 1"),
     "a key twice by a dot": ({"a": "prune.at: 3\nprune: {at: 4}"}, RUN, "a.yaml:2: 'prune_at' is given twice, before in line 1"),
+    "an empty mapping": ({"a": "lr: 1\nprune: {}"}, RUN, "a.yaml:2: prune: {} gives nothing: give it a value, or keys with values"),
     "two imports": ({"a": "import: base.yaml\nimport: base.yaml"}, RUN, "a.yaml:2: 'import' is given twice"),
     "no YAML": ({"a": "lr: 1\nepochs: 3: 4"}, RUN, "a.yaml:2 is not YAML: mapping values are not allowed here"),
     "a tab": ({"a": "prune:\n\tat: 1"}, RUN, "a.yaml:2 is not YAML: found character '\\t'"),

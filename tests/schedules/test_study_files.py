@@ -87,6 +87,7 @@ def test_a_teacher_has_base_and_its_own_flags_and_trains_once(workplace):
         (BASE.replace("lr:", "import: x.yaml, lr:"), "mine.yaml:1: base: no file of flags here"),
         (BASE.replace("lr:", "mode: student, lr:"), "mine.yaml:1: mode student needs a teacher"),
         (f"{BASE}\nteacher: [a]", "mine.yaml:2: teacher is one text, no list"),
+        (f"{BASE}\nteacher: {{}}", "mine.yaml:2: teacher: {} gives nothing"),
         (f"{BASE}\nteacher: a*b", "mine.yaml:2: teacher 'a*b'"),
         (f"{BASE}\nteacher: {{mode: student}}", "mine.yaml:2: teacher: 'mode' cannot be given"),
         (f"{BASE}\nbase: 3", "mine.yaml:2: base holds flags with values"),
