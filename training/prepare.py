@@ -106,7 +106,8 @@ class Prepared:
 
     def _about(self, ranks: Ranks, autotuned: dict | None) -> dict:
         """Return what is recorded of a run beside its configuration."""
-        about = {"argv": sys.argv, "versions": versions(), "machine": machine(), "processes": ranks.world_size}
+        about = {"argv": sys.argv, "versions": versions(), "machine": machine(self.data.device)}
+        about["processes"] = ranks.world_size
         about["counts"] = {name: value for name, value in self.costs.items() if name != "layers"}
         if autotuned is not None:
             about["autotuned"] = autotuned

@@ -255,6 +255,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": torch.__version__, "git_commit": commit.strip()}
 
 
-def machine() -> dict[str, str | int]:
-    """Return what decides the last bits of a run on a CPU beside versions: vector instructions, such as AVX512, and threads."""
-    return {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+def machine(device: torch.device) -> dict[str, str | int]:
+    """Return what decides the last bits of a run beside versions: vector instructions, such as AVX512, threads, the GPU's model."""
+    cpu = {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+    return cpu | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})

@@ -16,17 +16,20 @@ from cli import command as cli_command
 from record import checkpoint, outcome
 from record import run as record_run
 from system.errors import Diverged, Interrupted, MachineFault, RequestError
+from training import report
 
 DIGITS = ["digits", "teacher", "-t", "t", *TINY]
 
 
-def test_what_a_run_leaves(teacher):
+def test_what_a_run_leaves(teacher, monkeypatch):
     assert sorted(p.name for p in (teacher / "checkpoints").iterdir()) == ["t.pt", "t.pt.previous"]
     document = json.loads((teacher / "runs/t/config.json").read_text())
     assert document["config"]["wrn_width"] == 0.25 and document["config"]["epoch_step"] is None
     assert {"params", "mult_adds", "mult_adds_exact", "crs_ratio", "stored_bytes"} <= set(document["counts"])
     assert {"python", "torch", "git_commit"} == set(document["versions"]) and "argv" in document
     assert {"instructions", "threads"} == set(document["machine"])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"the GPU {device.index}")
+    assert report.machine(torch.device("cuda", 1))["gpu"] == "the GPU 1"
     rows = rows_of(teacher, "t")
     assert [row["epoch"] for row in rows] == [0, 1]
     for row in rows:
