@@ -179,11 +179,7 @@ def _words(group: Group, short: bool, has_taught: bool = True) -> str:
     if short and not group.role and not group.family.startswith("module "):
         words = words.removeprefix(group.family.partition("_x_")[0]).lstrip("_").strip()
         words = words if not words.startswith("(") else words[1:-1]
-    alone = "alone" if _alone(group) else "" if words else "taught"
-    if (
-        not has_taught or short and group.role == "control"
-    ):  # a longer name would reach into the next panel; its line is dashed or not
-        alone = ""
+    alone = "" if not has_taught else "alone" if _alone(group) else "" if words else "taught"
     return ", ".join(filter(None, (words, alone))) or group.label
 
 
