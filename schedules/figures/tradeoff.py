@@ -44,7 +44,7 @@ from schedules.table import finite
 SIZE = (7.4, 4.85)  # inches
 AXES = (0.06, 0.163, 0.725, 0.768)  # as shares of them: left, bottom, width, height; three lines of caption fit below
 ALL_LABELLED = 36  # with more groups than these, only the front and one end of each line have labels
-CROWDED = 20  # with more groups than these, of which a third cost nearly the same, marks are numbered
+CROWDED = 12  # with more groups than these, of which a third cost nearly the same, marks are numbered
 SHORT = 4  # points of a line: where lines have fewer, names at their ends tell little, and many groups are numbered too
 FRONT = dict(color=FAINT, linewidth=2.2)
 Point = tuple[float, float]

@@ -162,7 +162,7 @@ def test_what_is_drawn(tmp_path):
 
 def budgets(tmp_path):
     """Families that all cost the same by design, taught and alone, with errors close to one another."""
-    convs = ["SepHashed_0.1", "TensorTrain_0.26", "Tucker_0.25", "ACDC"]
+    convs = ["SepHashed_0.1", "TensorTrain_0.26", "ACDC"]
     runs = [
         run
         for place, conv in enumerate(convs)
