@@ -21,7 +21,7 @@ from record.identity import asked, name_of
 from schedules.comparable import flags_of_teaching, network_name, setup
 from schedules.table import Run, finite, printable
 from sparsity import registry as sparsity
-from training.registry import GATES_ALONE
+from training.registry import GATES_ALONE, teaching_flags
 
 if TYPE_CHECKING:
     from schedules.outcomes import Group
@@ -45,6 +45,8 @@ WORDS = {
     "gate_warmup": "warm-up ",
     "train_where": "trained ",
 }
+# usual where any group has it
+USUAL = {flag.dest: str(flag.default) for flag in teaching_flags()} | {"structured_lr": "None"}
 ONLY_GATES = "only gates trained"
 LETTERS = 24  # of a setting that is text
 GENERATIONS = 9  # of runs that start from runs, which are compared; longer chains end in a name
@@ -77,8 +79,9 @@ def set_labels(groups: list[Group], all_groups: Sequence[Group], network: str | 
             among_kin = name in (*flags_of_teaching(), "init_from", "taught by")  # students alone, or networks alone
             of = kin if among_kin else plain
             # what goes without saying, as a preset of gates, is as if it were not given
-            values = (None if name in unsaid[each.number] else setups[each.number][name] for each in of)
-            usual[taught, name] = Counter(map(str, values)).most_common(1)[0][0]
+            values = [str(None if name in unsaid[each.number] else setups[each.number][name]) for each in of]
+            default = USUAL.get(name)
+            usual[taught, name] = default if default in values else Counter(values).most_common(1)[0][0]
     are_several = len({network_name(group.first) for group in plain}) > 1
     for group in groups:
         mine = setups[group.number]

@@ -57,6 +57,17 @@ def test_labels_tell_settings_apart(tmp_path):
     assert all(each in corners for each in ([300_000, 6.0], [450_000, 5.5], [500_000, 5.0]))
 
 
+def test_labels_leave_defaults_of_teaching_and_of_the_rate_out(tmp_path):
+    """Also where more runs have another value."""
+    given = ({"structured_lr": 0.2, "alpha": 0.9}, {"structured_lr": 0.2, "alpha": 0.9, "beta": 0.0}, {})
+    runs = [
+        samples.run("Sep", 5 + n, name=f"r{n}", group=f"r{n}", params=4e5 + n, **each) for n, each in enumerate(given)
+    ]
+    (pair,) = study(tmp_path, runs, curves=False).pairs
+    assert [group.label for group in pair.groups] == [
+        "Sep (α 0.9, structured_lr 0.2)", "Sep (α 0.9, β 0, structured_lr 0.2)", "Sep"]  # fmt: skip
+
+
 def test_a_preset_of_gates_is_no_setting_of_others(tmp_path):
     """FBS clips gradients at a norm of 1, others not at all: no label says either, but one says another norm."""
     gated = [
