@@ -63,7 +63,7 @@ def shrink_run(request: Configuration, testing: Callable[[Configuration, Mapping
     times = _times([network, shrunk.network], side_of(config))
     row = _row(saved, config, shrunk.network, metrics)
     said = {"counts": {name: value for name, value in costs[1].items() if name != "layers"}}
-    said |= {"argv": sys.argv, "versions": versions(), "machine": machine(), "processes": 1}
+    said |= {"argv": sys.argv, "versions": versions(), "machine": machine(device), "processes": 1}
     said["shrunk"] = {"removed": shrunk.removed, "stay": dict(shrunk.stay), "milliseconds": times}
     _write(request.small, config, said, [*saved["rows"][:-1], row], shrunk.network)
     print(report(request, saved, shrunk, costs, times))

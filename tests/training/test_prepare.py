@@ -1,8 +1,10 @@
 """The record of a prepared run: noted from the first moment, whatever ends it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from distributed.process_group import Ranks
 from record import outcome
@@ -21,7 +23,8 @@ class StoppedAfterwards(Ranks):
 
 
 def test_a_signal_before_the_others_know_is_noted(workplace):
-    fields = dict.fromkeys(["budget", "network", "teacher", "start", "source", "data", "disk", "until"])
+    fields = dict.fromkeys(["budget", "network", "teacher", "start", "source", "disk", "until"])
+    fields["data"] = SimpleNamespace(device=torch.device("cpu"))
     run = Prepared(name="t", config=Configuration({"epochs": 3}), found=find("t"), costs={}, resume=False, **fields)
     with pytest.raises(Interrupted), run.record(StoppedAfterwards()):
         pass
