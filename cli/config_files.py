@@ -168,7 +168,7 @@ class _Entries:
         """Return what a list or a mapping gives to a key."""
         root = composed(text, self._name, self._at)
         if isinstance(root, yaml.MappingNode):
-            self._add(root, key, False, 0)
+            self._add_given(root, root, key, False, 0)
             return self.entries
         return {key: Entry(self._text(root, key, 0), self._where(root))}
 
@@ -189,23 +189,29 @@ class _Entries:
         if self._nodes > MOST_NODES:
             raise self._fault(node, f"the file and its aliases hold more than {MOST_NODES:,} values")
 
-    def _add(self, mapping: yaml.MappingNode, prefix: str, merged: bool, depth: int) -> None:
-        """Add the entries of a mapping, whose keys stand behind `prefix`."""
+    def _add_given(self, node: yaml.MappingNode, at: yaml.Node, key: str, merged: bool, depth: int) -> None:
+        """Add the entries of the mapping at a key. Raise RequestError where it has none: what was meant would be lost."""
+        if not self._add(node, key, merged, depth):
+            raise self._fault(at, f"{key}: {{}} gives nothing: give it a value, or keys with values")
+
+    def _add(self, mapping: yaml.MappingNode, prefix: str, merged: bool, depth: int) -> bool:
+        """Add the entries of a mapping, whose keys stand behind `prefix`. Return whether it has any, comments aside."""
+        has_any = False
         for key_node, node, is_merged in self._pairs(mapping, depth):
             name = key_node.value
             if name.startswith("_") and not (prefix and name == "_"):
                 continue
+            has_any = True
             if not prefix and name == "import":
                 if self._note("import", key_node, merged or is_merged):
                     self._import(node)
                 continue
             key = "_".join(each for each in (prefix, name.replace(".", "_")) if each and each != "_")
             if isinstance(node, yaml.MappingNode):
-                if not node.value:
-                    raise self._fault(key_node, f"{key}: {{}} gives nothing: give it a value, or keys with values")
-                self._add(node, key, merged or is_merged, depth + 1)
+                self._add_given(node, key_node, key, merged or is_merged, depth + 1)
             elif self._note(key, key_node, merged or is_merged):
                 self.entries[key] = Entry(self._text(node, key, depth), self._where(key_node))
+        return has_any
 
     def _pairs(self, mapping: yaml.MappingNode, depth: int) -> Iterator[tuple[yaml.Node, yaml.Node, bool]]:
         """Yield the keys of a mapping with their values, then those that it merges (`<<`) and does not have itself."""

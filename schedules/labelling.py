@@ -45,7 +45,7 @@ WORDS = {
     "gate_warmup": "warm-up ",
     "train_where": "trained ",
 }
-# usual where any group has it
+# usual where any group has it, even if another value is more common
 USUAL = {flag.dest: str(flag.default) for flag in teaching_flags()} | {"structured_lr": "None"}
 ONLY_GATES = "only gates trained"
 LETTERS = 24  # of a setting that is text
@@ -72,21 +72,25 @@ def set_labels(groups: list[Group], all_groups: Sequence[Group], network: str | 
     setups = {group.number: _setup(group, all_groups) for group in groups}
     unsaid = {each.number: {*size_flags(), *sparsity.unsaid(each.first), *gates.unsaid(each.first)} for each in groups}
 
+    def said(group: Group, name: str) -> str:
+        """Return a setting as text: not given where it goes without saying, the default where a taught run has none."""
+        value = None if name in unsaid[group.number] else setups[group.number][name]
+        return USUAL.get(name, "None") if value is None and group.taught else str(value)
+
     usual = {}
     for taught in {group.taught for group in groups}:
         kin = [each for each in plain if each.taught == taught] or [each for each in groups if each.taught == taught]
         for name in setups[groups[0].number]:
             among_kin = name in (*flags_of_teaching(), "init_from", "taught by")  # students alone, or networks alone
             of = kin if among_kin else plain
-            # what goes without saying, as a preset of gates, is as if it were not given
-            values = [str(None if name in unsaid[each.number] else setups[each.number][name]) for each in of]
+            values = [said(each, name) for each in of]
             default = USUAL.get(name)
             usual[taught, name] = default if default in values else Counter(values).most_common(1)[0][0]
     are_several = len({network_name(group.first) for group in plain}) > 1
     for group in groups:
         mine = setups[group.number]
         unusual = [
-            each for each in mine if each not in unsaid[group.number] and str(mine[each]) != usual[group.taught, each]
+            each for each in mine if each not in unsaid[group.number] and said(group, each) != usual[group.taught, each]
         ]
         others = {run.get("init_from") for each in all_groups for run in each.runs}
         is_start = any(name_of(run) in others for run in group.runs)
