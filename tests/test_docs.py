@@ -150,6 +150,16 @@ def test_lines_outside_tables_and_code_are_short(name: str):
         assert len(line) <= 120 or line.startswith("|"), f"{name}:{number} has {len(line)} characters"
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_every_row_of_a_table_has_the_cells_of_its_header(name: str):
+    cells = 0  # of the table that the line is in
+    for number, line in enumerate(PAGES[name].read_text().splitlines(), 1):
+        bare = re.sub(r"\\\||`[^`]*`", "", line.strip())  # neither escaped bars nor those of code divide cells
+        found = bare.count("|") - 1 if bare.startswith("|") else 0
+        assert not cells or not found or found == cells, f"{name}:{number} has {found} cells, its table {cells}"
+        cells = found
+
+
 def test_extending_shows_every_folder_and_program():
     drawn = "\n".join(documents.blocks(ROOT / "docs/extending.md")[0].lines)
     packages = {f"{path.parent.name}/" for path in ROOT.glob("*/__init__.py")} | {"tests/", "benchmarks/"}
