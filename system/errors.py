@@ -86,13 +86,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in known)
     )
-
-
-def worker_fault(error: BaseException) -> MachineFault | None:
-    """Return the fault for what torch raises, anywhere, when a worker was killed; None for other exceptions."""
-    text = " ".join(str(error).split())
-    if not isinstance(error, RuntimeError) or "DataLoader worker" not in text or "Caught" in text:
-        return None
-    shared = "its shared memory is too small, more of it (/dev/shm)"
-    needs = shared if "shared memory" in text or "Bus error" in text else "often for want of memory: less of it is used"
-    return MachineFault(f"a process that decodes images was killed, {needs} with fewer --workers")

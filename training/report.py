@@ -28,7 +28,7 @@ from models.registry import NETWORKS
 from record.identity import shown
 from record.run import Run, Unrecorded
 from system.configuration import Configuration
-from system.errors import Diverged, Interrupted, MachineFault, is_out_of_memory, of_system, worker_fault
+from system.errors import Diverged, Interrupted, MachineFault, is_out_of_memory, of_system
 from training import dry_run, rates, teacher_cache
 from training.step import TrainStep
 from weights.classes import print_data_difference
@@ -237,8 +237,6 @@ def advice(
     except OSError as error:
         raise MachineFault(f"{of_system(error)}{kept()}")
     except (MemoryError, RuntimeError) as error:
-        if fault := worker_fault(error):  # torch raises it wherever the process is when a worker dies
-            raise MachineFault(f"{fault}{kept()}")
         if not is_out_of_memory(error):
             raise
         less = f"a --batch_size below {request.batch_size} needs less memory"

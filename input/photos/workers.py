@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from input.photos.crops import draws
 from input.photos.decoding import Damaged, central_image, random_image
 from input.photos.index import Photographs
-from system.errors import MachineFault, first_line, worker_fault
+from system.errors import MachineFault, first_line
 from system.processes import follow
 
 AHEAD = 2  # tasks that each worker begins before their results are wanted
@@ -111,6 +111,16 @@ class Pool:
                 result = next(results)
             done += 1
             yield result
+
+
+def worker_fault(error: BaseException) -> MachineFault | None:
+    """Return the fault for what torch raises, anywhere, when a worker was killed; None for other exceptions."""
+    text = " ".join(str(error).split())
+    if not isinstance(error, RuntimeError) or "DataLoader worker" not in text or "Caught" in text:
+        return None
+    shared = "its shared memory is too small, more of it (/dev/shm)"
+    needs = shared if "shared memory" in text or "Bus error" in text else "often for want of memory: less of it is used"
+    return MachineFault(f"a process that decodes images was killed, {needs} with fewer --workers")
 
 
 @contextmanager
