@@ -88,7 +88,7 @@ def test_workers_live_as_long_as_they_are_needed(place, tmp_path, how):
     waits = how == "kill" or isinstance(how, int)
     process = subprocess.Popen(
         [sys.executable, program, place / "tree", "wait" if waits else how], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     workers = [int(pid) for pid in process.stdout.readline().split()]
@@ -98,12 +98,12 @@ def test_workers_live_as_long_as_they_are_needed(place, tmp_path, how):
     elif waits:
         os.killpg(process.pid, how)
         time.sleep(0.3)
-    output, _ = process.communicate("\n" if waits and how != "kill" else None)
+    output, said = process.communicate("\n" if waits and how != "kill" else None)
     ended = time.monotonic()
     if how == "lose":
-        assert output.startswith("fault: a process that decodes images ") and process.returncode == 0
+        assert output.startswith("fault: a process that decodes images ") and process.returncode == 0, said
     elif how not in ("leave", "kill"):
-        assert output.split() == ["24", str(isinstance(how, int))] and process.returncode == 0
+        assert output.split() == ["24", str(isinstance(how, int))] and process.returncode == 0, said
     while any(map(alive, workers)):
         assert time.monotonic() - ended < 10
         time.sleep(0.1)
