@@ -49,7 +49,6 @@ from layers.mixed import MixedName, found_in
 from layers.registry import ConvName, parse_conv
 from layers.seeded import Seeded
 from layers.separable import Separable
-from layers.shared import SharedKernel
 from layers.spec import ConvSpec
 from system.errors import RequestError
 from system.hashing import key
@@ -270,10 +269,13 @@ def undecayed_parameters(model: nn.Module) -> list[nn.Parameter]:
     return list(dict.fromkeys(sum(own, [])))
 
 
-def entries_per_number(model: nn.Module) -> dict[nn.Parameter, float]:
-    """Return of each parameter whose numbers the entries of a k×k kernel share, k > 1, how many each serves, in the mean."""
-    shared = (module for module in model.modules() if isinstance(module, SharedKernel))
-    return {each.numbers: each.entries / each.count for each in shared if each.spec.kernel_size > 1}
+def slowed_parameters(model: nn.Module) -> dict[nn.Parameter, float]:
+    """Return the factor on the learning rate of every parameter that a layer names as one whose steps add up."""
+    found = {}
+    for module in model.modules():
+        if hasattr(module, "slowed_parameters"):
+            found.update(module.slowed_parameters())
+    return found
 
 
 def structured_parameters(model: nn.Module) -> dict[nn.Parameter, int]:

@@ -13,7 +13,7 @@ import argparse
 
 from input import datasets
 from input.datasets import LARGEST_SIDE
-from layers.mixed import shares_numbers
+from layers.mixed import is_slowed
 from models.registry import NETWORKS
 from system.errors import RequestError
 
@@ -50,8 +50,8 @@ def resolve_optimizer(options: argparse.Namespace, given: set[str]) -> None:
 
 
 def structured_lr_of(conv: str | None, optimizer: str | None) -> str | None:
-    """Return the preset of --structured_lr: "shared" of a conv whose numbers many entries share, with sgd; else None, which is 1."""
-    return "shared" if conv and not optimizer and shares_numbers(conv) else None
+    """Return the preset of --structured_lr: "shared" of a conv that wants a lower rate, with sgd; else None, which is 1."""
+    return "shared" if conv and not optimizer and is_slowed(conv) else None
 
 
 def resolve_schedule(options: argparse.Namespace, given: set[str]) -> None:

@@ -22,7 +22,7 @@ from layers.base import ChannelMap
 from layers.cosine import recorded_cosine_matrix
 from layers.factor_matrices import forms_matrices
 from layers.product import form_constants, product
-from layers.scale import draw_normal
+from layers.scale import draw_normal, rate_of_sum
 from layers.seeded import Seeded
 from layers.spec import ConvSpec
 from layers.square import Square
@@ -161,6 +161,10 @@ class OriginalACDC(ACDC):
     """ACDC without the riffle inside a factor: M = A·C·D·C⁻¹, as in the paper."""
 
     riffles_inside = False
+
+    def slowed_parameters(self) -> dict[nn.Parameter, float]:
+        """Return that of A: where every D is about 1, all L − 1 numbers of a channel scale it, and so their steps add up."""
+        return {self.a: rate_of_sum(len(self.a))}
 
 
 class PermutedACDC(Seeded, ACDC):

@@ -131,13 +131,13 @@ def is_variational(text: str) -> bool:
     return any(family.variational for family in _families(text))
 
 
-def shares_numbers(text: str) -> bool:
-    """Return whether the entries of a kernel share the numbers of a conv, or of a part of a mixed one.
+def is_slowed(text: str) -> bool:
+    """Return whether a conv, or a part of a mixed one, has parameters that want a lower learning rate.
 
-    >>> shares_numbers("groups.0=Conv,.*=Hashed_0.1"), shares_numbers("SepHashed_0.1")
+    >>> is_slowed("groups.0=Conv,.*=Hashed_0.1"), is_slowed("SepHashed_0.1")
     (True, False)
     """
-    return any(family.shared for family in _families(text))
+    return any(family.slowed for family in _families(text))
 
 
 def _families(text: str) -> list[Family]:

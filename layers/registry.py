@@ -31,15 +31,15 @@ class Family:
     The class is a `layers.base.Replacement` or a `layers.base.ChannelMap`, called as cls(spec, *numbers, key=key).
     Where a family is `ordinary`, an nn.Conv2d is of that family already and is not replaced. A `variational` one is a
     `layers.variational.Variational`: noisy in training, which decides what is left of it, so that no budget can. It also
-    replaces the Linear layers that no other conv does, the classifier. Where it is `shared`, many entries of a whole kernel
-    share each stored number, whose learning rate is lower (training/structured_lr.py).
+    replaces the Linear layers that no other conv does, the classifier. Where it is `slowed`, some of its parameters want a
+    lower learning rate (its `slowed_parameters()`; training/structured_lr.py).
     """
 
     target: str
     numbers: tuple[Fraction | Whole, ...] = ()
     ordinary: bool = False
     variational: bool = False
-    shared: bool = False
+    slowed: bool = False
 
 
 SHARE, DIMENSIONS, LENGTH = Fraction(), Whole("d", 2, 9, default=3), Whole("L", 2, default=12)
@@ -49,16 +49,16 @@ FAMILIES = {
     "Sep": Family("layers.dense:Pointwise"),
     "Generic": Family("layers.lowrank:Generic", (SHARE,)),
     "LR": Family("layers.lowrank:LR", (SHARE,)),
-    "Hashed": Family("layers.hashed:Hashed", (SHARE,), shared=True),
-    "HashedDecimate": Family("layers.hashed:HashedDecimate", shared=True),
+    "Hashed": Family("layers.hashed:Hashed", (SHARE,), slowed=True),
+    "HashedDecimate": Family("layers.hashed:HashedDecimate", slowed=True),
     "SepHashed": Family("layers.hashed:HashedPointwise", (SHARE,)),
     "SepHashedFull": Family("layers.hashed:HashedRemainder", (SHARE,)),
     "SepHashedDecimate": Family("layers.hashed:SepHashedDecimate"),
     "ACDC": Family("layers.acdc:ACDC", (LENGTH,)),
-    "OriginalACDC": Family("layers.acdc:OriginalACDC", (LENGTH,)),
+    "OriginalACDC": Family("layers.acdc:OriginalACDC", (LENGTH,), slowed=True),
     "PermutedACDC": Family("layers.acdc:PermutedACDC", (LENGTH,)),
     "TensorTrain": Family("layers.tensor:TensorTrain", (SHARE, DIMENSIONS)),
-    "Tucker": Family("layers.tensor:Tucker", (SHARE, DIMENSIONS)),
+    "Tucker": Family("layers.tensor:Tucker", (SHARE, DIMENSIONS), slowed=True),
     "CP": Family("layers.tensor:CP", (SHARE, DIMENSIONS)),
     "Shuffle": Family("layers.shuffle:Shuffle", (Whole("g", 1, of_channels=True),)),
     "Butterfly": Family("layers.butterfly:Butterfly"),

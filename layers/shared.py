@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from layers.kept import Kept, may_keep
-from layers.scale import draw_normal
+from layers.scale import draw_normal, rate_of_sum
 from layers.seeded import Seeded
 from layers.spec import ConvSpec, ImpossibleShare
 from layers.tracing import exporting
@@ -124,6 +124,10 @@ class SharedKernel(SharedNumbers):
 
     def _channels_last(self, entries: Tensor) -> Tensor:
         return entries.view(self.spec.out_channels, self.spec.in_channels, -1).transpose(1, 2).flatten()
+
+    def slowed_parameters(self) -> dict[nn.Parameter, float]:
+        """Return that of the numbers where k > 1: each has the sum of the gradients of its entries."""
+        return {self.numbers: rate_of_sum(self.entries / self.count)} if self.spec.kernel_size > 1 else {}
 
     def kernel(self) -> Tensor:
         """Return the entries as a kernel (o, i, k, k)."""

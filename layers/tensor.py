@@ -18,13 +18,15 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from layers import tensor_fit
 from layers.base import ChannelMap
 from layers.kept import in_full_precision, may_keep
-from layers.scale import equalise
+from layers.scale import equalise, rms
 from layers.spec import ConvSpec
+
+FEW = 4  # numbers: the scale of fewer is left to no draw
 
 
 @lru_cache(maxsize=4096)
@@ -119,6 +121,13 @@ class TensorForm(ChannelMap):
         """The number of factors."""
         return len(self._weights())
 
+    def draw(self, generator: Generator | None = None) -> None:
+        """Draw all factors from N(0, 1), but fewer than 4 numbers at that scale: drawn next to 0, one has a vast gradient."""
+        super().draw(generator)
+        for factor in self._weights():
+            if factor.numel() < FEW:
+                factor.div_(rms(factor))
+
     def balance(self) -> None:
         """Give all factors the same root mean square."""
         equalise(self._weights())
@@ -179,6 +188,10 @@ class Tucker(TensorForm):
         shapes = self.shapes()
         self.factors = nn.ParameterList(torch.empty(shape) for shape in shapes[:d])
         self.cores = nn.ParameterList(torch.empty(shape) for shape in shapes[d:])
+
+    def slowed_parameters(self) -> dict[nn.Parameter, float]:
+        """Return 1/(2d) of all 2d factors: steps of the small ones move the map far, along few directions."""
+        return dict.fromkeys(self._weights(), 1 / self.degree)
 
     def ranks(self) -> list[int]:
         """Return R_1 … R_d."""

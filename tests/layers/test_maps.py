@@ -145,6 +145,15 @@ def test_the_nearest_matrix_is_found(i, o):
         assert max(factors) == pytest.approx(min(factors)), conv  # balanced, as drawn
 
 
+@pytest.mark.parametrize("conv", ["Tucker_0.7_4", "TensorTrain_0.41_4"])
+def test_the_scale_of_few_numbers_is_not_left_to_chance(conv):
+    """Drawn next to 0, a single number would have a gradient thousands of times that of its neighbours."""
+    for seed in range(20):
+        factors = list(block(conv, ConvSpec(64, 128, 1), seed, name="a").map.parameters())
+        sizes = [factor.detach().square().mean().sqrt().item() for factor in factors]
+        assert min(factor.numel() for factor in factors) < 4 and max(sizes) < 2 * min(sizes), seed
+
+
 def test_a_butterfly_is_found_and_approached():
     """To rounding where the matrix is one; else a descent goes on from there, within its bound of work."""
     for i, o in ((32, 32), (12, 20), (20, 12)):

@@ -13,6 +13,7 @@ from torch.optim import lr_scheduler
 import blocks
 from cli import options
 from layers.init import materialise
+from layers.mixed import is_slowed
 from layers.spec import ConvSpec
 from main import schedule_of
 from models.build import build
@@ -23,6 +24,14 @@ from training.rates import Cosine, Linear, Restarts, Step
 # How many numbers of WRN-28-10 decay with the ratio (the specification's integers, not what the blocks say).
 SCALED = {"Conv": 0, "Sep": 0, "SepHashed_0.1": 411_136, "Generic_0.1": 832_256, "Shuffle_4": 540_320,
           "ACDC": 197_120, "TensorTrain_0.26": 305_848, "Tucker_0.25": 322_870}  # fmt: skip
+
+
+@pytest.mark.parametrize("conv", ONE_EACH)
+def test_families_that_are_slowed_name_parameters_of_theirs(conv):
+    made = blocks.block(conv, ConvSpec(32, 32, 3, padding=1), name="a")
+    slowed = blocks.slowed_parameters(made)
+    assert bool(slowed) == is_slowed(conv) and slowed.keys() <= set(made.structured_parameters())
+    assert all(0 < factor <= 1 for factor in slowed.values())
 
 
 def network(conv, *flags):
@@ -133,6 +142,11 @@ def test_factors_on_the_rate_of_structured_parameters():
         names = {parameter: name for name, parameter in hashed.named_parameters()}
         for parameter, factor in structured_lr.factors(hashed, "shared").items():
             assert factor == (own if names[parameter].endswith("numbers") else 1)
+    acdc = materialise(network("OriginalACDC", "--wrn_depth", "10", "--wrn_width", "0.5"), seed=0)
+    given = structured_lr.factors(acdc, "shared")
+    for name, parameter in acdc.named_parameters():
+        assert given.get(parameter, 1) == (0.36 if name.endswith(".a") else 1)  # 4/11
+    assert structured_lr.factors(built, "shared") == structured_lr.factors(built, "auto")  # of Tucker
     mixed = parameter_groups(built, dict(zip(structured, [0.5, 1.0, 0.25, 0.5])), 0.0, 1.0)
     assert [(group["name"], group.get("lr_factor"), len(group["params"])) for group in mixed[1:]] == [
         ("structured", None, 1), ("structured", 0.5, 2), ("structured", 0.25, 1),

@@ -121,6 +121,7 @@ def test_defaults_are_neutral():
         assert len(differences(before, plain | changed)) == 1
     for given, rate in {
         "Hashed_0.1": "shared", "groups.0=Hashed_0.1,.*=Sep": "shared", "HashedDecimate": "shared", "SepHashed_0.1": None,
+        "OriginalACDC_4": "shared", "Tucker_0.5": "shared", "ACDC": None, "TensorTrain_0.5": None, "groups.0=Tucker_0.5": "shared",
         "Hashed_0.1 --structured_lr 1": None, "Hashed_0.1 --optimizer adam": None, "Hashed --budget 5e5": "shared",
     }.items():  # fmt: skip
         assert resolved(f"cifar10 teacher -t x --conv {given}", "structured_lr") == {"structured_lr": rate}, given
