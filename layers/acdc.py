@@ -163,8 +163,11 @@ class OriginalACDC(ACDC):
     riffles_inside = False
 
     def slowed_parameters(self) -> dict[nn.Parameter, float]:
-        """Return that of A: where every D is about 1, all L − 1 numbers of a channel scale it, and so their steps add up."""
-        return {self.a: rate_of_sum(len(self.a))}
+        """Return those of L − 1 steps that add up: where all factors are about 1, so many numbers of A scale each channel.
+
+        Those of D move the map nearly alike too, as the eigenvalues of their Jacobian say (research-log.md, 2026-11-27).
+        """
+        return dict.fromkeys((self.a, self.d), rate_of_sum(len(self.a)))
 
 
 class PermutedACDC(Seeded, ACDC):

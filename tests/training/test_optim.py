@@ -145,7 +145,7 @@ def test_factors_on_the_rate_of_structured_parameters():
     acdc = materialise(network("OriginalACDC", "--wrn_depth", "10", "--wrn_width", "0.5"), seed=0)
     given = structured_lr.factors(acdc, "shared")
     for name, parameter in acdc.named_parameters():
-        assert given.get(parameter, 1) == (0.36 if name.endswith(".a") else 1)  # 4/11
+        assert given.get(parameter, 1) == (0.36 if name.endswith((".a", ".d")) else 1)  # 4/11
     assert structured_lr.factors(built, "shared") == structured_lr.factors(built, "auto")  # of Tucker
     mixed = parameter_groups(built, dict(zip(structured, [0.5, 1.0, 0.25, 0.5])), 0.0, 1.0)
     assert [(group["name"], group.get("lr_factor"), len(group["params"])) for group in mixed[1:]] == [
