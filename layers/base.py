@@ -7,9 +7,7 @@ an o×i matrix at every pixel; `layers.separable.Separable` joins it to a depthw
 
     block = Shuffle(ConvSpec(16, 32, kernel_size=3, stride=2, padding=1), 4)
     block.weight().shape                    # (32, 16, 3, 3)
-    block.mult_adds(32, 32)                 # per image, published convention
-
-Costs depend on shapes alone, so they hold on the meta device too.
+    block.mult_adds(32, 32)                 # per image, published convention; by shapes alone, on the meta device too
 """
 
 from abc import ABC, abstractmethod
@@ -45,6 +43,10 @@ class Replacement(nn.Module, ABC):
     def undecayed_parameters(self) -> list[nn.Parameter]:
         """Return the parameters without weight decay, none of them structured."""
         return []
+
+    def slowed_parameters(self) -> dict[nn.Parameter, float]:
+        """Return the factor on the learning rate, with SGD, of structured parameters whose steps add up."""
+        return {}
 
     def biases(self) -> list[nn.Parameter]:
         """Return the parameters that are added to what the layer maps, which are never pruned: each `bias` in it."""
@@ -117,8 +119,7 @@ class Block(Replacement):
     ) -> float:
         """Come as near to a dense kernel (o, i, k, k) and bias (o,) as the family can; no bias means zeros.
 
-        Args: effort: times the work of a descent, where no closed form is known; penalty: on large parameters, there
-        (layers/gradient.py).
+        Args: effort: times the work, penalty: on large parameters, of a descent where no closed form is known.
         Returns ‖weight() − kernel‖ / ‖kernel‖. Raises ValueError where there is a bias but no place for it.
         """
         if bias is not None and self.effective_bias() is None:
@@ -195,6 +196,10 @@ class ChannelMap(nn.Module, ABC):
     def structured_parameters(self) -> list[nn.Parameter]:
         """Return the parameters whose weight decay is scaled: by default all, its own bias included."""
         return list(self.parameters())
+
+    def slowed_parameters(self) -> dict[nn.Parameter, float]:
+        """Return the factor on the learning rate, with SGD, of parameters whose steps add up."""
+        return {}
 
     def mult_adds(self, in_pixels: int, out_pixels: int) -> int:
         """Return the published multiply-adds per image: by default those of the dense map."""

@@ -71,7 +71,7 @@ FAMILIES = {
 
 
 def register(
-    name: str, target: str, numbers: tuple[Fraction | Whole, ...] = (), *, variational: bool = False
+    name: str, target: str, numbers: tuple[Fraction | Whole, ...] = (), *, variational: bool = False, slowed: bool = False
 ) -> None:  # fmt: skip
     """Add a family of blocks under a name. The arguments are those of `Family`.
 
@@ -83,7 +83,7 @@ def register(
         raise ValueError(f"{name!r} cannot name a family: use letters and digits, as in SepHashed")
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", target):
         raise ValueError(f"the target {target!r} of {name} is not of the form module:class, as layers.dense:Conv is")
-    FAMILIES[name] = Family(target, tuple(numbers), variational=variational)
+    FAMILIES[name] = Family(target, tuple(numbers), variational=variational, slowed=slowed)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
+from cli.recipes import structured_lr_of
 from layers.registry import FAMILIES, OpenName, parse_conv
 from schedules.outcomes import MEASURES
 
@@ -43,7 +44,7 @@ def run(conv: str, error: float, seed: int = 0, taught: bool = True, state: str 
         seconds=5000.0, images_per_second=1234.5, folder=f"runs/{name}", git_commit="abc", dataset="cifar10",
         network="WideResNet", mode=mode, wrn_depth=28, wrn_width=10.0, conv=conv, module=None, where="",
         teacher_checkpoint="the.teacher" if taught else name, student_checkpoint=name if taught else None, init_from=None,
-        seed=seed, epochs=200, batch_size=128, lr=0.1, momentum=0.9, weight_decay=5e-4, nocrswd=False, crs_factor=1.0,
+        seed=seed, epochs=200, batch_size=128, lr=0.1, structured_lr=structured_lr_of(conv, None), momentum=0.9, weight_decay=5e-4, nocrswd=False, crs_factor=1.0,
         temperature=4.0 if taught else None, alpha=0.0 if taught else None, beta=1000.0 if taught else None, surprise="new",
     )  # fmt: skip
     if state != "finished":
