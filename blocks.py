@@ -270,7 +270,7 @@ def undecayed_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def slowed_parameters(model: nn.Module) -> dict[nn.Parameter, float]:
-    """Return the factor on the learning rate of every parameter that a layer names as one whose steps add up."""
+    """Return the factor on the learning rate of every parameter that a layer names as one whose steps move its kernel far."""
     found = {}
     for module in model.modules():
         if hasattr(module, "slowed_parameters"):

@@ -211,7 +211,7 @@ OPTIMISATION = (
     Flag(
         "--structured_lr", factor, metavar="FACTOR",
         help="times the learning rate of structured parameters (default: 1); auto: 1 / the number of their map's factors; "
-        "shared: lower for numbers whose steps add up (preset of Hashed, HashedDecimate, OriginalACDC and Tucker with sgd)",
+        "shared: lower where a step moves a kernel far (preset of Hashed, HashedDecimate, OriginalACDC and Tucker with sgd)",
     ),
     Flag(
         "--schedule", choice("schedule", ["step", "cosine", "sgdr", "linear"]),

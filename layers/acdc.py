@@ -22,8 +22,9 @@ from layers.base import ChannelMap
 from layers.cosine import recorded_cosine_matrix
 from layers.factor_matrices import forms_matrices
 from layers.product import form_constants, product
-from layers.scale import draw_normal, rate_of_sum
+from layers.scale import draw_normal
 from layers.seeded import Seeded
+from layers.slowed import rate_of_sum
 from layers.spec import ConvSpec
 from layers.square import Square
 from layers.tracing import exporting, recorded
@@ -163,9 +164,9 @@ class OriginalACDC(ACDC):
     riffles_inside = False
 
     def slowed_parameters(self) -> dict[nn.Parameter, float]:
-        """Return those of L − 1 steps that add up: where all factors are about 1, so many numbers of A scale each channel.
+        """Return min(1, 4/(L − 1)) of both: near the start L − 1 numbers of A scale each channel, and their steps add up.
 
-        Those of D move the map nearly alike too, as the eigenvalues of their Jacobian say (research-log.md, 2026-11-27).
+        So nearly do those of D, by the eigenvalues of their Jacobian (research-log.md, 2026-11-27).
         """
         return dict.fromkeys((self.a, self.d), rate_of_sum(len(self.a)))
 

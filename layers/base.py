@@ -1,9 +1,8 @@
 """The contract of what replaces a convolution: `Replacement`, the linear `Block`, and `ChannelMap`.
 
-A `Replacement` stands in the place of one k×k convolution. It states its costs, names the parameters that
-compression-ratio scaled weight decay applies to, and may add losses of its own. A `Block` is a linear replacement: it
-gives the dense kernel and bias that it equals, and can approximate a kernel. A `ChannelMap` acts on channels alone, as
-an o×i matrix at every pixel; `layers.separable.Separable` joins it to a depthwise convolution.
+A `Replacement` stands in the place of one k×k convolution. It states its costs, names the parameters whose decay or rate is
+another, and may add losses of its own. A `Block` is a linear replacement: it gives the dense kernel and bias that it equals,
+and can approximate a kernel. A `ChannelMap` is an o×i matrix at every pixel; `Separable` joins it to a depthwise convolution.
 
     block = Shuffle(ConvSpec(16, 32, kernel_size=3, stride=2, padding=1), 4)
     block.weight().shape                    # (32, 16, 3, 3)
@@ -45,7 +44,7 @@ class Replacement(nn.Module, ABC):
         return []
 
     def slowed_parameters(self) -> dict[nn.Parameter, float]:
-        """Return the factor on the learning rate, with SGD, of structured parameters whose steps add up."""
+        """Return the factor on the learning rate, with SGD, of structured parameters whose steps move the kernel far."""
         return {}
 
     def biases(self) -> list[nn.Parameter]:
@@ -119,7 +118,8 @@ class Block(Replacement):
     ) -> float:
         """Come as near to a dense kernel (o, i, k, k) and bias (o,) as the family can; no bias means zeros.
 
-        Args: effort: times the work, penalty: on large parameters, of a descent where no closed form is known.
+        Args: effort: times the work of a descent (layers/gradient.py) where no closed form is known; penalty: on large
+        parameters there.
         Returns ‖weight() − kernel‖ / ‖kernel‖. Raises ValueError where there is a bias but no place for it.
         """
         if bias is not None and self.effective_bias() is None:
@@ -161,8 +161,8 @@ class ChannelMap(nn.Module, ABC):
     """An o×i matrix in another form, applied to the channels of (B, i, H, W).
 
     `forward` takes the cheaper of two exact ways: it applies the matrix as a 1×1 convolution, or the factors one after
-    the other (`apply_factors`) where the map has factors. The matrix is formed once per batch. Where no gradient is
-    needed it is kept until a parameter changes (layers/kept.py), so it costs nothing there.
+    the other (`apply_factors`) where the map has factors. The matrix is formed once per batch, and kept where no
+    gradient is needed (layers/kept.py).
     """
 
     asks_for_speeds = False  # whether `applies_factors` asks layers/cosine_costs.py, whose speeds a run keeps
@@ -198,7 +198,7 @@ class ChannelMap(nn.Module, ABC):
         return list(self.parameters())
 
     def slowed_parameters(self) -> dict[nn.Parameter, float]:
-        """Return the factor on the learning rate, with SGD, of parameters whose steps add up."""
+        """Return the factor on the learning rate, with SGD, of parameters whose steps move the matrix far."""
         return {}
 
     def mult_adds(self, in_pixels: int, out_pixels: int) -> int:

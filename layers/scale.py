@@ -6,18 +6,6 @@ draw_normal(kernel, dense_scale(fan_out=64 * 9), torch.Generator().manual_seed(0
 import torch
 from torch import Generator, Tensor
 
-MOST = 4  # dense kernels' steps: as far may the steps of numbers that add up move a map
-
-
-def rate_of_sum(n: float) -> float:
-    """Return by what to multiply the learning rate where n steps that agree add up, min(1, 4/n), to two digits.
-
-    With the whole rate the map grows along one direction, batch-norm hides its size from the loss, and the gradient is
-    lost. 4/n is a fit to two shares of Hashed in 3×3 kernels (docs/results.md). Two digits: layers with about the same n
-    are in one group of the optimizer.
-    """
-    return float(f"{min(1.0, MOST / n):.2g}")
-
 
 def dense_scale(fan_out: int) -> float:
     """Return √(2/fan_out), the standard deviation of He et al. 2015 (1502.01852), equation 14."""

@@ -13,8 +13,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from layers.kept import Kept, may_keep
-from layers.scale import draw_normal, rate_of_sum
+from layers.scale import draw_normal
 from layers.seeded import Seeded
+from layers.slowed import rate_of_sum
 from layers.spec import ConvSpec, ImpossibleShare
 from layers.tracing import exporting
 from system.hashing import hash_order

@@ -22,11 +22,12 @@ from torch import Generator, Tensor, nn
 
 from layers import tensor_fit
 from layers.base import ChannelMap
+from layers.halves import khatri_rao, put_into_corner, train_halves, train_halves_mult_adds
 from layers.kept import in_full_precision, may_keep
 from layers.scale import equalise, rms
 from layers.spec import ConvSpec
 
-FEW = 4  # numbers: the scale of fewer is left to no draw
+FEW = 4  # numbers: what fewer are drawn as varies too much
 
 
 @lru_cache(maxsize=4096)
@@ -122,7 +123,10 @@ class TensorForm(ChannelMap):
         return len(self._weights())
 
     def draw(self, generator: Generator | None = None) -> None:
-        """Draw all factors from N(0, 1), but fewer than 4 numbers at that scale: drawn next to 0, one has a vast gradient."""
+        """Draw all factors from N(0, 1), and scale those of fewer than 4 numbers to a root mean square of 1.
+
+        A single number that is drawn next to 0 has a vast gradient.
+        """
         super().draw(generator)
         for factor in self._weights():
             if factor.numel() < FEW:
@@ -190,7 +194,7 @@ class Tucker(TensorForm):
         self.cores = nn.ParameterList(torch.empty(shape) for shape in shapes[d:])
 
     def slowed_parameters(self) -> dict[nn.Parameter, float]:
-        """Return 1/(2d) of all 2d factors: steps of the small ones move the map far, along few directions."""
+        """Return 1/(2d) of all 2d factors: a step of a small core moves the whole map far (docs/results.md; d was 3 and 4)."""
         return dict.fromkeys(self._weights(), 1 / self.degree)
 
     def ranks(self) -> list[int]:
@@ -274,43 +278,3 @@ class CP(TensorForm):
         """
         put_into_corner(self.factors, tensor_fit.canonical(self.folded(matrix), self.bond_rank()))
         return len(self.sizes) == 2
-
-
-def khatri_rao(factors: list[Tensor]) -> Tensor:
-    """Return the column by column Kronecker products of (n_j, r), (n_1…n_m, r)."""
-    product = factors[0]
-    for factor in factors[1:]:
-        product = (product[:, None] * factor).flatten(0, 1)
-    return product
-
-
-def train_halves(cores: list[Tensor], bond: int) -> tuple[Tensor, Tensor]:
-    """Return the products of the first `bond` cores (r, n, r') and of the rest, (n_1…n_j, r) and (r, n_{j+1}…n_d)."""
-    left, right = (_multiply(part) for part in (cores[:bond], cores[bond:]))
-    return left.flatten(0, 1), right.flatten(1)
-
-
-def _multiply(cores: list[Tensor]) -> Tensor:
-    """Return (r, n, s)·(s, m, t)… from the left, (r, n·m…, t)."""
-    product = cores[0]
-    for core in cores[1:]:
-        product = (product.flatten(0, 1) @ core.flatten(1)).view(product.shape[0], -1, core.shape[2])
-    return product
-
-
-def train_halves_mult_adds(shapes: list[tuple[int, int, int]], bond: int) -> int:
-    """Return the multiply-adds of `train_halves`."""
-    total = 0
-    for part in (shapes[:bond], shapes[bond:]):
-        rows = part[0][0] * part[0][1]
-        for before, size, after in part[1:]:
-            total += rows * before * size * after
-            rows *= size
-    return total
-
-
-def put_into_corner(places: nn.ParameterList, found: list[Tensor]) -> None:
-    """Copy the factors of a decomposition, whose ranks may be smaller, into the parameters; set the rest to 0."""
-    for place, tensor in zip(places, found, strict=True):
-        place.zero_()
-        place[tuple(map(slice, tensor.shape))] = tensor.to(place)

@@ -131,6 +131,7 @@ TENSORS_FAST = tuple(
     f"{family}_{share}_{d}" for family in ("TensorTrain", "Tucker") for d in (2, 3) for share in (0.2, 0.8)
 )
 COSINE_128 = "--network ResNet9 --schedule cosine --lr 0.2 --epochs 128"
+WHOLE_RATE = "--structured_lr 1"  # the same of all dimensions, as that study had it
 DECAY = {"decay": {"scaled": "", "unscaled": "--nocrswd"}}
 
 
@@ -214,16 +215,16 @@ STUDIES = {
         "--wrn_width 0.5",
     ),
     "resnet9_ranks": Study(
-        "TensorTrain and Tucker of ResNet-9 at all ranks and dimensions, 128 epochs of CIFAR-10", "cifar10", COSINE_128,
-        TENSORS, only="alone",
+        "TensorTrain and Tucker of ResNet-9 at all ranks and dimensions, 128 epochs of CIFAR-10", "cifar10",
+        f"{COSINE_128} {WHOLE_RATE}", TENSORS, only="alone",
     ),
     "resnet9_weight_decay": Study(
         "Generic of ResNet-9 at 30 ranks, its weight decay scaled or not, 128 epochs of CIFAR-10", "cifar10", COSINE_128,
         _of_scales(range(2, 32), (128, 256, 512)), grid=DECAY, template="{conv}.{decay}", only="alone",
     ),
     "resnet9_ranks_digits": Study(
-        "the same of a WRN-10-1 on digits, at two shares: a minute", "digits", f"{SMALL['wrn_10_1']} --epochs 8",
-        TENSORS_FAST, only="alone",
+        "the same of a WRN-10-1 on digits, at two shares: a minute", "digits",
+        f"{SMALL['wrn_10_1']} --epochs 8 {WHOLE_RATE}", TENSORS_FAST, only="alone",
     ),
     "resnet9_weight_decay_digits": Study(
         "the same of a WRN-10-1 on digits, at two ranks: a minute", "digits", f"{SMALL['wrn_10_1']} --epochs 8",

@@ -14,11 +14,9 @@ def factors(network: nn.Module, asked: float | str | None) -> dict[nn.Parameter,
     Args: asked: the factor of all (None: 1), or
     - "auto": 1 / its degree. A step of a map of d factors moves all of them, and so the map about d times as far as one of a
       single factor.
-    - "shared": the rate is shared among what moves a map the same way, as the layers' `slowed_parameters()` have it, and
-      whole for all others. At most 4/n for a stored number that n entries of a k×k kernel share (k > 1), and for
-      OriginalACDC, of whose n = L − 1 factors each moves the map alike; 1 / its degree for Tucker. With the whole rate such
-      maps grow along few directions, and the gradient is lost (docs/results.md). Steps of an adaptive optimizer do not
-      grow with the gradient.
+    - "shared": what the `slowed_parameters()` of Hashed, OriginalACDC and Tucker say, and 1 for all others. With the whole
+      rate one step moves such a kernel many times as far as a dense one (docs/results.md). Steps of an adaptive optimizer
+      do not grow with the gradient.
     """
     degrees = blocks.structured_parameters(network)
     if asked == "auto":

@@ -38,6 +38,8 @@ def test_the_preset_of_a_conv_is_no_setting_apart():
     for conv, rate, apart in (
         ("Hashed_0.1", "shared", None),
         ("Hashed_0.1", None, 1.0),
+        ("Tucker_0.5", "shared", None),
+        ("OriginalACDC_23", None, 1.0),
         ("Sep", None, None),
         ("Sep", "auto", "auto"),
     ):

@@ -31,7 +31,7 @@ def test_families_that_are_slowed_name_parameters_of_theirs(conv):
     made = blocks.block(conv, ConvSpec(32, 32, 3, padding=1), name="a")
     slowed = blocks.slowed_parameters(made)
     assert bool(slowed) == is_slowed(conv) and slowed.keys() <= set(made.structured_parameters())
-    assert all(0 < factor <= 1 for factor in slowed.values())
+    assert not slowed or 0 < min(slowed.values()) < 1
 
 
 def network(conv, *flags):

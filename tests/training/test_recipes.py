@@ -126,7 +126,9 @@ def test_defaults_are_neutral():
     }.items():  # fmt: skip
         assert resolved(f"cifar10 teacher -t x --conv {given}", "structured_lr") == {"structured_lr": rate}, given
     hashed = {"conv": "Hashed_0.1", "structured_lr": "shared"}
-    assert differences(hashed | {"structured_lr": None}, hashed) == ["structured_lr was 1, is shared"]
+    assert differences(hashed | {"structured_lr": None}, hashed) == [
+        "structured_lr was 1, is shared by its preset; --structured_lr 1 goes on with it"
+    ]
     assert resolved("cifar10 teacher -t x --schedule sgdr", *NEITHER) == NEITHER | {
         "restart_epochs": 10,
         "restart_mult": 2,
