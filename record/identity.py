@@ -87,8 +87,8 @@ def differences(before: dict, now: dict) -> list[str]:
     different = [key for key in keys if before.get(key) != now.get(key) and key not in alike]
     was, now_is = ({key: shown(key, of.get(key)) for key in different} for of in (before, now))
     listed = [f"{CONTENTS.get(key, key)} was {was[key]}, is {now_is[key]}" for key in different]
-    if before.get("structured_lr") is None and now.get("structured_lr") == "shared":  # of before there was this preset
-        listed[different.index("structured_lr")] += " by its preset; --structured_lr 1 goes on with it"
+    if different == ["structured_lr"] and (before.get(*different), now.get(*different)) == (None, "shared"):
+        listed[0] += " by its preset; --structured_lr 1 goes on with it"  # begun before there was this preset
     return listed + facts.differences(before, now)
 
 

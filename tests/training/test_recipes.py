@@ -129,6 +129,7 @@ def test_defaults_are_neutral():
     assert differences(hashed | {"structured_lr": None}, hashed) == [
         "structured_lr was 1, is shared by its preset; --structured_lr 1 goes on with it"
     ]
+    assert differences({"conv": "Sep", "structured_lr": None}, hashed)[1] == "structured_lr was 1, is shared"
     assert resolved("cifar10 teacher -t x --schedule sgdr", *NEITHER) == NEITHER | {
         "restart_epochs": 10,
         "restart_mult": 2,
