@@ -30,13 +30,13 @@ APART = 1.15  # costs of two sections differ by more than this factor
 ALIKE = 1.4  # and those within one by less than this
 LEAST = 3  # settings of a section
 PLANE, LEFT, GAP = 5.0, 0.45, 0.3  # inches
-LIST, PITCH, LETTER = 3.65, 0.128, 6.5  # width of the list and height of a row in inches; letters in points
+LIST, PITCH, LETTER = 3.85, 0.128, 6.5  # width of the list and height of a row in inches; letters in points
 ABOVE, BELOW = 0.42, 0.72  # inches
 LINES = 50  # of the list in one column
 COLUMNS = 2
 # Where the columns of the list end, in inches from its left, and where names begin; with a teacher for some, and for all or none.
-BOTH = {"number": 0.13, "name": 0.22, "cost": 2.03, "taught": 2.63, "alone": 3.23, "gain": 3.59}
-ONE = {"number": 0.13, "name": 0.22, "cost": 2.95, "error": 3.59}
+BOTH = {"number": 0.13, "name": 0.22, "cost": 2.23, "taught": 2.83, "alone": 3.43, "gain": 3.79}
+ONE = {"number": 0.13, "name": 0.22, "cost": 3.15, "error": 3.79}
 NAMES = {len(BOTH): 31, len(ONE): 45}  # letters of a name, such as `SepHashedDecimate (WRN-16-1.84)`
 
 
@@ -68,7 +68,11 @@ class Section:
 
 
 def sections(groups: Sequence[Group], cost: str) -> list[Section]:
-    """Return the settings of groups in sections, numbered from 1, as many of them as the list has room for."""
+    """Return the settings of groups in sections, numbered from 1, as many of them as the list has room for.
+
+    A section has settings of nearly one cost; the few that share theirs with none are the last one. Without two sections, or
+    with more such settings than a quarter, there is one section without a title.
+    """
     pairs: dict[tuple, Row] = {}
     for group in groups:
         copies = (number for number in range(len(groups)))  # a second group of one name has a row of its own
@@ -81,13 +85,18 @@ def sections(groups: Sequence[Group], cost: str) -> list[Section]:
         if parts[-1] and row.first.cost[cost] > APART * parts[-1][-1].first.cost[cost]:
             parts.append([])
         parts[-1].append(row)
+    alike = [part for part in parts if len(part) >= LEAST]
+    others = [row for part in parts if len(part) < LEAST for row in part]
+    parts = alike + [others] * bool(others)
     most = (LINES * COLUMNS - 3 * len(parts)) // len(parts)
-    if min(most, *map(len, parts)) < LEAST or max(map(lambda part: _span(part, cost), parts)) > ALIKE:
-        parts, most = [rows], LINES * COLUMNS - 3
+    is_one = len(alike) < 2 or len(others) > len(rows) / 4 or any(_span(part, cost) > ALIKE for part in alike)
+    if is_one or most < LEAST:
+        parts, others, most = [rows], [], LINES * COLUMNS - 3
     found, number = [], 0
     for part in parts:
         best = sorted(part, key=lambda row: row.first.error)[:most]
-        words = [f"about {amount(cost, median(row.first.cost[cost] for row in part))}"] * (_span(part, cost) <= ALIKE)
+        about = f"about {amount(cost, median(row.first.cost[cost] for row in part))}"
+        words = ["others"] if part is others else [about] * (_span(part, cost) <= ALIKE)
         words += [f"the best {len(best)} of {len(part)}"] * (len(best) < len(part))
         found.append(Section(", ".join(words)))
         for row in best:

@@ -86,12 +86,30 @@ def test_a_list_has_no_more_sections_than_it_has_room_for(tmp_path):
     assert max(map(len, numbered._columns([section]))) <= numbered.LINES
 
 
-def test_a_list_has_the_width_of_a_network_whole(tmp_path):
+def test_settings_whose_cost_few_share_are_listed_last(tmp_path):
+    """Two of a third cost don't make one list of all; as many as a third of the settings do."""
+    runs = [
+        samples.run(f"TensorTrain_{(1 + cost) / 10}_{2 + way}", 30 - cost + way, group=f"{cost}{way}", params=params + way)
+        for cost, (params, ways) in enumerate([(27_000, 5), (60_000, 4), (94_000, 2), (200_000, 1)]) for way in range(ways)
+    ]  # fmt: skip
+    (pair,) = study(tmp_path, runs[:11], curves=False).pairs
+    found = numbered.sections(pair.groups, "params")
+    titles = ["about 27k parameters", "about 60k parameters"]
+    assert [section.title for section in found] == [*titles, "others"]
+    assert [row.number for section in found for row in section.rows] == [*range(1, 12)]
+    assert [row.first.cost["params"] for row in found[-1].rows] == [94_000, 94_001]
+    (pair,) = study(tmp_path / "more", runs[:3] + runs[5:], curves=False).pairs
+    (section,) = numbered.sections(pair.groups, "params")
+    assert not section.title and len(section.rows) == 10
+
+
+@pytest.mark.parametrize("ways", [[False], [True, False]], ids=["alone", "both"])
+def test_a_list_has_the_width_of_a_network_whole(tmp_path, ways):
     """It is all that tells two networks of one conv apart, so it is never cut, and costs stand clear of it."""
     size = dict(wrn_depth=16, wrn_width=1.84, params=60_583)
-    (pair,) = study(
-        tmp_path, [samples.run("SepHashedDecimate", 25, **size), samples.run("ACDC_4", 26, wrn_depth=16)], curves=False
-    ).pairs
+    runs = [samples.run("ACDC_4", 26, wrn_depth=16)]
+    runs += [samples.run("SepHashedDecimate", 25, taught=taught, **size) for taught in ways]
+    (pair,) = study(tmp_path, runs, curves=False).pairs
     found = numbered.sections(pair.groups, "params")
     figure, _, right = numbered.canvas(found)
     numbered.table(figure, found, "params", right)
