@@ -89,7 +89,7 @@ def test_workers_live_as_long_as_they_are_needed(place, tmp_path, how):
     process = subprocess.Popen(
         [sys.executable, program, place / "tree", "wait" if waits else how], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
     )  # fmt: skip
     workers = [int(pid) for pid in process.stdout.readline().split()]
     assert len(workers) == 2
@@ -99,7 +99,7 @@ def test_workers_live_as_long_as_they_are_needed(place, tmp_path, how):
         os.killpg(process.pid, how)
         time.sleep(0.3)
     output, said = process.communicate("\n" if waits and how != "kill" else None)
-    ended = time.monotonic()
+    ended, said = time.monotonic(), (process.returncode, output, said)
     if how == "lose":
         assert output.startswith("fault: a process that decodes images ") and process.returncode == 0, said
     elif how not in ("leave", "kill"):
