@@ -2,12 +2,14 @@
 
     python -m schedules.collate -o study
     python -m schedules.collate here/runs there/runs -o study --schedule study.json more_seeds.json
+    python -m schedules.collate runs study.csv -o study              # keeps the rows of runs that are gone
 
 Each run is a row: its state, its errors in percent (of the last epoch and the best), means and standard deviations over
 the finished runs that differ in their seed alone, its costs, its time, and its whole configuration; beside its teacher
 (teachers.py) and beside what is published for its setting (published.py). Incomplete, failed
 and diverged runs are rows too, with the reason; with --schedule, so are jobs that have not begun. Where several folders
-hold a run of one name, the run with the most epochs is used, and contradictions between them are printed.
+hold a run of one name, the run with the most epochs is used, and contradictions between them are printed. Earlier tables
+are sources like folders, and a table is not written over where it alone has a finished run (earlier.py).
 """
 
 import sys
@@ -29,6 +31,7 @@ from record.identity import differences
 from record.paths import RUNS
 from record.reader import STATES, Record, read
 from schedules.comparable import mixture
+from schedules.earlier import beside, check_nothing_is_lost, is_table
 from schedules.grouping import add_groups, several_versions
 from schedules.published import NOTE, add_published, shown_range
 from schedules.rows import COMPARED, LEADING, planned, row
@@ -47,11 +50,11 @@ def options(arguments: Sequence[str] | None = None) -> Configuration:
     """Return the request; its `output` is a path without .csv or .json."""
     parser = Parser(prog="python -m schedules.collate", description="Gather runs in STUDY.csv and STUDY.json.")
     parser.add_argument(
-        "folders",
+        "sources",
         nargs="*",
         type=system_arguments.filename,
-        metavar="FOLDER",
-        help="folders of runs, or that hold a runs/ (default: runs)",
+        metavar="SOURCE",
+        help="folders of runs, or that hold a runs/, and earlier STUDY.csv (default: runs)",
     )
     parser.add_argument(
         "-o",
@@ -83,7 +86,9 @@ def gather(folders: Sequence[str]) -> tuple[dict[str, Record], list[str]]:
     conflicts: list[str] = []
     for folder in folders:
         if not Path(folder).is_dir():
-            raise RequestError(f"{folder} is no folder: give one with runs, such as {RUNS}")
+            raise RequestError(
+                f"{folder} is no folder: give one with runs, such as {RUNS}, or an earlier table, STUDY.csv"
+            )
         found = _records(Path(folder)) or _records(Path(folder) / RUNS)
         if not found:
             raise RequestError(f"{folder} holds no run")
@@ -129,18 +134,22 @@ class Collated(NamedTuple):
     notes: list[str]
 
 
-def collate(folders: Sequence[str], schedule: str | Sequence[str] | None = None) -> Collated:
-    """Collect the runs of the folders; with the path of a schedule, or of several, a row for each of their jobs alone."""
+def collate(sources: Sequence[str], schedule: str | Sequence[str] | None = None) -> Collated:
+    """Collect the runs of folders and earlier tables; with the path of a schedule, or of several, a row for each of their jobs alone."""
     schedules = [schedule] if isinstance(schedule, str) else list(schedule or ())
     jobs = read_several(schedules)
-    records, conflicts = gather(folders or ([] if jobs and not RUNS.is_dir() else [str(RUNS)]))
+    tables = [source for source in sources if is_table(source)]
+    folders = [source for source in sources if source not in tables]
+    records, conflicts = gather(folders if sources else [] if jobs and not RUNS.is_dir() else [str(RUNS)])
     found = []
     for record in records.values():
         try:
             found.append(row(record))
         except SwapconvError as error:  # a conv that this version does not know
             found.append(row(Record(record.folder, {}, [], f"its record is damaged: {error}")))
+    found, contradictions = beside(found, tables)
     rows = planned(jobs, {each["name"]: each for each in found}) if jobs else found
+    conflicts += contradictions
     conflicts += [f"{name}: runs came from {count} versions of it" for name, count in several_versions(rows)]
     add_groups(rows, found)
     inside = {each["name"] for each in rows}
@@ -214,7 +223,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     request = options(arguments)
     files = _files(request.output)
-    rows, conflicts, teachers, notes = collate(request.folders, request.schedule)
+    rows, conflicts, teachers, notes = collate(request.sources, request.schedule)
+    check_nothing_is_lost(files[0], rows, request.sources)
     document = {"runs": rows, "conflicts": conflicts, "teachers": teachers}
     for path, text in zip(files, (as_csv(rows), json.dumps(document))):
         write_atomically(path, lambda file, text=text: file.write(text.encode()))

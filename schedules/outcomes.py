@@ -184,11 +184,7 @@ def read(path: str, measure: str = MEASURES[0]) -> Study:
 
     The learning curves are read from the JSON file beside it, if there is one.
     """
-    runs, beside = table.read(path), Path(path).with_suffix(".json")
-    there = beside.is_file() and beside != Path(path)
-    rows, conflicts, elsewhere = table.read_epochs(str(beside)) if there else ({}, [], [])
-    for run in runs:
-        run["rows"] = rows.get((run["folder"], run["name"]), [])
+    runs, conflicts, elsewhere = table.read_with_epochs(path)
     groups = _groups(runs, measure)
     if not groups:
         states = ", ".join(f"{count} {state}" for state, count in Counter(run["state"] for run in runs).items())

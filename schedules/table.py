@@ -1,7 +1,7 @@
 """Read the table that `python -m schedules.collate` wrote: rows with proper types, and the epochs of each.
 
     runs = read("study.csv")
-    epochs, conflicts, teachers = read_epochs("study.json")            # by folder and name
+    runs, conflicts, teachers = read_with_epochs("study.csv")          # those of study.json, where it lies beside
 
 Imports no torch and no matplotlib.
 """
@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from system import files
 from system.errors import RequestError, first_line
@@ -88,6 +89,19 @@ def read_epochs(path: str) -> tuple[dict, list[str], list[Run]]:
         return rows, [printable(str(text)) for text in study.get("conflicts") or []], teachers
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RequestError(f"{path} is no study of schedules.collate: {type(error).__name__}: {first_line(error)}")
+
+
+def read_with_epochs(path: str) -> tuple[list[Run], list[str], list[Run]]:
+    """Return the rows of the table at `path`, each with its epochs as `rows`; the conflicts; and teachers, as read_epochs does.
+
+    These are of the JSON file beside it, if there is one. Raise RequestError where either is none of schedules.collate.
+    """
+    runs, beside = read(path), Path(path).with_suffix(".json")
+    there = beside.is_file() and beside != Path(path)
+    epochs, conflicts, teachers = read_epochs(str(beside)) if there else ({}, [], [])
+    for run in runs:
+        run["rows"] = epochs.get((run["folder"], run["name"]), [])
+    return runs, conflicts, teachers
 
 
 def latency_sizes(run: Run) -> list[int]:

@@ -122,6 +122,39 @@ def test_a_table_of_somebody_elses_is_not_written_over(workplace, capsys):
         assert told(capsys, collate.main, "-o", "study.csv")[0] == 0
 
 
+def test_an_earlier_table_is_a_source(workplace, capsys):
+    """Rows of runs that are gone stay, are grouped with new seeds, and are never lost by writing the table again."""
+    student("gone", "--seed", "1", folder="a/runs"), teacher(folder="a/runs", errors=(50.0, 40.0, 20.0))
+    assert told(capsys, collate.main, "a", "-o", "results")[0] == 0
+    before, epochs = Path("results.csv").read_bytes(), {name: run["rows"] for name, run in table("results")[1].items()}
+    shutil.move("a", "elsewhere"), Path("results.json").rename("kept.json")
+    assert told(capsys, collate.main, "results.csv", "-o", "same")[0] == 0
+    assert Path("same.csv").read_bytes() == before
+    Path("kept.json").rename("results.json")
+
+    student("new", "--seed", "2", errors=(60.0, 50.0, 40.0)), student("begun", "--lr", "3", errors=(50.0,))
+    status, _, err = told(capsys, collate.main, "-o", "results")
+    assert status == 2 and "has 2 finished runs" in err and "(gone, t)" in err and "name results.csv itself" in err
+    assert Path("results.csv").read_bytes() == before
+    status, out, _ = told(capsys, collate.main, "runs", "results.csv", "-o", "results")
+    rows, runs, conflicts = table("results")
+    assert status == 0 and [*rows] == ["begun", "new", "gone", "t"] and not conflicts
+    assert {rows[name]["seeds"] for name in ("new", "gone")} == {"2"} and rows["gone"]["mean_test_top1_error"] == "35.0"
+    assert rows["new"]["gap_to_teacher"] == "15.0" and runs["gone"]["rows"] == epochs["gone"] != []
+
+    shutil.move("elsewhere/runs/gone", "runs/gone"), student("t", of="u", errors=(50.0,), folder="other")
+    Path("plan.json").write_text(json.dumps([["python", "main.py", "digits", "teacher", "-t", "t", *NETWORK]]))
+    assert told(capsys, collate.main, "runs", "results.csv", "other", "-o", "short", "--schedule", "plan.json")[0] == 0
+    assert [(run["state"], run["test_top1_error"]) for run in table("short")[1].values()] == [("finished", 20.0)]
+    assert any("are two runs" in each for each in table("short")[2])  # a student of the teacher's name
+    narrow = ["runs", "results.csv", "-o", "results", "--schedule", "plan.json"]
+    shutil.copy("results.csv", "kept.csv")
+    assert told(capsys, collate.main, *narrow)[0] == 0  # all that it leaves out is in runs
+    shutil.copy("kept.csv", "results.csv"), shutil.rmtree("runs/gone")
+    status, _, err = told(capsys, collate.main, *narrow)
+    assert status == 2 and "has 1 finished run that" in err and "(gone): give the schedules of these too" in err
+
+
 def test_a_plan_of_which_nothing_is_there(workplace, capsys):
     """Neither its runs nor their teacher exist, and the budget has not found a number yet."""
     flags = [["-t", "of.elsewhere", "-s", "s", "--conv", "SepHashed", "--budget", "1e4"]]
