@@ -86,8 +86,10 @@ def gather(folders: Sequence[str]) -> tuple[dict[str, Record], list[str]]:
     conflicts: list[str] = []
     for folder in folders:
         if not Path(folder).is_dir():
+            earlier = f"{folder.removesuffix('.json')}.csv"
+            tables = f"{earlier}, which is there" if Path(earlier).is_file() else "STUDY.csv"
             raise RequestError(
-                f"{folder} is no folder: give one with runs, such as {RUNS}, or an earlier table, STUDY.csv"
+                f"{folder} is no folder: give one with runs, such as {RUNS}, or an earlier table, {tables}"
             )
         found = _records(Path(folder)) or _records(Path(folder) / RUNS)
         if not found:
@@ -135,7 +137,10 @@ class Collated(NamedTuple):
 
 
 def collate(sources: Sequence[str], schedule: str | Sequence[str] | None = None) -> Collated:
-    """Collect the runs of folders and earlier tables; with the path of a schedule, or of several, a row for each of their jobs alone."""
+    """Collect the runs of folders and earlier tables.
+
+    With the path of a schedule, or of several, the rows are those of their jobs alone.
+    """
     schedules = [schedule] if isinstance(schedule, str) else list(schedule or ())
     jobs = read_several(schedules)
     tables = [source for source in sources if is_table(source)]
@@ -147,19 +152,20 @@ def collate(sources: Sequence[str], schedule: str | Sequence[str] | None = None)
             found.append(row(record))
         except SwapconvError as error:  # a conv that this version does not know
             found.append(row(Record(record.folder, {}, [], f"its record is damaged: {error}")))
-    found, contradictions = beside(found, tables)
-    rows = planned(jobs, {each["name"]: each for each in found}) if jobs else found
+    found, elsewhere, contradictions, notes = beside(found, tables)
+    known = [*found, *elsewhere]
+    rows = planned(jobs, {each["name"]: each for each in known}) if jobs else found
     conflicts += contradictions
     conflicts += [f"{name}: runs came from {count} versions of it" for name, count in several_versions(rows)]
-    add_groups(rows, found)
+    add_groups(rows, known)
     inside = {each["name"] for each in rows}
     needed = {each.get("teacher_checkpoint") for each in rows if each["taught"]} - inside
-    teachers = [each for each in found if each["name"] in needed]
-    add_groups(teachers, found)
+    teachers = [each for each in known if each["name"] in needed]
+    add_groups(teachers, known)
     by_name = {each["name"]: each for each in (*teachers, *rows)}
     add_teachers(rows, by_name)
     add_published(rows, by_name)
-    return Collated(rows, conflicts, teachers, _notes(rows, teachers, schedules))
+    return Collated(rows, conflicts, teachers, notes + _notes(rows, teachers, schedules))
 
 
 def _notes(rows: Sequence[dict], teachers: Sequence[dict], schedules: Sequence[str]) -> list[str]:
@@ -224,7 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
     request = options(arguments)
     files = _files(request.output)
     rows, conflicts, teachers, notes = collate(request.sources, request.schedule)
-    check_nothing_is_lost(files[0], rows, request.sources)
+    check_nothing_is_lost(files[0], [*rows, *teachers], request.sources)
     document = {"runs": rows, "conflicts": conflicts, "teachers": teachers}
     for path, text in zip(files, (as_csv(rows), json.dumps(document))):
         write_atomically(path, lambda file, text=text: file.write(text.encode()))

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 def frame(folders: str | Sequence[str] = str(RUNS), schedule: str | Sequence[str] | None = None) -> pandas.DataFrame:
     """Return the table of schedules.collate: one row a run, errors in percent, missing values as NaN.
 
-    Args: folders: of runs, or that hold a runs/, and earlier tables, STUDY.csv; schedule: the path of a study, or of several, whose jobs alone are rows, those
-    too that have not begun. Raise RequestError (a ValueError) where a folder holds no run.
+    Args: folders: of runs, or that hold a runs/, and earlier tables, STUDY.csv; schedule: the path of a study, or of several,
+    whose jobs alone are rows, those too that have not begun. Raise RequestError (a ValueError) where a folder holds no run.
     """
     import pandas
 

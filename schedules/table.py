@@ -27,7 +27,7 @@ TEXT = {
     "name", "state", "reason", "family", "group", "folder", "git_commit", "dataset", "network", "mode", "conv", "module",
     "where", "teacher_checkpoint", "student_checkpoint", "init_from", "data_digest", "data_test_digest", "data_names",
     "teacher_digest", "init_digest", "module_digest", "network_digest", "loss", "loss_digest", "prune", "prune_where", "gate",
-    "gate_where", "train_where", "latency_on", "gap_to_teacher_verdict", "published_source",
+    "gate_where", "train_where", "taps", "widths", "biased", "shrunk_from", "shrunk_digest", "data_folder", "latency_on", "gap_to_teacher_verdict", "published_source",
 }  # fmt: skip
 
 Run = dict  # one row of the table, with proper types; `rows` are its epochs'
@@ -43,6 +43,8 @@ def read(path: str) -> list[Run]:
             shown = ", ".join(missing[:4]) + (", …" if len(missing) > 4 else "")
             raise RequestError(f"{path} is no table of schedules.collate: it has no column {shown}")
         rows = list(reader)
+        if short := [row["name"] for row in rows if None in row.values()]:
+            raise RequestError(f"{path} is damaged: the row of {short[0] or 'a run'} ends before its last column")
     except (UnicodeDecodeError, csv.Error) as error:
         raise RequestError(f"{path} is no table of schedules.collate: {first_line(error)}")
     return [_typed(row) for row in rows]

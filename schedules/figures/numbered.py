@@ -61,7 +61,7 @@ class Row:
 
 @dataclass
 class Section:
-    """Settings of nearly one cost, the least error first. Args: title: "" where all costs are different."""
+    """Settings of nearly one cost, or all or the others, the least error first. Args: title: "" of all, if their costs differ."""
 
     title: str
     rows: list[Row] = field(default_factory=list)
@@ -70,8 +70,8 @@ class Section:
 def sections(groups: Sequence[Group], cost: str) -> list[Section]:
     """Return the settings of groups in sections, numbered from 1, as many of them as the list has room for.
 
-    A section has settings of nearly one cost; the few that share theirs with none are the last one. Without two sections, or
-    with more such settings than a quarter, there is one section without a title.
+    A section has settings of nearly one cost, at least LEAST; the few others are the last section. Without two such sections,
+    or where more than a quarter are others, all settings are one section.
     """
     pairs: dict[tuple, Row] = {}
     for group in groups:

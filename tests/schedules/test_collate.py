@@ -12,6 +12,7 @@ from small_runs import TINY
 import main
 from record import outcome
 from schedules import collate, list
+from schedules.table import read as read_table
 
 
 def test_every_state_is_a_row(workplace, capsys):
@@ -134,7 +135,12 @@ def test_an_earlier_table_is_a_source(workplace, capsys):
 
     student("new", "--seed", "2", errors=(60.0, 50.0, 40.0)), student("begun", "--lr", "3", errors=(50.0,))
     status, _, err = told(capsys, collate.main, "-o", "results")
-    assert status == 2 and "has 2 finished runs" in err and "(gone, t)" in err and "name results.csv itself" in err
+    assert (
+        status == 2
+        and "has 2 finished runs" in err
+        and "(gone, t)" in err
+        and "name results.csv beside the folders" in err
+    )
     assert Path("results.csv").read_bytes() == before
     status, out, _ = told(capsys, collate.main, "runs", "results.csv", "-o", "results")
     rows, runs, conflicts = table("results")
@@ -153,6 +159,44 @@ def test_an_earlier_table_is_a_source(workplace, capsys):
     shutil.copy("kept.csv", "results.csv"), shutil.rmtree("runs/gone")
     status, _, err = told(capsys, collate.main, *narrow)
     assert status == 2 and "has 1 finished run that" in err and "(gone): give the schedules of these too" in err
+
+
+def test_what_a_table_says_of_runs_that_are_gone(workplace, capsys):
+    """Runs that never began, ran or taught without a row of their own, and what contradicts them."""
+    Path("runs/never").mkdir(parents=True), outcome.note(Path("runs/never"), 2, "no such dataset")
+    odd = student("odd", of="u") / "config.json"
+    odd.write_text(odd.read_text().replace('"taps": null', '"taps": "[12]"'))
+    teacher(), student("s")
+    jobs = [["python", "main.py", "digits", "student", "-t", "t", "-s", name, *NETWORK] for name in ("s", "never")]
+    Path("plan.json").write_text(json.dumps(jobs))
+    for name, schedule in (("all", []), ("planned", ["--schedule", "plan.json"])):
+        told(capsys, collate.main, "-o", name, *schedule)
+        status, out, _ = told(capsys, collate.main, f"{name}.csv", "-o", "again", *schedule)
+        assert status == 0 and Path("again.csv").read_bytes() == Path(f"{name}.csv").read_bytes()
+        assert ("no gap to u" in out) == (name == "all") and "no curves" not in out
+    assert read_table("all.csv")[1]["taps"] == "[12]"
+    told(capsys, collate.main, "planned.csv", "-o", "few")
+    rows, _, _ = table("few")
+    assert [*rows] == ["s", "never"] and rows["s"]["gap_to_teacher"] == "0.0"  # its teacher has no row, but is known
+
+    altered = Path("all.csv").read_text().replace("\nt,finished,", "\nt,running,").replace(",30.0,6.0,", ",31.0,6.0,")
+    Path("other.csv").write_text(altered)
+    status, out, _ = told(capsys, collate.main, "other.csv", "all.csv", "-o", "both")
+    rows, _, conflicts = table("both")
+    assert status == 0 and rows["t"]["state"] == "finished" and "other.csv: no curves of odd, s, t" in out
+    found = "other.csv is used, not all.csv: test_top1_error is 31.0 and 30.0"
+    assert conflicts == [f"{name}: {found}" for name in ("odd", "s")]
+    told(capsys, collate.main, "both.csv", "-o", "both")
+    assert table("both")[2] == conflicts  # which nobody could find again
+    told(capsys, collate.main, "other.csv", "-o", "other.rows")
+    assert "it was running when other.csv" in table("other.rows")[0]["t"]["reason"]
+
+    shutil.rmtree("runs/t"), student("t", of="u")  # another run of the name
+    for name in ("all", "planned"):  # a row, and a teacher that has none
+        status, _, err = told(capsys, collate.main, "-o", name)
+        assert status == 2 and "has 1 finished run that no folder has any more" in err and "(t)" in err
+    status, _, err = told(capsys, collate.main, "planned", "-o", "x")
+    assert status == 2 and "planned.csv, which is there" in err
 
 
 def test_a_plan_of_which_nothing_is_there(workplace, capsys):
