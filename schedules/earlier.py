@@ -13,7 +13,7 @@ from record.paths import RUNS
 from record.reader import is_latency
 from record.reader import read as read_record
 from schedules import table
-from schedules.rows import LEADING, METRICS
+from schedules.rows import COSTS, LEADING, METRICS
 from schedules.table import Run
 from system.errors import RequestError
 from system.user_code import without_folders
@@ -42,33 +42,48 @@ def is_table(source: str) -> bool:
 def beside(rows: Sequence[Run], tables: Sequence[str]) -> Together:
     """Return rows with those of earlier tables beside them.
 
-    Of a run that is in several sources, the row that got further is used; if none did, the first. Jobs that had not begun
-    are left out. Raise RequestError where a file is no table.
+    A finished run of any source is used before an unfinished one, and that of a folder, which may go on, before that of a
+    table. Of several alike the first is used. Jobs that had not begun are left out. Raise RequestError where a file is no
+    table.
     """
     found, places = {row["name"]: row for row in rows}, {row["name"]: row["folder"] for row in rows}
-    elsewhere, conflicts, notes = {}, [], []
+    elsewhere: dict[str, Run] = {}
+    conflicts, notes = [], []
     for path in tables:
-        runs, listed, teachers = table.read_with_epochs(path)
-        conflicts += [each for each in listed if each not in conflicts]
-        taken = []
-        for row in (_whole(run, path) for run in runs if run["state"] != "planned"):
-            name = row["name"]
-            before = found.get(name)
-            is_used = before is None or _progress(row) > _progress(before)
+        runs, listed, teachers = ([*each] for each in table.read_with_epochs(path))
+        runs, teachers = ([_whole(run, path) for run in of if run["state"] != "planned"] for of in (runs, teachers))
+        for row in runs:
+            name, before = row["name"], found.get(row["name"])
+            is_used = _is_better(row, before, places.get(name) in tables)
             if before and (conflict := _contradiction(before, row)):
                 used, other = (path, places[name]) if is_used else (places[name], path)
                 conflicts.append(f"{name}: {used} is used, not {other}: {conflict}")
             if is_used:
                 found[name], places[name] = row, path
-                taken.append(row)
-        elsewhere |= {run["name"]: _whole(run, path) for run in teachers if run["name"] not in elsewhere}
-        notes += _notes(taken, path, {*found, *elsewhere})
+        for row in teachers:
+            of = found if row["name"] in found else elsewhere
+            if _is_better(row, of.get(row["name"]), places.get(row["name"], path) in tables):
+                of[row["name"]] = row
+        taken = [row for row in runs if found[row["name"]] is row]
+        own = {row["name"] for row in taken}
+        conflicts += [each for each in listed if each.partition(":")[0] in own and each not in conflicts]
+        notes += _notes(taken, teachers, path, {*found, *elsewhere})
     return Together([*found.values()], [row for name, row in elsewhere.items() if name not in found], conflicts, notes)
+
+
+def _is_better(row: Run, before: Run | None, is_of_table: bool) -> bool:
+    """Return whether a row of a table is used, not the row before; `is_of_table`: that is of a table, too."""
+    if before is None or not before.get("dataset"):
+        return before is None or bool(row.get("dataset"))
+    return _progress(row) > _progress(before) and (is_of_table or row["state"] == "finished")
 
 
 def _whole(run: Run, path: str) -> Run:
     """Return a row of a table as schedules.rows makes it: with all columns that lead, and what nothing says as None."""
     row = dict.fromkeys(LEADING) | run
+    for key in (*METRICS, *COSTS, "epochs_done", "epochs_planned", "seconds"):
+        if row[key] is not None and not table.finite(row[key]):
+            raise RequestError(f"{path} is damaged: {key} of {row['name']} is {row[key]!r}, no number")
     if row["state"] == "running":
         row |= {"state": "incomplete", "reason": f"it was running when {path} was written"}
     if row["dataset"]:
@@ -85,6 +100,8 @@ def _contradiction(row: Run, later: Run) -> str:
     """Say how a row and that of a later source contradict each other, or ""."""
     if not (row.get("dataset") and later.get("dataset")):  # one never began, or its record is damaged
         return row["reason"] if later.get("dataset") else ""
+    if not (row["epochs_done"] and later["epochs_done"]):  # one has a command alone, which does not say all
+        return ""
     if different := differences(_configuration(later), _configuration(row)):
         return f"they are two runs: {'; '.join(different)}"
     if _progress(row) == _progress(later):
@@ -98,10 +115,15 @@ def _configuration(row: Run) -> dict:
     return {key: value for key, value in row.items() if key not in (*LEADING, "rows") and not is_latency(key)}
 
 
-def _notes(taken: Sequence[Run], path: str, known: Iterable[str]) -> list[str]:
-    """Say what the rows that were taken from a table do not tell: epochs, and the runs that theirs came from."""
+def _notes(taken: Sequence[Run], teachers: Sequence[Run], path: str, known: Iterable[str]) -> list[str]:
+    """Say what the rows that are taken from a table do not tell: epochs, and the runs that they and teachers came from."""
     curves = [row["name"] for row in taken if len(row["rows"]) < (row["epochs_done"] or 0)]
-    origins = {row.get(key): None for row in taken for key in ORIGINS if key != "teacher_checkpoint" or row["taught"]}
+    origins = {
+        row.get(key): None
+        for row in (*taken, *teachers)
+        for key in ORIGINS
+        if key != "teacher_checkpoint" or row["taught"]
+    }
     missing = [name for name in origins if name and name not in known]
     document = Path(path).with_suffix(".json")
     return [f"{path}: no curves of {_listed(curves)}, whose epochs are not in {document}"] * bool(curves) + [
@@ -117,20 +139,21 @@ def check_nothing_is_lost(path: Path, rows: Iterable[Run], sources: Sequence[str
     """Raise RequestError if `path` is a table of finished runs that neither the new rows nor a folder has."""
     try:
         runs, _, teachers = table.read_with_epochs(str(path)) if path.exists() else ([], [], [])
-    except RequestError:  # damaged, or of an older version: nothing can be kept of it
-        return
-    kept = {row["name"]: row for row in rows if row["state"] == "finished"}
-    finished = [row for row in [*runs, *teachers] if row["state"] == "finished"]
-    gone = [row for row in finished if not (row["name"] in kept and _is_same(row, _configuration(kept[row["name"]])))]
+    except RequestError as error:
+        raise RequestError(
+            f"{error}: it is not written over, as its runs may be nowhere else; delete it or choose another -o"
+        )
+    new = {row["name"]: row for row in rows if row["state"] == "finished"}
+    finished = [row for row in (*runs, *teachers) if row["state"] == "finished"]
+    gone = [row for row in finished if not (row["name"] in new and _is_same(row, _configuration(new[row["name"]])))]
     lost = [row["name"] for row in gone if not any(_holds(place, row) for place in _places(row, path, sources))]
     if not lost:
         return
-    is_source = any(is_table(source) and Path(source).resolve() == path.resolve() for source in sources)
-    way = (
-        "give the schedules of these too, or choose another -o"
-        if is_source
-        else f"name {path} beside the folders to keep its rows, or delete it if they were removed or renamed on purpose"
-    )
+    way = f"name {path} beside the folders to keep its rows, or delete it if they were removed or renamed on purpose"
+    if any(name in new for name in lost):
+        way = "other runs have their names now, so choose another -o, or delete the table"
+    elif any(is_table(source) and Path(source).resolve() == path.resolve() for source in sources):
+        way = "give the schedules of these too, or choose another -o"
     raise RequestError(
         f"{path} has {len(lost)} finished run{'s' * (len(lost) > 1)} that no folder has any more and the new table would lose "
         f"({_listed(lost)}): {way}"
@@ -138,9 +161,15 @@ def check_nothing_is_lost(path: Path, rows: Iterable[Run], sources: Sequence[str
 
 
 def _is_same(row: Run, configuration: dict) -> bool:
-    """Return whether a row is of a configuration, as far as both say: another version may know other flags."""
+    """Return whether a row is of a configuration, as far as both say: another version may know other flags.
+
+    Weights by the same name are the same: a teacher that was trained again has others, and its own row says of what.
+    """
     own = _configuration(row)
-    shared = {key for key in own.keys() & configuration.keys() if own.get("dataset") and configuration.get("dataset")}
+    if not (own.get("dataset") and configuration.get("dataset")):
+        return True
+    again = {digest for name, digest in ORIGINS.items() if own.get(name) == configuration.get(name)}
+    shared = (own.keys() & configuration.keys()) - again
     return not differences(*({key: of[key] for key in shared} for of in (own, configuration)))
 
 

@@ -199,6 +199,44 @@ def test_what_a_table_says_of_runs_that_are_gone(workplace, capsys):
     assert status == 2 and "planned.csv, which is there" in err
 
 
+def test_a_study_that_is_run_again_beside_its_table(workplace, capsys):
+    """Its teacher has other weights now, one run has begun again, one never had begun before, and the table's files break."""
+    jobs = [["python", "main.py", "digits", "student", "-t", "t", "-s", name, *NETWORK] for name in ("s", "u", "early")]
+    Path("plan.json").write_text(json.dumps(jobs))
+    teacher(), student("s"), student("u", errors=(50.0, 40.0))
+    Path("runs/early").mkdir(), outcome.note(Path("runs/early"), 2, "no such dataset")
+
+    def taught_by(digest):
+        for path in (Path("runs/s/config.json"), Path("runs/u/config.json")):
+            document = json.loads(path.read_text())
+            document["config"]["teacher_digest"] = digest
+            path.write_text(json.dumps(document))
+
+    taught_by("a" * 16)
+    table_and_runs = ["runs", "results.csv", "-o", "results", "--schedule", "plan.json"]
+    assert told(capsys, collate.main, "-o", "results", "--schedule", "plan.json")[0] == 0
+
+    for place in ("runs/u", "runs/early"):
+        shutil.rmtree(place)
+    student("u", errors=(51.0,)), student("early"), taught_by("a" * 16)
+    assert told(capsys, collate.main, *table_and_runs)[0] == 0
+    rows, _, conflicts = table("results")
+    assert rows["u"]["epochs_done"] == "1" and rows["early"]["state"] == "finished" and not conflicts
+    taught_by("b" * 16)
+    assert told(capsys, collate.main, "-o", "results", "--schedule", "plan.json")[0] == 0
+
+    shutil.rmtree("runs/s")  # and its folder is gone: no damage of the table makes its row worth less
+    whole, document = Path("results.csv").read_text(), Path("results.json").read_text()
+    for name, text in (("results.json", document[:300]), ("results.csv", whole[:-20])):
+        Path(name).write_text(text)
+        status, _, err = told(capsys, collate.main, "-o", "results")
+        assert status == 2 and "not written over" in err and Path(name).read_text() == text
+        Path("results.csv").write_text(whole), Path("results.json").write_text(document)
+    Path("results.csv").write_text(whole.replace(",3,3,1000,", ",three,3,1000,"))
+    status, _, err = told(capsys, collate.main, *table_and_runs)
+    assert status == 2 and "epochs_done of s is 'three', no number" in err
+
+
 def test_a_plan_of_which_nothing_is_there(workplace, capsys):
     """Neither its runs nor their teacher exist, and the budget has not found a number yet."""
     flags = [["-t", "of.elsewhere", "-s", "s", "--conv", "SepHashed", "--budget", "1e4"]]
