@@ -136,9 +136,7 @@ def test_a_file_that_fails_its_check_is_not_left(here, monkeypatch):
 
 def test_a_full_disk(here, monkeypatch):
     """torch would end the process with an abort; nothing is left of what was begun."""
-    monkeypatch.setattr(
-        sys, "dont_write_bytecode", True
-    )  # Python 3.11 leaves half of a module's there, for all later ones
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # Python 3.11 leaves half a file, which no process can read
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = sorted(here.iterdir())
     resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, hard))
