@@ -50,11 +50,11 @@ def beside(rows: Sequence[Run], tables: Sequence[str]) -> Together:
     elsewhere: dict[str, Run] = {}
     conflicts, notes = [], []
     for path in tables:
-        runs, listed, teachers = ([*each] for each in table.read_with_epochs(path))
+        runs, listed, teachers = table.read_with_epochs(path)
         runs, teachers = ([_whole(run, path) for run in of if run["state"] != "planned"] for of in (runs, teachers))
         for row in runs:
             name, before = row["name"], found.get(row["name"])
-            is_used = _is_better(row, before, places.get(name) in tables)
+            is_used = _is_better(row, before, is_of_folder=places.get(name) not in tables)
             if before and (conflict := _contradiction(before, row)):
                 used, other = (path, places[name]) if is_used else (places[name], path)
                 conflicts.append(f"{name}: {used} is used, not {other}: {conflict}")
@@ -62,8 +62,8 @@ def beside(rows: Sequence[Run], tables: Sequence[str]) -> Together:
                 found[name], places[name] = row, path
         for row in teachers:
             of = found if row["name"] in found else elsewhere
-            if _is_better(row, of.get(row["name"]), places.get(row["name"], path) in tables):
-                of[row["name"]] = row
+            if _is_better(row, of.get(row["name"]), is_of_folder=of is found and places[row["name"]] not in tables):
+                of[row["name"]], places[row["name"]] = row, path
         taken = [row for row in runs if found[row["name"]] is row]
         own = {row["name"] for row in taken}
         conflicts += [each for each in listed if each.partition(":")[0] in own and each not in conflicts]
@@ -71,11 +71,11 @@ def beside(rows: Sequence[Run], tables: Sequence[str]) -> Together:
     return Together([*found.values()], [row for name, row in elsewhere.items() if name not in found], conflicts, notes)
 
 
-def _is_better(row: Run, before: Run | None, is_of_table: bool) -> bool:
-    """Return whether a row of a table is used, not the row before; `is_of_table`: that is of a table, too."""
+def _is_better(row: Run, before: Run | None, is_of_folder: bool) -> bool:
+    """Return whether a row of a table is used in place of the one before. Args: is_of_folder: whether that is of a folder."""
     if before is None or not before.get("dataset"):
         return before is None or bool(row.get("dataset"))
-    return _progress(row) > _progress(before) and (is_of_table or row["state"] == "finished")
+    return _progress(row) > _progress(before) and (row["state"] == "finished" or not is_of_folder)
 
 
 def _whole(run: Run, path: str) -> Run:
@@ -173,8 +173,8 @@ def _is_same(row: Run, configuration: dict) -> bool:
     return not differences(*({key: of[key] for key in shared} for of in (own, configuration)))
 
 
-def _places(row: Run, path: Path, sources: Sequence[str]) -> Iterable[Path]:
-    """Yield where a finished run of a table may lie: where it was, beside the table, and in the sources."""
+def _places(row: Run, path: Path, sources: Sequence[str]) -> list[Path]:
+    """Return where a finished run of a table may lie: where it was, beside the table, and in the sources."""
     folder, name = row.get("folder") or row["name"], row["name"]
     near = [path.parent, *(Path(each).parent if is_table(each) else Path(each) for each in sources)]
     return [Path(folder), RUNS / name, *(place / each for place in near for each in (folder, name, RUNS / name))]

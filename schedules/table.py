@@ -27,7 +27,8 @@ TEXT = {
     "name", "state", "reason", "family", "group", "folder", "git_commit", "dataset", "network", "mode", "conv", "module",
     "where", "teacher_checkpoint", "student_checkpoint", "init_from", "data_digest", "data_test_digest", "data_names",
     "teacher_digest", "init_digest", "module_digest", "network_digest", "loss", "loss_digest", "prune", "prune_where", "gate",
-    "gate_where", "train_where", "taps", "widths", "biased", "shrunk_from", "shrunk_digest", "data_folder", "latency_on", "gap_to_teacher_verdict", "published_source",
+    "gate_where", "train_where", "taps", "widths", "biased", "shrunk_from", "shrunk_digest", "data_folder", "latency_on",
+    "gap_to_teacher_verdict", "published_source",
 }  # fmt: skip
 
 Run = dict  # one row of the table, with proper types; `rows` are its epochs'
